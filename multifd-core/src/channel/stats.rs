@@ -1,0 +1,69 @@
+//! What a channel has carried, readable while it runs.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// The running counts of one channel. Shared with whoever watches.
+#[derive(Debug, Default)]
+pub struct ChannelCounters {
+    packets: AtomicU64,
+    normal_pages: AtomicU64,
+    zero_pages: AtomicU64,
+    payload_bytes: AtomicU64,
+    wire_bytes: AtomicU64,
+}
+
+/// The counts of one channel, or of several added up, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelStats {
+    /// Packets, those that only synchronise included.
+    pub packets: u64,
+    /// Pages with data.
+    pub normal_pages: u64,
+    /// Pages found zero on the channel.
+    pub zero_pages: u64,
+    /// Bytes of payload: what the normal pages were compressed to.
+    pub payload_bytes: u64,
+    /// All bytes of the channel.
+    pub wire_bytes: u64,
+}
+
+impl ChannelCounters {
+    /// The counts now. While the channel runs, they may be of different packets.
+    pub fn snapshot(&self) -> ChannelStats {
+        ChannelStats {
+            packets: self.packets.load(Relaxed),
+            normal_pages: self.normal_pages.load(Relaxed),
+            zero_pages: self.zero_pages.load(Relaxed),
+            payload_bytes: self.payload_bytes.load(Relaxed),
+            wire_bytes: self.wire_bytes.load(Relaxed),
+        }
+    }
+
+    pub(super) fn add(&self, more: ChannelStats) {
+        self.packets.fetch_add(more.packets, Relaxed);
+        self.normal_pages.fetch_add(more.normal_pages, Relaxed);
+        self.zero_pages.fetch_add(more.zero_pages, Relaxed);
+        self.payload_bytes.fetch_add(more.payload_bytes, Relaxed);
+        self.wire_bytes.fetch_add(more.wire_bytes, Relaxed);
+    }
+}
+
+impl std::ops::Add for ChannelStats {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self {
+            packets: self.packets + more.packets,
+            normal_pages: self.normal_pages + more.normal_pages,
+            zero_pages: self.zero_pages + more.zero_pages,
+            payload_bytes: self.payload_bytes + more.payload_bytes,
+            wire_bytes: self.wire_bytes + more.wire_bytes,
+        }
+    }
+}
+
+impl std::iter::Sum for ChannelStats {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| sum + one)
+    }
+}

@@ -1,0 +1,11 @@
+//! Codecs without IO: what an ordinary backend implements.
+//!
+//! [`PacketCodec`] is for methods that turn all pages of a packet into one payload, with a stream
+//! that runs through the channel (zlib, zstd). [`PageCodec`] is for methods whose pages stand
+//! alone (QPL). [`PacketMethods`] and [`PageMethods`] make a method table of either.
+
+mod packet;
+mod page;
+
+pub use packet::{PacketCodec, PacketMethods, PageWriter};
+pub use page::{PageCodec, PageMethods};
