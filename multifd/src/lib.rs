@@ -1,1 +1,25 @@
-//! .
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod codecs;
+mod destination;
+mod error;
+mod net;
+mod page_set;
+mod progress;
+mod session;
+mod source;
+pub mod stream;
+mod uri;
+
+#[doc(no_inline)]
+pub use multifd_core as core;
+
+pub use codecs::registry;
+pub use destination::{Arrived, Destination, DestinationBuilder, Incoming};
+pub use error::Error;
+pub use page_set::PageSet;
+pub use progress::{Progress, Stats};
+pub use session::CancelToken;
+pub use source::{Source, SourceBuilder, ZeroPages};
+pub use uri::{MalformedUri, Uri};

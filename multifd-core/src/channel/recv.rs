@@ -8,15 +8,25 @@ use crate::error::{Error, PeerError};
 use crate::io::ChannelReader;
 use crate::method::{ChannelConfig, MethodStats, MultiFdMethods, RecvMethod};
 use crate::ram::Ram;
-use crate::wire::{DeviceStatePacket, InitialPacket, PacketFlags, PacketHeader, RamPacket};
+use crate::wire::{DeviceStatePacket, InitialPacket, MAGIC, PacketFlags, PacketHeader, RamPacket};
 
-/// Reads the initial packet of a channel, which says whose it is.
+/// Reads the initial packet of a channel, which says whose it is, after its first four bytes
+/// `magic`: by these a destination tells a multifd channel from the main channel.
 ///
 /// # Errors
 /// A malformed packet, or a stream that ends or fails.
-pub async fn read_initial(reader: &mut dyn ChannelReader) -> Result<InitialPacket, Error> {
+pub async fn read_initial(
+    magic: [u8; 4],
+    reader: &mut dyn ChannelReader,
+) -> Result<InitialPacket, Error> {
     let mut bytes = [0; InitialPacket::BYTES];
-    reader.read_exact(&mut bytes).await.map_err(Error::reading)?;
+    let (head, rest) = bytes.split_at_mut(magic.len());
+    head.copy_from_slice(&magic);
+    // What is no channel at all is said before waiting for more of it.
+    if magic != MAGIC.to_be_bytes() {
+        return Err(PeerError::Magic { found: u32::from_be_bytes(magic) }.into());
+    }
+    reader.read_exact(rest).await.map_err(Error::reading)?;
     Ok(InitialPacket::parse(&bytes)?)
 }
 
@@ -84,11 +94,30 @@ impl<R: ChannelReader> RecvChannel<R> {
     /// Whatever the peer must not send, a stream that fails or ends inside a packet, and a codec
     /// that fails: each with the channel and, from there on, the packet and the codec.
     pub async fn next(&mut self) -> Result<Received, Error> {
-        self.read_packet().await.map_err(|error| error.on_channel(self.config.channel))
+        match self.next_header().await? {
+            Some(header) => self.receive(header).await,
+            None => Ok(Received::End),
+        }
     }
 
-    async fn read_packet(&mut self) -> Result<Received, Error> {
-        let Some(header) = self.read_header().await? else { return Ok(Received::End) };
+    /// Waits for the next packet and reads its header; `None` at the end of the stream. The first
+    /// half of [`next`](Self::next), for a caller that has to know before memory is written.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn next_header(&mut self) -> Result<Option<PacketHeader>, Error> {
+        self.read_header().await.map_err(|error| error.on_channel(self.config.channel))
+    }
+
+    /// Reads the packet that `header`, just read, begins, and puts its pages in place.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn receive(&mut self, header: PacketHeader) -> Result<Received, Error> {
+        self.read_packet(header).await.map_err(|error| error.on_channel(self.config.channel))
+    }
+
+    async fn read_packet(&mut self, header: PacketHeader) -> Result<Received, Error> {
         let page_size = self.config.page_size;
         let rest = header.following_bytes(page_size.page_count());
         let packet = &mut self.packet[..PacketHeader::BYTES + rest];

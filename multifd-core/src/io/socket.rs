@@ -32,6 +32,11 @@ impl<S: AsFd> Socket<S> {
     pub fn get_ref(&self) -> &S {
         &self.socket
     }
+
+    /// The socket, back.
+    pub fn into_inner(self) -> S {
+        self.socket
+    }
 }
 
 #[async_trait]

@@ -1,0 +1,41 @@
+//! A receiving channel's thread.
+
+use std::sync::Arc;
+
+use multifd_core::channel::{ChannelCounters, Received, RecvChannel};
+use multifd_core::io::ChannelReader;
+use multifd_core::wire::InitialPacket;
+use multifd_core::{MethodDescriptor, MethodStats};
+use pollster::block_on;
+
+use super::state::State;
+use super::stopped;
+use crate::error::Error;
+use crate::session::Session;
+
+/// Takes in a channel from behind its initial packet to its end.
+pub(super) fn receive<R: ChannelReader>(
+    session: &Session<State>,
+    method: &MethodDescriptor,
+    initial: InitialPacket,
+    reader: R,
+    counters: Arc<ChannelCounters>,
+) -> Result<MethodStats, Error> {
+    let number = initial.channel;
+    let added = session.update(|state| state.add_channel(initial)).map_err(stopped)?;
+    added.map_err(|error| multifd_core::Error::from(error).on_channel(number))?;
+    // Channels connect while the main channel is still on its way to announcing the RAM.
+    let ram = session.wait(|state| state.ram()).map_err(stopped)?;
+    let mut channel = block_on(RecvChannel::new(reader, method.methods, number, ram, counters))?;
+    while let Some(header) = block_on(channel.next_header())? {
+        session.update(|state| state.begin_packet(number)).map_err(stopped)??;
+        if block_on(channel.receive(header))? == Received::Sync {
+            let next = session.update(|state| state.sync(number)).map_err(stopped)?;
+            let passed = |state: &mut State| (state.generation() >= next).then_some(());
+            session.wait(passed).map_err(stopped)?;
+        }
+    }
+    session.update(|state| state.end(number)).map_err(stopped)?;
+    let (_, stats) = block_on(channel.finish())?;
+    Ok(stats)
+}

@@ -1,0 +1,172 @@
+//! The main channel of a destination.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use multifd_core::PageSize;
+use multifd_core::ram::Ram;
+
+use super::state::State;
+use super::{Incoming, stopped};
+use crate::error::Error;
+use crate::progress::Progress;
+use crate::session::Session;
+use crate::stream::{BlockInfo, Configuration, Event, MainReader, ReturnMessage, SyncForm};
+
+/// What the main channel has said.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) configuration: Configuration,
+    pub(super) section_id: u32,
+    pub(super) blocks: Vec<BlockInfo>,
+    pub(super) sync_form: SyncForm,
+    pub(super) footers: bool,
+    pub(super) device_state: Vec<u8>,
+}
+
+/// Follows the main channel from its header to its end.
+pub(super) struct MainChannel<'a, R, W> {
+    pub(super) session: &'a Session<State>,
+    pub(super) progress: &'a Progress,
+    pub(super) reader: MainReader<R>,
+    /// Where answers go, and whether the source has opened that way.
+    pub(super) answers: &'a mut Answers<W>,
+    pub(super) channels: u8,
+    pub(super) channel_timeout: Duration,
+}
+
+/// The return path.
+#[derive(Debug)]
+pub(super) struct Answers<W> {
+    pub(super) writer: Option<W>,
+    pub(super) open: bool,
+}
+
+impl<W: Write> Answers<W> {
+    /// Sends `message`, if the source has opened the return path.
+    pub(super) fn send(&mut self, message: ReturnMessage) -> Result<(), Error> {
+        match &mut self.writer {
+            Some(writer) if self.open => {
+                message.write(writer).map_err(Error::system("answering the source"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<R: Read, W: Write> MainChannel<'_, R, W> {
+    /// Follows the channel to its end. `provide` gives the RAM. Every page is in place then.
+    pub(super) fn run(
+        mut self,
+        provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
+    ) -> Result<(Said, Arc<Ram>), Error> {
+        let mut said = Said::default();
+        self.set_up(&mut said)?;
+        let ram = self.provide(&said, provide)?;
+        self.session.update(|state| state.set_ram(&ram)).map_err(stopped)?;
+        let blocks = find_blocks(&said.blocks, &ram)?;
+        loop {
+            let event = self.reader.next_event()?;
+            self.progress.set_main_bytes(self.reader.offset());
+            match event {
+                Event::Sync => self.sync()?,
+                Event::ZeroPage { block, offset } => {
+                    blocks[block].receive_zero(offset, ram.page_size().bytes());
+                    self.progress.count_zero_page();
+                }
+                Event::Page { block, offset, data } => {
+                    blocks[block].mark_received(offset);
+                    blocks[block].write(offset, &data);
+                }
+                Event::DeviceState(bytes) => said.device_state = bytes,
+                Event::End => break,
+                event => self.command(&event)?,
+            }
+        }
+        self.session.update(State::complete).map_err(stopped)??;
+        said.footers = self.reader.footers();
+        Ok((said, ram))
+    }
+
+    /// Reads up to the announcement of the RAM.
+    fn set_up(&mut self, said: &mut Said) -> Result<(), Error> {
+        loop {
+            match self.reader.next_event()? {
+                Event::Configuration(configuration) => said.configuration = configuration,
+                Event::RamStart { section_id, blocks, sync, .. } => {
+                    (said.section_id, said.blocks, said.sync_form) = (section_id, blocks, sync);
+                    return Ok(());
+                }
+                event => self.command(&event)?,
+            }
+        }
+    }
+
+    fn command(&mut self, event: &Event) -> Result<(), Error> {
+        match event {
+            Event::OpenReturnPath => self.answers.open = true,
+            Event::Ping(number) => self.answers.send(ReturnMessage::Pong(*number))?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn provide(
+        &self,
+        said: &Said,
+        provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
+    ) -> Result<Arc<Ram>, Error> {
+        let page_size = self.page_size();
+        let ram = provide(&Incoming {
+            configuration: &said.configuration,
+            blocks: &said.blocks,
+            page_size,
+        })?;
+        if ram.page_size() == page_size {
+            Ok(ram)
+        } else {
+            let own = ram.page_size();
+            Err(Error::Caller(format!("the source's pages are {page_size}, those here {own}")))
+        }
+    }
+
+    fn page_size(&self) -> PageSize {
+        // The reader refuses every other size.
+        PageSize::from_bytes(self.reader.page_size()).unwrap_or_default()
+    }
+
+    /// Waits until every channel is at its SYNC, and lets them go on. All must have connected by
+    /// then, or soon after.
+    fn sync(&self) -> Result<(), Error> {
+        self.progress.count_sync();
+        let all = usize::from(self.channels);
+        let connected = self.session.wait_for(self.channel_timeout, |state: &mut State| {
+            (state.connected() == all).then_some(())
+        });
+        if connected.map_err(stopped)?.is_none() {
+            return Err(Error::MissingChannels {
+                connected: self.session.look(State::connected),
+                channels: all,
+                seconds: self.channel_timeout.as_secs(),
+            });
+        }
+        self.session.wait(State::pass_sync).map_err(stopped)?
+    }
+}
+
+/// The blocks of `ram` in the order of the source's list, which must be as large.
+fn find_blocks<'a>(
+    list: &[BlockInfo],
+    ram: &'a Ram,
+) -> Result<Vec<&'a multifd_core::ram::RamBlock>, Error> {
+    let find = |info: &BlockInfo| {
+        let refused = |why| Error::Block { name: info.name.clone(), bytes: info.bytes, why };
+        let block = ram.block(&info.name).ok_or_else(|| refused("there is none here".into()))?;
+        if block.bytes() != info.bytes {
+            return Err(refused(format!("the one here has {}", block.bytes())));
+        }
+        Ok(&**block)
+    };
+    list.iter().map(find).collect()
+}

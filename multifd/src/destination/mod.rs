@@ -1,0 +1,360 @@
+//! The destination of a migration.
+
+mod accept;
+mod builder;
+mod channel;
+mod main_channel;
+mod state;
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use multifd_core::channel::read_initial;
+use multifd_core::io::ChannelReader;
+use multifd_core::ram::Ram;
+use multifd_core::wire::Uuid;
+use multifd_core::{MethodDescriptor, MethodStats, PageSize};
+use pollster::block_on;
+use socket2::Socket;
+
+use accept::{Acceptor, MAIN_MAGIC};
+pub use builder::DestinationBuilder;
+use main_channel::{Answers, MainChannel, Said};
+use state::State;
+
+use crate::error::Error;
+use crate::net::Listener;
+use crate::progress::{Progress, Stats};
+use crate::session::{CancelToken, Session, Stopped};
+use crate::stream::{BlockInfo, Configuration, Limits, MainReader, ReturnMessage, SyncForm};
+use crate::uri::Uri;
+
+/// The destination of a migration: takes in a VM's RAM and its device state.
+///
+/// ```text
+/// DestinationBuilder::listen → receive → (store what arrived, or start the VM) → confirm
+/// ```
+#[derive(Debug)]
+pub struct Destination {
+    channels: u8,
+    limits: Limits,
+    listener: Arc<Listener>,
+    ending: Ending,
+}
+
+/// What the source has announced, before the first page.
+#[derive(Clone, Copy, Debug)]
+pub struct Incoming<'a> {
+    /// Machine type and what else the source says of itself.
+    pub configuration: &'a Configuration,
+    /// The RAM blocks that come, with their sizes.
+    pub blocks: &'a [BlockInfo],
+    /// The size of a page.
+    pub page_size: PageSize,
+}
+
+/// A VM that has arrived whole: every channel was at the last sync when the main channel ended.
+///
+/// The source still holds the VM and, with a return path, waits: [`confirm`](Self::confirm) lets
+/// it go. Dropping this instead tells it that the migration failed, and its guest goes on there.
+#[derive(Debug)]
+pub struct Arrived {
+    /// Machine type and what else the source says of itself.
+    pub configuration: Configuration,
+    /// The VM's UUID, all zero where it has none.
+    pub uuid: Uuid,
+    /// The RAM blocks, in the source's order.
+    pub blocks: Vec<BlockInfo>,
+    /// The RAM.
+    pub ram: Arc<Ram>,
+    /// The number of the ram section in the main channel.
+    pub section_id: u32,
+    /// How the source told syncs.
+    pub sync_form: SyncForm,
+    /// Whether the main channel's sections ended in a FOOTER.
+    pub footers: bool,
+    /// The device state, byte for byte: FULL sections, EOF, VMDESCRIPTION.
+    pub device_state: Vec<u8>,
+    /// Whether the source waits for a confirmation.
+    pub return_path: bool,
+    ending: Ending,
+}
+
+/// What a migration holds until its end, however it ends. Dropping it fails the migration.
+#[derive(Debug)]
+struct Ending {
+    session: Arc<Session<State>>,
+    progress: Progress,
+    channel_timeout: Duration,
+    answers: Answers<Socket>,
+    threads: Threads,
+    over: bool,
+}
+
+#[derive(Debug)]
+enum Threads {
+    Acceptor(Arc<Listener>, JoinHandle<Option<MethodStats>>),
+    Channels(Vec<JoinHandle<Option<MethodStats>>>),
+}
+
+impl Destination {
+    /// A destination, to be set up: see [`DestinationBuilder`].
+    pub fn builder(registry: &multifd_core::Registry) -> DestinationBuilder<'_> {
+        DestinationBuilder::new(registry)
+    }
+
+    fn listen(setup: &DestinationBuilder<'_>, uri: &Uri) -> Result<Self, Error> {
+        let (session, progress, method) = prepare(setup)?;
+        let listener = Arc::new(Listener::bind(uri)?);
+        let acceptor = Acceptor {
+            session: Arc::clone(&session),
+            listener: Arc::clone(&listener),
+            progress: progress.clone(),
+            method,
+            timeout: setup.channel_timeout,
+        };
+        let accept = move |_: &Session<State>| acceptor.run();
+        let thread = session.spawn("multifd-accept".to_owned(), accept, |_, _| ())?;
+        let threads = Threads::Acceptor(Arc::clone(&listener), thread);
+        Ok(Self {
+            channels: setup.channels,
+            limits: limits(setup),
+            listener,
+            ending: Ending::new(setup, session, progress, threads),
+        })
+    }
+
+    /// Where it listens, with the port that was picked where port 0 was asked for.
+    pub fn uri(&self) -> &Uri {
+        self.listener.uri()
+    }
+
+    /// The counters, to be read while the migration runs.
+    pub fn progress(&self) -> Progress {
+        self.ending.progress.clone()
+    }
+
+    /// The means to cancel the migration from another thread.
+    pub fn cancel_token(&self) -> CancelToken {
+        CancelToken::new(&self.ending.session)
+    }
+
+    /// Waits for a source and takes its VM in. `provide` gives the RAM when the source has said
+    /// what it has: a block of the same name and size for each of the source's.
+    ///
+    /// # Errors
+    /// The first error of any channel, or that of `provide`. With a return path the source is told,
+    /// and its guest goes on there. What is in the RAM is then no VM.
+    pub fn receive(
+        self,
+        provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
+    ) -> Result<Arrived, Error> {
+        let Self { channels, limits, mut ending, .. } = self;
+        let received = ending.main_channel().and_then(|socket| {
+            // The magic was read to tell the channels apart.
+            let stream = io::Cursor::new(MAIN_MAGIC).chain(socket);
+            ending.follow(stream, limits, channels, provide)
+        });
+        ending.arrived(received)
+    }
+}
+
+/// [`DestinationBuilder::decode`].
+fn decode<R: ChannelReader + 'static>(
+    setup: &DestinationBuilder<'_>,
+    main: impl Read,
+    channels: Vec<R>,
+    provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
+) -> Result<Arrived, Error> {
+    let (session, progress, method) = prepare(setup)?;
+    let mut threads = Vec::new();
+    for mut reader in channels {
+        let progress = progress.clone();
+        let receive = move |session: &Session<State>| {
+            let mut magic = [0; 4];
+            block_on(reader.read_exact(&mut magic)).map_err(multifd_core::Error::reading)?;
+            let initial = block_on(read_initial(magic, &mut reader))?;
+            let counters = progress.counters(initial.channel);
+            channel::receive(session, &method, initial, reader, counters)
+        };
+        threads.push(session.spawn("multifd-recv".to_owned(), receive, |_, _| ())?);
+    }
+    let mut ending = Ending::new(setup, session, progress, Threads::Channels(threads));
+    let received = ending.follow(main, limits(setup), setup.channels, provide);
+    // A recording may be of a migration with a return path; nobody waits for its answers now.
+    ending.answers.open = false;
+    ending.arrived(received)
+}
+
+type Prepared = (Arc<Session<State>>, Progress, MethodDescriptor);
+
+fn prepare(setup: &DestinationBuilder<'_>) -> Result<Prepared, Error> {
+    if setup.channels == 0 {
+        return Err(Error::ChannelCount(0));
+    }
+    let method = *setup.registry.get(setup.compression)?;
+    method.require()?;
+    let session = Session::new(State::new(setup.channels, setup.uuid));
+    Ok((session, Progress::new(setup.channels), method))
+}
+
+fn limits(setup: &DestinationBuilder<'_>) -> Limits {
+    Limits {
+        page_size: setup.page_size.map(|size| size.bytes() as u64),
+        device_state: setup.device_state_limit,
+    }
+}
+
+impl Ending {
+    fn new(
+        setup: &DestinationBuilder<'_>,
+        session: Arc<Session<State>>,
+        progress: Progress,
+        threads: Threads,
+    ) -> Self {
+        let answers = Answers { writer: None, open: false };
+        let channel_timeout = setup.channel_timeout;
+        Self { session, progress, channel_timeout, answers, threads, over: false }
+    }
+
+    /// Waits for the main channel to connect.
+    fn main_channel(&mut self) -> Result<Socket, Error> {
+        let socket = self.session.wait(State::take_main).map_err(stopped)?;
+        let writer = socket.try_clone().map_err(Error::system("duplicating a socket"))?;
+        self.answers.writer = Some(writer);
+        Ok(socket)
+    }
+
+    /// Follows the main channel, then waits for the channels to end where nothing else tells that
+    /// they are done.
+    fn follow(
+        &mut self,
+        main: impl Read,
+        limits: Limits,
+        channels: u8,
+        provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
+    ) -> Result<(Said, Arc<Ram>), Error> {
+        let main = MainChannel {
+            session: &self.session,
+            progress: &self.progress,
+            reader: MainReader::new(main, limits),
+            answers: &mut self.answers,
+            channels,
+            channel_timeout: self.channel_timeout,
+        };
+        let received = main.run(provide)?;
+        if !self.answers.open {
+            self.wait_for_channels()?;
+        }
+        Ok(received)
+    }
+
+    fn wait_for_channels(&self) -> Result<(), Error> {
+        let ended = |state: &mut State| state.all_ended().then_some(());
+        let ended = self.session.wait_for(self.channel_timeout, ended).map_err(stopped)?;
+        if ended.is_none() {
+            tracing::warn!("the source keeps its channels open after the end of the migration");
+        }
+        Ok(())
+    }
+
+    fn arrived(mut self, received: Result<(Said, Arc<Ram>), Error>) -> Result<Arrived, Error> {
+        let (said, ram) = match received {
+            Ok(received) => received,
+            Err(error) => return Err(self.fail(error)),
+        };
+        Ok(Arrived {
+            configuration: said.configuration,
+            uuid: self.session.look(State::uuid).unwrap_or_default(),
+            blocks: said.blocks,
+            ram,
+            section_id: said.section_id,
+            sync_form: said.sync_form,
+            footers: said.footers,
+            device_state: said.device_state,
+            return_path: self.answers.open,
+            ending: self,
+        })
+    }
+
+    /// Stops everything, tells the source, and gives the error that came first.
+    fn fail(&mut self, error: Error) -> Error {
+        self.over = true;
+        self.session.fail(error);
+        let first = self.session.take_failure().unwrap_or(Error::Cancelled);
+        if let Err(error) = self.answers.send(ReturnMessage::Shut(1)) {
+            tracing::debug!(%error, "the source cannot be told");
+        }
+        self.join();
+        first
+    }
+
+    fn confirm(&mut self) -> Result<(Stats, MethodStats), Error> {
+        // A channel may have failed since.
+        let told = self
+            .session
+            .update(|_| ())
+            .map_err(stopped)
+            .and_then(|()| self.answers.send(ReturnMessage::Shut(0)));
+        if let Err(error) = told {
+            return Err(self.fail(error));
+        }
+        self.over = true;
+        if self.answers.open {
+            // Past the promise nothing can fail any more.
+            _ = self.wait_for_channels();
+        }
+        self.session.end();
+        let stats = self.join();
+        Ok((self.progress.snapshot(), stats))
+    }
+
+    /// Waits for all threads. The session must have ended.
+    fn join(&mut self) -> MethodStats {
+        match std::mem::replace(&mut self.threads, Threads::Channels(Vec::new())) {
+            Threads::Acceptor(listener, thread) => {
+                listener.stop();
+                thread.join().ok().flatten().unwrap_or_default()
+            }
+            Threads::Channels(threads) => {
+                let mut sum = MethodStats::new();
+                for thread in threads {
+                    add_stats(&mut sum, thread.join().ok().flatten().unwrap_or_default());
+                }
+                sum
+            }
+        }
+    }
+}
+
+impl Arrived {
+    /// Tells the source that everything is safely stored, or running: it gives its VM up. Returns
+    /// what was counted.
+    ///
+    /// # Errors
+    /// A failure since the VM arrived. The source then keeps the VM, as far as it can be told.
+    pub fn confirm(mut self) -> Result<(Stats, MethodStats), Error> {
+        self.ending.confirm()
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if !self.over {
+            self.fail(Error::Cancelled);
+        }
+    }
+}
+
+fn add_stats(sum: &mut MethodStats, more: MethodStats) {
+    for (name, count) in more {
+        *sum.entry(name).or_default() += count;
+    }
+}
+
+/// Why the migration stopped is with the session: [`Ending::fail`] puts it in this one's place.
+fn stopped(_: Stopped) -> Error {
+    Error::Cancelled
+}

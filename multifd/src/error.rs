@@ -1,0 +1,131 @@
+//! What can go wrong with a migration.
+
+use std::io;
+
+use multifd_core::{ErrorKind, UsageError};
+
+use crate::stream::{StreamError, StreamErrorKind};
+use crate::uri::Uri;
+
+/// Why a migration failed: the first error of any of its channels.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A multifd channel failed.
+    #[error(transparent)]
+    Channel(#[from] multifd_core::Error),
+    /// The main channel failed.
+    #[error("main channel: {0}")]
+    Main(#[from] StreamError),
+    /// The caller asked for something that cannot be.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// More channels than the format can number, or none.
+    #[error("{0} channels are not possible: 1 to 255")]
+    ChannelCount(usize),
+    /// No connection to the destination.
+    #[error("cannot connect to {uri}: {source}; is the destination listening there?")]
+    Connect {
+        /// The destination's address.
+        uri: Uri,
+        /// The failure.
+        source: io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {uri}: {source}{}", listen_hint(source))]
+    Listen {
+        /// The address.
+        uri: Uri,
+        /// The failure.
+        source: io::Error,
+    },
+    /// A thread or a socket option is not to be had.
+    #[error("{doing} failed: {source}")]
+    System {
+        /// What was being done.
+        doing: &'static str,
+        /// The failure.
+        source: io::Error,
+    },
+    /// Not all channels connected in time.
+    #[error(
+        "{connected} of {channels} channels connected within {seconds} s: set the same number of \
+         channels on both sides"
+    )]
+    MissingChannels {
+        /// Channels that did.
+        connected: usize,
+        /// Channels that are agreed.
+        channels: usize,
+        /// How long was waited, in seconds.
+        seconds: u64,
+    },
+    /// A second main channel.
+    #[error("a second main channel connected; one migration at a time")]
+    SecondMain,
+    /// A channel ended while the main channel had more to come.
+    #[error("channel {0} ended before the migration was complete: the source failed or went away")]
+    EndedEarly(u8),
+    /// Pages after the last sync.
+    #[error("channel {0} carries packets after the last sync of the main channel")]
+    AfterLastSync(u8),
+    /// The source's RAM does not fit this side's.
+    #[error("the source's RAM block '{name}' has {bytes} bytes: {why}")]
+    Block {
+        /// The block's name.
+        name: String,
+        /// Its length at the source, in bytes.
+        bytes: u64,
+        /// What does not fit.
+        why: String,
+    },
+    /// The caller could not provide or store what arrived.
+    #[error("{0}")]
+    Caller(String),
+    /// The destination said that it failed.
+    #[error(
+        "the destination reports failure (status {0}): its own messages say why; the guest's \
+         memory here is untouched"
+    )]
+    DestinationFailed(u32),
+    /// The destination went away before it said that it has everything.
+    #[error(
+        "the destination closed the connection before it confirmed the migration: its own \
+         messages say why; the guest's memory here is untouched"
+    )]
+    DestinationGone,
+    /// A codec, or something given to the migration, panicked.
+    #[error("a thread of the migration panicked: a codec is at fault; its message is on stderr")]
+    Panicked,
+    /// The migration was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    pub(crate) fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { doing, source }
+    }
+
+    /// Whether the other side's going away looks like this from here, and may have a better
+    /// reason than this one.
+    pub(crate) fn is_disconnect(&self) -> bool {
+        let source = match self {
+            Self::Channel(error) => match error.kind() {
+                ErrorKind::Io { source, .. } => source,
+                _ => return false,
+            },
+            Self::Main(StreamError { kind: StreamErrorKind::Write(source), .. }) => source,
+            _ => return false,
+        };
+        matches!(source.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+    }
+}
+
+fn listen_hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => ": another program, or an earlier run, has it; pick another",
+        io::ErrorKind::AddrNotAvailable => ": it is not an address of this machine",
+        _ => "",
+    }
+}

@@ -1,0 +1,150 @@
+//! Sockets by [`Uri`].
+
+use std::io;
+use std::net::ToSocketAddrs;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::error::Error;
+use crate::uri::Uri;
+
+/// Connections that may wait to be accepted: every channel of one migration at once.
+const BACKLOG: i32 = 256;
+
+/// Connects to `uri`.
+pub(crate) fn connect(uri: &Uri) -> Result<Socket, Error> {
+    let connected = first_that(uri, |address| {
+        let socket = stream_socket(address)?;
+        socket.connect(address)?;
+        Ok(socket)
+    });
+    connected.map_err(|source| Error::Connect { uri: uri.clone(), source })
+}
+
+/// A listening socket, and the means to stop waiting on it.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: Socket,
+    uri: Uri,
+    stop: OwnedFd,
+}
+
+impl Listener {
+    pub(crate) fn bind(uri: &Uri) -> Result<Self, Error> {
+        let bound = first_that(uri, |address| {
+            let socket = stream_socket(address)?;
+            if let Uri::Tcp { .. } = uri {
+                socket.set_reuse_address(true)?;
+            }
+            socket.bind(address)?;
+            socket.listen(BACKLOG)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        });
+        let listen = |source| Error::Listen { uri: uri.clone(), source };
+        let socket = bound.map_err(listen)?;
+        let uri = match (uri, socket.local_addr().map_err(listen)?.as_socket()) {
+            (Uri::Tcp { .. }, Some(address)) => {
+                Uri::Tcp { host: address.ip().to_string(), port: address.port() }
+            }
+            _ => uri.clone(),
+        };
+        let stop = eventfd(0, EventfdFlags::CLOEXEC)
+            .map_err(|errno| Error::system("creating an event")(errno.into()))?;
+        Ok(Self { socket, uri, stop })
+    }
+
+    /// The address, with the port that was picked where port 0 was asked for.
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// Waits for a connection; `None` after [`stop`](Self::stop).
+    pub(crate) fn accept(&self) -> io::Result<Option<Socket>> {
+        loop {
+            let mut ready =
+                [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.stop, PollFlags::IN)];
+            rustix::io::retry_on_intr(|| poll(&mut ready, None))?;
+            if !ready[1].revents().is_empty() {
+                return Ok(None);
+            }
+            match self.socket.accept() {
+                Ok((socket, _)) => {
+                    socket.set_nonblocking(false)?;
+                    set_nodelay(&socket, self.socket.local_addr()?.domain())?;
+                    return Ok(Some(socket));
+                }
+                // The connection may be gone again by now.
+                Err(error) if is_transient(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Ends every [`accept`](Self::accept), now and later.
+    pub(crate) fn stop(&self) {
+        if let Err(error) = rustix::io::write(&self.stop, &1_u64.to_ne_bytes()) {
+            tracing::warn!(%error, "cannot stop listening");
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Uri::Unix(path) = &self.uri {
+            // A socket file that stays would make the next bind fail.
+            _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Limits how long a read may take; `None` for as long as it takes.
+pub(crate) fn set_read_timeout(socket: &Socket, limit: Option<Duration>) -> Result<(), Error> {
+    socket.set_read_timeout(limit).map_err(Error::system("setting a socket's time limit"))
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, Interrupted, WouldBlock};
+    matches!(error.kind(), ConnectionAborted | Interrupted | WouldBlock)
+}
+
+/// Tries each address of `uri` in turn. The error is that of the last.
+fn first_that(
+    uri: &Uri,
+    mut attempt: impl FnMut(&SockAddr) -> io::Result<Socket>,
+) -> io::Result<Socket> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses(uri)? {
+        match attempt(&address) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn addresses(uri: &Uri) -> io::Result<Vec<SockAddr>> {
+    match uri {
+        Uri::Unix(path) => Ok(vec![SockAddr::unix::<&PathBuf>(path)?]),
+        Uri::Tcp { host, port } => {
+            // QEMU, too, takes an empty host for every address.
+            let host = if host.is_empty() { "0.0.0.0" } else { host };
+            Ok((host, *port).to_socket_addrs()?.map(SockAddr::from).collect())
+        }
+    }
+}
+
+fn stream_socket(address: &SockAddr) -> io::Result<Socket> {
+    let socket = Socket::new(address.domain(), Type::STREAM, None)?;
+    set_nodelay(&socket, address.domain())?;
+    Ok(socket)
+}
+
+/// A packet leaves in one write: waiting for more only costs time.
+fn set_nodelay(socket: &Socket, domain: Domain) -> io::Result<()> {
+    if domain == Domain::UNIX { Ok(()) } else { socket.set_tcp_nodelay(true) }
+}

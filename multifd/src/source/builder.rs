@@ -1,0 +1,137 @@
+//! How a source is set up.
+
+use std::sync::Arc;
+
+use multifd_core::ram::Ram;
+use multifd_core::wire::Uuid;
+use multifd_core::{Compression, Registry};
+
+use super::Source;
+use crate::error::Error;
+use crate::stream::{Configuration, SyncForm};
+use crate::uri::Uri;
+
+/// Who looks for zero pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ZeroPages {
+    /// The channels: QEMU's `zero-page-detection` `multifd`, which a QEMU before 9.0 does not
+    /// understand.
+    #[default]
+    Channels,
+    /// The main channel, as every QEMU understands: `legacy`.
+    Main,
+    /// Nobody; zero pages are sent like others: `none`.
+    Off,
+}
+
+/// How a source is set up. Both sides must agree on compression, channels and UUID.
+#[derive(Clone, Debug)]
+pub struct SourceBuilder<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) ram: Arc<Ram>,
+    pub(super) compression: Compression,
+    pub(super) level: Option<i32>,
+    pub(super) channels: u8,
+    pub(super) uuid: Uuid,
+    pub(super) configuration: Configuration,
+    pub(super) section_id: u32,
+    pub(super) sync_form: SyncForm,
+    pub(super) footers: bool,
+    pub(super) zero_pages: ZeroPages,
+    pub(super) return_path: bool,
+}
+
+impl<'a> SourceBuilder<'a> {
+    /// A source of `ram` with no compression, 2 channels, no UUID and a return path, in the form
+    /// of a QEMU from 9.0 on.
+    pub fn new(registry: &'a Registry, ram: Arc<Ram>) -> Self {
+        Self {
+            registry,
+            ram,
+            compression: Compression::None,
+            level: None,
+            channels: 2,
+            uuid: Uuid::default(),
+            configuration: Configuration::default(),
+            section_id: 2,
+            sync_form: SyncForm::Flush,
+            footers: true,
+            zero_pages: ZeroPages::default(),
+            return_path: true,
+        }
+    }
+
+    /// Compresses with `compression`, which the registry must hold.
+    #[must_use]
+    pub fn compression(self, compression: Compression) -> Self {
+        Self { compression, ..self }
+    }
+
+    /// Compresses at `level`; `None` is the codec's default.
+    #[must_use]
+    pub fn level(self, level: Option<i32>) -> Self {
+        Self { level, ..self }
+    }
+
+    /// Sends over `channels` channels, 1 to 255, with a thread each.
+    #[must_use]
+    pub fn channels(self, channels: u8) -> Self {
+        Self { channels, ..self }
+    }
+
+    /// The VM's UUID.
+    #[must_use]
+    pub fn uuid(self, uuid: Uuid) -> Self {
+        Self { uuid, ..self }
+    }
+
+    /// What the main channel's CONFIGURATION section says: machine type and subsections. Without
+    /// a machine there is no such section.
+    #[must_use]
+    pub fn configuration(self, configuration: Configuration) -> Self {
+        Self { configuration, ..self }
+    }
+
+    /// The number of the ram section in the main channel, 2 unless said otherwise. It must not be
+    /// that of a section in the device state.
+    #[must_use]
+    pub fn section_id(self, section_id: u32) -> Self {
+        Self { section_id, ..self }
+    }
+
+    /// How syncs are told. A destination with a machine type up to 8.0 wants
+    /// [`SyncForm::EachSection`].
+    #[must_use]
+    pub fn sync_form(self, sync_form: SyncForm) -> Self {
+        Self { sync_form, ..self }
+    }
+
+    /// Whether each section of the main channel ends in a FOOTER, as in all but very old machine
+    /// types.
+    #[must_use]
+    pub fn footers(self, footers: bool) -> Self {
+        Self { footers, ..self }
+    }
+
+    /// Who looks for zero pages.
+    #[must_use]
+    pub fn zero_pages(self, zero_pages: ZeroPages) -> Self {
+        Self { zero_pages, ..self }
+    }
+
+    /// Whether the destination is asked to confirm. Without, nothing tells the source that the
+    /// destination failed late.
+    #[must_use]
+    pub fn return_path(self, return_path: bool) -> Self {
+        Self { return_path, ..self }
+    }
+
+    /// Connects all channels to `uri` and announces the RAM.
+    ///
+    /// # Errors
+    /// A codec that is not registered or not available, a level it does not have, a destination
+    /// that does not answer or refuses.
+    pub fn connect(self, uri: &Uri) -> Result<Source, Error> {
+        Source::connect(&self, uri)
+    }
+}

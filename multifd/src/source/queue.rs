@@ -1,0 +1,100 @@
+//! The work of the sending channels.
+
+use std::collections::VecDeque;
+
+use multifd_core::ram::PageBatch;
+
+/// What is to be sent, and how far the channels are. Work goes to whichever channel is idle.
+#[derive(Debug)]
+pub(super) struct Queue {
+    batches: VecDeque<PageBatch>,
+    /// Batches that may wait: one a channel, so that none runs dry, and memory stays bounded.
+    limit: usize,
+    /// Syncs asked for, and sent by each channel.
+    syncs: u64,
+    synced: Vec<u64>,
+    finished: bool,
+    answers: Answers,
+}
+
+/// What the destination has said on the return path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Answers {
+    /// There is no return path.
+    #[default]
+    None,
+    /// It may yet say something.
+    Open,
+    /// The destination has everything.
+    Confirmed,
+}
+
+/// What a channel does next.
+#[derive(Debug)]
+pub(super) enum Work {
+    Pages(PageBatch),
+    Sync,
+    Finish,
+}
+
+impl Queue {
+    pub(super) fn new(channels: usize) -> Self {
+        Self {
+            batches: VecDeque::with_capacity(channels),
+            limit: channels,
+            syncs: 0,
+            synced: vec![0; channels],
+            finished: false,
+            answers: Answers::default(),
+        }
+    }
+
+    /// Takes `batch`, if there is room.
+    pub(super) fn push(&mut self, batch: &mut Option<PageBatch>) -> Option<()> {
+        if self.batches.len() >= self.limit {
+            return None;
+        }
+        self.batches.extend(batch.take());
+        Some(())
+    }
+
+    /// The next work of `channel`; `None` while there is none.
+    pub(super) fn next(&mut self, channel: usize) -> Option<Work> {
+        if let Some(batch) = self.batches.pop_front() {
+            Some(Work::Pages(batch))
+        } else if self.synced[channel] < self.syncs {
+            Some(Work::Sync)
+        } else {
+            self.finished.then_some(Work::Finish)
+        }
+    }
+
+    /// Has every channel sync when the batches are sent.
+    pub(super) fn ask_sync(&mut self) {
+        self.syncs += 1;
+    }
+
+    /// Notes that `channel` has sent its sync.
+    pub(super) fn note_sync(&mut self, channel: usize) {
+        self.synced[channel] += 1;
+    }
+
+    /// Whether every channel has sent every sync. Only then may batches of the next round be
+    /// pushed: a channel takes batches first.
+    pub(super) fn all_synced(&self) -> bool {
+        self.synced.iter().all(|&synced| synced == self.syncs)
+    }
+
+    /// Ends the channels when the batches are sent.
+    pub(super) fn finish(&mut self) {
+        self.finished = true;
+    }
+
+    pub(super) fn set_answers(&mut self, answers: Answers) {
+        self.answers = answers;
+    }
+
+    pub(super) fn answers(&self) -> Answers {
+        self.answers
+    }
+}

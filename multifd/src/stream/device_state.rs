@@ -1,0 +1,194 @@
+//! The device state: everything from the first FULL section on.
+//!
+//! A FULL body has no length, so the state is kept as it is, up to the end of the stream. How that
+//! is found depends on the source. One without a return path closes the stream. One with a return
+//! path keeps it open and waits for an answer, so there the end has to be recognised in the bytes:
+//! the VMDESCRIPTION, the last thing that QEMU sends, has a length and is JSON.
+
+use super::wire::section;
+
+/// The type byte and the length before a VMDESCRIPTION's JSON, with the EOF before both.
+const DESCRIPTION_HEAD: usize = 6;
+
+/// The device state as it arrives.
+#[derive(Debug, Default)]
+pub(super) struct Collector {
+    bytes: Vec<u8>,
+    last_zero: Option<usize>,
+}
+
+impl Collector {
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn push(&mut self, chunk: &[u8]) {
+        if let Some(at) = chunk.iter().rposition(|&byte| byte == 0) {
+            self.last_zero = Some(self.bytes.len() + at);
+        }
+        self.bytes.extend_from_slice(chunk);
+    }
+
+    /// Whether the bytes so far end in EOF and a whole VMDESCRIPTION. Cheap enough to be asked
+    /// after every chunk.
+    pub(super) fn is_described(&self) -> bool {
+        is_described(&self.bytes, self.last_zero)
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// Whether these bytes can be all of a stream's device state: they end in EOF, or in EOF and a
+/// whole VMDESCRIPTION. With `footers` a section, if there is any, has to end in one before a lone
+/// EOF.
+pub(super) fn is_whole(bytes: &[u8], footers: bool) -> bool {
+    let last_zero = bytes.iter().rposition(|&byte| byte == 0);
+    is_described(bytes, last_zero)
+        || match bytes {
+            [only] => *only == section::EOF,
+            [.., footer, _, _, _, _, last] if footers => {
+                *footer == section::FOOTER && *last == section::EOF
+            }
+            [.., last] => !footers && *last == section::EOF,
+            [] => false,
+        }
+}
+
+/// A device state with no device in it, but with the VMDESCRIPTION by which its end is known.
+pub(super) fn without_devices(page_size: u64) -> Vec<u8> {
+    let json = format!("{{\"page_size\": {page_size}, \"devices\": []}}");
+    let mut bytes = vec![section::EOF, section::DESCRIPTION];
+    bytes.extend_from_slice(&(json.len() as u32).to_be_bytes());
+    bytes.extend_from_slice(json.as_bytes());
+    bytes
+}
+
+/// JSON has no zero byte. So an EOF with a VMDESCRIPTION that fills the rest has the last zero byte
+/// there is either in the length or in the EOF itself, which leaves few places to look at.
+fn is_described(bytes: &[u8], last_zero: Option<usize>) -> bool {
+    let Some(last_zero) = last_zero else { return false };
+    (last_zero.saturating_sub(DESCRIPTION_HEAD - 1)..=last_zero).any(|eof| {
+        let Some((head, json)) = bytes[eof..].split_at_checked(DESCRIPTION_HEAD) else {
+            return false;
+        };
+        let &[section::EOF, section::DESCRIPTION, a, b, c, d] = head else { return false };
+        u32::from_be_bytes([a, b, c, d]) as usize == json.len() && is_description(json)
+    })
+}
+
+/// Whether `json` is one object from its first byte to its last and has the keys that a
+/// VMDESCRIPTION has. What is inside them is not looked at, and no tree is built: that would take
+/// many times the memory of what a peer sent.
+fn is_description(json: &[u8]) -> bool {
+    if json.first() != Some(&b'{') {
+        return false;
+    }
+    let (mut page_size, mut devices) = (false, false);
+    let (mut depth, mut string, mut escaped) = (0_usize, None, false);
+    for (at, &byte) in json.iter().enumerate() {
+        match (string, byte) {
+            (Some(_), _) if escaped => escaped = false,
+            (Some(_), b'\\') => escaped = true,
+            (Some(start), b'"') => {
+                page_size |= depth == 1 && json[start..at] == *b"page_size";
+                devices |= depth == 1 && json[start..at] == *b"devices";
+                string = None;
+            }
+            (None, b'"') => string = Some(at + 1),
+            (None, b'{' | b'[') => depth += 1,
+            (None, b'}' | b']') if depth <= 1 => {
+                return depth == 1 && at + 1 == json.len() && page_size && devices;
+            }
+            (None, b'}' | b']') => depth -= 1,
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FOOTER: [u8; 5] = [section::FOOTER, 0, 0, 0, 9];
+
+    fn described(before: &[u8], json: &str) -> Vec<u8> {
+        let length = (json.len() as u32).to_be_bytes();
+        [before, &[section::EOF, section::DESCRIPTION], &length, json.as_bytes()].concat()
+    }
+
+    fn is_described_at_once(bytes: &[u8]) -> bool {
+        let mut collector = Collector::default();
+        collector.push(bytes);
+        collector.is_described()
+    }
+
+    #[test]
+    fn a_device_state_without_devices_is_whole_and_described() {
+        let bytes = without_devices(65536);
+        assert!(is_whole(&bytes, true) && is_described_at_once(&bytes));
+        assert!(serde_json::from_slice::<serde_json::Value>(&bytes[6..]).is_ok());
+    }
+
+    #[test]
+    fn a_description_is_known_only_at_its_last_byte_however_it_arrives() {
+        // A length with a zero byte at its end, one that looks like a head itself, and long ones.
+        for length in [34, 0x100, 0x0600, 0x10000] {
+            let json = r#"{"devices": [{}], "page_size": 1"#;
+            let json = format!("{json}{}}}", " ".repeat(length - json.len() - 1));
+            let bytes = described(&[&[4, 0, 6, 0], FOOTER.as_slice()].concat(), &json);
+            let mut collector = Collector::default();
+            for byte in &bytes {
+                assert!(!collector.is_described());
+                collector.push(&[*byte]);
+            }
+            assert!(collector.is_described());
+            collector.push(b"}");
+            assert!(!collector.is_described());
+        }
+    }
+
+    #[test]
+    fn what_is_no_description_is_not_taken_for_one() {
+        for json in [
+            "{}",
+            r#"{"page_size": 4096}"#,
+            r#"{"devices": [], "of": {"page_size": 4096}}"#,
+            r#"["page_size", "devices"]"#,
+            r#"{"page_size": 1, "devices": 2}}"#,
+            r#"{"page_size": 1}, {"devices": 2}"#,
+            r#"{"page_size": 1, "devices": "}"#,
+            r#"{"page_size": 1, "devices": {}"#,
+            r#"{"page_size": 1, "devices": "\"}"#,
+        ] {
+            assert!(!is_described_at_once(&described(&[], json)), "{json}");
+        }
+        for json in [
+            r#"{"page_size": 1, "devices": 2}"#,
+            r#"{"page_size": 1, "devices": "}"}"#,
+            r#"{"page_size": 1, "devices": "\"\\"}"#,
+        ] {
+            assert!(is_described_at_once(&described(&[], json)), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_state_without_a_description_ends_in_a_footer_and_eof() {
+        let section = [&[section::FULL, 1, 2, 3], FOOTER.as_slice()].concat();
+        let whole = [section.as_slice(), &[section::EOF]].concat();
+        assert!(is_whole(&whole, true));
+        assert!(is_whole(&[section::EOF], true));
+        for end in 0..whole.len() {
+            assert!(!is_whole(&whole[..end], true), "{end}");
+        }
+    }
+
+    #[test]
+    fn a_state_of_a_source_without_footers_ends_in_eof() {
+        assert!(is_whole(&[section::FULL, 1, 2, 3, section::EOF], false));
+        assert!(!is_whole(&[section::FULL, 1, 2, 3], false));
+        assert!(!is_whole(&[section::FULL, 1, 2, 3, section::EOF], true));
+    }
+}

@@ -1,0 +1,101 @@
+//! RAM to migrate, and a migration of it in this process.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use multifd::core::ram::{Ram, RamBlock};
+use multifd::core::vm_memory::MmapRegion;
+use multifd::core::wire::BlockName;
+use multifd::core::{Compression, PageSize, Registry};
+use multifd::{
+    Arrived, Destination, DestinationBuilder, Error, Incoming, Source, SourceBuilder, Uri,
+};
+
+pub(crate) fn registry() -> Registry {
+    multifd::registry().unwrap()
+}
+
+/// RAM with these blocks, of which nothing is assumed.
+pub(crate) fn ram(blocks: &[(&str, usize)]) -> Arc<Ram> {
+    let block = |&(name, bytes): &(&str, usize)| {
+        RamBlock::new(BlockName::new(name).unwrap(), MmapRegion::<()>::new(bytes).unwrap())
+    };
+    Arc::new(Ram::new(PageSize::Kib4, blocks.iter().map(block)).unwrap())
+}
+
+/// RAM of 1.5 MiB: every third page is zero, the others are text-like or noise.
+pub(crate) fn guest() -> Arc<Ram> {
+    let ram = ram(&[("pc.ram", 1 << 20), ("/rom@etc/acpi/tables", 128 << 10), ("vga", 384 << 10)]);
+    for block in ram.blocks() {
+        for page in (0..block.bytes() / 4096).filter(|page| page % 3 != 0) {
+            fill(&ram, block.name().as_str(), page, page as u8);
+        }
+    }
+    ram
+}
+
+/// Fills a page with content of `kind`: noise for odd kinds, text for even ones.
+pub(crate) fn fill(ram: &Ram, block: &str, page: u64, kind: u8) {
+    let mut state = u64::from(kind) << 32 | page;
+    let bytes: Vec<u8> = (0..4096)
+        .map(|at| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            if kind % 2 == 1 { (state >> 56) as u8 } else { b"migrate "[at % 8] ^ (kind >> 4) }
+        })
+        .collect();
+    ram.block(block).unwrap().write(page * 4096, &bytes);
+}
+
+pub(crate) fn content(ram: &Ram, block: &str) -> Vec<u8> {
+    let block = ram.block(block).unwrap();
+    let mut bytes = vec![0; block.bytes() as usize];
+    block.slice(0, bytes.len()).copy_to(&mut bytes[..]);
+    bytes
+}
+
+pub(crate) fn assert_equal(left: &Ram, right: &Ram) {
+    assert_eq!(left.blocks().len(), right.blocks().len());
+    for block in left.blocks() {
+        let name = block.name().as_str();
+        let (left, right) = (content(left, name), content(right, name));
+        let different = left.iter().zip(&right).position(|(left, right)| left != right);
+        assert_eq!(different, None, "the first different byte of {name}");
+    }
+}
+
+/// RAM as the source announces it, freshly mapped.
+pub(crate) fn provide(incoming: &Incoming<'_>) -> Result<Arc<Ram>, Error> {
+    let blocks = incoming.blocks.iter().map(|info| {
+        let memory = MmapRegion::<()>::new(info.bytes as usize).unwrap();
+        RamBlock::new(BlockName::new(&info.name).unwrap(), memory).fresh()
+    });
+    Ok(Arc::new(Ram::new(incoming.page_size, blocks)?))
+}
+
+pub(crate) fn any_port() -> Uri {
+    "tcp:127.0.0.1:0".parse().unwrap()
+}
+
+/// A destination that takes one migration in, in a thread.
+pub(crate) fn receive(
+    setup: impl FnOnce(DestinationBuilder<'_>) -> DestinationBuilder<'_>,
+) -> (Uri, JoinHandle<Result<Arrived, Error>>) {
+    let destination = setup(Destination::builder(&registry())).listen(&any_port()).unwrap();
+    let uri = destination.uri().clone();
+    (uri, std::thread::spawn(move || destination.receive(provide)))
+}
+
+/// A source of `ram` connected to `uri`.
+pub(crate) fn send(
+    ram: &Arc<Ram>,
+    uri: &Uri,
+    setup: impl FnOnce(SourceBuilder<'_>) -> SourceBuilder<'_>,
+) -> Result<Source, Error> {
+    setup(Source::builder(&registry(), Arc::clone(ram))).connect(uri)
+}
+
+pub(crate) fn all_compressions() -> Vec<Compression> {
+    registry().iter().map(|method| method.compression()).collect()
+}

@@ -1,0 +1,229 @@
+//! What happens when something goes wrong: one clear error on each side, and nothing left behind.
+
+mod common;
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use common::{any_port, guest, provide, ram, receive, send};
+use multifd::core::wire::{InitialPacket, Uuid};
+use multifd::core::{Compression, ErrorKind, PeerError};
+use multifd::{Destination, Error, PageSet, Source, Uri};
+
+/// Both sides' errors of a migration that fails.
+fn both_errors(
+    at_source: impl FnOnce(multifd::SourceBuilder<'_>) -> multifd::SourceBuilder<'_>,
+    at_destination: impl FnOnce(multifd::DestinationBuilder<'_>) -> multifd::DestinationBuilder<'_>,
+) -> (Error, Error) {
+    let source_ram = guest();
+    let (uri, destination) =
+        receive(|setup| at_destination(setup).channel_timeout(Duration::from_millis(300)));
+    let sent = send(&source_ram, &uri, at_source)
+        .and_then(|source| source.finish(&PageSet::all(&source_ram), None));
+    (sent.expect_err("the source fails"), destination.join().unwrap().expect_err("so does this"))
+}
+
+fn peer_error(error: &Error) -> &PeerError {
+    match error {
+        Error::Channel(error) => match error.kind() {
+            ErrorKind::Peer(error) => error,
+            other => panic!("not the peer's fault: {other}"),
+        },
+        other => panic!("not of a channel: {other}"),
+    }
+}
+
+#[test]
+fn another_codec_on_the_other_side_is_said_by_name() {
+    let (at_source, at_destination) =
+        both_errors(|setup| setup, |setup| setup.compression(Compression::Zstd));
+    assert_eq!(
+        *peer_error(&at_destination),
+        PeerError::Method { expected: Compression::Zstd, found: Compression::None }
+    );
+    assert!(at_destination.to_string().contains("same compression"), "{at_destination}");
+    assert!(matches!(at_source, Error::DestinationFailed(1)), "{at_source}");
+}
+
+#[test]
+fn fewer_channels_than_agreed_are_counted() {
+    let (at_source, at_destination) =
+        both_errors(|setup| setup.channels(2), |setup| setup.channels(4));
+    let Error::MissingChannels { connected: 2, channels: 4, .. } = at_destination else {
+        panic!("{at_destination}");
+    };
+    assert!(matches!(at_source, Error::DestinationFailed(1)), "{at_source}");
+}
+
+#[test]
+fn more_channels_than_agreed_are_refused() {
+    let (_, at_destination) = both_errors(|setup| setup.channels(3), |setup| setup.channels(2));
+    assert_eq!(*peer_error(&at_destination), PeerError::ChannelId { id: 2, channels: 2 });
+}
+
+#[test]
+fn another_vm_is_refused_by_its_uuid() {
+    let expected = Uuid([1; 16]);
+    let (_, at_destination) = both_errors(|setup| setup, |setup| setup.uuid(Some(expected)));
+    assert_eq!(*peer_error(&at_destination), PeerError::Uuid { expected, found: Uuid::default() });
+}
+
+#[test]
+fn a_second_channel_with_one_number_is_refused() {
+    let (uri, destination) = receive(|setup| setup);
+    let Uri::Tcp { host, port } = &uri else { panic!("{uri}") };
+    let initial = InitialPacket { uuid: Uuid::default(), channel: 1 }.to_bytes();
+    let connections: Vec<_> = (0..2)
+        .map(|_| {
+            let mut connection = TcpStream::connect((&host[..], *port)).unwrap();
+            connection.write_all(&initial).unwrap();
+            connection
+        })
+        .collect();
+    // The main channel never comes: the error does not wait for it.
+    let error = destination.join().unwrap().unwrap_err();
+    assert_eq!(*peer_error(&error), PeerError::DuplicateChannel { id: 1 });
+    drop(connections);
+}
+
+#[test]
+fn a_connection_that_is_no_channel_is_an_error_and_a_silent_one_is_not() {
+    let (uri, destination) = receive(|setup| setup);
+    let Uri::Tcp { host, port } = &uri else { panic!("{uri}") };
+    drop(TcpStream::connect((&host[..], *port)).unwrap());
+    let mut stray = TcpStream::connect((&host[..], *port)).unwrap();
+    stray.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let error = destination.join().unwrap().unwrap_err();
+    assert_eq!(*peer_error(&error), PeerError::Magic { found: u32::from_be_bytes(*b"GET ") });
+}
+
+#[test]
+fn a_destination_without_room_says_so_and_the_source_is_told() {
+    let registry = common::registry();
+    let destination = Destination::builder(&registry).listen(&any_port()).unwrap();
+    let uri = destination.uri().clone();
+    let source_ram = guest();
+    let sent = std::thread::spawn(move || {
+        let source = send(&source_ram, &uri, |setup| setup)?;
+        source.finish(&PageSet::all(&source_ram), None)
+    });
+    let refused = destination.receive(|_| Err(Error::Caller("no memory left".to_owned())));
+    assert_eq!(refused.unwrap_err().to_string(), "no memory left");
+    assert!(matches!(sent.join().unwrap(), Err(Error::DestinationFailed(1))));
+}
+
+#[test]
+fn a_block_of_another_size_is_refused_by_name() {
+    let registry = common::registry();
+    let destination = Destination::builder(&registry).listen(&any_port()).unwrap();
+    let uri = destination.uri().clone();
+    let source_ram = ram(&[("pc.ram", 1 << 20)]);
+    let sent = std::thread::spawn(move || {
+        let source = send(&source_ram, &uri, |setup| setup)?;
+        source.finish(&PageSet::all(&source_ram), None)
+    });
+    let refused = destination.receive(|_| Ok(ram(&[("pc.ram", 2 << 20)]))).unwrap_err();
+    assert!(refused.to_string().contains("'pc.ram' has 1048576 bytes"), "{refused}");
+    sent.join().unwrap().unwrap_err();
+}
+
+#[test]
+fn a_source_that_goes_away_is_no_migration() {
+    let source_ram = guest();
+    for rounds in 0..2 {
+        let (uri, destination) = receive(|setup| setup);
+        let mut source = send(&source_ram, &uri, |setup| setup).unwrap();
+        for _ in 0..rounds {
+            source.round(&PageSet::all(&source_ram)).unwrap();
+        }
+        drop(source);
+        destination.join().unwrap().expect_err("what arrived is not whole");
+    }
+}
+
+#[test]
+fn nobody_listening_is_said_with_the_address() {
+    let registry = common::registry();
+    let uri = "tcp:127.0.0.1:1".parse().unwrap();
+    let error = Source::builder(&registry, guest()).connect(&uri).unwrap_err();
+    assert!(error.to_string().starts_with("cannot connect to tcp:127.0.0.1:1"), "{error}");
+}
+
+#[test]
+fn an_address_in_use_is_said_with_what_to_do() {
+    let registry = common::registry();
+    let first = Destination::builder(&registry).listen(&any_port()).unwrap();
+    let error = Destination::builder(&registry).listen(first.uri()).unwrap_err();
+    assert!(error.to_string().contains("pick another"), "{error}");
+}
+
+#[test]
+fn a_waiting_destination_is_cancelled_at_once() {
+    let registry = common::registry();
+    let destination = Destination::builder(&registry).listen(&any_port()).unwrap();
+    let token = destination.cancel_token();
+    let began = Instant::now();
+    let waiting = std::thread::spawn(move || destination.receive(provide));
+    token.cancel();
+    assert!(matches!(waiting.join().unwrap(), Err(Error::Cancelled)));
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_dropped_destination_frees_its_address() {
+    let registry = common::registry();
+    let destination = Destination::builder(&registry).listen(&any_port()).unwrap();
+    let uri = destination.uri().clone();
+    drop(destination);
+    Destination::builder(&registry).listen(&uri).unwrap();
+}
+
+#[test]
+fn either_side_cancels_in_the_middle_and_both_end() {
+    for at_source in [true, false] {
+        let source_ram = guest();
+        let registry = common::registry();
+        let destination = Destination::builder(&registry).listen(&any_port()).unwrap();
+        let uri = destination.uri().clone();
+        let destination_token = destination.cancel_token();
+        let received = std::thread::spawn(move || destination.receive(provide));
+        let mut source = send(&source_ram, &uri, |setup| setup).unwrap();
+        source.round(&PageSet::all(&source_ram)).unwrap();
+        let token = if at_source { source.cancel_token() } else { destination_token };
+        let canceller = std::thread::spawn(move || token.cancel());
+        let sent = loop {
+            if let Err(error) = source.round(&PageSet::all(&source_ram)) {
+                break error;
+            }
+        };
+        canceller.join().unwrap();
+        let received = received.join().unwrap().unwrap_err();
+        let cancelled = if at_source { &sent } else { &received };
+        assert!(matches!(cancelled, Error::Cancelled), "{sent} / {received}");
+    }
+}
+
+#[test]
+fn no_thread_outlives_a_migration() {
+    // Threads of this test's own process: other tests run in it, so it is run alone in a child.
+    if std::env::var_os("MULTIFD_TEST_ALONE").is_none() {
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "no_thread_outlives_a_migration"])
+            .env("MULTIFD_TEST_ALONE", "1")
+            .status();
+        assert!(status.unwrap().success());
+        return;
+    }
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let before = threads();
+    both_errors(|setup| setup, |setup| setup.compression(Compression::Zstd));
+    let source_ram = guest();
+    let (uri, destination) = receive(|setup| setup);
+    let source = send(&source_ram, &uri, |setup| setup).unwrap();
+    let all = PageSet::all(&source_ram);
+    let sent = std::thread::spawn(move || source.finish(&all, None));
+    destination.join().unwrap().unwrap().confirm().unwrap();
+    sent.join().unwrap().unwrap();
+    assert_eq!(threads(), before);
+}

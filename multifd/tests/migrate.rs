@@ -1,0 +1,187 @@
+//! Whole migrations in this process, over sockets.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{all_compressions, any_port, assert_equal, fill, guest, provide, ram, receive, send};
+use multifd::core::Compression;
+use multifd::stream::{Configuration, SyncForm};
+use multifd::{Destination, Error, PageSet, Uri, ZeroPages};
+
+/// Sends `guest()` in three rounds, dirtying pages in between, and compares.
+fn migrate(compression: Compression, channels: u8, zero_pages: ZeroPages, sync_form: SyncForm) {
+    let source_ram = guest();
+    let (uri, destination) = receive(|setup| setup.compression(compression).channels(channels));
+    let mut source = send(&source_ram, &uri, |setup| {
+        setup
+            .compression(compression)
+            .channels(channels)
+            .zero_pages(zero_pages)
+            .sync_form(sync_form)
+            .configuration(Configuration::new("pc-i440fx-10.0"))
+    })
+    .unwrap();
+    source.round(&PageSet::all(&source_ram)).unwrap();
+
+    let mut dirty = PageSet::none(&source_ram);
+    for page in 0..100 {
+        fill(&source_ram, "pc.ram", page, 7);
+        dirty.insert(0, page * 4096).unwrap();
+    }
+    source.round(&dirty).unwrap();
+
+    let mut last = PageSet::none(&source_ram);
+    for page in 40..60 {
+        source_ram.block("pc.ram").unwrap().write(page * 4096, &[0; 4096]);
+        last.insert(0, page * 4096).unwrap();
+    }
+    let sent = std::thread::spawn(move || source.finish(&last, None));
+    let arrived = destination.join().unwrap().unwrap();
+    assert_equal(&source_ram, &arrived.ram);
+    assert_eq!(arrived.configuration.machine.as_deref(), Some("pc-i440fx-10.0"));
+    assert_eq!(arrived.sync_form, sync_form);
+    let (received, _) = arrived.confirm().unwrap();
+    let (sent, _) = sent.join().unwrap().unwrap();
+    assert_eq!(sent.total(), received.total(), "both sides count the same");
+    assert_eq!(sent.zero_pages(), received.zero_pages());
+    assert_eq!(received.syncs, 4);
+    assert_eq!(sent.zero_pages() == 0, zero_pages == ZeroPages::Off);
+    assert_eq!(received.main_zero_pages > 0, zero_pages == ZeroPages::Main);
+}
+
+#[test]
+fn every_codec_moves_every_page_in_rounds() {
+    for compression in all_compressions() {
+        migrate(compression, 3, ZeroPages::Channels, SyncForm::Flush);
+    }
+}
+
+#[test]
+fn the_older_sync_form_and_zero_pages_on_the_main_channel_arrive() {
+    migrate(Compression::None, 2, ZeroPages::Main, SyncForm::EachSection);
+    migrate(Compression::None, 2, ZeroPages::Main, SyncForm::Flush);
+    migrate(Compression::None, 2, ZeroPages::Off, SyncForm::EachSection);
+}
+
+#[test]
+fn one_channel_and_255_channels_work() {
+    for channels in [1, 255] {
+        migrate(Compression::None, channels, ZeroPages::Channels, SyncForm::Flush);
+    }
+}
+
+#[test]
+fn a_unix_socket_works_and_its_file_is_gone_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let uri = Uri::Unix(path.clone());
+    let registry = common::registry();
+    let destination = Destination::builder(&registry).listen(&uri).unwrap();
+    let source_ram = guest();
+    let all = PageSet::all(&source_ram);
+    let source = std::thread::spawn({
+        let source_ram = Arc::clone(&source_ram);
+        move || send(&source_ram, &uri, |setup| setup)?.finish(&all, None)
+    });
+    let arrived = destination.receive(provide).unwrap();
+    assert_equal(&source_ram, &arrived.ram);
+    arrived.confirm().unwrap();
+    source.join().unwrap().unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn without_a_return_path_the_source_ends_when_all_is_sent() {
+    let source_ram = guest();
+    let (uri, destination) = receive(|setup| setup);
+    let source = send(&source_ram, &uri, |setup| setup.return_path(false)).unwrap();
+    source.finish(&PageSet::all(&source_ram), None).unwrap();
+    let arrived = destination.join().unwrap().unwrap();
+    assert!(!arrived.return_path);
+    assert_equal(&source_ram, &arrived.ram);
+    arrived.confirm().unwrap();
+}
+
+#[test]
+fn the_device_state_arrives_byte_for_byte() {
+    let source_ram = guest();
+    let (uri, destination) = receive(|setup| setup);
+    let source = send(&source_ram, &uri, |setup| setup).unwrap();
+    // One FULL section, EOF, VMDESCRIPTION.
+    let mut state = b"\x04\0\0\0\x09\x05timer\0\0\0\0\0\0\0\x02body\x7e\0\0\0\x09\0\x06".to_vec();
+    let json = br#"{"page_size": 4096, "devices": [{"name": "timer"}]}"#;
+    state.extend((json.len() as u32).to_be_bytes());
+    state.extend(json);
+    let sent = std::thread::spawn({
+        let (all, state) = (PageSet::all(&source_ram), state.clone());
+        move || source.finish(&all, Some(&state))
+    });
+    let arrived = destination.join().unwrap().unwrap();
+    assert_eq!(arrived.device_state, state);
+    arrived.confirm().unwrap();
+    sent.join().unwrap().unwrap();
+}
+
+#[test]
+fn pages_already_here_are_overwritten_by_zero_pages() {
+    let source_ram = ram(&[("pc.ram", 1 << 20)]);
+    let stale = ram(&[("pc.ram", 1 << 20)]);
+    fill(&stale, "pc.ram", 5, 1);
+    let registry = common::registry();
+    let destination = Destination::builder(&registry).listen(&any_port()).unwrap();
+    let uri = destination.uri().clone();
+    let source = std::thread::spawn({
+        let source_ram = Arc::clone(&source_ram);
+        move || {
+            let source = send(&source_ram, &uri, |setup| setup)?;
+            source.finish(&PageSet::all(&source_ram), None)
+        }
+    });
+    let arrived = destination.receive(|_| Ok(Arc::clone(&stale))).unwrap();
+    assert_equal(&source_ram, &stale);
+    arrived.confirm().unwrap();
+    source.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_guest_that_writes_all_the_time_arrives_as_it_is_when_it_stops() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    for compression in all_compressions() {
+        let source_ram = guest();
+        let (uri, destination) = receive(|setup| setup.compression(compression));
+        let mut source = send(&source_ram, &uri, |setup| setup.compression(compression)).unwrap();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for kind in (0..=u8::MAX).cycle() {
+                    (0..256).step_by(5).for_each(|page| fill(&source_ram, "pc.ram", page, kind));
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+            for _ in 0..5 {
+                source.round(&PageSet::all(&source_ram)).unwrap();
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let all = PageSet::all(&source_ram);
+        let sent = std::thread::spawn(move || source.finish(&all, None));
+        let arrived = destination.join().unwrap().unwrap();
+        assert_equal(&source_ram, &arrived.ram);
+        arrived.confirm().unwrap();
+        sent.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn what_arrived_but_is_not_confirmed_fails_at_the_source() {
+    let source_ram = guest();
+    let (uri, destination) = receive(|setup| setup);
+    let source = send(&source_ram, &uri, |setup| setup).unwrap();
+    let all = PageSet::all(&source_ram);
+    let sent = std::thread::spawn(move || source.finish(&all, None));
+    drop(destination.join().unwrap().unwrap());
+    assert!(matches!(sent.join().unwrap(), Err(Error::DestinationFailed(1))));
+}
