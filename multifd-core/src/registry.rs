@@ -29,7 +29,7 @@ pub enum Availability {
 
 /// All that the framework knows about a codec. A backend exports one, and submits it:
 ///
-/// ```
+/// ```standalone_crate
 /// # use multifd_core::{MethodDescriptor, none};
 /// # const DESCRIPTOR: MethodDescriptor = none::DESCRIPTOR;
 /// multifd_core::inventory::submit! { DESCRIPTOR }

@@ -9,6 +9,7 @@ use crate::compression::{Compression, MAX_PAYLOAD};
 use crate::error::Error;
 use crate::io::ChannelReader;
 use crate::method::{ChannelConfig, MethodStats, MultiFdMethods, RecvMethod, SendMethod};
+use crate::page_size::PACKET_BYTES;
 use crate::payload::Payload;
 use crate::ram::{GuestPages, NormalPages};
 use crate::wire::RamPacket;
@@ -96,7 +97,7 @@ impl<C: PacketCodec> MultiFdMethods for PacketMethods<C> {
         Ok(Box::new(Receiver::<C> {
             decoder: C::decoder(config)?,
             payload: vec![0; MAX_PAYLOAD].into(),
-            scratch: vec![0; SCRATCH_BYTES].into(),
+            scratch: vec![0; PACKET_BYTES].into(),
         }))
     }
 }
@@ -123,6 +124,7 @@ impl<C: PacketCodec> SendMethod for Sender<C> {
 struct Receiver<C: PacketCodec> {
     decoder: C::Decoder,
     payload: Box<[u8]>,
+    /// The pages of a whole packet: a codec is fastest where it gets all of the space at once.
     scratch: Box<[u8]>,
 }
 
@@ -136,12 +138,18 @@ impl<C: PacketCodec> RecvMethod for Receiver<C> {
     ) -> Result<(), Error> {
         let payload = &mut self.payload[..packet.payload_bytes];
         reader.read_exact(payload).await.map_err(Error::reading)?;
-        let mut writer = PageWriter::new(pages, &mut self.scratch);
+        let scratch = &mut self.scratch[..pages.bytes()];
+        let mut writer = PageWriter { scratch, filled: 0 };
         C::decode(&mut self.decoder, payload, &mut writer)?;
-        match writer.remaining() {
-            0 => Ok(()),
-            left => Err(Error::payload(format!("{left} bytes of the packet's pages are missing"))),
+        let missing = writer.remaining();
+        if missing > 0 {
+            let what = format!("{missing} bytes of the packet's pages are missing");
+            return Err(Error::payload(what));
         }
+        for (index, page) in scratch.chunks_exact(pages.page_size().bytes()).enumerate() {
+            pages.write(index, page);
+        }
+        Ok(())
     }
 
     async fn recv_cleanup(self: Box<Self>) -> Result<MethodStats, Error> {
@@ -149,38 +157,26 @@ impl<C: PacketCodec> RecvMethod for Receiver<C> {
     }
 }
 
-/// What a decoder writes a packet's pages to: ordinary memory, from which whole pages move on
-/// into guest memory. A decoder never sees guest memory, since it may read back what it wrote.
+/// What a decoder writes a packet's pages to: ordinary memory, from which they move on into guest
+/// memory when all of them are there. A decoder never sees guest memory, since it may read back
+/// what it wrote; and a payload that cannot be decoded changes nothing.
 #[derive(Debug)]
 pub struct PageWriter<'a> {
-    pages: GuestPages<'a>,
+    /// As long as the pages.
     scratch: &'a mut [u8],
-    /// Pages already in guest memory.
-    written: usize,
-    /// Bytes in `scratch` that are not.
     filled: usize,
 }
 
-/// Bytes that a decoder is offered at once: small enough to stay in a core's first cache, a whole
-/// number of pages of any size but the largest, which it holds once.
-const SCRATCH_BYTES: usize = 64 << 10;
-
-impl<'a> PageWriter<'a> {
-    /// A writer of `pages` by way of `scratch`.
-    fn new(pages: GuestPages<'a>, scratch: &'a mut [u8]) -> Self {
-        Self { pages, scratch, written: 0, filled: 0 }
-    }
-
+impl PageWriter<'_> {
     /// Bytes still to be written.
     pub fn remaining(&self) -> usize {
-        self.pages.bytes() - self.written * self.pages.page_size().bytes() - self.filled
+        self.scratch.len() - self.filled
     }
 
-    /// Where the next bytes go: empty only when nothing [remains](Self::remaining). Write there,
-    /// then [`advance`](Self::advance).
+    /// Where the next bytes go: as many as [remain](Self::remaining). Write there, then
+    /// [`advance`](Self::advance).
     pub fn spare(&mut self) -> &mut [u8] {
-        let end = self.scratch.len().min(self.filled + self.remaining());
-        &mut self.scratch[self.filled..end]
+        &mut self.scratch[self.filled..]
     }
 
     /// Takes the first `count` bytes of [`spare`](Self::spare) as written.
@@ -188,14 +184,7 @@ impl<'a> PageWriter<'a> {
     /// # Panics
     /// With more bytes than that.
     pub fn advance(&mut self, count: usize) {
-        assert!(count <= self.spare().len(), "more bytes than there was space for");
+        assert!(count <= self.remaining(), "more bytes than there was space for");
         self.filled += count;
-        if self.filled == self.scratch.len() || self.remaining() == 0 {
-            for page in self.scratch[..self.filled].chunks_exact(self.pages.page_size().bytes()) {
-                self.pages.write(self.written, page);
-                self.written += 1;
-            }
-            self.filled = 0;
-        }
     }
 }

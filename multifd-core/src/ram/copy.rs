@@ -80,7 +80,8 @@ mod tests {
     #[test]
     fn one_byte_anywhere_makes_a_page_not_zero_and_the_copy_equal() {
         let mut page = vec![0u8; 4096];
-        for at in 0..page.len() {
+        // Miri takes minutes for every byte.
+        for at in (0..page.len()).step_by(if cfg!(miri) { 509 } else { 1 }) {
             page[at] = 1;
             let mut copy = vec![0xaa; 4096];
             assert!(copy_unless_zero(VolatileSlice::from(&mut page[..]), &mut copy), "{at}");

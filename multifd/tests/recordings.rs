@@ -1,0 +1,144 @@
+//! Migrations out of real QEMUs, whole and damaged.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{content, provide, registry};
+use multifd::core::io::Blocking;
+use multifd::core::{ErrorKind, PeerError};
+use multifd::stream::SyncForm;
+use multifd::{Arrived, Destination, Error};
+use multifd_conformance::{Recording, recordings};
+use sha2::{Digest, Sha256};
+
+/// A recording whose bytes can be changed.
+struct Streams {
+    recording: &'static Recording,
+    main: Vec<u8>,
+    channels: Vec<Vec<u8>>,
+}
+
+impl Streams {
+    fn of(recording: &'static Recording) -> Self {
+        let channels = recording.channels.iter().map(|channel| channel.to_vec()).collect();
+        Self { recording, main: recording.main.to_vec(), channels }
+    }
+
+    fn named(name: &str) -> Self {
+        Self::of(recordings().iter().find(|recording| recording.name == name).unwrap())
+    }
+
+    fn decode(&self) -> Result<Arrived, Error> {
+        let channels =
+            self.channels.iter().map(|bytes| Blocking::new(std::io::Cursor::new(bytes.clone())));
+        Destination::builder(&registry())
+            .compression(self.recording.compression)
+            .channel_timeout(Duration::from_millis(500))
+            .decode(&self.main[..], channels.collect(), provide)
+    }
+
+    /// The start of the last packet of a channel: a SYNC without payload.
+    fn last_sync(&self, channel: usize) -> usize {
+        self.channels[channel].len() - 1344
+    }
+}
+
+fn sha256(arrived: &Arrived, block: &str) -> String {
+    let digest = Sha256::digest(content(&arrived.ram, block));
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn every_recording_gives_the_ram_that_the_guest_had() {
+    for recording in recordings() {
+        let arrived = Streams::of(recording).decode().unwrap();
+        assert_eq!(sha256(&arrived, recording.ram_block), recording.ram_sha256, "{recording:?}");
+        let older = recording.qemu.starts_with("7.2");
+        let form = if older { SyncForm::EachSection } else { SyncForm::Flush };
+        assert_eq!(arrived.sync_form, form, "{recording:?}");
+        assert!(arrived.device_state.len() > 4096, "{recording:?}");
+        assert!(recording.main.ends_with(&arrived.device_state), "{recording:?}");
+        arrived.confirm().unwrap();
+    }
+}
+
+#[test]
+fn a_channel_that_is_cut_off_is_never_a_whole_vm() {
+    let whole = Streams::named("zstd");
+    let length = whole.channels[1].len();
+    for end in [0, 3, 63, 64, 1000, length / 2, length - 1345, length - 1344, length - 1] {
+        let mut cut = Streams::named("zstd");
+        cut.channels[1].truncate(end);
+        let error = cut.decode().expect_err("a channel is cut off");
+        let truncated = matches!(&error, Error::Channel(error)
+            if matches!(error.kind(), ErrorKind::Peer(PeerError::Truncated)));
+        // Cut between two packets, the channel just ends too early.
+        assert!(truncated || matches!(error, Error::EndedEarly(1)), "{end}: {error}");
+    }
+}
+
+#[test]
+fn a_main_channel_that_is_cut_off_is_never_a_whole_vm() {
+    let length = Streams::named("none").main.len();
+    for end in (0..length).step_by(length / 50) {
+        let mut cut = Streams::named("none");
+        cut.main.truncate(end);
+        let error = cut.decode().expect_err("the main channel is cut off");
+        assert!(matches!(error, Error::Main(_)), "{end}: {error}");
+    }
+}
+
+#[test]
+fn packets_after_the_last_sync_are_refused() {
+    let mut streams = Streams::named("zlib");
+    let sync = streams.channels[0][streams.last_sync(0)..].to_vec();
+    streams.channels[0].extend(sync);
+    let error = streams.decode().unwrap_err();
+    assert!(matches!(error, Error::AfterLastSync(0)), "{error}");
+}
+
+#[test]
+fn a_sync_that_is_missing_on_one_channel_is_an_error() {
+    let mut streams = Streams::named("zlib");
+    let end = streams.last_sync(1);
+    streams.channels[1].truncate(end);
+    let error = streams.decode().unwrap_err();
+    assert!(matches!(error, Error::EndedEarly(1)), "{error}");
+}
+
+#[test]
+fn two_streams_of_one_channel_are_refused() {
+    let mut streams = Streams::named("zlib");
+    streams.channels[1] = streams.channels[0].clone();
+    let Error::Channel(error) = streams.decode().unwrap_err() else { panic!() };
+    assert!(
+        matches!(error.kind(), ErrorKind::Peer(PeerError::DuplicateChannel { id: 0 })),
+        "{error}"
+    );
+}
+
+#[test]
+fn flipped_bits_anywhere_end_in_an_error_or_in_a_whole_stream_but_never_in_a_panic() {
+    let names = ["none", "zlib", "qemu-7.2-zstd"];
+    let mut state = 1_u64;
+    let mut next = |limit: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % limit
+    };
+    let mut errors = 0;
+    for round in 0..90 {
+        let mut streams = Streams::named(names[round % names.len()]);
+        let target = next(3);
+        // Flips anywhere are mostly in payloads; half go to the first headers.
+        let bytes = streams.channels.get_mut(target).unwrap_or(&mut streams.main);
+        let limit = if round % 2 == 0 { bytes.len() } else { bytes.len().min(3000) };
+        bytes[next(limit)] ^= 1 << next(8);
+        match streams.decode() {
+            Err(Error::Panicked) => panic!("round {round}: a thread panicked"),
+            Err(_) => errors += 1,
+            Ok(_) => {}
+        }
+    }
+    assert!(errors > 20, "most flips in headers are noticed: {errors}");
+}
