@@ -1,13 +1,14 @@
 //! Sockets by [`Uri`].
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::ToSocketAddrs;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::error::Error;
 use crate::uri::Uri;
@@ -15,14 +16,18 @@ use crate::uri::Uri;
 /// Connections that may wait to be accepted: every channel of one migration at once.
 const BACKLOG: i32 = 256;
 
+/// How long a connection is silent before the other host is probed, and between two probes.
+const PROBE_AFTER: Duration = Duration::from_secs(30);
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Connects to `uri`.
-pub(crate) fn connect(uri: &Uri) -> Result<Socket, Error> {
+pub(crate) fn connect(uri: &Uri) -> Result<Arc<Socket>, Error> {
     let connected = first_that(uri, |address| {
         let socket = stream_socket(address)?;
         socket.connect(address)?;
         Ok(socket)
     });
-    connected.map_err(|source| Error::Connect { uri: uri.clone(), source })
+    connected.map(Arc::new).map_err(|source| Error::Connect { uri: uri.clone(), source })
 }
 
 /// A listening socket, and the means to stop waiting on it.
@@ -64,7 +69,7 @@ impl Listener {
     }
 
     /// Waits for a connection; `None` after [`stop`](Self::stop).
-    pub(crate) fn accept(&self) -> io::Result<Option<Socket>> {
+    pub(crate) fn accept(&self) -> io::Result<Option<Arc<Socket>>> {
         loop {
             let mut ready =
                 [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.stop, PollFlags::IN)];
@@ -75,8 +80,8 @@ impl Listener {
             match self.socket.accept() {
                 Ok((socket, _)) => {
                     socket.set_nonblocking(false)?;
-                    set_nodelay(&socket, self.socket.local_addr()?.domain())?;
-                    return Ok(Some(socket));
+                    set_up(&socket, self.socket.local_addr()?.domain())?;
+                    return Ok(Some(Arc::new(socket)));
                 }
                 // The connection may be gone again by now.
                 Err(error) if is_transient(&error) => {}
@@ -99,6 +104,26 @@ impl Drop for Listener {
             // A socket file that stays would make the next bind fail.
             _ = std::fs::remove_file(path);
         }
+    }
+}
+
+/// A socket that several own, as a stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream(pub(crate) Arc<Socket>);
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self.0).read(buffer)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        (&*self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (&*self.0).flush()
     }
 }
 
@@ -140,11 +165,17 @@ fn addresses(uri: &Uri) -> io::Result<Vec<SockAddr>> {
 
 fn stream_socket(address: &SockAddr) -> io::Result<Socket> {
     let socket = Socket::new(address.domain(), Type::STREAM, None)?;
-    set_nodelay(&socket, address.domain())?;
+    set_up(&socket, address.domain())?;
     Ok(socket)
 }
 
-/// A packet leaves in one write: waiting for more only costs time.
-fn set_nodelay(socket: &Socket, domain: Domain) -> io::Result<()> {
-    if domain == Domain::UNIX { Ok(()) } else { socket.set_tcp_nodelay(true) }
+/// What a TCP connection needs. A packet leaves in one write: waiting for more only costs time. And a
+/// host that vanishes says nothing: without probes the other side would wait for ever.
+fn set_up(socket: &Socket, domain: Domain) -> io::Result<()> {
+    if domain == Domain::UNIX {
+        return Ok(());
+    }
+    socket.set_tcp_nodelay(true)?;
+    let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL);
+    socket.set_tcp_keepalive(&probes)
 }

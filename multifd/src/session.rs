@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::Shutdown;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ struct Inner<T> {
     state: T,
     stopped: bool,
     failure: Option<Error>,
-    sockets: Vec<(Socket, Shutdown)>,
+    sockets: Vec<(Weak<Socket>, Shutdown)>,
 }
 
 /// The migration has failed or was cancelled; the session holds the reason.
@@ -98,14 +98,12 @@ impl<T: fmt::Debug + Send + 'static> Session<T> {
     }
 
     /// Has `socket` shut down when the migration stops: now, if it has.
-    pub(crate) fn register(&self, socket: &Socket, how: Shutdown) -> Result<(), Error> {
-        let socket = socket.try_clone().map_err(Error::system("duplicating a socket"))?;
+    pub(crate) fn register(&self, socket: &Arc<Socket>, how: Shutdown) {
         let mut inner = self.lock();
         if inner.stopped {
             _ = socket.shutdown(how);
         }
-        inner.sockets.push((socket, how));
-        Ok(())
+        inner.sockets.push((Arc::downgrade(socket), how));
     }
 
     /// Stops the migration with `error`, unless it has stopped already.
@@ -166,8 +164,10 @@ impl<T> Inner<T> {
     fn stop(&mut self) {
         self.stopped = true;
         for (socket, how) in self.sockets.drain(..) {
-            // Fails where the other side is gone already.
-            _ = socket.shutdown(how);
+            if let Some(socket) = socket.upgrade() {
+                // Fails where the other side is gone already.
+                _ = socket.shutdown(how);
+            }
         }
     }
 }
@@ -227,8 +227,8 @@ mod tests {
         let session = Session::new(());
         session.end();
         let (left, mut right) = std::os::unix::net::UnixStream::pair().unwrap();
-        let left = std::os::fd::OwnedFd::from(left).into();
-        session.register(&left, Shutdown::Both).unwrap();
+        let left = Arc::new(std::os::fd::OwnedFd::from(left).into());
+        session.register(&left, Shutdown::Both);
         assert_eq!(right.read(&mut [0]).unwrap(), 0);
     }
 }

@@ -53,7 +53,10 @@ impl Acceptor {
 
     /// Finds out what a connection is. The main channel is handed over, a multifd channel taken
     /// in.
-    fn take(&self, socket: Socket) -> Result<MethodStats, Error> {
+    fn take(&self, socket: Arc<Socket>) -> Result<MethodStats, Error> {
+        // Only the reading side is shut down when the migration stops: the source still is to be
+        // told on the return path.
+        self.session.register(&socket, Shutdown::Read);
         set_read_timeout(&socket, Some(self.timeout))?;
         let mut reader = io::Socket::new(socket);
         let mut magic = [0; 4];
@@ -65,15 +68,11 @@ impl Acceptor {
         if magic == MAIN_MAGIC {
             let socket = reader.into_inner();
             set_read_timeout(&socket, None)?;
-            // Only the reading side is shut down when the migration stops: the source still is to
-            // be told.
-            self.session.register(&socket, Shutdown::Read)?;
             self.session.update(|state| state.set_main(socket)).map_err(stopped)??;
             return Ok(MethodStats::new());
         }
         let initial = block_on(read_initial(magic, &mut reader)).map_err(timed_out)?;
         set_read_timeout(reader.get_ref(), None)?;
-        self.session.register(reader.get_ref(), Shutdown::Both)?;
         let counters = self.progress.counters(initial.channel);
         channel::receive(&self.session, &self.method, initial, reader, counters)
     }

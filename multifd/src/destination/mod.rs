@@ -17,7 +17,6 @@ use multifd_core::ram::Ram;
 use multifd_core::wire::Uuid;
 use multifd_core::{MethodDescriptor, MethodStats, PageSize};
 use pollster::block_on;
-use socket2::Socket;
 
 use accept::{Acceptor, MAIN_MAGIC};
 pub use builder::DestinationBuilder;
@@ -25,7 +24,7 @@ use main_channel::{Answers, MainChannel, Said};
 use state::State;
 
 use crate::error::Error;
-use crate::net::Listener;
+use crate::net::{Listener, Stream};
 use crate::progress::{Progress, Stats};
 use crate::session::{CancelToken, Session, Stopped};
 use crate::stream::{BlockInfo, Configuration, Limits, MainReader, ReturnMessage, SyncForm};
@@ -88,7 +87,7 @@ struct Ending {
     session: Arc<Session<State>>,
     progress: Progress,
     channel_timeout: Duration,
-    answers: Answers<Socket>,
+    answers: Answers<Stream>,
     threads: Threads,
     over: bool,
 }
@@ -152,9 +151,9 @@ impl Destination {
         provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
     ) -> Result<Arrived, Error> {
         let Self { channels, limits, mut ending, .. } = self;
-        let received = ending.main_channel().and_then(|socket| {
+        let received = ending.main_channel().and_then(|stream| {
             // The magic was read to tell the channels apart.
-            let stream = io::Cursor::new(MAIN_MAGIC).chain(socket);
+            let stream = io::Cursor::new(MAIN_MAGIC).chain(stream);
             ending.follow(stream, limits, channels, provide)
         });
         ending.arrived(received)
@@ -220,11 +219,10 @@ impl Ending {
     }
 
     /// Waits for the main channel to connect.
-    fn main_channel(&mut self) -> Result<Socket, Error> {
-        let socket = self.session.wait(State::take_main).map_err(stopped)?;
-        let writer = socket.try_clone().map_err(Error::system("duplicating a socket"))?;
-        self.answers.writer = Some(writer);
-        Ok(socket)
+    fn main_channel(&mut self) -> Result<Stream, Error> {
+        let stream = Stream(self.session.wait(State::take_main).map_err(stopped)?);
+        self.answers.writer = Some(stream.clone());
+        Ok(stream)
     }
 
     /// Follows the main channel, then waits for the channels to end where nothing else tells that

@@ -12,7 +12,7 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(super) struct State {
     /// The main channel, from when it has connected until it is taken.
-    main: Option<Socket>,
+    main: Option<Arc<Socket>>,
     main_connected: bool,
     /// The RAM, from when the main channel has announced it.
     ram: Option<Arc<Ram>>,
@@ -49,7 +49,7 @@ impl State {
         }
     }
 
-    pub(super) fn set_main(&mut self, socket: Socket) -> Result<(), Error> {
+    pub(super) fn set_main(&mut self, socket: Arc<Socket>) -> Result<(), Error> {
         if std::mem::replace(&mut self.main_connected, true) {
             return Err(Error::SecondMain);
         }
@@ -57,7 +57,7 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn take_main(&mut self) -> Option<Socket> {
+    pub(super) fn take_main(&mut self) -> Option<Arc<Socket>> {
         self.main.take()
     }
 

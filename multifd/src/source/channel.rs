@@ -36,7 +36,7 @@ pub(super) fn config(
 /// Starts a channel's thread. It ends with what the codec has counted.
 pub(super) fn start(
     session: &Arc<Session<Queue>>,
-    socket: Socket,
+    socket: Arc<Socket>,
     method: &MethodDescriptor,
     config: SendConfig,
 ) -> Result<JoinHandle<Option<MethodStats>>, Error> {
@@ -52,7 +52,7 @@ pub(super) fn start(
 /// Sends what there is to send, until there is no more or the migration stops.
 fn send(
     session: &Session<Queue>,
-    mut channel: SendChannel<io::Socket<Socket>>,
+    mut channel: SendChannel<io::Socket<Arc<Socket>>>,
     number: usize,
 ) -> Result<MethodStats, Error> {
     loop {

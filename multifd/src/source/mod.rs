@@ -17,7 +17,7 @@ pub use builder::{SourceBuilder, ZeroPages};
 use queue::{Answers, Queue};
 
 use crate::error::Error;
-use crate::net;
+use crate::net::{self, Stream};
 use crate::page_set::PageSet;
 use crate::progress::{Progress, Stats};
 use crate::session::{CancelToken, Session, Stopped};
@@ -41,8 +41,8 @@ pub struct Source {
     progress: Progress,
     ram: Arc<Ram>,
     zero_pages: ZeroPages,
-    main: MainWriter<Socket>,
-    main_socket: Socket,
+    main: MainWriter<Stream>,
+    main_socket: Arc<Socket>,
     channels: Vec<JoinHandle<Option<MethodStats>>>,
     answers: Option<JoinHandle<Option<()>>>,
 }
@@ -63,13 +63,12 @@ impl Source {
         let session = Session::new(Queue::new(setup.channels.into()));
         // The main channel connects first: under TLS a destination tells them apart by that.
         let main_socket = net::connect(uri)?;
-        session.register(&main_socket, Shutdown::Both)?;
-        let clone = || main_socket.try_clone().map_err(Error::system("duplicating a socket"));
+        session.register(&main_socket, Shutdown::Both);
         let mut source = Self {
             progress: Progress::new(setup.channels),
             ram: Arc::clone(&setup.ram),
             zero_pages: setup.zero_pages,
-            main: MainWriter::new(clone()?)
+            main: MainWriter::new(Stream(Arc::clone(&main_socket)))
                 .with_page_size(setup.ram.page_size().bytes() as u64)
                 .with_footers(setup.footers),
             channels: Vec::new(),
@@ -97,7 +96,7 @@ impl Source {
         let packet_num = Arc::default();
         for number in 0..setup.channels {
             let socket = net::connect(uri)?;
-            self.session.register(&socket, Shutdown::Both)?;
+            self.session.register(&socket, Shutdown::Both);
             let counters = self.progress.counters(number);
             let config = channel::config(setup, method, number, &packet_num, counters)?;
             self.channels.push(channel::start(&self.session, socket, method, config)?);
@@ -116,8 +115,7 @@ impl Source {
     /// Reads the return path in a thread of its own, so that a destination that fails is heard at
     /// once.
     fn listen_to_answers(&mut self) -> Result<(), Error> {
-        let socket = self.main_socket.try_clone();
-        let mut reader = ReturnReader::new(socket.map_err(Error::system("duplicating a socket"))?);
+        let mut reader = ReturnReader::new(Stream(Arc::clone(&self.main_socket)));
         _ = self.session.update(|queue| queue.set_answers(Answers::Open));
         let listen = move |session: &Session<Queue>| loop {
             match reader.next_message()? {
