@@ -214,7 +214,9 @@ pub enum PeerError {
         device: BlockName,
     },
     /// The channel ended inside a packet.
-    #[error("the channel ended in the middle of a packet")]
+    #[error(
+        "the channel ended in the middle of a packet: the source failed, was cancelled or went away"
+    )]
     Truncated,
     /// A payload that the codec cannot decode to exactly the packet's pages.
     #[error("the payload is malformed: {what}")]
@@ -308,9 +310,9 @@ pub enum UsageError {
         /// The offset in bytes.
         offset: u64,
     },
-    /// More pages than a packet has slots.
-    #[error("a batch of {pages} pages; a packet holds {page_count}")]
-    BatchTooLarge {
+    /// More pages than a packet has slots, or none.
+    #[error("a batch of {pages} pages; a packet holds 1 to {page_count}")]
+    BatchSize {
         /// Pages in the batch.
         pages: usize,
         /// Page slots in a packet.

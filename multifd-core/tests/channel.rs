@@ -7,7 +7,7 @@ use multifd_core::io::{Blocking, ChannelReader, ChannelWriter};
 use multifd_core::ram::{PageBatch, Ram, RamBlock};
 use multifd_core::vm_memory::MmapRegion;
 use multifd_core::wire::{BlockName, DeviceStatePacket, InitialPacket, Uuid};
-use multifd_core::{Compression, Error, ErrorKind, PageSize, PeerError, none};
+use multifd_core::{Compression, Error, ErrorKind, PageSize, PeerError, UsageError, none};
 use pollster::block_on;
 
 const PAGES: u64 = 300;
@@ -158,6 +158,25 @@ fn an_offset_past_the_end_of_its_block_is_an_error() {
         bytes[64 + 320..][..8].copy_from_slice(&offset.to_be_bytes());
         let (error, _) = peer_error(&bytes);
         assert!(matches!(error, PeerError::OffsetPastEnd { offset: found, .. } if found == offset));
+    }
+}
+
+#[test]
+fn a_malformed_packet_is_reported_by_the_number_that_it_claims() {
+    let mut bytes = stream();
+    bytes[64 + 1344 + 96 * 4096 + 12..][..4].fill(0xff);
+    let (error, whole) = peer_error(&bytes);
+    assert_eq!(error, PeerError::PagesAlloc { found: u32::MAX, page_count: 128 });
+    assert_eq!((whole.place().channel, whole.place().packet_num), (Some(3), Some(1)));
+}
+
+#[test]
+fn a_batch_without_pages_or_with_too_many_is_refused() {
+    let batch = |offsets| PageBatch::new(Arc::clone(&ram().blocks()[0]), PageSize::Kib4, offsets);
+    assert!(batch(vec![0; 128]).is_ok());
+    for pages in [0, 129] {
+        let refused = batch(vec![0; pages]).unwrap_err();
+        assert_eq!(refused, UsageError::BatchSize { pages, page_count: 128 });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use multifd_core::{ErrorKind, UsageError};
+use multifd_core::{ErrorKind, PageSize, UsageError};
 
 use crate::stream::{StreamError, StreamErrorKind};
 use crate::uri::Uri;
@@ -67,7 +67,7 @@ pub enum Error {
     #[error("channel {0} ended before the migration was complete: the source failed or went away")]
     EndedEarly(u8),
     /// Pages after the last sync.
-    #[error("channel {0} carries packets after the last sync of the main channel")]
+    #[error("channel {0} carries pages or a SYNC after the last sync of the main channel")]
     AfterLastSync(u8),
     /// The source's RAM does not fit this side's.
     #[error("the source's RAM block '{name}' has {bytes} bytes: {why}")]
@@ -78,6 +78,14 @@ pub enum Error {
         bytes: u64,
         /// What does not fit.
         why: String,
+    },
+    /// The RAM given has pages of another size than the source's.
+    #[error("the source's pages have {announced} bytes, those of the RAM given are of {own}")]
+    PageSize {
+        /// The size of the source's pages, in bytes.
+        announced: u64,
+        /// The page size of the RAM that was given.
+        own: PageSize,
     },
     /// The caller could not provide or store what arrived.
     #[error("{0}")]

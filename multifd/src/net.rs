@@ -68,29 +68,33 @@ impl Listener {
         &self.uri
     }
 
-    /// Waits for a connection; `None` after [`stop`](Self::stop).
+    /// Waits until there is a connection to [`accept`](Self::accept). False after
+    /// [`stop`](Self::stop).
+    pub(crate) fn wait(&self) -> io::Result<bool> {
+        let mut ready =
+            [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.stop, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| poll(&mut ready, None))?;
+        Ok(ready[1].revents().is_empty())
+    }
+
+    /// Takes a connection that waits, if one does.
     pub(crate) fn accept(&self) -> io::Result<Option<Arc<Socket>>> {
         loop {
-            let mut ready =
-                [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.stop, PollFlags::IN)];
-            rustix::io::retry_on_intr(|| poll(&mut ready, None))?;
-            if !ready[1].revents().is_empty() {
-                return Ok(None);
-            }
             match self.socket.accept() {
                 Ok((socket, _)) => {
                     socket.set_nonblocking(false)?;
                     set_up(&socket, self.socket.local_addr()?.domain())?;
                     return Ok(Some(Arc::new(socket)));
                 }
-                // The connection may be gone again by now.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                // The connection was gone before it was taken.
                 Err(error) if is_transient(&error) => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Ends every [`accept`](Self::accept), now and later.
+    /// Ends every [`wait`](Self::wait), now and later.
     pub(crate) fn stop(&self) {
         if let Err(error) = rustix::io::write(&self.stop, &1_u64.to_ne_bytes()) {
             tracing::warn!(%error, "cannot stop listening");
@@ -133,8 +137,7 @@ pub(crate) fn set_read_timeout(socket: &Socket, limit: Option<Duration>) -> Resu
 }
 
 fn is_transient(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, Interrupted, WouldBlock};
-    matches!(error.kind(), ConnectionAborted | Interrupted | WouldBlock)
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
 }
 
 /// Tries each address of `uri` in turn. The error is that of the last.

@@ -54,6 +54,7 @@ fn every_recording_gives_the_ram_that_the_guest_had() {
     for recording in recordings() {
         let arrived = Streams::of(recording).decode().unwrap();
         assert_eq!(sha256(&arrived, recording.ram_block), recording.ram_sha256, "{recording:?}");
+        assert_eq!(arrived.missing_pages(), 0, "{recording:?}");
         let older = recording.qemu.starts_with("7.2");
         let form = if older { SyncForm::EachSection } else { SyncForm::Flush };
         assert_eq!(arrived.sync_form, form, "{recording:?}");
@@ -99,12 +100,31 @@ fn packets_after_the_last_sync_are_refused() {
 }
 
 #[test]
+fn an_empty_packet_after_the_last_sync_says_nothing() {
+    // As QEMU 7.2 sends it where the last SYNC came in a packet with pages.
+    let mut streams = Streams::named("zlib");
+    let mut empty = streams.channels[0][streams.last_sync(0)..].to_vec();
+    empty[11] = 0;
+    streams.channels[0].extend(empty);
+    let arrived = streams.decode().unwrap();
+    assert_eq!(sha256(&arrived, "pc.ram"), streams.recording.ram_sha256);
+}
+
+#[test]
 fn a_sync_that_is_missing_on_one_channel_is_an_error() {
     let mut streams = Streams::named("zlib");
     let end = streams.last_sync(1);
     streams.channels[1].truncate(end);
     let error = streams.decode().unwrap_err();
     assert!(matches!(error, Error::EndedEarly(1)), "{error}");
+}
+
+#[test]
+fn a_channel_that_is_lost_shows_in_the_pages_missing() {
+    let mut streams = Streams::named("none");
+    streams.channels.pop();
+    // The recording does not say how many channels there were.
+    assert!(streams.decode().unwrap().missing_pages() > 100);
 }
 
 #[test]

@@ -43,16 +43,21 @@ pub enum Received {
 }
 
 /// The receiving side of one channel, from behind its initial packet. After an error it can only
-/// be dropped: what is in guest memory then may be part of a packet.
+/// be finished or dropped: what is in guest memory then may be part of a packet.
 #[allow(missing_debug_implementations, reason = "neither stream nor method need be Debug")]
 pub struct RecvChannel<R> {
+    channel: u8,
+    packet: Box<[u8]>,
+    placement: Placement<R>,
+    counters: Arc<ChannelCounters>,
+}
+
+/// What puts a packet's pages in place.
+struct Placement<R> {
     reader: R,
     method: Box<dyn RecvMethod>,
     compression: Compression,
-    config: ChannelConfig,
     ram: Arc<Ram>,
-    counters: Arc<ChannelCounters>,
-    packet: Box<[u8]>,
     offsets: Vec<u64>,
 }
 
@@ -68,24 +73,15 @@ impl<R: ChannelReader> RecvChannel<R> {
         ram: Arc<Ram>,
         counters: Arc<ChannelCounters>,
     ) -> Result<Self, Error> {
-        let config = ChannelConfig::new(channel, ram.page_size(), 0);
+        let page_size = ram.page_size();
         let compression = methods.compression();
-        let method = methods.recv_setup(&config).await;
+        let method = methods.recv_setup(&ChannelConfig::new(channel, page_size, 0)).await;
         let method = method.map_err(|error| error.on_channel(channel).with_method(compression))?;
-        let packet_bytes =
-            RamPacket::bytes(ram.page_size().page_count()).max(DeviceStatePacket::BYTES);
+        let packet_bytes = RamPacket::bytes(page_size.page_count()).max(DeviceStatePacket::BYTES);
         let wire_bytes = InitialPacket::BYTES as u64;
         counters.add(ChannelStats { wire_bytes, ..ChannelStats::default() });
-        Ok(Self {
-            reader,
-            method,
-            compression,
-            config,
-            ram,
-            counters,
-            packet: vec![0; packet_bytes].into(),
-            offsets: Vec::new(),
-        })
+        let placement = Placement { reader, method, compression, ram, offsets: Vec::new() };
+        Ok(Self { channel, packet: vec![0; packet_bytes].into(), placement, counters })
     }
 
     /// Reads the next packet and puts its pages in place.
@@ -94,81 +90,65 @@ impl<R: ChannelReader> RecvChannel<R> {
     /// Whatever the peer must not send, a stream that fails or ends inside a packet, and a codec
     /// that fails: each with the channel and, from there on, the packet and the codec.
     pub async fn next(&mut self) -> Result<Received, Error> {
-        match self.next_header().await? {
-            Some(header) => self.receive(header).await,
-            None => Ok(Received::End),
-        }
+        self.next_if(|_| Ok(())).await
     }
 
-    /// Waits for the next packet and reads its header; `None` at the end of the stream. The first
-    /// half of [`next`](Self::next), for a caller that has to know before memory is written.
+    /// As [`next`](Self::next), for a caller that has to know, and may refuse, what comes before
+    /// memory is written: `admit` is asked when a packet has been parsed.
     ///
     /// # Errors
-    /// As [`next`](Self::next).
-    pub async fn next_header(&mut self) -> Result<Option<PacketHeader>, Error> {
-        self.read_header().await.map_err(|error| error.on_channel(self.config.channel))
-    }
-
-    /// Reads the packet that `header`, just read, begins, and puts its pages in place.
-    ///
-    /// # Errors
-    /// As [`next`](Self::next).
-    pub async fn receive(&mut self, header: PacketHeader) -> Result<Received, Error> {
-        self.read_packet(header).await.map_err(|error| error.on_channel(self.config.channel))
-    }
-
-    async fn read_packet(&mut self, header: PacketHeader) -> Result<Received, Error> {
-        let page_size = self.config.page_size;
-        let rest = header.following_bytes(page_size.page_count());
-        let packet = &mut self.packet[..PacketHeader::BYTES + rest];
-        let rest = &mut packet[PacketHeader::BYTES..];
-        self.reader.read_exact(rest).await.map_err(Error::reading)?;
-        if header.flags.contains(PacketFlags::DEVICE_STATE) {
-            return Err(refuse_device_state(packet));
-        }
-        let packet = RamPacket::parse(packet, page_size)?;
-        let in_packet = |error: Error| error.in_packet(packet.packet_num);
-        let zero_pages = match packet.pages {
-            None => 0,
-            Some(pages) => {
-                check_method(self.compression, &packet).map_err(|error| in_packet(error.into()))?;
-                let found = self.ram.pages(&pages, &mut self.offsets);
-                let [normal, zero] = found.map_err(|error| in_packet(error.into()))?;
-                if !normal.is_empty() {
-                    let received = self.method.recv(&packet, &mut self.reader, normal).await;
-                    received.map_err(|error| in_packet(error).with_method(self.compression))?;
-                }
-                for &offset in normal.offsets() {
-                    normal.block().mark_received(offset);
-                }
-                for &offset in zero.offsets() {
-                    zero.block().receive_zero(offset, page_size.bytes());
-                }
-                zero.len()
-            }
+    /// As [`next`](Self::next), and what `admit` says.
+    pub async fn next_if<E: From<Error>>(
+        &mut self,
+        admit: impl FnOnce(&RamPacket<'_>) -> Result<(), E>,
+    ) -> Result<Received, E> {
+        let channel = self.channel;
+        let on_channel = |error: Error| error.on_channel(channel);
+        let Some(bytes) = self.read_packet().await.map_err(on_channel)? else {
+            return Ok(Received::End);
         };
+        let page_size = self.placement.ram.page_size();
+        let bytes = &self.packet[..bytes];
+        let packet = RamPacket::parse(bytes, page_size).map_err(|error| {
+            let error = on_channel(error.into());
+            match RamPacket::claimed_num(bytes) {
+                Some(packet_num) => error.in_packet(packet_num),
+                None => error,
+            }
+        })?;
+        admit(&packet)?;
+        let placed = self.placement.place(&packet).await;
+        placed.map_err(|error| on_channel(error.in_packet(packet.packet_num)))?;
         self.counters.add(ChannelStats {
             packets: 1,
-            normal_pages: packet.normal_pages() as u64,
-            zero_pages: zero_pages as u64,
+            normal_pages: packet.pages.map_or(0, |pages| pages.normal.len()) as u64,
+            zero_pages: packet.pages.map_or(0, |pages| pages.zero.len()) as u64,
             payload_bytes: packet.payload_bytes as u64,
-            wire_bytes: (RamPacket::bytes(page_size.page_count()) + packet.payload_bytes) as u64,
+            wire_bytes: (bytes.len() + packet.payload_bytes) as u64,
         });
         Ok(if packet.is_sync() { Received::Sync } else { Received::Pages })
     }
 
-    /// Reads the header of the next packet; `None` where the stream ends before it.
-    async fn read_header(&mut self) -> Result<Option<PacketHeader>, Error> {
-        let (header, _) = self
-            .packet
+    /// Reads the next packet without its payload. Returns its size in bytes; `None` where the
+    /// stream ends before it.
+    async fn read_packet(&mut self) -> Result<Option<usize>, Error> {
+        let Self { packet, placement: Placement { reader, ram, .. }, .. } = self;
+        let (header, rest) = packet
             .split_first_chunk_mut::<{ PacketHeader::BYTES }>()
             .expect("the buffer holds a packet");
-        let count = self.reader.read(header).await.map_err(Error::reading)?;
+        let count = reader.read(header).await.map_err(Error::reading)?;
         if count == 0 {
             return Ok(None);
         }
-        self.reader.read_exact(&mut header[count..]).await.map_err(Error::reading)?;
-        Ok(Some(PacketHeader::parse(header)?))
+        reader.read_exact(&mut header[count..]).await.map_err(Error::reading)?;
+        let header = PacketHeader::parse(header)?;
+        let rest = &mut rest[..header.following_bytes(ram.page_size().page_count())];
+        reader.read_exact(rest).await.map_err(Error::reading)?;
+        let bytes = PacketHeader::BYTES + rest.len();
+        if header.flags.contains(PacketFlags::DEVICE_STATE) {
+            return Err(refuse_device_state(&packet[..bytes]));
+        }
+        Ok(Some(bytes))
     }
 
     /// Ends the channel. The stream is handed back.
@@ -176,10 +156,32 @@ impl<R: ChannelReader> RecvChannel<R> {
     /// # Errors
     /// Where the codec fails.
     pub async fn finish(self) -> Result<(R, MethodStats), Error> {
-        let (channel, compression) = (self.config.channel, self.compression);
-        let stats = self.method.recv_cleanup().await;
-        let stats = stats.map_err(|error| error.on_channel(channel).with_method(compression))?;
-        Ok((self.reader, stats))
+        let Placement { reader, method, compression, .. } = self.placement;
+        let stats = method.recv_cleanup().await;
+        let stats =
+            stats.map_err(|error| error.on_channel(self.channel).with_method(compression))?;
+        Ok((reader, stats))
+    }
+}
+
+impl<R: ChannelReader> Placement<R> {
+    /// Reads the payload of `packet` and puts its pages in place.
+    async fn place(&mut self, packet: &RamPacket<'_>) -> Result<(), Error> {
+        let Some(pages) = packet.pages else { return Ok(()) };
+        check_method(self.compression, packet)?;
+        let [normal, zero] = self.ram.pages(&pages, &mut self.offsets)?;
+        // Before they are written: a codec that fails half-way leaves them no longer fresh.
+        for &offset in normal.offsets() {
+            normal.block().mark_received(offset);
+        }
+        if !normal.is_empty() {
+            let received = self.method.recv(packet, &mut self.reader, normal).await;
+            received.map_err(|error| error.with_method(self.compression))?;
+        }
+        for &offset in zero.offsets() {
+            zero.block().receive_zero(offset, self.ram.page_size().bytes());
+        }
+        Ok(())
     }
 }
 

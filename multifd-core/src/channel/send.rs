@@ -29,7 +29,7 @@ pub struct SendConfig {
     pub counters: Arc<ChannelCounters>,
 }
 
-/// The sending side of one channel. After an error it can only be dropped.
+/// The sending side of one channel. After an error it can only be finished or dropped.
 #[allow(missing_debug_implementations, reason = "neither stream nor method need be Debug")]
 pub struct SendChannel<W> {
     writer: W,
@@ -124,10 +124,11 @@ impl<W: ChannelWriter> SendChannel<W> {
     /// # Errors
     /// Where the stream fails.
     pub async fn send_sync(&mut self) -> Result<(), Error> {
-        let packet = self.packet.sync(self.config.packet_num.fetch_add(1, Ordering::Relaxed));
-        let channel = self.config.channel.channel;
+        let packet_num = self.next_packet_num();
+        let channel = self.channel();
+        let packet = self.packet.sync(packet_num);
         let sent = self.writer.write_parts(&[Part::Bytes(packet)]).await;
-        sent.map_err(|error| writing(error).on_channel(channel))?;
+        sent.map_err(|error| writing(error).in_packet(packet_num).on_channel(channel))?;
         let wire_bytes = packet.len() as u64;
         let stats = ChannelStats { packets: 1, wire_bytes, ..ChannelStats::default() };
         self.config.counters.add(stats);

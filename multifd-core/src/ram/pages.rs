@@ -163,7 +163,7 @@ impl<'a> NormalPages<'a> {
     }
 }
 
-/// Pages of one block to be sent in one packet.
+/// Pages of one block to be sent in one packet: at least one.
 #[derive(Clone, Debug)]
 pub struct PageBatch {
     block: Arc<RamBlock>,
@@ -175,15 +175,15 @@ impl PageBatch {
     /// A batch of the pages of `block` at `offsets` (in bytes).
     ///
     /// # Errors
-    /// More pages than a packet holds, and an offset that is not a page of the block.
+    /// No page, or more than a packet holds, and an offset that is not a page of the block.
     pub fn new(
         block: Arc<RamBlock>,
         page_size: PageSize,
         offsets: Vec<u64>,
     ) -> Result<Self, UsageError> {
-        if offsets.len() > page_size.page_count() {
+        if !(1..=page_size.page_count()).contains(&offsets.len()) {
             let (pages, page_count) = (offsets.len(), page_size.page_count());
-            return Err(UsageError::BatchTooLarge { pages, page_count });
+            return Err(UsageError::BatchSize { pages, page_count });
         }
         GuestPages::new(&block, page_size, &offsets)?;
         Ok(Self { block, page_size, offsets })

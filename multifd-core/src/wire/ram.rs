@@ -87,6 +87,11 @@ impl<'a> RamPacket<'a> {
         Ok(packet)
     }
 
+    /// The number that a packet claims, whatever else may be wrong with it; to report it by.
+    pub fn claimed_num(bytes: &[u8]) -> Option<u64> {
+        Raw::ref_from_prefix(bytes).ok().map(|(raw, _)| raw.packet_num.get())
+    }
+
     /// The codec that the packet names.
     pub fn compression(&self) -> Compression {
         Compression::of(self.flags)
@@ -95,11 +100,6 @@ impl<'a> RamPacket<'a> {
     /// Whether the packet ends a round on its channel. Its pages come first.
     pub fn is_sync(&self) -> bool {
         self.flags.contains(PacketFlags::SYNC)
-    }
-
-    /// Pages with data.
-    pub fn normal_pages(&self) -> usize {
-        self.pages.map_or(0, |pages| pages.normal.len())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::Shutdown;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use multifd_core::channel::read_initial;
@@ -12,7 +12,7 @@ use pollster::block_on;
 use socket2::Socket;
 
 use super::state::State;
-use super::{add_stats, channel, stopped};
+use super::{ChannelThread, channel, stopped};
 use crate::error::Error;
 use crate::net::{Listener, set_read_timeout};
 use crate::progress::Progress;
@@ -21,34 +21,43 @@ use crate::session::Session;
 /// What every main channel starts with.
 pub(super) const MAIN_MAGIC: [u8; 4] = *b"QEVM";
 
-/// What a connection needs to become a channel.
-#[derive(Clone, Debug)]
+/// Takes connections in, and finds out what each is.
+#[derive(Debug)]
 pub(super) struct Acceptor {
     pub(super) session: Arc<Session<State>>,
-    pub(super) listener: Arc<Listener>,
+    pub(super) listener: Listener,
     pub(super) progress: Progress,
     pub(super) method: MethodDescriptor,
     pub(super) timeout: Duration,
+    pub(super) threads: Mutex<Vec<ChannelThread>>,
 }
 
 impl Acceptor {
-    /// Accepts connections until the listener is stopped, with a thread for each, then waits for
-    /// the threads to end.
-    pub(super) fn run(&self) -> Result<MethodStats, Error> {
-        let mut threads = Vec::new();
-        while let Some(socket) =
-            self.listener.accept().map_err(Error::system("accepting a connection"))?
-        {
-            let acceptor = self.clone();
+    /// Accepts connections until the listener is stopped.
+    pub(super) fn run(self: &Arc<Self>) -> Result<(), Error> {
+        while self.listener.wait().map_err(accepting)? {
+            self.accept_waiting()?;
+        }
+        Ok(())
+    }
+
+    /// Accepts every connection that waits now, with a thread for each. When this returns, the
+    /// state knows of each of them.
+    pub(super) fn accept_waiting(self: &Arc<Self>) -> Result<(), Error> {
+        // Locked from before a connection is taken until the state knows of it.
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(socket) = self.listener.accept().map_err(accepting)? {
+            self.session.update(State::add_connection).map_err(stopped)?;
+            let acceptor = Arc::clone(self);
             let take = move |_: &_| acceptor.take(socket);
             threads.push(self.session.spawn("multifd-recv".to_owned(), take, |_, _| ())?);
         }
-        let mut sum = MethodStats::new();
-        for thread in threads {
-            // A thread without statistics has stopped the migration, or was stopped with it.
-            add_stats(&mut sum, thread.join().ok().flatten().unwrap_or_default());
-        }
-        Ok(sum)
+        Ok(())
+    }
+
+    /// The threads of all connections so far.
+    pub(super) fn take_threads(&self) -> Vec<ChannelThread> {
+        std::mem::take(&mut self.threads.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Finds out what a connection is. The main channel is handed over, a multifd channel taken
@@ -62,7 +71,8 @@ impl Acceptor {
         let mut magic = [0; 4];
         if let Err(error) = block_on(reader.read_exact(&mut magic)) {
             // A port scanner, a health check: nothing of the migration's.
-            tracing::warn!(%error, "a connection closed without saying what it is");
+            tracing::debug!(%error, "a connection closed without saying what it is");
+            self.session.update(State::drop_connection).map_err(stopped)?;
             return Ok(MethodStats::new());
         }
         if magic == MAIN_MAGIC {
@@ -76,6 +86,10 @@ impl Acceptor {
         let counters = self.progress.counters(initial.channel);
         channel::receive(&self.session, &self.method, initial, reader, counters)
     }
+}
+
+fn accepting(source: std::io::Error) -> Error {
+    Error::System { doing: "accepting a connection", source }
 }
 
 /// An initial packet that does not come in time is one that does not come.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use multifd_core::channel::{ChannelCounters, Received, RecvChannel};
 use multifd_core::io::ChannelReader;
-use multifd_core::wire::InitialPacket;
+use multifd_core::wire::{InitialPacket, RamPacket};
 use multifd_core::{MethodDescriptor, MethodStats};
 use pollster::block_on;
 
@@ -27,12 +27,18 @@ pub(super) fn receive<R: ChannelReader>(
     // Channels connect while the main channel is still on its way to announcing the RAM.
     let ram = session.wait(|state| state.ram()).map_err(stopped)?;
     let mut channel = block_on(RecvChannel::new(reader, method.methods, number, ram, counters))?;
-    while let Some(header) = block_on(channel.next_header())? {
-        session.update(|state| state.begin_packet(number)).map_err(stopped)??;
-        if block_on(channel.receive(header))? == Received::Sync {
-            let next = session.update(|state| state.sync(number)).map_err(stopped)?;
-            let passed = |state: &mut State| (state.generation() >= next).then_some(());
-            session.wait(passed).map_err(stopped)?;
+    loop {
+        let admit = |packet: &RamPacket<'_>| {
+            session.update(|state| state.admit(number, packet)).map_err(stopped)?
+        };
+        match block_on(channel.next_if(admit))? {
+            Received::Pages => {}
+            Received::Sync => {
+                let next = session.update(|state| state.sync(number)).map_err(stopped)?;
+                let passed = |state: &mut State| (state.generation() >= next).then_some(());
+                session.wait(passed).map_err(stopped)?;
+            }
+            Received::End => break,
         }
     }
     session.update(|state| state.end(number)).map_err(stopped)?;

@@ -32,6 +32,8 @@ pub(super) struct MainChannel<'a, R, W> {
     pub(super) reader: MainReader<R>,
     /// Where answers go, and whether the source has opened that way.
     pub(super) answers: &'a mut Answers<W>,
+    /// Takes note of every connection that has been made by now.
+    pub(super) accept_waiting: &'a dyn Fn() -> Result<(), Error>,
     pub(super) channels: u8,
     pub(super) channel_timeout: Duration,
 }
@@ -126,8 +128,7 @@ impl<R: Read, W: Write> MainChannel<'_, R, W> {
         if ram.page_size() == page_size {
             Ok(ram)
         } else {
-            let own = ram.page_size();
-            Err(Error::Caller(format!("the source's pages are {page_size}, those here {own}")))
+            Err(Error::PageSize { announced: page_size.bytes() as u64, own: ram.page_size() })
         }
     }
 
@@ -136,22 +137,29 @@ impl<R: Read, W: Write> MainChannel<'_, R, W> {
         PageSize::from_bytes(self.reader.page_size()).unwrap_or_default()
     }
 
-    /// Waits until every channel is at its SYNC, and lets them go on. All must have connected by
-    /// then, or soon after.
+    /// Waits until every channel is at its SYNC, and lets them go on.
     fn sync(&self) -> Result<(), Error> {
         self.progress.count_sync();
-        let all = usize::from(self.channels);
-        let connected = self.session.wait_for(self.channel_timeout, |state: &mut State| {
-            (state.connected() == all).then_some(())
-        });
-        if connected.map_err(stopped)?.is_none() {
-            return Err(Error::MissingChannels {
-                connected: self.session.look(State::connected),
-                channels: all,
-                seconds: self.channel_timeout.as_secs(),
-            });
+        if !self.session.look(State::has_synced) {
+            self.wait_for_channels()?;
         }
         self.session.wait(State::pass_sync).map_err(stopped)?
+    }
+
+    /// Waits until every channel has connected. A source connects all its channels before it says
+    /// that they have synced, so that one too many is here by now, too: without it the VM would not
+    /// be whole.
+    fn wait_for_channels(&self) -> Result<(), Error> {
+        (self.accept_waiting)()?;
+        let all = |state: &mut State| state.all_connected().then_some(());
+        match self.session.wait_for(self.channel_timeout, all).map_err(stopped)? {
+            Some(()) => Ok(()),
+            None => Err(Error::MissingChannels {
+                connected: self.session.look(State::connected),
+                channels: self.channels.into(),
+                seconds: self.channel_timeout.as_secs(),
+            }),
+        }
     }
 }
 

@@ -7,13 +7,13 @@ mod main_channel;
 mod state;
 
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use multifd_core::channel::read_initial;
 use multifd_core::io::ChannelReader;
-use multifd_core::ram::Ram;
+use multifd_core::ram::{Ram, RamBlock};
 use multifd_core::wire::Uuid;
 use multifd_core::{MethodDescriptor, MethodStats, PageSize};
 use pollster::block_on;
@@ -39,7 +39,7 @@ use crate::uri::Uri;
 pub struct Destination {
     channels: u8,
     limits: Limits,
-    listener: Arc<Listener>,
+    acceptor: Arc<Acceptor>,
     ending: Ending,
 }
 
@@ -92,10 +92,15 @@ struct Ending {
     over: bool,
 }
 
+/// A channel's thread, which ends with what the codec has counted.
+type ChannelThread = JoinHandle<Option<MethodStats>>;
+
 #[derive(Debug)]
 enum Threads {
-    Acceptor(Arc<Listener>, JoinHandle<Option<MethodStats>>),
-    Channels(Vec<JoinHandle<Option<MethodStats>>>),
+    /// Channels are accepted, by this thread.
+    Accepted(Arc<Acceptor>, JoinHandle<Option<()>>),
+    /// Channels were given.
+    Given(Vec<ChannelThread>),
 }
 
 impl Destination {
@@ -106,28 +111,31 @@ impl Destination {
 
     fn listen(setup: &DestinationBuilder<'_>, uri: &Uri) -> Result<Self, Error> {
         let (session, progress, method) = prepare(setup)?;
-        let listener = Arc::new(Listener::bind(uri)?);
-        let acceptor = Acceptor {
+        let acceptor = Arc::new(Acceptor {
             session: Arc::clone(&session),
-            listener: Arc::clone(&listener),
+            listener: Listener::bind(uri)?,
             progress: progress.clone(),
             method,
             timeout: setup.channel_timeout,
+            threads: Mutex::default(),
+        });
+        let accept = {
+            let acceptor = Arc::clone(&acceptor);
+            move |_: &Session<State>| acceptor.run()
         };
-        let accept = move |_: &Session<State>| acceptor.run();
         let thread = session.spawn("multifd-accept".to_owned(), accept, |_, _| ())?;
-        let threads = Threads::Acceptor(Arc::clone(&listener), thread);
+        let threads = Threads::Accepted(Arc::clone(&acceptor), thread);
         Ok(Self {
             channels: setup.channels,
             limits: limits(setup),
-            listener,
+            acceptor,
             ending: Ending::new(setup, session, progress, threads),
         })
     }
 
     /// Where it listens, with the port that was picked where port 0 was asked for.
     pub fn uri(&self) -> &Uri {
-        self.listener.uri()
+        self.acceptor.listener.uri()
     }
 
     /// The counters, to be read while the migration runs.
@@ -150,12 +158,14 @@ impl Destination {
         self,
         provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
     ) -> Result<Arrived, Error> {
-        let Self { channels, limits, mut ending, .. } = self;
+        let Self { channels, limits, acceptor, mut ending } = self;
         let received = ending.main_channel().and_then(|stream| {
             // The magic was read to tell the channels apart.
             let stream = io::Cursor::new(MAIN_MAGIC).chain(stream);
-            ending.follow(stream, limits, channels, provide)
+            let accept_waiting = || acceptor.accept_waiting();
+            ending.follow(stream, limits, channels, &accept_waiting, provide)
         });
+        drop(acceptor);
         ending.arrived(received)
     }
 }
@@ -170,6 +180,8 @@ fn decode<R: ChannelReader + 'static>(
     let (session, progress, method) = prepare(setup)?;
     let mut threads = Vec::new();
     for mut reader in channels {
+        // Where an earlier channel has failed already, the main channel's end says so.
+        _ = session.update(State::add_connection);
         let progress = progress.clone();
         let receive = move |session: &Session<State>| {
             let mut magic = [0; 4];
@@ -180,8 +192,8 @@ fn decode<R: ChannelReader + 'static>(
         };
         threads.push(session.spawn("multifd-recv".to_owned(), receive, |_, _| ())?);
     }
-    let mut ending = Ending::new(setup, session, progress, Threads::Channels(threads));
-    let received = ending.follow(main, limits(setup), setup.channels, provide);
+    let mut ending = Ending::new(setup, session, progress, Threads::Given(threads));
+    let received = ending.follow(main, limits(setup), setup.channels, &|| Ok(()), provide);
     // A recording may be of a migration with a return path; nobody waits for its answers now.
     ending.answers.open = false;
     ending.arrived(received)
@@ -232,6 +244,7 @@ impl Ending {
         main: impl Read,
         limits: Limits,
         channels: u8,
+        accept_waiting: &dyn Fn() -> Result<(), Error>,
         provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
     ) -> Result<(Said, Arc<Ram>), Error> {
         let main = MainChannel {
@@ -239,6 +252,7 @@ impl Ending {
             progress: &self.progress,
             reader: MainReader::new(main, limits),
             answers: &mut self.answers,
+            accept_waiting,
             channels,
             channel_timeout: self.channel_timeout,
         };
@@ -311,23 +325,37 @@ impl Ending {
 
     /// Waits for all threads. The session must have ended.
     fn join(&mut self) -> MethodStats {
-        match std::mem::replace(&mut self.threads, Threads::Channels(Vec::new())) {
-            Threads::Acceptor(listener, thread) => {
-                listener.stop();
-                thread.join().ok().flatten().unwrap_or_default()
+        let threads = match std::mem::replace(&mut self.threads, Threads::Given(Vec::new())) {
+            Threads::Accepted(acceptor, thread) => {
+                acceptor.listener.stop();
+                _ = thread.join();
+                acceptor.take_threads()
             }
-            Threads::Channels(threads) => {
-                let mut sum = MethodStats::new();
-                for thread in threads {
-                    add_stats(&mut sum, thread.join().ok().flatten().unwrap_or_default());
-                }
-                sum
+            Threads::Given(threads) => threads,
+        };
+        let mut sum = MethodStats::new();
+        for thread in threads {
+            // A thread without statistics has stopped the migration, or was stopped with it.
+            for (name, count) in thread.join().ok().flatten().unwrap_or_default() {
+                *sum.entry(name).or_default() += count;
             }
         }
+        sum
     }
 }
 
 impl Arrived {
+    /// Pages that the source has never sent. A source sends every page at least once, unless it
+    /// knows that nobody needs it (free page hinting, unplugged memory); so where neither is in
+    /// use, a page missing is a channel missing.
+    pub fn missing_pages(&self) -> u64 {
+        let page_size = self.ram.page_size();
+        let missing = |block: &Arc<RamBlock>| {
+            block.bytes() / page_size.bytes() as u64 - block.received_pages(page_size)
+        };
+        self.ram.blocks().iter().map(missing).sum()
+    }
+
     /// Tells the source that everything is safely stored, or running: it gives its VM up. Returns
     /// what was counted.
     ///
@@ -343,12 +371,6 @@ impl Drop for Ending {
         if !self.over {
             self.fail(Error::Cancelled);
         }
-    }
-}
-
-fn add_stats(sum: &mut MethodStats, more: MethodStats) {
-    for (name, count) in more {
-        *sum.entry(name).or_default() += count;
     }
 }
 

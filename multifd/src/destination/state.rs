@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use multifd_core::PeerError;
 use multifd_core::ram::Ram;
-use multifd_core::wire::Uuid;
+use multifd_core::wire::{InitialPacket, RamPacket, Uuid};
 use socket2::Socket;
 
 use crate::error::Error;
@@ -14,6 +15,8 @@ pub(super) struct State {
     /// The main channel, from when it has connected until it is taken.
     main: Option<Arc<Socket>>,
     main_connected: bool,
+    /// Connections that have not said yet what they are.
+    unknown: usize,
     /// The RAM, from when the main channel has announced it.
     ram: Option<Arc<Ram>>,
     uuid: Option<Uuid>,
@@ -29,7 +32,7 @@ enum Channel {
     Missing,
     /// Nothing since the last sync.
     Idle,
-    /// Packets since the last sync.
+    /// Pages since the last sync.
     Busy,
     /// At its SYNC, waiting for the main channel.
     Synced,
@@ -41,6 +44,7 @@ impl State {
         Self {
             main: None,
             main_connected: false,
+            unknown: 0,
             ram: None,
             uuid,
             channels: vec![Channel::Missing; channels.into()],
@@ -49,7 +53,19 @@ impl State {
         }
     }
 
+    /// A connection that has not said yet what it is.
+    pub(super) fn add_connection(&mut self) {
+        self.unknown += 1;
+    }
+
+    /// A connection has ended without saying what it is.
+    pub(super) fn drop_connection(&mut self) {
+        self.unknown -= 1;
+    }
+
+    /// A connection has said that it is the main channel.
     pub(super) fn set_main(&mut self, socket: Arc<Socket>) -> Result<(), Error> {
+        self.unknown -= 1;
         if std::mem::replace(&mut self.main_connected, true) {
             return Err(Error::SecondMain);
         }
@@ -61,22 +77,26 @@ impl State {
         self.main.take()
     }
 
-    /// Takes in a channel by its initial packet. All must have one UUID.
-    pub(super) fn add_channel(
-        &mut self,
-        initial: multifd_core::wire::InitialPacket,
-    ) -> Result<(), multifd_core::PeerError> {
+    /// A connection has said, by its initial packet, which channel it is. All must have one UUID.
+    pub(super) fn add_channel(&mut self, initial: InitialPacket) -> Result<(), PeerError> {
+        self.unknown -= 1;
         // The count fits: it came from a `u8`.
         initial.expect(self.uuid, self.channels.len() as u8)?;
         self.uuid = Some(initial.uuid);
         let channel = &mut self.channels[usize::from(initial.channel)];
         if *channel != Channel::Missing {
-            return Err(multifd_core::PeerError::DuplicateChannel { id: initial.channel });
+            return Err(PeerError::DuplicateChannel { id: initial.channel });
         }
         *channel = Channel::Idle;
         Ok(())
     }
 
+    /// Whether every channel has connected, and nothing that may be one more.
+    pub(super) fn all_connected(&self) -> bool {
+        self.unknown == 0 && self.connected() == self.channels.len()
+    }
+
+    /// Channels that have connected.
     pub(super) fn connected(&self) -> usize {
         self.count(|channel| channel != Channel::Missing)
     }
@@ -93,8 +113,14 @@ impl State {
         self.ram.clone()
     }
 
-    /// A packet begins on a channel.
-    pub(super) fn begin_packet(&mut self, channel: u8) -> Result<(), Error> {
+    /// A packet has come on a channel; its pages are not in place yet.
+    ///
+    /// A packet with neither pages nor SYNC says nothing. QEMU before 9.0 may send one behind the
+    /// last SYNC, where that SYNC came in a packet with pages.
+    pub(super) fn admit(&mut self, channel: u8, packet: &RamPacket<'_>) -> Result<(), Error> {
+        if packet.pages.is_none() && !packet.is_sync() {
+            return Ok(());
+        }
         if self.complete {
             return Err(Error::AfterLastSync(channel));
         }
@@ -110,6 +136,11 @@ impl State {
 
     pub(super) fn end(&mut self, channel: u8) {
         self.channels[usize::from(channel)] = Channel::Ended;
+    }
+
+    /// Whether all channels have passed a sync.
+    pub(super) fn has_synced(&self) -> bool {
+        self.generation > 0
     }
 
     pub(super) fn generation(&self) -> u64 {

@@ -60,6 +60,7 @@ impl Source {
         let method = *setup.registry.get(setup.compression)?;
         method.require()?;
         method.level(setup.level)?;
+        check_page_size(setup)?;
         let session = Session::new(Queue::new(setup.channels.into()));
         // The main channel connects first: under TLS a destination tells them apart by that.
         let main_socket = net::connect(uri)?;
@@ -118,7 +119,12 @@ impl Source {
         let mut reader = ReturnReader::new(Stream(Arc::clone(&self.main_socket)));
         _ = self.session.update(|queue| queue.set_answers(Answers::Open));
         let listen = move |session: &Session<Queue>| loop {
-            match reader.next_message()? {
+            let message = match reader.next_message() {
+                // A destination that goes away with bytes of ours unread resets the connection.
+                Err(error) if error.is_reset() => None,
+                message => message?,
+            };
+            match message {
                 Some(ReturnMessage::Shut(0)) => {
                     _ = session.update(|queue| queue.set_answers(Answers::Confirmed));
                     return Ok(());
@@ -266,6 +272,17 @@ impl Source {
 impl Drop for Source {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// A configuration that says its page size must say that of the RAM.
+fn check_page_size(setup: &SourceBuilder<'_>) -> Result<(), Error> {
+    let own = setup.ram.page_size();
+    match setup.configuration.page_bits() {
+        Some(bits) if own.bytes().trailing_zeros() != bits => {
+            Err(Error::PageSize { announced: 1 << bits.min(63), own })
+        }
+        _ => Ok(()),
     }
 }
 

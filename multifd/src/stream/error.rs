@@ -14,6 +14,14 @@ pub struct StreamError {
     pub kind: StreamErrorKind,
 }
 
+impl StreamError {
+    /// Whether the other side reset the connection while it was read.
+    pub(crate) fn is_reset(&self) -> bool {
+        matches!(&self.kind, StreamErrorKind::Read { error, .. }
+            if error.kind() == io::ErrorKind::ConnectionReset)
+    }
+}
+
 /// What is wrong with a stream.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
