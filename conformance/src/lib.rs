@@ -1,1 +1,18 @@
-//! .
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod case;
+mod groups;
+mod harness;
+mod recording;
+mod report;
+mod suite;
+
+pub use case::{Case, Group, cases, run};
+pub use recording::{Recording, recordings};
+pub use report::{CaseReport, Outcome, Report};
+
+#[doc(hidden)]
+pub use multifd_core::MethodDescriptor;
+#[doc(hidden)]
+pub use suite::prove;

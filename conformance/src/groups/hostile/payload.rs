@@ -1,0 +1,120 @@
+//! Payloads that no encoder makes.
+
+use super::scene::{CHANGED, Scene};
+use crate::harness::{Context, Packet, Random, Subject, Verdict, ensure};
+
+pub(crate) fn bytes_behind_the_payload_are_not_ignored(subject: &Subject) -> Verdict {
+    let scene = Scene::of_small_packets(subject)?;
+    let packet = &scene.packets[CHANGED];
+    let noise = Random::new(60).bytes(100);
+    // A stream may take one byte as the beginning of what comes next, and zeros as empty blocks.
+    // But 0xff begins nothing in any format.
+    let tails: [(&[u8], bool, bool); 5] = [
+        (&[0xff], true, false),
+        (&[0xff; 64], true, true),
+        (&[0], false, false),
+        (&[0; 64], false, false),
+        (&noise, true, false),
+    ];
+    for (tail, refused, at_once) in tails {
+        let longer = packet.with_payload(&[&packet.payload[..], tail].concat());
+        let place = || format!("{} bytes ({:#04x} …) behind the payload", tail.len(), tail[0]);
+        let attempt = scene.attempt_with(&longer).context(place)?;
+        ensure!(!refused || attempt.error.is_some(), "{} were ignored", place());
+        ensure!(!at_once || attempt.refused_at_once(), "{} were taken", place());
+        if attempt.error.is_none() {
+            scene.exact(&attempt).context(place)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn a_payload_of_noise_is_refused(subject: &Subject) -> Verdict {
+    let scene = Scene::of_small_packets(subject)?;
+    for seed in 0..40 {
+        let mut random = Random::new(seed);
+        let size = 1 + random.below(500);
+        let noise = scene.packets[CHANGED].with_payload(&random.bytes(size));
+        let place = || format!("a payload of {size} bytes of noise (seed {seed})");
+        let attempt = scene.attempt_with(&noise).context(place)?;
+        ensure!(attempt.refused_at_once(), "{} was taken", place());
+    }
+    Ok(())
+}
+
+pub(crate) fn a_changed_word_of_payload_gives_an_error_or_a_whole_packet(
+    subject: &Subject,
+) -> Verdict {
+    let scene = Scene::of_small_packets(subject)?;
+    let packet = &scene.packets[CHANGED];
+    for at in interesting_places(packet.payload.len()) {
+        for (what, word) in words(&packet.payload[at..]) {
+            let mut changed = packet.clone();
+            changed.payload[at..at + word.len()].copy_from_slice(&word);
+            scene
+                .attempt_with(&changed)
+                .context(|| format!("{what} at byte {at} of the payload"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Both ends of a payload of `bytes` bytes, where lengths and headers stand, and places between.
+fn interesting_places(bytes: usize) -> Vec<usize> {
+    let mut random = Random::new(61);
+    let between = (0..48).map(|_| random.below(bytes));
+    let mut places: Vec<_> =
+        (0..bytes.min(48)).chain(between).chain(bytes.saturating_sub(16)..bytes).collect();
+    places.sort_unstable();
+    places.dedup();
+    places
+}
+
+/// What a length at the start of `bytes` could be turned into, in either byte order.
+fn words(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let mut words = vec![("the byte 0", vec![0]), ("the byte 0xff", vec![0xff])];
+    if let Some(&word) = bytes.first_chunk() {
+        let (big, little) = (u32::from_be_bytes(word), u32::from_le_bytes(word));
+        let big_end = [
+            ("a word one more", big.wrapping_add(1)),
+            ("a word one less", big.wrapping_sub(1)),
+            ("the word 0", 0),
+            ("the word 0xffffffff", u32::MAX),
+            ("the word 0x7fffffff", i32::MAX as u32),
+            ("the word 0x40000000", 1 << 30),
+            ("the word 4096", 4096),
+            ("the word 4097", 4097),
+        ];
+        words.extend(big_end.map(|(what, word)| (what, word.to_be_bytes().to_vec())));
+        let little_end = [
+            ("a little-endian word one more", little.wrapping_add(1)),
+            ("a little-endian word one less", little.wrapping_sub(1)),
+            ("the little-endian word 0x40000000", 1 << 30),
+        ];
+        words.extend(little_end.map(|(what, word)| (what, word.to_le_bytes().to_vec())));
+    }
+    words
+}
+
+pub(crate) fn a_flipped_bit_gives_an_error_or_a_whole_packet(subject: &Subject) -> Verdict {
+    const FLIPS: usize = 1500;
+    let scene = Scene::of_small_packets(subject)?;
+    let mut random = Random::new(62);
+    let packet = &scene.packets[CHANGED];
+    let header_bytes = packet.header.len();
+    for _ in 0..FLIPS {
+        // Half of them in what the header says, the rest in the payload.
+        let in_header = random.below(2) == 0;
+        let mut changed = packet.clone();
+        let bytes = if in_header { &mut changed.header } else { &mut changed.payload };
+        let at = random.below(bytes.len().min(if in_header { Packet::OFFSETS + 64 } else { 4096 }));
+        let bit = random.below(8);
+        bytes[at] ^= 1 << bit;
+        let byte = if in_header { at } else { header_bytes + at };
+        scene
+            .attempt_with(&changed)
+            .and_then(|attempt| if in_header { scene.exact(&attempt) } else { Ok(()) })
+            .context(|| format!("bit {bit} of byte {byte} of a packet flipped"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! Each codec that is broken in one way is caught, by the group that is meant for it.
+
+use std::time::Duration;
+
+use multifd_conformance::{CaseReport, Group, Outcome, cases};
+use multifd_core::{Levels, MethodDescriptor};
+
+use crate::rle::{Fault, descriptor};
+use crate::{zlib, zstd};
+
+/// The cases of `group` that fail for the codec.
+fn failures(group: Group, codec: &MethodDescriptor) -> Vec<CaseReport> {
+    let of_group = cases().iter().filter(|case| case.group() == group);
+    of_group
+        .map(|case| case.run_within(Duration::from_secs(30), codec))
+        .filter(|case| matches!(case.outcome(), Outcome::Failed(_)))
+        .collect()
+}
+
+/// Asserts that a case called like `name` fails and says `message`.
+#[track_caller]
+fn caught(group: Group, codec: &MethodDescriptor, name: &str, message: &str) {
+    let failures = failures(group, codec);
+    let texts: Vec<_> = failures.iter().map(ToString::to_string).collect();
+    let meant = failures.iter().find(|case| case.name() == name);
+    let Some(meant) = meant else { panic!("{name} lets it pass; caught by {texts:#?}") };
+    let text = meant.outcome().to_string();
+    assert!(text.contains(message), "{text}");
+}
+
+/// Asserts that no case of `group` fails: only the group that is meant for it sees the fault.
+#[track_caller]
+fn unseen(group: Group, codec: &MethodDescriptor) {
+    let texts: Vec<_> = failures(group, codec).iter().map(ToString::to_string).collect();
+    assert!(texts.is_empty(), "{texts:#?}");
+}
+
+/// What works on its own packets is not seen by a round trip: that is what the other groups are
+/// for.
+#[track_caller]
+fn caught_though_pages_come_back(
+    group: Group,
+    codec: &MethodDescriptor,
+    name: &str,
+    message: &str,
+) {
+    unseen(Group::RoundTrip, codec);
+    caught(group, codec, name, message);
+}
+
+#[test]
+fn a_default_level_that_is_none_of_the_levels() {
+    let levels = Some(Levels { least: 1, most: 3, default: 6 });
+    let codec = MethodDescriptor { levels, ..zlib::RIGHT };
+    let case = "the_default_level_is_one_of_the_levels";
+    caught(Group::Descriptor, &codec, case, "the default level is 6");
+}
+
+#[test]
+fn a_name_that_is_not_qemus() {
+    let case = "a_codec_of_qemus_bears_qemus_name";
+    let codec = MethodDescriptor { name: "gzip", ..zlib::RIGHT };
+    caught(Group::Descriptor, &codec, case, "gzip");
+    let codec = MethodDescriptor { name: "zstd", ..descriptor(Fault::None) };
+    caught(Group::Descriptor, &codec, case, "zstd");
+}
+
+#[test]
+fn a_codec_that_refuses_everything() {
+    let codec = descriptor(Fault::RefusesEverything);
+    let case = "packets_of_every_number_of_pages_come_back";
+    caught(Group::RoundTrip, &codec, case, "it is not liked");
+}
+
+#[test]
+fn pages_written_in_ascending_order_instead_of_the_packets() {
+    let codec = descriptor(Fault::WritesInAscendingOrder);
+    let case = "pages_in_any_order_of_offsets_land_at_their_own";
+    caught(Group::RoundTrip, &codec, case, "differs from byte 0 on");
+}
+
+#[test]
+fn a_receiver_that_leaves_a_byte_unread() {
+    let codec = descriptor(Fault::LeavesBytesUnread);
+    let case = "packets_of_every_number_of_pages_come_back";
+    caught(Group::RoundTrip, &codec, case, "left 1 bytes of the payload unread");
+}
+
+#[test]
+fn a_stream_without_its_header() {
+    let codec = zlib::WITHOUT_HEADER;
+    let case = "recordings_of_qemu_10_decode_to_the_ram_that_was_sent";
+    caught_though_pages_come_back(Group::Golden, &codec, case, "recording 'zlib'");
+    let case = "another_decoder_reads_the_stream_of_every_page_size";
+    caught(Group::Independent, &codec, case, "refused");
+}
+
+#[test]
+fn a_stream_that_starts_anew_in_each_packet() {
+    let codec = zlib::STARTS_ANEW;
+    let case = "another_decoder_has_every_page_at_the_end_of_each_packet";
+    caught_though_pages_come_back(Group::Independent, &codec, case, "after 2 packets: refused");
+    let case = "recordings_of_qemu_7_2_decode_to_the_ram_that_was_sent";
+    caught(Group::Golden, &codec, case, "recording 'qemu-7.2-zlib'");
+}
+
+#[test]
+fn a_frame_that_ends_with_each_packet() {
+    let codec = zstd::ENDS_FRAMES;
+    let case = "another_decoder_reads_the_stream_of_every_page_size";
+    caught_though_pages_come_back(Group::Independent, &codec, case, "the frame ends");
+    unseen(Group::Golden, &codec);
+}
+
+#[test]
+fn payloads_that_no_receiver_has_room_for() {
+    let codec = descriptor(Fault::Expands);
+    let case = "incompressible_pages_stay_within_the_bounds_at_every_level";
+    caught(Group::PayloadBounds, &codec, case, "");
+}
+
+#[test]
+fn zero_pages_that_are_left_unwritten() {
+    let codec = descriptor(Fault::LeavesZeroPagesUnwritten);
+    let case = "zero_pages_sent_as_normal_pages_clear_the_memory";
+    caught(Group::ZeroPages, &codec, case, "differs from byte 0 on");
+}
+
+#[test]
+fn a_codec_that_accepts_everything() {
+    let codec = descriptor(Fault::AcceptsEverything);
+    let case = "a_payload_of_noise_is_refused";
+    caught_though_pages_come_back(Group::Hostile, &codec, case, "was taken");
+}
+
+#[test]
+fn bytes_behind_the_payload_that_are_ignored() {
+    let codec = descriptor(Fault::IgnoresTrailingBytes);
+    let case = "bytes_behind_the_payload_are_not_ignored";
+    caught_though_pages_come_back(Group::Hostile, &codec, case, "were ignored");
+}
+
+#[test]
+fn pages_that_come_short_without_an_error() {
+    let codec = descriptor(Fault::TakesShortPages);
+    let case = "a_payload_that_is_cut_short_is_refused";
+    caught_though_pages_come_back(Group::Hostile, &codec, case, "not what was sent for it");
+}
+
+#[test]
+fn a_panic_on_a_bad_length() {
+    let codec = descriptor(Fault::PanicsOnABadLength);
+    let case = "a_changed_word_of_payload_gives_an_error_or_a_whole_packet";
+    caught_though_pages_come_back(Group::Hostile, &codec, case, "panicked: a chunk of");
+}
+
+#[test]
+fn a_codec_that_never_returns() {
+    let codec = descriptor(Fault::HangsOnABadLength);
+    let case = cases().iter().find(|case| case.name().starts_with("a_changed_word")).unwrap();
+    let report = case.run_within(Duration::from_secs(2), &codec);
+    let Outcome::Failed(message) = report.outcome() else { panic!("{report}") };
+    assert_eq!(message, "not done after 2 s: the codec does not return");
+    assert!(report.duration() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_peers_bytes_that_are_called_the_codecs_own_fault() {
+    let codec = descriptor(Fault::BlamesItself);
+    let case = "a_payload_of_noise_is_refused";
+    caught_though_pages_come_back(Group::Hostile, &codec, case, "not called the peer's fault");
+}
+
+#[test]
+fn bytes_written_beside_the_packets_pages() {
+    let codec = descriptor(Fault::WritesBesideItsPages);
+    let case = "a_packet_cut_short_at_any_byte_is_refused";
+    caught(Group::Hostile, &codec, case, "was written, which no packet names");
+}
+
+#[test]
+fn memory_by_a_length_that_a_peer_claims() {
+    let codec = descriptor(Fault::AllocatesByClaimedLength);
+    unseen(Group::Hostile, &codec);
+    let case = "no_hostile_packet_takes_more_memory_than_the_bound";
+    caught_though_pages_come_back(Group::Memory, &codec, case, "had allocated 4");
+}
+
+#[test]
+fn memory_that_is_lost_with_each_error() {
+    let codec = descriptor(Fault::LeaksAfterAnError);
+    let case = "channels_that_end_in_errors_leave_no_memory_behind";
+    caught_though_pages_come_back(Group::Memory, &codec, case, "KiB behind");
+}
+
+#[test]
+fn guest_memory_that_is_read_twice() {
+    let codec = descriptor(Fault::ReadsGuestMemoryTwice);
+    let case = "a_page_that_changes_between_any_two_reads_arrives_as_one_read_of_it";
+    caught_though_pages_come_back(Group::ChangingPages, &codec, case, "receiving a valid packet");
+}
+
+#[test]
+fn a_codec_that_cannot_be_cleaned_up_after_an_error() {
+    let codec = descriptor(Fault::CannotBeCleanedUpAfterAnError);
+    let case = "a_receiver_that_failed_can_be_cleaned_up_and_set_up_anew";
+    caught_though_pages_come_back(Group::Cleanup, &codec, case, "does not answer");
+}
+
+#[test]
+fn a_codec_that_no_longer_works_after_an_error() {
+    let codec = descriptor(Fault::PoisonedByAnError);
+    let case = "a_receiver_that_failed_can_be_dropped_and_set_up_anew";
+    caught_though_pages_come_back(Group::Cleanup, &codec, case, "the device is gone");
+}
+
+#[test]
+fn state_that_channels_share() {
+    let codec = descriptor(Fault::SharesStateOverChannels);
+    let case = "two_channels_that_interleave_do_not_share_state";
+    caught_though_pages_come_back(Group::Channels, &codec, case, "it has the number");
+}
