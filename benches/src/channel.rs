@@ -1,0 +1,184 @@
+//! One codec's two sides, driven as a channel drives them.
+
+use std::ops::Range;
+
+use multifd_core::io::{Blocking, ChannelWriter};
+use multifd_core::ram::RamBlock;
+use multifd_core::wire::{RamPacket, RamPacketBuilder};
+use multifd_core::{MethodDescriptor, Payload, RecvMethod, SendMethod};
+use pollster::block_on;
+
+use crate::guest::{PAGE_BYTES, PAGE_SIZE, Packet, new_block, pages};
+
+/// A codec's sending side.
+#[allow(missing_debug_implementations, reason = "a method need not be Debug")]
+pub struct Sender {
+    method: Box<dyn SendMethod>,
+    payload: Payload,
+}
+
+impl Sender {
+    /// The sending side of a new channel, at the codec's default level.
+    ///
+    /// # Panics
+    /// Where the codec fails.
+    pub fn new(codec: &MethodDescriptor) -> Self {
+        let config = codec.config(0, PAGE_SIZE, None).expect("the default level exists");
+        let method = block_on(codec.methods.send_setup(&config)).expect("the codec works here");
+        Self { method, payload: Payload::new() }
+    }
+
+    /// Makes the payload of each packet. Returns the bytes of all of them.
+    ///
+    /// # Panics
+    /// Where the codec fails.
+    pub fn send(&mut self, packets: &[Packet<'_>]) -> usize {
+        let Self { method, payload } = self;
+        block_on(async {
+            let mut bytes = 0;
+            for packet in packets {
+                payload.clear();
+                let sent = method.send_prepare(&packet.normal_pages(), payload).await;
+                sent.expect("the codec works");
+                bytes += payload.len();
+            }
+            bytes
+        })
+    }
+}
+
+/// What a channel carries: the payload of each packet, from the first on.
+#[derive(Debug, Default)]
+pub struct Payloads {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Payloads {
+    /// The payloads that `codec` makes of `packets`.
+    ///
+    /// # Panics
+    /// Where the codec fails.
+    pub fn of(codec: &MethodDescriptor, packets: &[Packet<'_>]) -> Self {
+        let mut sender = Sender::new(codec);
+        let mut payloads = Self::default();
+        for packet in packets {
+            sender.send(std::slice::from_ref(packet));
+            let parts: Vec<_> = sender.payload.parts(&packet.normal_pages()).collect();
+            let mut bytes = Blocking::new(Vec::new());
+            block_on(bytes.write_parts(&parts)).expect("there is memory");
+            payloads.push(bytes.get_ref());
+        }
+        payloads
+    }
+
+    /// Appends the payload of one more packet.
+    pub fn push(&mut self, payload: &[u8]) {
+        self.bytes.extend_from_slice(payload);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Bytes of all payloads.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The payload of the packet with the index `packet`.
+    ///
+    /// # Panics
+    /// With an index past the last packet.
+    pub fn get(&self, packet: usize) -> &[u8] {
+        let start = packet.checked_sub(1).map_or(0, |last| self.ends[last]);
+        &self.bytes[start..self.ends[packet]]
+    }
+
+    /// Each payload.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.ends.len()).map(|packet| self.get(packet))
+    }
+}
+
+/// The destination of a channel: guest memory, and the packets that are to come.
+#[derive(Debug)]
+pub struct Destination<'a> {
+    codec: &'a MethodDescriptor,
+    block: RamBlock,
+    packets: Vec<Incoming<'a>>,
+}
+
+#[derive(Debug)]
+struct Incoming<'a> {
+    header: Vec<u8>,
+    payload: &'a [u8],
+    offsets: &'a [u64],
+}
+
+impl<'a> Destination<'a> {
+    /// The destination of `payloads`, which `codec` has made, or could have, of `packets`.
+    pub fn new(
+        codec: &'a MethodDescriptor,
+        packets: &[Packet<'a>],
+        payloads: &'a Payloads,
+    ) -> Self {
+        let bytes = packets.first().map_or(0, |packet| packet.guest.block().bytes());
+        let mut builder = RamPacketBuilder::new(PAGE_SIZE);
+        let packets = packets.iter().zip(payloads.iter()).map(|(packet, payload)| {
+            let (name, offsets) = (packet.guest.block().name(), packet.guest.offsets());
+            let pages = [offsets, &[]];
+            let header = builder.pages(codec.compression(), 0, name, pages, payload.len());
+            Incoming { header: header.to_vec(), payload, offsets }
+        });
+        let packets = packets.collect();
+        Self { codec, block: new_block(bytes as usize), packets }
+    }
+
+    /// The codec's receiving side for a new channel.
+    ///
+    /// # Panics
+    /// Where the codec fails.
+    pub fn open(&self) -> Receiver<'_> {
+        let config = self.codec.config(0, PAGE_SIZE, None).expect("the default level exists");
+        let method = block_on(self.codec.methods.recv_setup(&config));
+        Receiver { method: method.expect("the codec works here"), destination: self }
+    }
+
+    /// Checks that the pages of `packets` have arrived.
+    ///
+    /// # Panics
+    /// Where one has not.
+    pub fn check(&self, packets: &[Packet<'_>]) {
+        let mut page = vec![0; PAGE_BYTES];
+        for packet in packets {
+            let private = packet.private.chunks_exact(PAGE_BYTES);
+            for (&offset, expected) in packet.guest.offsets().iter().zip(private) {
+                self.block.slice(offset, PAGE_BYTES).copy_to(&mut page[..]);
+                assert!(page == expected, "the page at {offset:#x} has not arrived");
+            }
+        }
+    }
+}
+
+/// A codec's receiving side.
+#[allow(missing_debug_implementations, reason = "a method need not be Debug")]
+pub struct Receiver<'a> {
+    method: Box<dyn RecvMethod>,
+    destination: &'a Destination<'a>,
+}
+
+impl Receiver<'_> {
+    /// Receives the packets with the indices in `range`. A stream's must come from the first on.
+    ///
+    /// # Panics
+    /// Where the codec fails.
+    pub fn receive(&mut self, range: Range<usize>) {
+        let Self { method, destination } = self;
+        block_on(async {
+            for incoming in &destination.packets[range] {
+                let packet = RamPacket::parse(&incoming.header, PAGE_SIZE).expect("a valid packet");
+                let pages = pages(&destination.block, incoming.offsets);
+                let mut reader = Blocking::new(incoming.payload);
+                method.recv(&packet, &mut reader, pages).await.expect("the payload is valid");
+            }
+        });
+    }
+}

@@ -1,0 +1,3 @@
+//! The whole suite.
+
+multifd_conformance::suite!(multifd_zlib::DESCRIPTOR);
