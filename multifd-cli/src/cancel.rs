@@ -1,0 +1,104 @@
+//! Ctrl-C and the like: the other side is told and nothing is left behind.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use multifd::CancelToken;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::iterator::Signals;
+
+use crate::failure::Failure;
+
+/// Whether the user wants an end, and what is to be told then. The first signal cancels, a second
+/// one ends the program at once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Interrupt(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    signal: Option<i32>,
+    watched: Vec<(u64, CancelToken)>,
+    next: u64,
+}
+
+impl Interrupt {
+    /// Takes over SIGINT, SIGTERM and SIGHUP, except those that the parent had us ignore.
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        let cannot = |error| Failure::io("cannot take over signals", &error);
+        // A write past `ulimit -f` is to fail, not to end the program.
+        signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(cannot)?;
+        let ignored = ignored_signals();
+        let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter();
+        let mut signals = Signals::new(wanted.filter(|signal| ignored & (1 << (signal - 1)) == 0))
+            .map_err(cannot)?;
+        let interrupt = Self::default();
+        let own = interrupt.clone();
+        let wait = move || {
+            for signal in signals.forever() {
+                own.cancel(signal);
+            }
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map_err(cannot)?;
+        Ok(interrupt)
+    }
+
+    /// Has `token` cancelled when a signal comes, or at once where one has come, until the result
+    /// is dropped.
+    pub(crate) fn watch(&self, token: CancelToken) -> Watch {
+        let mut state = self.lock();
+        if state.signal.is_some() {
+            token.cancel();
+        }
+        let number = state.next;
+        state.next += 1;
+        state.watched.push((number, token));
+        Watch { interrupt: self.clone(), number }
+    }
+
+    /// Fails if a signal has come.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match self.lock().signal {
+            Some(signal) => Err(Failure::interrupted(signal)),
+            None => Ok(()),
+        }
+    }
+
+    /// The signal, where one has come, else `failure`: what fails after a signal does so for it.
+    pub(crate) fn or(&self, failure: impl Into<Failure>) -> Failure {
+        self.check().err().unwrap_or_else(|| failure.into())
+    }
+
+    fn cancel(&self, signal: i32) {
+        let mut state = self.lock();
+        if state.signal.replace(signal).is_some() {
+            _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+        for (_, token) in &state.watched {
+            token.cancel();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A migration that a signal cancels.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    interrupt: Interrupt,
+    number: u64,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.interrupt.lock().watched.retain(|(number, _)| *number != self.number);
+    }
+}
+
+/// The signals that are ignored, a bit each, signal 1 first: by `nohup`, for example.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}

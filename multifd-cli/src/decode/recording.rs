@@ -1,0 +1,160 @@
+//! A recorded migration: the bytes of each of its connections, as files in a folder.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use multifd::core::wire::{DeviceStatePacket, InitialPacket, PacketFlags, PacketHeader, RamPacket};
+use multifd::core::{Compression, PageSize};
+use multifd::stream::{Limits, MainReader};
+
+use crate::failure::Failure;
+use crate::mapping;
+
+const MAIN: &str = "main.bin";
+
+/// The most channels that there can be.
+const MOST: usize = 255;
+
+#[derive(Debug)]
+pub(super) struct Recording {
+    main: Connection,
+    channels: Vec<Connection>,
+}
+
+/// What was sent on one connection.
+#[derive(Debug)]
+struct Connection {
+    path: PathBuf,
+    file: File,
+}
+
+impl Recording {
+    /// Opens the recording in `folder`: `main.bin`, and `channel0.bin`, `channel1.bin` and so on.
+    pub(super) fn open(folder: &Path) -> Result<Self, Failure> {
+        let main = Connection::open(folder.join(MAIN))?;
+        let count = count_channels(folder)?;
+        let channels =
+            (0..count).map(|number| Connection::open(folder.join(format!("channel{number}.bin"))));
+        Ok(Self { main, channels: channels.collect::<Result<_, _>>()? })
+    }
+
+    pub(super) fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Bytes of all files.
+    pub(super) fn bytes(&self) -> Result<u64, Failure> {
+        let all = self.channels.iter().chain([&self.main]);
+        all.map(|one| Ok(one.file.metadata().map_err(|error| one.cannot(&error))?.len())).sum()
+    }
+
+    /// The codec that the channels' packets name: none where there is no packet with data.
+    pub(super) fn compression(&self) -> Result<Compression, Failure> {
+        let page_size = self.page_size()?;
+        for channel in &self.channels {
+            let found = first_codec(&channel.file, page_size);
+            let found = found.map_err(|error| channel.cannot(&error))?;
+            channel.rewind()?;
+            if let Some(compression) = found {
+                return Ok(compression);
+            }
+        }
+        Ok(Compression::None)
+    }
+
+    fn page_size(&self) -> Result<PageSize, Failure> {
+        let mut reader = MainReader::new(&self.main.file, Limits::default());
+        let path = self.main.path.display();
+        // Certain once the configuration has been read.
+        reader.next_event().map_err(|error| Failure::new(format!("cannot use {path}: {error}")))?;
+        self.main.rewind()?;
+        Ok(PageSize::from_bytes(reader.page_size()).unwrap_or_default())
+    }
+
+    /// The main channel's file, and those of the channels.
+    pub(super) fn into_files(self) -> (File, Vec<File>) {
+        (self.main.file, self.channels.into_iter().map(|channel| channel.file).collect())
+    }
+}
+
+impl Connection {
+    fn open(path: PathBuf) -> Result<Self, Failure> {
+        let (file, _) = mapping::open(&path)?;
+        Ok(Self { path, file })
+    }
+
+    fn rewind(&self) -> Result<(), Failure> {
+        (&self.file).rewind().map_err(|error| self.cannot(&error))
+    }
+
+    fn cannot(&self, error: &io::Error) -> Failure {
+        cannot_read(&self.path, error)
+    }
+}
+
+fn cannot_read(path: &Path, error: &io::Error) -> Failure {
+    Failure::io(format!("cannot read {}", path.display()), error)
+}
+
+/// How many channels there are. A gap in their numbers is a file that was lost.
+fn count_channels(folder: &Path) -> Result<usize, Failure> {
+    let number = |name: &str| -> Option<usize> {
+        name.strip_prefix("channel")?.strip_suffix(".bin")?.parse().ok()
+    };
+    let entries = std::fs::read_dir(folder).map_err(|error| cannot_read(folder, &error))?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let numbers: Vec<_> = names.filter_map(|name| number(&name)).collect();
+    let shown = folder.display();
+    match numbers.iter().max() {
+        None => Err(Failure::new(format!(
+            "{shown} is no recording: it has no channel0.bin; record each channel into a file"
+        ))),
+        Some(&last) if last >= MOST => {
+            Err(Failure::new(format!("{shown} has a channel{last}.bin; the last can be 254")))
+        }
+        // A number that is missing fails when its file is opened.
+        Some(&last) => Ok(last + 1),
+    }
+}
+
+/// The codec of the first packet with data; `None` where there is none. What is malformed ends the
+/// search: the engine finds it again and says what it is.
+fn first_codec(file: &File, page_size: PageSize) -> io::Result<Option<Compression>> {
+    let mut reader = BufReader::new(file);
+    reader.seek(SeekFrom::Start(InitialPacket::BYTES as u64))?;
+    let mut packet = vec![0; RamPacket::bytes(page_size.page_count())];
+    let mut header = [0; PacketHeader::BYTES];
+    while read_whole(&mut reader, &mut header)? {
+        let Ok(parsed) = PacketHeader::parse(&header) else { break };
+        let skip = if parsed.flags.contains(PacketFlags::DEVICE_STATE) {
+            let mut packet = [0; DeviceStatePacket::BYTES];
+            packet[..header.len()].copy_from_slice(&header);
+            if !read_whole(&mut reader, &mut packet[header.len()..])? {
+                break;
+            }
+            let Ok(packet) = DeviceStatePacket::parse(&packet) else { break };
+            i64::from(packet.data_bytes)
+        } else {
+            packet[..header.len()].copy_from_slice(&header);
+            if !read_whole(&mut reader, &mut packet[header.len()..])? {
+                break;
+            }
+            let Ok(packet) = RamPacket::parse(&packet, page_size) else { break };
+            if packet.pages.is_some_and(|pages| !pages.normal.is_empty()) {
+                return Ok(Some(packet.compression()));
+            }
+            0
+        };
+        reader.seek_relative(skip)?;
+    }
+    Ok(None)
+}
+
+/// Fills `buffer`; false where the file ends before.
+fn read_whole(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
+    match reader.read_exact(buffer) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        read => read.map(|()| true),
+    }
+}

@@ -1,0 +1,133 @@
+//! One migration from this process to itself.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use multifd::core::ram::Ram;
+use multifd::core::{MethodDescriptor, MethodStats, Registry};
+use multifd::{Destination, Error, PageSet, Source, Stats, Uri};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::compare::{Comparison, compare};
+use super::guest::{Guest, PAGE};
+use crate::args;
+use crate::cancel::Interrupt;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::recv;
+use crate::summary::Summary;
+
+/// A migration to be run.
+#[derive(Debug)]
+pub(super) struct Migration<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) codec: &'a MethodDescriptor,
+    pub(super) level: Option<i32>,
+    pub(super) args: &'a args::Demo,
+    pub(super) output: &'a Output,
+}
+
+/// A migration that has been run.
+#[derive(Debug)]
+pub(super) struct Moved {
+    pub(super) summary: Summary,
+    /// CPU time of the whole process, both sides.
+    pub(super) cpu_seconds: f64,
+    pub(super) comparison: Comparison,
+}
+
+impl Migration<'_> {
+    /// Migrates `guest`, as it is at first, in three rounds and compares every page.
+    pub(super) fn run(&self, guest: &mut Guest, interrupt: &Interrupt) -> Result<Moved, Failure> {
+        tracing::debug!(codec = self.codec.name, level = self.level, "a migration begins");
+        guest.reset()?;
+        let loopback = Uri::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
+        let destination = Destination::builder(self.registry)
+            .compression(self.codec.compression())
+            .channels(self.args.channels)
+            .listen(&loopback)?;
+        let uri = destination.uri().clone();
+        let token = destination.cancel_token();
+        let _watch = interrupt.watch(token.clone());
+        let (sent, received) = thread::scope(|scope| {
+            let receiver = scope.spawn(|| receive(destination));
+            let sent = self.send(guest, &uri, interrupt);
+            if sent.is_err() {
+                token.cancel();
+            }
+            (sent, receiver.join().unwrap_or(Err(Error::Panicked)))
+        });
+        let (clock, stats, codec_stats) = sent.map_err(|failure| blame(failure, &received))?;
+        let ram = received?;
+        Ok(Moved {
+            summary: Summary::new(&stats, codec_stats, PAGE, clock.time),
+            cpu_seconds: clock.cpu.as_secs_f64(),
+            comparison: compare(guest.ram(), &ram),
+        })
+    }
+
+    fn send(
+        &self,
+        guest: &mut Guest,
+        uri: &Uri,
+        interrupt: &Interrupt,
+    ) -> Result<(Clock, Stats, MethodStats), Failure> {
+        let mut clock = Clock::default();
+        let ram = Arc::clone(guest.ram());
+        let mut source = clock.run(|| {
+            Source::builder(self.registry, Arc::clone(&ram))
+                .compression(self.codec.compression())
+                .level(self.level)
+                .channels(self.args.channels)
+                .connect(uri)
+        })?;
+        let _watch = interrupt.watch(source.cancel_token());
+        let bar = self.output.bar(self.codec.name, ram.bytes());
+        let _follow = bar.follow(source.progress(), PAGE);
+        clock.run(|| source.round(&PageSet::all(&ram)))?;
+        let dirtied = guest.dirty(1)?;
+        tracing::debug!(pages = dirtied.len(), "round 2");
+        clock.run(|| source.round(&dirtied))?;
+        let dirtied = guest.dirty(2)?;
+        tracing::debug!(pages = dirtied.len(), "round 3, the last");
+        let (stats, codec_stats) = clock.run(|| source.finish(&dirtied, None))?;
+        Ok((clock, stats, codec_stats))
+    }
+}
+
+fn receive(destination: Destination) -> Result<Arc<Ram>, Error> {
+    let arrived = destination.receive(|incoming| recv::provide(incoming, None))?;
+    let ram = Arc::clone(&arrived.ram);
+    arrived.confirm()?;
+    Ok(ram)
+}
+
+/// Why a migration failed, by what both sides say. Either may only have seen the other go away.
+fn blame(sent: Failure, received: &Result<Arc<Ram>, Error>) -> Failure {
+    match received {
+        Ok(_) | Err(Error::Cancelled) => sent,
+        Err(error) => Failure::new(format!("destination: {error}; source: {sent}")),
+    }
+}
+
+/// The time that is spent on moving memory, on the wall and on all CPUs.
+#[derive(Debug, Default)]
+struct Clock {
+    time: Duration,
+    cpu: Duration,
+}
+
+impl Clock {
+    fn run<R>(&mut self, work: impl FnOnce() -> R) -> R {
+        let (time, cpu) = (Instant::now(), cpu_time());
+        let result = work();
+        self.time += time.elapsed();
+        self.cpu += cpu_time().saturating_sub(cpu);
+        result
+    }
+}
+
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
+}

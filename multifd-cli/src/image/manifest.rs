@@ -1,0 +1,233 @@
+//! `vm.json`.
+
+use multifd::core::PageSize;
+use multifd::core::wire::Uuid;
+use multifd::stream::{Configuration, Subsection, SubsectionData, SyncForm};
+use serde::{Deserialize, Serialize};
+
+/// The version of the format that is written and read.
+pub(super) const VERSION: u32 = 1;
+
+/// What `vm.json` says, word for word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    pub(crate) version: u32,
+    /// The machine type, such as `pc-i440fx-10.0`; none for RAM alone.
+    pub(crate) machine: Option<String>,
+    /// All zero where the VM has none.
+    pub(crate) uuid: String,
+    pub(crate) page_size: u64,
+    /// The RAM blocks, in the order in which they are migrated.
+    pub(crate) blocks: Vec<Block>,
+    /// The file with the device state; none for RAM alone.
+    pub(crate) device_state: Option<String>,
+    pub(crate) device_state_sha256: Option<String>,
+    pub(crate) stream: Stream,
+}
+
+/// A RAM block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Block {
+    /// QEMU's name of it.
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+    /// The file in the folder, as long as the block.
+    pub(crate) file: String,
+    pub(crate) sha256: String,
+}
+
+/// The form of the main channel, so that the VM can be sent as it came: a QEMU with the same
+/// machine type expects the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Stream {
+    /// What came with the machine type.
+    pub(crate) configuration: Vec<Part>,
+    /// The number of the `ram` section.
+    pub(crate) ram_section: u32,
+    pub(crate) sync: Sync,
+    /// Whether each section ends in a FOOTER.
+    pub(crate) footers: bool,
+}
+
+/// A subsection of CONFIGURATION.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Part {
+    pub(crate) version: u32,
+    pub(crate) data: PartData,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PartData {
+    /// The page size as a power of two.
+    TargetPageBits(u32),
+    Capabilities(Vec<String>),
+    Uuid(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Sync {
+    /// By a word of its own: machine types from QEMU 8.1 on.
+    Flush,
+    /// By the end of each section: older ones.
+    EachSection,
+}
+
+impl From<SyncForm> for Sync {
+    fn from(form: SyncForm) -> Self {
+        match form {
+            SyncForm::Flush => Self::Flush,
+            SyncForm::EachSection => Self::EachSection,
+        }
+    }
+}
+
+impl From<Sync> for SyncForm {
+    fn from(sync: Sync) -> Self {
+        match sync {
+            Sync::Flush => Self::Flush,
+            Sync::EachSection => Self::EachSection,
+        }
+    }
+}
+
+impl From<&Subsection> for Part {
+    fn from(subsection: &Subsection) -> Self {
+        let data = match &subsection.data {
+            SubsectionData::PageBits(bits) => PartData::TargetPageBits(*bits),
+            SubsectionData::Capabilities(names) => PartData::Capabilities(names.clone()),
+            SubsectionData::Uuid(uuid) => PartData::Uuid(Uuid(*uuid).to_string()),
+        };
+        Self { version: subsection.version, data }
+    }
+}
+
+impl Part {
+    fn subsection(&self) -> Result<Subsection, String> {
+        let data = match &self.data {
+            PartData::TargetPageBits(bits) => SubsectionData::PageBits(*bits),
+            PartData::Capabilities(names) => SubsectionData::Capabilities(names.clone()),
+            PartData::Uuid(text) => SubsectionData::Uuid(parse_uuid(text)?.0),
+        };
+        Ok(Subsection { version: self.version, data })
+    }
+}
+
+impl Manifest {
+    /// Reads `vm.json`. What is wrong is said in words.
+    pub(super) fn parse(json: &[u8]) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let malformed = |error| format!("it is malformed: {error}");
+        let Versioned { version } = serde_json::from_slice(json).map_err(malformed)?;
+        if version != VERSION {
+            return Err(format!(
+                "it has version {version}, this program reads version {VERSION}; use a newer one"
+            ));
+        }
+        serde_json::from_slice(json).map_err(malformed)
+    }
+
+    pub(super) fn uuid(&self) -> Result<Uuid, String> {
+        parse_uuid(&self.uuid)
+    }
+
+    pub(super) fn page_size(&self) -> Result<PageSize, String> {
+        let size = PageSize::from_bytes(self.page_size).ok_or_else(|| {
+            format!("page_size is {}, it can be 4096, 16384 or 65536", self.page_size)
+        })?;
+        let bits = self.stream.configuration.iter().find_map(|part| match part.data {
+            PartData::TargetPageBits(bits) => Some(bits),
+            _ => None,
+        });
+        match bits {
+            Some(bits) if 1_u64.checked_shl(bits) != Some(self.page_size) => {
+                Err(format!("page_size is {}, target-page-bits says 2^{bits}", self.page_size))
+            }
+            _ => Ok(size),
+        }
+    }
+
+    pub(super) fn configuration(&self) -> Result<Configuration, String> {
+        let subsections = self.stream.configuration.iter().map(Part::subsection);
+        let subsections: Vec<_> = subsections.collect::<Result<_, _>>()?;
+        if self.machine.is_none() && !subsections.is_empty() {
+            return Err("it has a configuration but no machine".to_owned());
+        }
+        Ok(Configuration { machine: self.machine.clone(), subsections })
+    }
+}
+
+fn parse_uuid(text: &str) -> Result<Uuid, String> {
+    text.parse::<Uuid>().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &str = r#"{
+        "version": 1, "machine": "pc", "uuid": "00000000-0000-0000-0000-000000000000",
+        "page_size": 4096,
+        "blocks": [{"name": "pc.ram", "bytes": 4096, "file": "pc.ram", "sha256": "00"}],
+        "device_state": null, "device_state_sha256": null,
+        "stream": {
+            "configuration": [
+                {"version": 1, "data": {"target-page-bits": 12}},
+                {"version": 1, "data": {"capabilities": ["multifd"]}},
+                {"version": 1, "data": {"uuid": "01020304-0506-0708-090a-0b0c0d0e0f10"}}
+            ],
+            "ram_section": 2, "sync": "flush", "footers": true
+        }
+    }"#;
+
+    #[test]
+    fn a_manifest_reads_as_it_is_written() {
+        let manifest = Manifest::parse(JSON.as_bytes()).unwrap();
+        let again = serde_json::to_vec(&manifest).unwrap();
+        assert_eq!(Manifest::parse(&again).unwrap(), manifest);
+        let configuration = manifest.configuration().unwrap();
+        assert_eq!(configuration.page_bits(), Some(12));
+        let parts: Vec<_> = configuration.subsections.iter().map(Part::from).collect();
+        assert_eq!(parts, manifest.stream.configuration);
+    }
+
+    #[test]
+    fn another_version_is_refused_by_its_number_whatever_else_is_new_in_it() {
+        let error = Manifest::parse(br#"{"version": 2, "new": true}"#).unwrap_err();
+        assert!(error.contains("version 2"), "{error}");
+    }
+
+    #[test]
+    fn a_field_that_is_unknown_missing_or_of_another_type_is_refused_by_its_place() {
+        for (from, to) in [
+            ("\"machine\": \"pc\"", "\"machine\": 7"),
+            ("\"page_size\": 4096,", ""),
+            ("\"version\": 1, \"machine\"", "\"version\": 1, \"more\": 1, \"machine\""),
+            ("\"flush\"", "\"sometimes\""),
+            ("}]", "}"),
+        ] {
+            let json = JSON.replacen(from, to, 1);
+            assert_ne!(json, JSON, "{from}");
+            let error = Manifest::parse(json.as_bytes()).unwrap_err();
+            assert!(error.contains("line "), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_that_contradict_the_format_are_refused() {
+        let broken =
+            |from: &str, to: &str| Manifest::parse(JSON.replacen(from, to, 1).as_bytes()).unwrap();
+        assert!(broken("4096", "8192").page_size().is_err());
+        assert!(broken("4096", "65536").page_size().is_err());
+        assert!(broken("\"00000000-", "\"x-").uuid().is_err());
+        assert!(broken("\"pc\"", "null").configuration().is_err());
+    }
+}

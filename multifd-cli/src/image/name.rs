@@ -1,0 +1,88 @@
+//! File names for RAM blocks.
+
+use std::path::{Component, Path};
+
+use super::{DEVICE_STATE, MANIFEST};
+
+/// Bytes of a name that are kept. File systems take 255.
+const LONGEST: usize = 100;
+
+/// A file name for each of `blocks`, which a peer has named: none leads out of the folder, none
+/// is hidden, no two are the same, whatever the file system makes of capitals.
+pub(super) fn file_names<'a>(blocks: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut taken = vec![MANIFEST.to_owned(), DEVICE_STATE.to_owned()];
+    let is_taken =
+        |taken: &[String], name: &str| taken.iter().any(|other| other.eq_ignore_ascii_case(name));
+    for block in blocks {
+        let plain = plain(block);
+        let mut name = plain.clone();
+        let mut number = 1;
+        while is_taken(&taken, &name) {
+            number += 1;
+            name = format!("{plain}.{number}");
+        }
+        taken.push(name);
+    }
+    taken.split_off(2)
+}
+
+/// `block` with nothing but letters, digits and `.`, `-`, `_`: `rom_etc_acpi_tables` for
+/// `/rom@etc/acpi/tables`.
+fn plain(block: &str) -> String {
+    let mut name = String::new();
+    for c in block.chars() {
+        let harmless = c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        // A run of others becomes one; at the start there is none, and no dot.
+        match (harmless, name.chars().last()) {
+            (true, None) if c == '.' => {}
+            (true, _) => name.push(c),
+            (false, None | Some('_')) => {}
+            (false, _) => name.push('_'),
+        }
+    }
+    name.truncate(LONGEST);
+    if name.is_empty() { "block".to_owned() } else { name }
+}
+
+/// Whether `file`, out of a manifest, names a file of the folder itself.
+pub(super) fn is_inside(file: &str) -> bool {
+    let mut parts = Path::new(file).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(name)), None) if name == file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn qemus_block_names_become_readable_file_names() {
+        let blocks = ["pc.ram", "/rom@etc/acpi/tables", "0000:00:02.0/vga.vram"];
+        let names = ["pc.ram", "rom_etc_acpi_tables", "0000_00_02.0_vga.vram"];
+        assert_eq!(file_names(blocks), names);
+    }
+
+    #[test]
+    fn no_name_leads_out_of_the_folder_or_hides() {
+        let long = "x".repeat(255);
+        let blocks =
+            ["..", ".", "../../etc/passwd", "/", "...a", "a/../..", "\u{1b}[2J", "ü", &long];
+        for name in file_names(blocks) {
+            assert!(is_inside(&name) && !name.starts_with('.') && name.len() < 200, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_two_files_have_one_name() {
+        let blocks = ["vm.json", "device-state.bin", "a/b", "a@b", "A_B", "a_b.2"];
+        let names = file_names(blocks);
+        assert_eq!(names, ["vm.json.2", "device-state.bin.2", "a_b", "a_b.2", "A_B.3", "a_b.2.2"]);
+    }
+
+    #[test]
+    fn a_path_is_no_file_of_the_folder() {
+        for path in ["", ".", "..", "/etc/passwd", "../vm.json", "a/b", "a/", "./a", "a/.."] {
+            assert!(!is_inside(path), "{path}");
+        }
+        assert!(is_inside("pc.ram"));
+    }
+}

@@ -1,0 +1,125 @@
+//! Reading an image.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use multifd::core::ram::{Ram, RamBlock};
+use multifd::core::wire::{BlockName, Uuid};
+use multifd::stream::{Configuration, SyncForm};
+use sha2::{Digest, Sha256};
+
+use super::MANIFEST;
+use super::manifest::{Block, Manifest};
+use super::name::is_inside;
+use super::write::{hash, hexadecimal};
+use crate::cancel::Interrupt;
+use crate::failure::Failure;
+use crate::mapping::{self, Access};
+use crate::progress::Bar;
+
+/// A VM out of its folder, ready to be sent. The files are mapped, not read.
+#[derive(Debug)]
+pub(crate) struct Image {
+    folder: PathBuf,
+    blocks: Vec<Block>,
+    pub(crate) ram: Arc<Ram>,
+    pub(crate) configuration: Configuration,
+    pub(crate) uuid: Uuid,
+    pub(crate) section_id: u32,
+    pub(crate) sync_form: SyncForm,
+    pub(crate) footers: bool,
+    pub(crate) device_state: Option<Vec<u8>>,
+}
+
+impl Image {
+    /// Opens the image in `folder`: every file is there and as long as it must be.
+    pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
+        let path = folder.join(MANIFEST);
+        let manifest = read_manifest(&path)?;
+        let wrong = |what| Failure::new(format!("cannot use {}: {what}", path.display()));
+        let page_size = manifest.page_size().map_err(wrong)?;
+        let blocks = manifest.blocks.iter().map(|block| map_block(folder, block));
+        let blocks: Vec<_> = blocks.collect::<Result<_, _>>()?;
+        if blocks.is_empty() {
+            return Err(wrong("it lists no RAM block".to_owned()));
+        }
+        let ram = Ram::new(page_size, blocks).map_err(|error| wrong(error.to_string()))?;
+        Ok(Self {
+            ram: Arc::new(ram),
+            configuration: manifest.configuration().map_err(wrong)?,
+            uuid: manifest.uuid().map_err(wrong)?,
+            section_id: manifest.stream.ram_section,
+            sync_form: manifest.stream.sync.into(),
+            footers: manifest.stream.footers,
+            device_state: read_device_state(folder, &manifest)?,
+            folder: folder.to_owned(),
+            blocks: manifest.blocks,
+        })
+    }
+
+    /// Checks every block against its SHA-256.
+    pub(crate) fn verify(&self, interrupt: &Interrupt, bar: &Bar) -> Result<(), Failure> {
+        for (block, listed) in self.ram.blocks().iter().zip(&self.blocks) {
+            check_hash(&self.folder, &listed.file, &hash(block, interrupt, bar)?, &listed.sha256)?;
+        }
+        Ok(())
+    }
+}
+
+fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
+    let json = std::fs::read(path)
+        .map_err(|error| Failure::io(format!("cannot read {}", path.display()), &error))?;
+    Manifest::parse(&json)
+        .map_err(|what| Failure::new(format!("cannot use {}: {what}", path.display())))
+}
+
+/// The file called `file` in the folder, which must be a file there and no link out of it.
+fn inside(folder: &Path, file: &str) -> Result<PathBuf, Failure> {
+    let path = folder.join(file);
+    let is_link = || path.symlink_metadata().is_ok_and(|file| file.file_type().is_symlink());
+    if !is_inside(file) || is_link() {
+        let folder = folder.display();
+        return Err(Failure::new(format!(
+            "cannot use {folder}: '{file}' in its {MANIFEST} is not a file of the folder itself"
+        )));
+    }
+    Ok(path)
+}
+
+fn map_block(folder: &Path, block: &Block) -> Result<RamBlock, Failure> {
+    let path = inside(folder, &block.file)?;
+    let (file, found) = mapping::open(&path)?;
+    if found != block.bytes {
+        let Block { name, bytes, .. } = block;
+        return Err(Failure::new(format!(
+            "cannot use {}: it has {found} bytes, the RAM block '{name}' has {bytes}; the image \
+             is damaged",
+            path.display()
+        )));
+    }
+    let name = BlockName::new(&block.name)?;
+    let memory = mapping::of_file(&path, file, found, Access::Read)?;
+    Ok(RamBlock::new(name, memory))
+}
+
+fn read_device_state(folder: &Path, manifest: &Manifest) -> Result<Option<Vec<u8>>, Failure> {
+    let Some(file) = &manifest.device_state else { return Ok(None) };
+    let path = inside(folder, file)?;
+    let bytes = std::fs::read(&path)
+        .map_err(|error| Failure::io(format!("cannot read {}", path.display()), &error))?;
+    if let Some(expected) = &manifest.device_state_sha256 {
+        check_hash(folder, file, &hexadecimal(Sha256::digest(&bytes)), expected)?;
+    }
+    Ok(Some(bytes))
+}
+
+fn check_hash(folder: &Path, file: &str, found: &str, expected: &str) -> Result<(), Failure> {
+    if found.eq_ignore_ascii_case(expected) {
+        return Ok(());
+    }
+    let path = folder.join(file);
+    Err(Failure::new(format!(
+        "cannot use {}: its SHA-256 is {found}, {MANIFEST} says {expected}; the image is damaged",
+        path.display()
+    )))
+}

@@ -1,0 +1,167 @@
+//! Writing an image.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use multifd::Arrived;
+use multifd::core::PageSize;
+use multifd::core::ram::RamBlock;
+use sha2::{Digest, Sha256};
+
+use super::manifest::{Block, Manifest, Part, Stream, VERSION};
+use super::name::file_names;
+use super::{CHUNK, DEVICE_STATE, MANIFEST};
+use crate::cancel::Interrupt;
+use crate::failure::Failure;
+use crate::progress::Bar;
+
+/// What is written in one piece or left out, in bytes.
+const PAGE: usize = PageSize::Kib4.bytes();
+
+/// Writes the VM that has arrived into `folder`. Everything is on the disk then.
+pub(crate) fn write(
+    folder: &Path,
+    vm: &Arrived,
+    interrupt: &Interrupt,
+    bar: &Bar,
+) -> Result<Manifest, Failure> {
+    let names = file_names(vm.blocks.iter().map(|block| block.name.as_str()));
+    let mut blocks = Vec::new();
+    for (block, file) in vm.ram.blocks().iter().zip(names) {
+        let sha256 = write_block(folder, &file, block, interrupt, bar)?;
+        let (name, bytes) = (block.name().to_string(), block.bytes());
+        blocks.push(Block { name, bytes, file, sha256 });
+    }
+    write_file(folder, DEVICE_STATE, &vm.device_state)?;
+    let manifest = Manifest {
+        version: VERSION,
+        machine: vm.configuration.machine.clone(),
+        uuid: vm.uuid.to_string(),
+        page_size: vm.ram.page_size().bytes() as u64,
+        blocks,
+        device_state: Some(DEVICE_STATE.to_owned()),
+        device_state_sha256: Some(hexadecimal(Sha256::digest(&vm.device_state))),
+        stream: Stream {
+            configuration: vm.configuration.subsections.iter().map(Part::from).collect(),
+            ram_section: vm.section_id,
+            sync: vm.sync_form.into(),
+            footers: vm.footers,
+        },
+    };
+    let json = serde_json::to_string_pretty(&manifest)
+        .map_err(|error| Failure::new(format!("cannot write {MANIFEST}: {error}")))?;
+    write_file(folder, MANIFEST, (json + "\n").as_bytes())?;
+    Ok(manifest)
+}
+
+fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+    let written = File::create_new(folder.join(name)).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|error| Failure::io(format!("cannot write {name}"), &error))
+}
+
+/// Writes a block as a sparse file. Returns its SHA-256.
+fn write_block(
+    folder: &Path,
+    name: &str,
+    block: &RamBlock,
+    interrupt: &Interrupt,
+    bar: &Bar,
+) -> Result<String, Failure> {
+    let cannot = |error| Failure::io(format!("cannot write {name}"), &error);
+    let file = File::create_new(folder.join(name)).map_err(cannot)?;
+    file.set_len(block.bytes()).map_err(cannot)?;
+    let mut hash = Sha256::new();
+    for_each_chunk(block, interrupt, |offset, chunk| {
+        hash.update(chunk);
+        write_sparse(&file, offset, chunk).map_err(cannot)?;
+        bar.add(chunk.len() as u64);
+        Ok(())
+    })?;
+    file.sync_all().map_err(cannot)?;
+    Ok(hexadecimal(hash.finalize()))
+}
+
+/// Writes the pages of `chunk` that are not zero, neighbours at once.
+fn write_sparse(file: &File, offset: u64, chunk: &[u8]) -> std::io::Result<()> {
+    let is_zero = |page: &&[u8]| page.iter().all(|&byte| byte == 0);
+    let pages: Vec<_> = chunk.chunks(PAGE).collect();
+    let mut at = 0;
+    for run in pages.chunk_by(|one, other| is_zero(one) == is_zero(other)) {
+        let bytes: usize = run.iter().map(|page| page.len()).sum();
+        if !is_zero(&run[0]) {
+            file.write_all_at(&chunk[at..at + bytes], offset + at as u64)?;
+        }
+        at += bytes;
+    }
+    Ok(())
+}
+
+/// SHA-256 of a block.
+pub(super) fn hash(block: &RamBlock, interrupt: &Interrupt, bar: &Bar) -> Result<String, Failure> {
+    let mut hash = Sha256::new();
+    for_each_chunk(block, interrupt, |_, chunk| {
+        hash.update(chunk);
+        bar.add(chunk.len() as u64);
+        Ok(())
+    })?;
+    Ok(hexadecimal(hash.finalize()))
+}
+
+/// Hands copies of the block's memory to `take`, in order, with their offsets.
+fn for_each_chunk(
+    block: &RamBlock,
+    interrupt: &Interrupt,
+    mut take: impl FnMut(u64, &[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut buffer = vec![0; CHUNK];
+    let mut offset = 0;
+    while offset < block.bytes() {
+        interrupt.check()?;
+        let count = (block.bytes() - offset).min(CHUNK as u64) as usize;
+        block.slice(offset, count).copy_to(&mut buffer[..count]);
+        take(offset, &buffer[..count])?;
+        offset += count as u64;
+    }
+    Ok(())
+}
+
+pub(super) fn hexadecimal(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use multifd::core::wire::BlockName;
+
+    use super::*;
+
+    #[test]
+    fn a_block_is_written_sparse_and_hashed_whole() {
+        let memory = crate::mapping::anonymous(3 * CHUNK as u64 + 8192).unwrap();
+        let block = RamBlock::new(BlockName::new("pc.ram").unwrap(), memory);
+        block.write(4096, &[1; 8192]);
+        block.write(CHUNK as u64 - 1, &[2; 2]);
+        block.write(block.bytes() - 1, &[3]);
+        let folder = tempfile::tempdir().unwrap();
+        let bar = Bar::of_bytes(false, "", 0);
+        let interrupt = Interrupt::default();
+        let sha256 = write_block(folder.path(), "ram", &block, &interrupt, &bar).unwrap();
+
+        let path = folder.path().join("ram");
+        let file = std::fs::read(&path).unwrap();
+        assert_eq!(file.len() as u64, block.bytes());
+        let mut memory = vec![0; file.len()];
+        block.slice(0, file.len()).copy_to(&mut memory[..]);
+        assert!(file == memory);
+        assert_eq!(sha256, hexadecimal(Sha256::digest(&file)));
+        assert_eq!(hash(&block, &interrupt, &bar).unwrap(), sha256);
+        assert!(path.metadata().unwrap().blocks() * 512 < CHUNK as u64, "it is sparse");
+    }
+}

@@ -1,0 +1,74 @@
+//! Memory for RAM blocks.
+
+use std::fs::File;
+use std::path::Path;
+
+use multifd::core::PageSize;
+use multifd::core::vm_memory::{FileOffset, MmapRegion};
+
+use crate::failure::Failure;
+use crate::size::Bytes;
+
+/// What may be done with a mapped file's memory. The file itself is never written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    /// What is written is seen by this program alone.
+    PrivateWrite,
+}
+
+/// A regular file that is there and can be read, with its length in bytes.
+pub(crate) fn open(path: &Path) -> Result<(File, u64), Failure> {
+    let cannot = |error| Failure::io(format!("cannot read {}", path.display()), &error);
+    // Looked at first: to open a FIFO waits for its writer.
+    if !std::fs::metadata(path).map_err(cannot)?.is_file() {
+        return Err(Failure::new(format!("cannot read {}: it is no file", path.display())));
+    }
+    let file = File::open(path).map_err(cannot)?;
+    let bytes = file.metadata().map_err(cannot)?.len();
+    Ok((file, bytes))
+}
+
+/// Fails unless a RAM file of `bytes` bytes has whole pages, and any.
+pub(crate) fn check_pages(path: &Path, bytes: u64) -> Result<(), Failure> {
+    let page = PageSize::Kib4;
+    if bytes > 0 && page.is_aligned(bytes) {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "cannot use {}: its {bytes} bytes are not one or more pages of {page}; a guest's memory \
+         has only whole pages",
+        path.display()
+    )))
+}
+
+/// The first `bytes` bytes of `file`, as memory.
+pub(crate) fn of_file(
+    path: &Path,
+    file: File,
+    bytes: u64,
+    access: Access,
+) -> Result<MmapRegion, Failure> {
+    let cannot =
+        |why: &dyn std::fmt::Display| Failure::new(format!("cannot map {}: {why}", path.display()));
+    let length = usize::try_from(bytes).map_err(|error| cannot(&error))?;
+    let write = if access == Access::PrivateWrite { libc::PROT_WRITE } else { 0 };
+    let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+    MmapRegion::build(Some(FileOffset::new(file, 0)), length, libc::PROT_READ | write, flags)
+        .map_err(|error| cannot(&error))
+}
+
+/// New memory, all zero. It takes room as it is written.
+pub(crate) fn anonymous(bytes: u64) -> Result<MmapRegion, String> {
+    let refused = |error: &dyn std::fmt::Display| {
+        format!("cannot get {} of memory: {error}; is the machine large enough?", Bytes(bytes))
+    };
+    let length = usize::try_from(bytes).map_err(|error| refused(&error))?;
+    MmapRegion::new(length).map_err(|error| refused(&error))
+}
+
+/// Bytes of memory and swap that this machine has.
+pub(crate) fn memory_of_this_machine() -> u64 {
+    let system = rustix::system::sysinfo();
+    (system.totalram + system.totalswap).saturating_mul(system.mem_unit.into())
+}

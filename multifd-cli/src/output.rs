@@ -1,0 +1,65 @@
+//! What the program says: results on stdout, everything else on stderr.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::args::Verbosity;
+use crate::failure::{Failure, one_line};
+use crate::progress::Bar;
+
+/// How much is said beside the result.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    quiet: bool,
+    bars: bool,
+}
+
+impl Output {
+    pub(crate) fn new(verbosity: Verbosity) -> Self {
+        // Bars and log lines would write over each other.
+        Self { quiet: verbosity.quiet, bars: !verbosity.quiet && verbosity.verbose == 0 }
+    }
+
+    /// A line that says what was done, on stdout.
+    pub(crate) fn say(&self, line: &str) -> Result<(), Failure> {
+        if self.quiet { Ok(()) } else { print(&(one_line(line) + "\n")) }
+    }
+
+    /// A progress bar for `bytes`, shown on a terminal alone.
+    pub(crate) fn bar(&self, label: &str, bytes: u64) -> Bar {
+        Bar::of_bytes(self.bars, label, bytes)
+    }
+
+    /// A progress bar for so many steps.
+    pub(crate) fn steps(&self, label: &str, count: u64) -> Bar {
+        Bar::of_steps(self.bars, label, count)
+    }
+}
+
+/// Writes a line to stderr.
+pub(crate) fn note(line: &str) {
+    // Nobody is left to be told that stderr is gone.
+    _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Writes a result to stdout. A reader that has gone away, as `head` does, wants no more of it.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_bytes(text.as_bytes())
+}
+
+/// As [`print()`].
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|error| Failure::io("cannot write to stdout", &error)),
+    }
+}
+
+/// Writes a result to stdout as one JSON document.
+pub(crate) fn print_json(result: &impl Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string_pretty(result)
+        .map_err(|error| Failure::new(format!("cannot write JSON: {error}")))?;
+    print(&(json + "\n"))
+}

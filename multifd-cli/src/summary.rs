@@ -1,0 +1,75 @@
+//! What a migration has moved, as the program reports it.
+
+use std::time::Duration;
+
+use multifd::Stats;
+use multifd::core::MethodStats;
+use serde::Serialize;
+
+use crate::size::Bytes;
+
+/// The counts of one migration.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Summary {
+    /// Guest memory, of all rounds together.
+    pub(crate) guest_bytes: u64,
+    pub(crate) normal_pages: u64,
+    pub(crate) zero_pages: u64,
+    /// What the normal pages were compressed to.
+    pub(crate) payload_bytes: u64,
+    /// All channels, the main channel included.
+    pub(crate) wire_bytes: u64,
+    /// Bytes of normal pages for each byte of payload; none without normal pages.
+    pub(crate) ratio: Option<f64>,
+    pub(crate) seconds: f64,
+    pub(crate) guest_bytes_per_second: f64,
+    /// What the codec has counted.
+    pub(crate) codec_stats: MethodStats,
+}
+
+impl Summary {
+    pub(crate) fn new(
+        stats: &Stats,
+        codec_stats: MethodStats,
+        page_bytes: usize,
+        time: Duration,
+    ) -> Self {
+        let total = stats.total();
+        let page_bytes = page_bytes as u64;
+        let guest_bytes = (total.normal_pages + stats.zero_pages()) * page_bytes;
+        let normal_bytes = total.normal_pages * page_bytes;
+        let seconds = time.as_secs_f64();
+        Self {
+            guest_bytes,
+            normal_pages: total.normal_pages,
+            zero_pages: stats.zero_pages(),
+            payload_bytes: total.payload_bytes,
+            wire_bytes: stats.wire_bytes(),
+            ratio: (total.payload_bytes > 0)
+                .then(|| normal_bytes as f64 / total.payload_bytes as f64),
+            seconds,
+            guest_bytes_per_second: guest_bytes as f64 / seconds.max(1e-9),
+            codec_stats,
+        }
+    }
+
+    /// Guest memory in GiB/s.
+    pub(crate) fn speed(&self) -> f64 {
+        self.guest_bytes_per_second / f64::from(1 << 30)
+    }
+
+    /// The sentence that a person gets.
+    pub(crate) fn sentence(&self) -> String {
+        let ratio = self.ratio.map_or_else(String::new, |ratio| format!(" (ratio {ratio:.2})"));
+        format!(
+            "{} of guest memory in {:.2} s ({:.2} GiB/s): {} on the wire, {} pages with \
+             data{ratio}, {} zero pages",
+            Bytes(self.guest_bytes),
+            self.seconds,
+            self.speed(),
+            Bytes(self.wire_bytes),
+            self.normal_pages,
+            self.zero_pages,
+        )
+    }
+}

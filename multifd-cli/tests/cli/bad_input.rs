@@ -1,0 +1,250 @@
+//! What cannot be: one clear line each, and nothing left half done.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::common::{Ended, PROGRAM, Running, command, multifd, names, recordings, text};
+use tempfile::TempDir;
+
+const ANYWHERE: &str = "tcp:127.0.0.1:0";
+
+/// A folder with an image called `vm` in it.
+fn image() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("vm");
+    multifd(&["decode", text(&recordings()[0]), "--to", text(&image)]).succeeded();
+    (folder, image)
+}
+
+/// A file with a guest's memory.
+fn ram() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guest.ram");
+    fs::write(&file, crate::common::memory(1024)).unwrap();
+    (folder, file)
+}
+
+/// Sends an image to nobody.
+fn send(image: &Path) -> Ended {
+    multifd(&["send", "--from", text(image), "--to", "unix:/nonexistent/socket"])
+}
+
+/// Sends with `send`, receives with `recv`, and asserts that nothing is stored.
+fn migrate(send: &[&str], recv: &[&str]) -> [Ended; 2] {
+    let ((_folder, file), to) = (ram(), tempfile::tempdir().unwrap());
+    let image = to.path().join("vm");
+    let (running, uri) =
+        Running::recv(&[&["--listen", ANYWHERE, "--to", text(&image)], recv].concat());
+    let sent = multifd(&[&["send", "--ram", text(&file), "--to", &uri][..], send].concat());
+    let received = running.wait();
+    assert!(names(to.path()).is_empty(), "nothing is left behind");
+    [sent, received]
+}
+
+#[test]
+fn an_existing_folder_is_refused_before_anybody_is_listened_to() {
+    let (_folder, image) = image();
+    let recv = multifd(&["recv", "--listen", ANYWHERE, "--to", text(&image)]);
+    assert!(!recv.stderr.contains("listening"), "{recv:?}");
+    recv.failed_saying(&["exists", "; choose another name", "--force"]);
+}
+
+#[test]
+fn a_folder_that_is_no_image_is_not_replaced_even_by_force() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("thesis"), "x").unwrap();
+    multifd(&["recv", "--listen", ANYWHERE, "--to", text(folder.path()), "--force"])
+        .failed_saying(&["is no VM image"]);
+    assert_eq!(names(folder.path()), ["thesis"]);
+}
+
+#[test]
+fn a_block_file_that_is_short_long_missing_or_no_file_is_refused_by_its_name() {
+    let (_folder, image) = image();
+    let file = image.join("pc.ram");
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, &whole[..whole.len() - 1]).unwrap();
+    send(&image).failed_saying(&["vm/pc.ram", "4194303", "4194304", "damaged"]);
+    fs::write(&file, [&whole[..], &[0]].concat()).unwrap();
+    send(&image).failed_saying(&["vm/pc.ram", "4194305"]);
+    fs::remove_file(&file).unwrap();
+    send(&image).failed_saying(&["vm/pc.ram", "check the path"]);
+    fs::create_dir(&file).unwrap();
+    send(&image).failed_saying(&["vm/pc.ram", "it is no file"]);
+}
+
+#[test]
+fn a_changed_byte_of_ram_is_found_by_verify_and_one_of_the_device_state_always() {
+    let (_folder, image) = image();
+    let flip = |name: &str| {
+        let mut bytes = fs::read(image.join(name)).unwrap();
+        bytes[100] ^= 1;
+        fs::write(image.join(name), bytes).unwrap();
+    };
+    flip("pc.ram");
+    multifd(&["send", "--from", text(&image), "--to", "unix:/nonexistent/socket", "--verify"])
+        .failed_saying(&["vm/pc.ram", "SHA-256", "damaged"]);
+    flip("device-state.bin");
+    send(&image).failed_saying(&["vm/device-state.bin", "SHA-256", "damaged"]);
+}
+
+#[test]
+fn a_malformed_manifest_is_refused_with_its_place() {
+    let (_folder, image) = image();
+    let path = image.join("vm.json");
+    let manifest = fs::read_to_string(&path).unwrap();
+    for (from, to, words) in [
+        ("\"version\": 1,\n  \"mach", "\"version\": 9,\n  \"mach", "version 9"),
+        ("\"page_size\": 4096", "\"page_size\": 5000", "page_size is 5000"),
+        ("\"page_size\": 4096", "\"page_size\": \"many\"", "line 5"),
+        ("\"bytes\": 4194304", "\"bytes\": 0", "pc.ram"),
+        ("\"file\": \"pc.ram\"", "\"file\": \"../vm/pc.ram\"", "not a file of the folder"),
+        ("\"file\": \"pc.ram\"", "\"file\": \"/etc/passwd\"", "not a file of the folder"),
+        ("\"name\": \"pc.bios\"", "\"name\": \"pc.ram\"", "two RAM blocks"),
+        ("\"uuid\": \"", "\"uuid\": \"x", "no UUID"),
+        ("}", "", "malformed"),
+    ] {
+        let broken = manifest.replacen(from, to, 1);
+        assert_ne!(broken, manifest, "{from}");
+        fs::write(&path, broken).unwrap();
+        send(&image).failed_saying(&["cannot use", words]);
+    }
+    fs::write(&path, "").unwrap();
+    send(&image).failed_saying(&["vm.json", "malformed"]);
+    fs::remove_file(&path).unwrap();
+    send(&image).failed_saying(&["vm.json", "check the path"]);
+}
+
+#[test]
+fn a_link_in_an_image_is_not_followed_out_of_it() {
+    let (folder, image) = image();
+    let file = image.join("pc.ram");
+    fs::rename(&file, folder.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", &file).unwrap();
+    send(&image).failed_saying(&["pc.ram", "not a file of the folder"]);
+}
+
+#[test]
+fn an_address_in_use_is_refused_and_leaves_nothing() {
+    let to = tempfile::tempdir().unwrap();
+    let image = to.path().join("vm");
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = (format!("tcp:{}", tcp.local_addr().unwrap()), tcp);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let socket = elsewhere.path().join("socket");
+    let _unix = UnixListener::bind(&socket).unwrap();
+    for uri in [&tcp.0, &format!("unix:{}", text(&socket))] {
+        multifd(&["recv", "--listen", uri, "--to", text(&image)]).failed_saying(&[
+            "cannot listen",
+            uri,
+            "pick another",
+        ]);
+        assert!(names(to.path()).is_empty());
+    }
+}
+
+#[test]
+fn a_destination_that_is_not_there_is_said_to_be_missing() {
+    let (_folder, file) = ram();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for uri in [&format!("tcp:127.0.0.1:{port}"), "unix:/nonexistent/socket"] {
+        multifd(&["send", "--ram", text(&file), "--to", uri]).failed_saying(&[
+            "cannot connect",
+            uri,
+            "is the destination listening there?",
+        ]);
+    }
+}
+
+#[test]
+fn usage_errors_have_exit_status_2_and_say_what_there_is() {
+    for (args, words) in [
+        (&["demo", "--compression", "lzma"][..], "zstd"),
+        (&["recv", "--listen", ANYWHERE, "--to", "vm", "--compression", "lzma"], "zstd"),
+        (&["recv", "--listen", "127.0.0.1", "--to", "vm"], "tcp:HOST:PORT"),
+        (&["send", "--to", "tcp:localhost:1"], "--from"),
+        (&["send", "--ram", "x", "--to", "tcp:localhost:1", "--channels", "0"], "1..=255"),
+        (&["send", "--ram", "x", "--to", "tcp:localhost:1", "--uuid", "7"], "no UUID"),
+        (&["demo", "--size", "1X"], "512M"),
+        (&[], "Usage"),
+    ] {
+        let ended = multifd(args);
+        assert_eq!(ended.status, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains(words), "{words} is not in: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn another_codec_on_the_other_side_is_said_on_both_sides() {
+    let [sent, received] = migrate(&["--compression", "zlib"], &["--compression", "zstd"]);
+    received.failed_saying(&["compressed with zlib, but zstd is agreed", "both sides"]);
+    sent.failed_saying(&["the destination"]);
+}
+
+#[test]
+fn more_channels_than_agreed_are_refused() {
+    let [sent, received] = migrate(&["--channels", "3"], &["--channels", "2"]);
+    received.failed_saying(&["number 2", "only 2 channels", "both sides"]);
+    sent.failed_saying(&["the destination"]);
+}
+
+#[test]
+fn fewer_channels_than_agreed_are_missed() {
+    let recv = ["--channels", "3", "--channel-timeout", "0.2"];
+    let [sent, received] = migrate(&["--channels", "2"], &recv);
+    received.failed_saying(&["2 of 3 channels", "both sides"]);
+    sent.failed_saying(&["the destination"]);
+}
+
+#[test]
+fn another_vm_than_the_expected_one_is_refused() {
+    let recv = ["--uuid", "01020304-0506-0708-090a-0b0c0d0e0f10"];
+    let [sent, received] = migrate(&[], &recv);
+    received.failed_saying(&["belongs to the VM 00000000-", "01020304-0506"]);
+    sent.failed_saying(&["the destination"]);
+}
+
+#[test]
+fn more_ram_than_may_be_taken_is_refused_before_it_comes() {
+    let [sent, received] = migrate(&[], &["--ram-limit", "3M"]);
+    received.failed_saying(&["4 MiB of RAM", "3 MiB", "--ram-limit"]);
+    sent.failed_saying(&["the destination"]);
+}
+
+#[test]
+fn a_disk_without_room_leaves_no_image_and_the_source_is_told() {
+    let ((_folder, file), to) = (ram(), tempfile::tempdir().unwrap());
+    let image = to.path().join("vm");
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -f 1000; exec \"$0\" \"$@\"", PROGRAM, "recv"]);
+    limited.args(["--listen", ANYWHERE, "--to", text(&image)]);
+    let mut recv = Running::start(&mut limited);
+    let uri = recv.listening();
+    let sent = multifd(&["send", "--ram", text(&file), "--to", &uri]);
+    recv.wait().failed_saying(&["cannot write pc.ram", "ulimit -f"]);
+    sent.failed_saying(&["the destination reports failure"]);
+    assert!(names(to.path()).is_empty());
+}
+
+#[test]
+fn an_image_cannot_be_made_where_there_is_no_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("missing/vm");
+    multifd(&["recv", "--listen", ANYWHERE, "--to", text(&image)])
+        .failed_saying(&["missing/vm", "create it first"]);
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_an_error_and_a_reader_that_went_away_is_none() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let ended = command(&["codecs"]).stdout(full).status().unwrap();
+    assert_eq!(ended.code(), Some(1));
+
+    let mut piped = Command::new("sh");
+    piped.args(["-c", "(sleep 0.1; \"$0\" codecs; echo $? >&2) | true", PROGRAM]);
+    let ended = piped.output().unwrap();
+    assert_eq!(String::from_utf8(ended.stderr).unwrap(), "0\n");
+}

@@ -1,0 +1,11 @@
+//! The program as a user runs it.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics fails")]
+
+mod bad_input;
+mod cancel;
+mod common;
+mod decode;
+mod demo;
+mod program;
+mod send_recv;

@@ -1,0 +1,98 @@
+//! `multifd send` to `multifd recv`, in two processes.
+
+use std::fs;
+use std::path::Path;
+
+use crate::common::{Running, assert_same_files, multifd, names, recordings, text};
+
+/// Sends with `from`, receives into `to`, both with `agreed`.
+fn migrate(from: &[&str], listen: &str, to: &Path, agreed: &[&str]) {
+    let (recv, uri) =
+        Running::recv(&[&["--listen", listen, "--to", text(to)][..], agreed].concat());
+    let sent = multifd(&[&["send", "--to", &uri][..], from, agreed].concat());
+    let received = recv.wait();
+    assert!(sent.status == Some(0) && received.status == Some(0), "{sent:?}, {received:?}");
+}
+
+#[test]
+fn an_image_that_is_sent_arrives_equal_over_tcp_and_unix_with_every_codec() {
+    let folder = tempfile::tempdir().unwrap();
+    let unix = format!("unix:{}", text(&folder.path().join("socket")));
+    for (number, recording) in recordings().iter().enumerate() {
+        let decoded = folder.path().join("decoded");
+        multifd(&["decode", text(recording), "--to", text(&decoded), "--force"]).succeeded();
+        let listen = if number % 2 == 0 { "tcp:127.0.0.1:0" } else { &unix };
+        let codec = ["none", "zlib", "zstd"][number % 3];
+        let channels = ["1", "2", "5"][number % 3];
+        let arrived = folder.path().join("arrived");
+        let from = ["--from", text(&decoded), "--verify"];
+        let agreed = ["--compression", codec, "--channels", channels];
+        migrate(&from, listen, &arrived, &agreed);
+        assert_same_files(&decoded, &arrived);
+        fs::remove_dir_all(arrived).unwrap();
+    }
+    assert_eq!(names(folder.path()), ["decoded"]);
+}
+
+#[test]
+fn a_bare_ram_file_arrives_as_the_block_pc_ram() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guest.ram");
+    fs::write(&file, crate::common::memory(500)).unwrap();
+    let image = folder.path().join("vm");
+    for options in [
+        &[][..],
+        &["--zero-page-detection", "legacy"],
+        &["--zero-page-detection", "none", "--no-return-path"],
+        &["--uuid", "01020304-0506-0708-090a-0b0c0d0e0f10"],
+    ] {
+        let from = [&["--ram", text(&file)], options].concat();
+        migrate(&from, "tcp:127.0.0.1:0", &image, &[]);
+        assert_eq!(names(&image), ["device-state.bin", "pc.ram", "vm.json"]);
+        assert!(fs::read(image.join("pc.ram")).unwrap() == fs::read(&file).unwrap());
+        let manifest = fs::read_to_string(image.join("vm.json")).unwrap();
+        assert_eq!(manifest.contains("01020304-0506"), options.contains(&"--uuid"));
+        fs::remove_dir_all(&image).unwrap();
+    }
+}
+
+#[test]
+fn both_sides_report_what_they_moved_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guest.ram");
+    fs::write(&file, crate::common::memory(300)).unwrap();
+    let image = folder.path().join("vm");
+    let (recv, uri) =
+        Running::recv(&["--listen", "tcp:127.0.0.1:0", "--to", text(&image), "--json"]);
+    let sent = multifd(&["send", "--ram", text(&file), "--to", &uri, "--json"]).succeeded().json();
+    let received = recv.wait().succeeded().json();
+    for report in [&sent, &received] {
+        assert_eq!((&report["normal_pages"], &report["zero_pages"]), (&200.into(), &100.into()));
+        assert_eq!(report["guest_bytes"], 300 * 4096);
+        assert_eq!(report["payload_bytes"], 200 * 4096);
+    }
+    assert_eq!(sent["wire_bytes"], received["wire_bytes"]);
+}
+
+#[test]
+fn an_image_is_replaced_by_force_alone_and_only_when_the_new_one_is_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (&recordings()[0], &recordings()[1]);
+    let image = folder.path().join("vm");
+    multifd(&["decode", text(one), "--to", text(&image)]).succeeded();
+    let before = fs::read(image.join("vm.json")).unwrap();
+
+    multifd(&["decode", text(other), "--to", text(&image)]).failed_saying(&["--force"]);
+    let broken = folder.path().join("broken");
+    fs::create_dir(&broken).unwrap();
+    for file in ["main.bin", "channel0.bin"] {
+        fs::copy(other.join(file), broken.join(file)).unwrap();
+    }
+    let args = ["decode", text(&broken), "--to", text(&image), "--force"];
+    multifd(&args).failed_saying(&["pages", "never arrived", "a channel is missing"]);
+    assert!(fs::read(image.join("vm.json")).unwrap() == before);
+
+    multifd(&["decode", text(other), "--to", text(&image), "--force"]).succeeded();
+    assert!(fs::read(image.join("vm.json")).unwrap() != before);
+    assert_eq!(names(folder.path()), ["broken", "vm"]);
+}
