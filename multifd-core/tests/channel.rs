@@ -1,5 +1,7 @@
 //! One channel's loop with method none, over every kind of stream.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::sync::Arc;
 
 use multifd_core::channel::{Received, RecvChannel, SendChannel, SendConfig, read_initial};

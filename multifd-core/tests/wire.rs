@@ -1,5 +1,7 @@
 //! Arbitrary bytes as packets.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use multifd_core::PageSize;
 use multifd_core::wire::{
     BlockName, DeviceStatePacket, InitialPacket, PacketHeader, RamPacket, RamPacketBuilder,

@@ -1,5 +1,7 @@
 //! What happens when something goes wrong: one clear error on each side, and nothing left behind.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod common;
 
 use std::io::Write;

@@ -1,5 +1,7 @@
 //! Whole migrations in this process, over sockets.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Migrations out of real QEMUs, whole and damaged.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod common;
 
 use std::time::Duration;

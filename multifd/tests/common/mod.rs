@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::vm_memory::MmapRegion;
 use multifd::core::wire::BlockName;
-use multifd::core::{Compression, PageSize, Registry};
+use multifd::core::{Compression, MethodDescriptor, PageSize, Registry};
 use multifd::{
     Arrived, Destination, DestinationBuilder, Error, Incoming, Source, SourceBuilder, Uri,
 };
@@ -97,5 +97,5 @@ pub(crate) fn send(
 }
 
 pub(crate) fn all_compressions() -> Vec<Compression> {
-    registry().iter().map(|method| method.compression()).collect()
+    registry().iter().map(MethodDescriptor::compression).collect()
 }
