@@ -21,16 +21,14 @@ pub struct ChannelConfig {
     pub channel: u8,
     /// The size of a page.
     pub page_size: PageSize,
-    /// The level to compress with, within the codec's [`Levels`]; 0 for a codec without levels.
+    /// The level to compress with, within the codec's [`Levels`](crate::Levels); 0 for a codec without levels.
     /// A receiver need not know it.
     pub level: i32,
 }
 
 impl ChannelConfig {
-    /// The set-up of the channel `channel`. [`MethodDescriptor::config`] checks the level first.
-    ///
-    /// [`Levels`]: crate::Levels
-    /// [`MethodDescriptor::config`]: crate::MethodDescriptor::config
+    /// The set-up of the channel `channel`. A descriptor's [`config`](crate::MethodDescriptor::config)
+    /// checks the level first.
     pub fn new(channel: u8, page_size: PageSize, level: i32) -> Self {
         Self { channel, page_size, level }
     }
