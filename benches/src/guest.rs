@@ -8,7 +8,7 @@ use multifd_core::ram::{GuestPages, NormalPages, RamBlock};
 use multifd_core::vm_memory::MmapRegion;
 use multifd_core::wire::BlockName;
 
-use crate::made_up;
+use multifd_conformance::made_up;
 
 /// The size of a page.
 pub const PAGE_SIZE: PageSize = PageSize::Kib4;
@@ -61,7 +61,7 @@ impl Guest {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guest-ram/guest.ram");
         match std::fs::read(&path) {
             Ok(bytes) => Self::new("the image of scripts/guest-ram".to_owned(), bytes),
-            Err(_) => Self::new("made-up memory".to_owned(), made_up::memory(256 << 20)),
+            Err(_) => Self::new("made-up memory".to_owned(), made_up_memory()),
         }
     }
 
@@ -130,6 +130,15 @@ impl Guest {
         let step = (packets.len() / count).max(1);
         packets.into_iter().step_by(step).take(count).collect()
     }
+}
+
+/// 256 MiB of memory for where there is no guest's.
+fn made_up_memory() -> Vec<u8> {
+    let mut memory = vec![0; 256 << 20];
+    for (page, index) in memory.chunks_exact_mut(PAGE_BYTES).zip(0..) {
+        made_up::fill(page, 1, index);
+    }
+    memory
 }
 
 /// A block as large as a guest's, every page of it in place, as a destination's in a later round.

@@ -3,7 +3,6 @@
 pub mod bare;
 mod channel;
 mod guest;
-mod made_up;
 
 pub use channel::{Destination, Payloads, Receiver, Sender};
 pub use guest::{Guest, PACKET_PAGES, PAGE_BYTES, PAGE_SIZE, Packet};

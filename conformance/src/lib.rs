@@ -4,6 +4,7 @@
 mod case;
 mod groups;
 mod harness;
+pub mod made_up;
 mod recording;
 mod report;
 mod suite;

@@ -9,7 +9,6 @@ mod decode;
 mod demo;
 mod failure;
 mod image;
-mod made_up;
 mod mapping;
 mod output;
 mod progress;

@@ -9,9 +9,9 @@ use multifd::PageSet;
 use multifd::core::PageSize;
 use multifd::core::ram::{Ram, RamBlock, is_zero};
 use multifd::core::wire::BlockName;
+use multifd_conformance::made_up::{self, Noise};
 
 use crate::failure::Failure;
-use crate::made_up::{self, Noise};
 use crate::mapping::{self, Access};
 use crate::size::Bytes;
 

@@ -1,4 +1,5 @@
-//! Memory made up in place of a guest's: always the same for one seed.
+//! Memory made up in place of a guest's: always the same for one seed. For demonstrations and
+//! benches that have no real guest at hand; the suite has content of its own.
 
 /// Pages that have one kind of content together: the memory of a guest comes in runs.
 const RUN: u64 = 8;
@@ -7,7 +8,7 @@ const RUN: u64 = 8;
 ///
 /// A little more than half of the pages are zero. The others are log lines, tables of pointers,
 /// machine code, noise, and pages of which only the head is used.
-pub(crate) fn fill(page: &mut [u8], seed: u64, index: u64) {
+pub fn fill(page: &mut [u8], seed: u64, index: u64) {
     let kind = Noise::new(seed, !(index / RUN)).below(100);
     let mut noise = Noise::new(seed, index);
     match kind {
@@ -21,29 +22,36 @@ pub(crate) fn fill(page: &mut [u8], seed: u64, index: u64) {
 }
 
 /// Fills `page` with data: a page that is not zero.
-pub(crate) fn fill_with_data(page: &mut [u8], seed: u64, index: u64) {
+pub fn fill_with_data(page: &mut [u8], seed: u64, index: u64) {
     text(page, &mut Noise::new(seed, index));
 }
 
 /// The generator of Steele, Lea and Flood (`SplitMix64`).
-pub(crate) struct Noise(u64);
+#[derive(Debug)]
+pub struct Noise(u64);
 
 impl Noise {
     /// The series with the number `series` of `seed`.
-    pub(crate) fn new(seed: u64, series: u64) -> Self {
+    pub fn new(seed: u64, series: u64) -> Self {
         let mut noise = Self(seed ^ series.wrapping_mul(0xd1b5_4a32_d192_ed03));
         noise.next();
         noise
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    /// The next number.
+    #[allow(clippy::should_implement_trait, reason = "it never ends")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
 
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
+    /// The next number, in 0 to `end - 1`.
+    ///
+    /// # Panics
+    /// Where `end` is 0.
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
