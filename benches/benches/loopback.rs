@@ -1,4 +1,5 @@
-//! Whole migrations over loopback TCP, beside two threads that only write and read the same bytes.
+//! Whole migrations over loopback TCP, beside threads that only write and read the same bytes: out
+//! of memory as large as the guest's, into memory as large.
 //!
 //! `cargo bench -p multifd-benches --bench loopback -- 9` repeats 9 times; the two sides alternate
 //! in one run, the figures are medians.
@@ -31,6 +32,8 @@ fn main() {
         gib,
     );
     println!("{:<10} {:>9} {:>9} {:>7}", "GiB/s", "multifd", "bare", "ratio");
+    let from: Vec<u8> = guest.packets().iter().flat_map(|packet| packet.private).copied().collect();
+    let mut to = vec![1; from.len()];
     for codec in registry.iter() {
         let destination = new_ram(ram.bytes() as usize);
         let mut ours = Vec::new();
@@ -38,7 +41,7 @@ fn main() {
         // The first pass of each side only warms up.
         for _ in 0..=repetitions {
             ours.push(migrate(&registry, codec, &ram, &destination));
-            bare.push(copy_only(&ram));
+            bare.push(copy_only(&from, &mut to));
         }
         let (ours, bare) = (gib / median(ours), gib / median(bare));
         // What the bare side moves is what method none moves: only there do the two compare.
@@ -96,24 +99,24 @@ fn migrate(
     began.elapsed()
 }
 
-/// Two connections, each with a thread that writes its half of as many bytes as the RAM has, out
-/// of a buffer as large as a packet, and one that reads them into one.
-fn copy_only(ram: &Ram) -> Duration {
+/// Two connections, each with a thread that writes its half of the memory, as much at once as a
+/// packet holds, and one that reads it into memory of its own.
+fn copy_only(from: &[u8], to: &mut [u8]) -> Duration {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it is bound");
-    let packets = ram.bytes() as usize / PACKET_BYTES / usize::from(CHANNELS);
+    let half = from.len().div_ceil(usize::from(CHANNELS));
     let began = Instant::now();
     std::thread::scope(|scope| {
-        for _ in 0..CHANNELS {
+        for (from, to) in from.chunks(half).zip(to.chunks_mut(half)) {
             scope.spawn(move || {
                 let mut stream = TcpStream::connect(address).expect("the listener listens");
-                let buffer = vec![1; PACKET_BYTES];
-                (0..packets).for_each(|_| stream.write_all(&buffer).expect("the reader reads"));
+                let mut packets = from.chunks(PACKET_BYTES);
+                packets.try_for_each(|packet| stream.write_all(packet)).expect("the reader reads");
             });
             let (mut stream, _) = listener.accept().expect("the writer connects");
             scope.spawn(move || {
-                let mut buffer = vec![0; PACKET_BYTES];
-                (0..packets).for_each(|_| stream.read_exact(&mut buffer).expect("it writes"));
+                let mut packets = to.chunks_mut(PACKET_BYTES);
+                packets.try_for_each(|packet| stream.read_exact(packet)).expect("it writes");
             });
         }
     });
