@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod case;
+pub mod ends;
 mod groups;
 mod harness;
 pub mod made_up;

@@ -1,10 +1,8 @@
 //! What is zlib's own: how the stream begins, goes on and must not end.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod channel;
-
-use channel::{PAGE_BYTES, Receiver, Sender, noise};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+use multifd_conformance::ends::{PAGE_BYTES, Receiver, Sender, noise};
 use multifd_zlib::DESCRIPTOR;
 
 fn refusal(payload: &[u8], pages: usize) -> String {

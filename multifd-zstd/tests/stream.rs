@@ -1,9 +1,7 @@
 //! What is zstd's own: how the frame begins, goes on and must not end.
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod channel;
-
-use channel::{PAGE_BYTES, Receiver, Sender, noise};
+use multifd_conformance::ends::{PAGE_BYTES, Receiver, Sender, noise};
 use multifd_zstd::DESCRIPTOR;
 use zstd_safe::zstd_sys::ZSTD_EndDirective::{self, ZSTD_e_end, ZSTD_e_flush};
 use zstd_safe::{CCtx, DCtx, InBuffer, OutBuffer};

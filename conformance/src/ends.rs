@@ -1,0 +1,104 @@
+//! The two ends of a codec, a payload at a time: for a codec's own tests, of what is special to it
+//! and no part of the suite.
+
+use multifd_core::io::{Blocking, ChannelWriter};
+use multifd_core::ram::{GuestPages, NormalPages, RamBlock};
+use multifd_core::vm_memory::MmapRegion;
+use multifd_core::wire::{BlockName, RamPacket, RamPacketBuilder};
+use multifd_core::{Error, MethodDescriptor, PageSize, Payload, RecvMethod, SendMethod};
+use pollster::block_on;
+
+const PAGE_SIZE: PageSize = PageSize::Kib4;
+/// Bytes in a page.
+pub const PAGE_BYTES: usize = PAGE_SIZE.bytes();
+
+/// A codec's compressing side.
+#[allow(missing_debug_implementations, reason = "a method need not be Debug")]
+pub struct Sender(Box<dyn SendMethod>);
+
+impl Sender {
+    /// The side of a new channel, at `level` or the codec's default.
+    ///
+    /// # Panics
+    /// Where the codec cannot be set up.
+    pub fn new(codec: &MethodDescriptor, level: Option<i32>) -> Self {
+        let config = codec.config(0, PAGE_SIZE, level).expect("the codec has the level");
+        Self(block_on(codec.methods.send_setup(&config)).expect("the codec can be set up"))
+    }
+
+    /// The payload of a packet with `pages`, whole pages one behind the other.
+    ///
+    /// # Panics
+    /// Where the codec fails.
+    pub fn send(&mut self, pages: &[u8]) -> Vec<u8> {
+        let (block, offsets) = guest(pages.len() / PAGE_BYTES);
+        let guest =
+            GuestPages::new(&block, PAGE_SIZE, &offsets).expect("the pages are in the block");
+        let mut payload = Payload::new();
+        let normal = NormalPages::new(guest, Some(pages));
+        block_on(self.0.send_prepare(&normal, &mut payload)).expect("the codec works");
+        let mut bytes = Blocking::new(Vec::new());
+        let parts: Vec<_> = payload.parts(&normal).collect();
+        block_on(bytes.write_parts(&parts)).expect("there is memory");
+        bytes.into_inner()
+    }
+}
+
+/// A codec's decompressing side.
+#[allow(missing_debug_implementations, reason = "a method need not be Debug")]
+pub struct Receiver {
+    codec: MethodDescriptor,
+    method: Box<dyn RecvMethod>,
+}
+
+impl Receiver {
+    /// The side of a new channel.
+    ///
+    /// # Panics
+    /// Where the codec cannot be set up.
+    pub fn new(codec: &MethodDescriptor) -> Self {
+        let config = codec.config(0, PAGE_SIZE, None).expect("there is a default");
+        let method = block_on(codec.methods.recv_setup(&config));
+        Self { codec: *codec, method: method.expect("the codec can be set up") }
+    }
+
+    /// The pages of a packet with that payload.
+    ///
+    /// # Errors
+    /// What the codec says of the payload.
+    ///
+    /// # Panics
+    /// With no pages or more than a packet has, and with a payload outside the codec's bounds.
+    pub fn receive(&mut self, payload: &[u8], pages: usize) -> Result<Vec<u8>, Error> {
+        let (block, offsets) = guest(pages);
+        let guest =
+            GuestPages::new(&block, PAGE_SIZE, &offsets).expect("the pages are in the block");
+        let mut header = RamPacketBuilder::new(PAGE_SIZE);
+        let offsets = [&offsets[..], &[]];
+        let compression = self.codec.compression();
+        let header = header.pages(compression, 0, block.name(), offsets, payload.len());
+        let packet = RamPacket::parse(header, PAGE_SIZE).expect("a payload within bounds");
+        block_on(self.method.recv(&packet, &mut Blocking::new(payload), guest))?;
+        let mut received = vec![0; pages * PAGE_BYTES];
+        block.slice(0, received.len()).copy_to(&mut received[..]);
+        Ok(received)
+    }
+}
+
+fn guest(pages: usize) -> (RamBlock, Vec<u64>) {
+    let memory = MmapRegion::<()>::new(pages * PAGE_BYTES).expect("there is memory");
+    let offsets = (0..pages).map(|page| (page * PAGE_BYTES) as u64).collect();
+    (RamBlock::new(BlockName::new("ram").expect("a name"), memory), offsets)
+}
+
+/// Bytes that no codec makes shorter.
+pub fn noise(count: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    (0..count).map(|_| next()).collect()
+}
