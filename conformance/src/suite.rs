@@ -13,7 +13,7 @@ use crate::report::Outcome;
 /// ```
 ///
 /// That line is the whole of `tests/conformance.rs`. The tests are called by their group and by
-/// what they prove: `hostile::a_payload_that_is_cut_short_is_an_error`. A second codec in the same
+/// what they prove: `hostile::a_payload_that_is_cut_short_is_refused`. A second codec in the same
 /// file needs a module of its own.
 ///
 /// A case that does not apply to the codec passes and prints why. A codec that is not available

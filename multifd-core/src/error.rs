@@ -10,7 +10,7 @@ use crate::wire::{BlockName, Uuid};
 /// An error on one channel or in its set-up: what happened, and where.
 ///
 /// [`Display`](fmt::Display) is one sentence that begins with the place, as far as it is known:
-/// `channel 3, packet 17 (zstd): …`.
+/// `channel 3, packet 17, zstd: …`.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 
@@ -68,7 +68,10 @@ pub enum ErrorKind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
     /// Not a multifd channel.
-    #[error("a packet starts with {found:#010x}, not with multifd's magic 0x11223344")]
+    #[error(
+        "a packet starts with {found:#010x}, not with multifd's magic 0x11223344: what connected is \
+         no multifd channel"
+    )]
     Magic {
         /// The word in place of the magic.
         found: u32,
@@ -80,7 +83,10 @@ pub enum PeerError {
         found: u32,
     },
     /// The channel belongs to another VM.
-    #[error("the channel belongs to the VM {found}, expected is {expected}")]
+    #[error(
+        "the channel belongs to the VM {found}, expected is {expected}: give both sides the same \
+         UUID"
+    )]
     Uuid {
         /// The UUID that this side was set up with.
         expected: Uuid,
@@ -329,11 +335,6 @@ impl Error {
     /// Where it happened, as far as it is known.
     pub fn place(&self) -> Place {
         self.0.place
-    }
-
-    /// The error without its place.
-    pub fn into_kind(self) -> ErrorKind {
-        self.0.kind
     }
 
     /// A payload that the codec cannot decode to exactly the packet's pages.

@@ -60,6 +60,18 @@ pub enum Error {
         /// How long was waited, in seconds.
         seconds: u64,
     },
+    /// Connections that may be channels, and do not say.
+    #[error("{0} connections have not said what they are; something else connects to this port")]
+    SilentConnections(usize),
+    /// The source has not waited for the confirmation.
+    #[error(
+        "the source went away before it could be told that its VM has arrived: its guest goes on \
+         there"
+    )]
+    SourceGone,
+    /// A confirmation of what has not been sent.
+    #[error("the destination confirmed the migration before everything was sent to it")]
+    EarlyConfirmation,
     /// A second main channel.
     #[error("a second main channel connected; one migration at a time")]
     SecondMain,
@@ -124,6 +136,8 @@ impl Error {
                 _ => return false,
             },
             Self::Main(StreamError { kind: StreamErrorKind::Write(source), .. }) => source,
+            // A destination that has failed listens no more.
+            Self::Connect { .. } => return true,
             _ => return false,
         };
         matches!(source.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)

@@ -3,11 +3,14 @@
 use std::io::{self, Read, Write};
 use std::net::ToSocketAddrs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::error::Error;
@@ -21,10 +24,17 @@ const PROBE_AFTER: Duration = Duration::from_secs(30);
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Connects to `uri`.
-pub(crate) fn connect(uri: &Uri) -> Result<Arc<Socket>, Error> {
+pub(crate) fn connect(uri: &Uri, limit: Duration) -> Result<Arc<Socket>, Error> {
     let connected = first_that(uri, |address| {
         let socket = stream_socket(address)?;
-        socket.connect(address)?;
+        if address.is_unix() {
+            // Waits for a place in the listener's backlog, which `connect_timeout` does not.
+            socket.set_write_timeout(Some(limit))?;
+            socket.connect(address)?;
+            socket.set_write_timeout(None)?;
+        } else {
+            socket.connect_timeout(address, limit)?;
+        }
         Ok(socket)
     });
     connected.map(Arc::new).map_err(|source| Error::Connect { uri: uri.clone(), source })
@@ -35,6 +45,8 @@ pub(crate) fn connect(uri: &Uri) -> Result<Arc<Socket>, Error> {
 pub(crate) struct Listener {
     socket: Socket,
     uri: Uri,
+    /// Which file a Unix socket is: its device and inode.
+    file: Option<(u64, u64)>,
     stop: OwnedFd,
 }
 
@@ -60,7 +72,8 @@ impl Listener {
         };
         let stop = eventfd(0, EventfdFlags::CLOEXEC)
             .map_err(|errno| Error::system("creating an event")(errno.into()))?;
-        Ok(Self { socket, uri, stop })
+        let file = file_of(&uri);
+        Ok(Self { socket, uri, file, stop })
     }
 
     /// The address, with the port that was picked where port 0 was asked for.
@@ -73,7 +86,7 @@ impl Listener {
     pub(crate) fn wait(&self) -> io::Result<bool> {
         let mut ready =
             [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.stop, PollFlags::IN)];
-        rustix::io::retry_on_intr(|| poll(&mut ready, None))?;
+        retry_on_intr(|| poll(&mut ready, None))?;
         Ok(ready[1].revents().is_empty())
     }
 
@@ -104,11 +117,19 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if let Uri::Unix(path) = &self.uri {
-            // A socket file that stays would make the next bind fail.
-            _ = std::fs::remove_file(path);
+        // A socket file that stays would make the next bind fail; by now it may be another's.
+        if let (Uri::Unix(path), Some(_)) = (&self.uri, self.file) {
+            if file_of(&self.uri) == self.file {
+                _ = std::fs::remove_file(path);
+            }
         }
     }
+}
+
+fn file_of(uri: &Uri) -> Option<(u64, u64)> {
+    let Uri::Unix(path) = uri else { return None };
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// A socket that several own, as a stream.
@@ -123,11 +144,37 @@ impl Read for Stream {
 
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        (&*self.0).write(bytes)
+        // A peer that is gone is an error, never SIGPIPE.
+        Ok(retry_on_intr(|| send(&*self.0, bytes, SendFlags::NOSIGNAL))?)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        (&*self.0).flush()
+        Ok(())
+    }
+}
+
+impl Stream {
+    /// Whether the peer, which has nothing more to say, still has the connection.
+    pub(crate) fn is_silent(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peeked = retry_on_intr(|| recv(&*self.0, &mut [0_u8; 1][..], flags));
+        peeked.is_err_and(|errno| errno == Errno::AGAIN)
+    }
+}
+
+/// A socket for short answers, which an honest peer always has room for. Writing never blocks:
+/// no room is an error.
+#[derive(Clone, Debug)]
+pub(crate) struct Answering(pub(crate) Stream);
+
+impl Write for Answering {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        Ok(retry_on_intr(|| send(&*self.0.0, bytes, flags))?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -137,7 +184,13 @@ pub(crate) fn set_read_timeout(socket: &Socket, limit: Option<Duration>) -> Resu
 }
 
 fn is_transient(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
+    use io::ErrorKind::{
+        ConnectionAborted, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted | HostUnreachable | Interrupted | NetworkDown | NetworkUnreachable
+    )
 }
 
 /// Tries each address of `uri` in turn. The error is that of the last.
@@ -173,7 +226,8 @@ fn stream_socket(address: &SockAddr) -> io::Result<Socket> {
 }
 
 /// What a TCP connection needs. A packet leaves in one write: waiting for more only costs time. And a
-/// host that vanishes says nothing: without probes the other side would wait for ever.
+/// source's host that vanishes says nothing: without probes the destination would wait for ever. (A
+/// source notices by what it sends, when the system gives up sending it again.)
 fn set_up(socket: &Socket, domain: Domain) -> io::Result<()> {
     if domain == Domain::UNIX {
         return Ok(());

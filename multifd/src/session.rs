@@ -15,16 +15,33 @@ use crate::error::Error;
 ///
 /// The first error stops everything: it is kept, every registered socket is shut down, every wait
 /// ends. What fails after it is a consequence and is dropped.
+///
+/// Who waits is either the main thread, which deals with the main channel, or the channels' threads;
+/// a change says whom of them it concerns, since there may be 255 channels and a change for every
+/// packet.
 #[derive(Debug)]
 pub(crate) struct Session<T> {
     inner: Mutex<Inner<T>>,
-    changed: Condvar,
+    main: Condvar,
+    channels: Condvar,
+}
+
+/// Whom a change concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    Nobody,
+    Main,
+    /// Any one of the channels.
+    OneChannel,
+    Channels,
 }
 
 #[derive(Debug)]
 struct Inner<T> {
     state: T,
     stopped: bool,
+    /// The migration has succeeded: whatever fails now fails it no more.
+    succeeded: bool,
     failure: Option<Error>,
     sockets: Vec<(Weak<Socket>, Shutdown)>,
 }
@@ -35,19 +52,25 @@ pub(crate) struct Stopped;
 
 impl<T: fmt::Debug + Send + 'static> Session<T> {
     pub(crate) fn new(state: T) -> Arc<Self> {
-        let inner = Inner { state, stopped: false, failure: None, sockets: Vec::new() };
-        Arc::new(Self { inner: Mutex::new(inner), changed: Condvar::new() })
+        let inner =
+            Inner { state, stopped: false, succeeded: false, failure: None, sockets: Vec::new() };
+        let (main, channels) = (Condvar::new(), Condvar::new());
+        Arc::new(Self { inner: Mutex::new(inner), main, channels })
     }
 
-    /// Changes the state and wakes whoever waits for it.
-    pub(crate) fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, Stopped> {
+    /// Changes the state and wakes whom it concerns.
+    pub(crate) fn update<R>(
+        &self,
+        wake: Wake,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<R, Stopped> {
         let mut inner = self.lock();
         if inner.stopped {
             return Err(Stopped);
         }
         let result = change(&mut inner.state);
         drop(inner);
-        self.changed.notify_all();
+        self.wake(wake);
         Ok(result)
     }
 
@@ -56,23 +79,43 @@ impl<T: fmt::Debug + Send + 'static> Session<T> {
         look(&self.lock().state)
     }
 
-    /// Waits until `ready` gives something. What `ready` changes then wakes the others.
-    pub(crate) fn wait<R>(&self, ready: impl FnMut(&mut T) -> Option<R>) -> Result<R, Stopped> {
-        // Without a limit there is always something in the end.
-        self.wait_until(None, ready)?.ok_or(Stopped)
+    /// Has a channel's thread wait until `ready` gives something, whose change of the state wakes
+    /// the main thread.
+    pub(crate) fn wait_in_channel<R>(
+        &self,
+        ready: impl FnMut(&mut T) -> Option<R>,
+    ) -> Result<R, Stopped> {
+        let result = self.wait_on(&self.channels, None, ready)?.ok_or(Stopped)?;
+        self.wake(Wake::Main);
+        Ok(result)
     }
 
-    /// As [`wait`](Self::wait), for `limit` at most; `None` when it is over.
+    /// Has the main thread wait until `ready` gives something, whose change of the state concerns
+    /// `wake`.
+    pub(crate) fn wait<R>(
+        &self,
+        wake: Wake,
+        ready: impl FnMut(&mut T) -> Option<R>,
+    ) -> Result<R, Stopped> {
+        let result = self.wait_on(&self.main, None, ready)?.ok_or(Stopped)?;
+        self.wake(wake);
+        Ok(result)
+    }
+
+    /// Has the main thread, or another than a channel's, wait for `limit` at most; `None` when it
+    /// is over.
     pub(crate) fn wait_for<R>(
         &self,
         limit: Duration,
         ready: impl FnMut(&mut T) -> Option<R>,
     ) -> Result<Option<R>, Stopped> {
-        self.wait_until(Some(Instant::now() + limit), ready)
+        // A limit past the end of time is none.
+        self.wait_on(&self.main, Instant::now().checked_add(limit), ready)
     }
 
-    fn wait_until<R>(
+    fn wait_on<R>(
         &self,
+        changed: &Condvar,
         deadline: Option<Instant>,
         mut ready: impl FnMut(&mut T) -> Option<R>,
     ) -> Result<Option<R>, Stopped> {
@@ -82,19 +125,31 @@ impl<T: fmt::Debug + Send + 'static> Session<T> {
                 return Err(Stopped);
             }
             if let Some(result) = ready(&mut inner.state) {
-                drop(inner);
-                self.changed.notify_all();
                 return Ok(Some(result));
             }
             inner = match deadline.map(|deadline| deadline.checked_duration_since(Instant::now())) {
                 Some(None) => return Ok(None),
                 Some(Some(left)) => {
-                    let waited = self.changed.wait_timeout(inner, left);
+                    let waited = changed.wait_timeout(inner, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
-                None => self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner),
+                None => changed.wait(inner).unwrap_or_else(PoisonError::into_inner),
             };
         }
+    }
+
+    fn wake(&self, whom: Wake) {
+        match whom {
+            Wake::Nobody => {}
+            Wake::Main => self.main.notify_all(),
+            Wake::OneChannel => self.channels.notify_one(),
+            Wake::Channels => self.channels.notify_all(),
+        }
+    }
+
+    fn wake_all(&self) {
+        self.wake(Wake::Main);
+        self.wake(Wake::Channels);
     }
 
     /// Has `socket` shut down when the migration stops: now, if it has.
@@ -103,27 +158,40 @@ impl<T: fmt::Debug + Send + 'static> Session<T> {
         if inner.stopped {
             _ = socket.shutdown(how);
         }
+        inner.sockets.retain(|(socket, _)| socket.strong_count() > 0);
         inner.sockets.push((Arc::downgrade(socket), how));
     }
 
-    /// Stops the migration with `error`, unless it has stopped already.
+    /// Stops the migration with `error`, unless it has stopped or succeeded already.
     pub(crate) fn fail(&self, error: Error) -> Stopped {
         let mut inner = self.lock();
-        if !inner.stopped {
+        if inner.succeeded {
+            tracing::warn!(%error, "after the migration has succeeded");
+        } else if !inner.stopped {
             tracing::debug!(%error, "the migration stops");
             inner.failure = Some(error);
             inner.stop();
             drop(inner);
-            self.changed.notify_all();
+            self.wake_all();
         }
         Stopped
+    }
+
+    /// The migration has succeeded, unless it has stopped before: nothing fails it any more.
+    pub(crate) fn succeed(&self) -> Result<(), Stopped> {
+        let mut inner = self.lock();
+        if inner.stopped {
+            return Err(Stopped);
+        }
+        inner.succeeded = true;
+        Ok(())
     }
 
     /// Ends a migration that is complete, or that nobody waits for any more: later failures, of
     /// channels that see their sockets close, say nothing.
     pub(crate) fn end(&self) {
         self.lock().stop();
-        self.changed.notify_all();
+        self.wake_all();
     }
 
     /// The first error.
@@ -173,19 +241,21 @@ impl<T> Inner<T> {
 }
 
 /// Cancels a migration, from any thread and at any time. Threads and sockets are gone when the
-/// call that the token interrupts has returned.
+/// call that the token interrupts has returned. A token does not keep a migration alive.
 #[derive(Clone)]
 pub struct CancelToken(Arc<dyn Fn() + Send + Sync>);
 
 impl CancelToken {
     pub(crate) fn new<T: fmt::Debug + Send + 'static>(session: &Arc<Session<T>>) -> Self {
-        let session = Arc::clone(session);
+        let session = Arc::downgrade(session);
         Self(Arc::new(move || {
-            session.fail(Error::Cancelled);
+            if let Some(session) = session.upgrade() {
+                session.fail(Error::Cancelled);
+            }
         }))
     }
 
-    /// Cancels the migration. It then fails with [`Error::Cancelled`], unless it is over or has
+    /// Cancels the migration. It then fails with [`Error::Cancelled`], unless it has succeeded or
     /// failed before.
     pub fn cancel(&self) {
         (self.0)();
@@ -206,13 +276,29 @@ mod tests {
     fn the_first_error_wins_and_ends_every_wait() {
         let session = Session::new(0);
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| session.wait(|&mut n| (n > 0).then_some(())));
+            let waiting =
+                scope.spawn(|| session.wait(Wake::Nobody, |&mut n| (n > 0).then_some(())));
             session.fail(Error::Cancelled);
             session.fail(Error::SecondMain);
             assert_eq!(waiting.join().unwrap(), Err(Stopped));
         });
-        assert_eq!(session.update(|n| *n), Err(Stopped));
+        assert_eq!(session.update(Wake::Nobody, |n| *n), Err(Stopped));
         assert!(matches!(session.take_failure(), Some(Error::Cancelled)));
+    }
+
+    #[test]
+    fn nothing_fails_a_migration_that_has_succeeded() {
+        let session = Session::new(0);
+        session.succeed().unwrap();
+        session.fail(Error::Cancelled);
+        assert_eq!(session.update(Wake::Nobody, |n| *n), Ok(0));
+        assert!(session.take_failure().is_none());
+    }
+
+    #[test]
+    fn a_limit_past_the_end_of_time_is_none() {
+        let session = Session::new(());
+        assert_eq!(session.wait_for(Duration::MAX, |()| Some(1)), Ok(Some(1)));
     }
 
     #[test]

@@ -211,6 +211,136 @@ fn either_side_cancels_in_the_middle_and_both_end() {
 }
 
 #[test]
+fn a_source_that_gave_up_while_its_vm_was_stored_is_not_confirmed() {
+    let source_ram = guest();
+    let (uri, destination) = receive(|setup| setup);
+    let source = send(&source_ram, &uri, |setup| setup).unwrap();
+    let (token, all) = (source.cancel_token(), PageSet::all(&source_ram));
+    let sent = std::thread::spawn(move || source.finish(&all, None));
+    let arrived = destination.join().unwrap().unwrap();
+    token.cancel();
+    assert!(matches!(sent.join().unwrap(), Err(Error::Cancelled)));
+    // Its guest goes on there, so it must not go on here.
+    let error = arrived.confirm().unwrap_err();
+    assert!(matches!(error, Error::SourceGone), "{error}");
+}
+
+#[test]
+fn what_connects_when_all_channels_are_there_does_not_disturb_them() {
+    let source_ram = guest();
+    let (uri, destination) = receive(|setup| setup);
+    let mut source = send(&source_ram, &uri, |setup| setup).unwrap();
+    source.round(&PageSet::all(&source_ram)).unwrap();
+    let Uri::Tcp { host, port } = &uri else { panic!("{uri}") };
+    let strays: Vec<_> = (0..3)
+        .filter_map(|_| {
+            let mut stray = TcpStream::connect((&host[..], *port)).ok()?;
+            _ = stray.write_all(b"GET / HTTP/1.1\r\n\r\n");
+            Some(stray)
+        })
+        .collect();
+    source.round(&PageSet::all(&source_ram)).unwrap();
+    let all = PageSet::all(&source_ram);
+    let sent = std::thread::spawn(move || source.finish(&all, None));
+    destination.join().unwrap().unwrap().confirm().unwrap();
+    sent.join().unwrap().unwrap();
+    drop(strays);
+}
+
+#[test]
+fn a_silent_connection_is_named_as_what_it_is() {
+    let (uri, destination) = receive(|setup| setup.channel_timeout(Duration::from_millis(1000)));
+    let Uri::Tcp { host, port } = &uri else { panic!("{uri}") };
+    // A byte now and then keeps it from running into the limit for a connection.
+    let mut silent = TcpStream::connect((&host[..], *port)).unwrap();
+    let source_ram = guest();
+    let sending = std::thread::spawn(move || {
+        let source = send(&source_ram, &uri, |setup| setup)?;
+        source.finish(&PageSet::all(&source_ram), None)
+    });
+    std::thread::sleep(Duration::from_millis(700));
+    silent.write_all(&[0]).unwrap();
+    let error = destination.join().unwrap().unwrap_err();
+    assert!(matches!(error, Error::SilentConnections(1)), "{error}");
+    sending.join().unwrap().unwrap_err();
+}
+
+#[test]
+fn many_connections_that_say_nothing_take_nothing() {
+    let (uri, destination) = receive(|setup| setup);
+    let Uri::Tcp { host, port } = &uri else { panic!("{uri}") };
+    let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    let before = mappings();
+    for _ in 0..30 {
+        (0..100).for_each(|_| drop(TcpStream::connect((&host[..], *port)).unwrap()));
+        // More at once than the backlog holds would wait a second for its next try.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // A thread that is never joined keeps two mappings.
+    assert!(mappings() < before + 1000, "{before} mappings became {}", mappings());
+    let source_ram = guest();
+    let source = send(&source_ram, &uri, |setup| setup).unwrap();
+    let all = PageSet::all(&source_ram);
+    let sent = std::thread::spawn(move || source.finish(&all, None));
+    destination.join().unwrap().unwrap().confirm().unwrap();
+    sent.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_source_that_pings_and_never_listens_does_not_hold_a_destination() {
+    let (uri, destination) = receive(|setup| setup);
+    let Uri::Tcp { host, port } = &uri else { panic!("{uri}") };
+    let mut main = TcpStream::connect((&host[..], *port)).unwrap();
+    main.write_all(b"QEVM\0\0\0\x03\x07\0\0\0\x02pc\x08\0\x01\0\0").unwrap();
+    let pings = b"\x08\0\x02\0\x04\0\0\0\x01".repeat(1 << 16);
+    let pinging = std::thread::spawn(move || while main.write_all(&pings).is_ok() {});
+    let began = Instant::now();
+    let error = destination.join().unwrap().unwrap_err();
+    assert!(error.to_string().starts_with("answering the source failed"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(60));
+    pinging.join().unwrap();
+}
+
+#[test]
+fn a_confirmation_of_what_was_not_sent_is_none() {
+    use std::io::Read;
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("tcp:{}", listener.local_addr().unwrap()).parse().unwrap();
+    let liar = std::thread::spawn(move || {
+        let (mut main, _) = listener.accept().unwrap();
+        main.write_all(&[0, 1, 0, 4, 0, 0, 0, 0]).unwrap();
+        let channels: Vec<_> = (0..2).map(|_| listener.accept().unwrap().0).collect();
+        for mut connection in channels.into_iter().chain([main]) {
+            _ = connection.read_to_end(&mut Vec::new());
+        }
+    });
+    let source_ram = guest();
+    let sent = send(&source_ram, &uri, |setup| setup)
+        .and_then(|source| source.finish(&PageSet::all(&source_ram), None));
+    assert!(matches!(sent, Err(Error::EarlyConfirmation)), "{sent:?}");
+    liar.join().unwrap();
+}
+
+#[test]
+fn a_token_does_not_keep_a_migration_alive() {
+    let source_ram = guest();
+    let registry = common::registry();
+    let destination = Destination::builder(&registry).listen(&any_port()).unwrap();
+    let (uri, token) = (destination.uri().clone(), destination.cancel_token());
+    let received = std::thread::spawn(move || destination.receive(provide));
+    let source = send(&source_ram, &uri, |setup| setup).unwrap();
+    let all = PageSet::all(&source_ram);
+    let sent = std::thread::spawn(move || source.finish(&all, None));
+    let arrived = received.join().unwrap().unwrap();
+    let ram = std::sync::Arc::downgrade(&arrived.ram);
+    arrived.confirm().unwrap();
+    sent.join().unwrap().unwrap();
+    assert!(ram.upgrade().is_none(), "the RAM is still mapped");
+    token.cancel();
+}
+
+#[test]
 fn no_thread_outlives_a_migration() {
     // Threads of this test's own process: other tests run in it, so it is run alone in a child.
     if std::env::var_os("MULTIFD_TEST_ALONE").is_none() {

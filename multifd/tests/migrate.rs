@@ -67,6 +67,49 @@ fn the_older_sync_form_and_zero_pages_on_the_main_channel_arrive() {
 }
 
 #[test]
+fn pages_of_every_size_arrive() {
+    use multifd::core::PageSize;
+    use multifd::core::ram::{Ram, RamBlock};
+    use multifd::core::vm_memory::MmapRegion;
+    use multifd::core::wire::BlockName;
+
+    for page_size in PageSize::ALL {
+        for compression in all_compressions() {
+            let new_ram = || {
+                let block = RamBlock::new(
+                    BlockName::new("ram").unwrap(),
+                    MmapRegion::<()>::new(2 << 20).unwrap(),
+                );
+                Arc::new(Ram::new(page_size, [block]).unwrap())
+            };
+            let source_ram = new_ram();
+            (0..512).step_by(7).for_each(|page| fill(&source_ram, "ram", page, page as u8));
+            let registry = common::registry();
+            let destination = Destination::builder(&registry)
+                .compression(compression)
+                .page_size(page_size)
+                .listen(&any_port())
+                .unwrap();
+            let uri = destination.uri().clone();
+            let sent = std::thread::spawn({
+                let (source_ram, all) = (Arc::clone(&source_ram), PageSet::all(&source_ram));
+                move || {
+                    let mut source =
+                        send(&source_ram, &uri, |setup| setup.compression(compression))?;
+                    source.round(&all)?;
+                    source.finish(&all, None)
+                }
+            });
+            let arrived = destination.receive(provide).unwrap();
+            assert_equal(&source_ram, &arrived.ram);
+            assert_eq!(arrived.missing_pages(), 0);
+            arrived.confirm().unwrap();
+            sent.join().unwrap().unwrap();
+        }
+    }
+}
+
+#[test]
 fn one_channel_and_255_channels_work() {
     for channels in [1, 255] {
         migrate(Compression::None, channels, ZeroPages::Channels, SyncForm::Flush);

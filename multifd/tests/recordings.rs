@@ -102,6 +102,19 @@ fn packets_after_the_last_sync_are_refused() {
 }
 
 #[test]
+fn a_return_path_in_a_recording_leaves_no_check_out() {
+    let mut streams = Streams::named("zlib");
+    // Behind the header and the CONFIGURATION: a command that opens the return path.
+    let machine = u32::from_be_bytes(streams.main[9..13].try_into().unwrap()) as usize;
+    streams.main.splice(13 + machine..13 + machine, [8, 0, 1, 0, 0]);
+    streams.decode().unwrap().confirm().unwrap();
+    let sync = streams.channels[0][streams.last_sync(0)..].to_vec();
+    streams.channels[0].extend(sync);
+    let error = streams.decode().unwrap_err();
+    assert!(matches!(error, Error::AfterLastSync(0)), "{error}");
+}
+
+#[test]
 fn an_empty_packet_after_the_last_sync_says_nothing() {
     // As QEMU 7.2 sends it where the last SYNC came in a packet with pages.
     let mut streams = Streams::named("zlib");

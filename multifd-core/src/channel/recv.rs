@@ -1,5 +1,6 @@
 //! The receiving side of one channel.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::{ChannelCounters, ChannelStats};
@@ -136,10 +137,12 @@ impl<R: ChannelReader> RecvChannel<R> {
         let (header, rest) = packet
             .split_first_chunk_mut::<{ PacketHeader::BYTES }>()
             .expect("the buffer holds a packet");
-        let count = reader.read(header).await.map_err(Error::reading)?;
-        if count == 0 {
-            return Ok(None);
-        }
+        let count = match reader.read(header).await {
+            Ok(0) => return Ok(None),
+            // Between two packets, TLS may end without saying so.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+            count => count.map_err(Error::reading)?,
+        };
         reader.read_exact(&mut header[count..]).await.map_err(Error::reading)?;
         let header = PacketHeader::parse(header)?;
         let rest = &mut rest[..header.following_bytes(ram.page_size().page_count())];

@@ -89,7 +89,8 @@ enum Direction {
     Write,
 }
 
-/// Pieces of memory for the kernel to read or to fill, in order. Neighbours are one piece.
+/// Pieces of memory for the kernel to read or to fill, in order. Pages that are neighbours in guest
+/// memory are one piece.
 #[derive(Default)]
 struct Pieces<'a> {
     vectors: Vec<libc::iovec>,
@@ -99,17 +100,23 @@ struct Pieces<'a> {
 impl<'a> Pieces<'a> {
     fn push(&mut self, part: &Part<'a>) {
         match part {
-            Part::Bytes(bytes) => self.push_piece(bytes.as_ptr().cast_mut(), bytes.len()),
+            Part::Bytes(bytes) if bytes.is_empty() => {}
+            Part::Bytes(bytes) => {
+                let iov_base = bytes.as_ptr().cast_mut().cast();
+                self.vectors.push(libc::iovec { iov_base, iov_len: bytes.len() });
+            }
             Part::Guest(pages) => {
+                let first = self.vectors.len();
                 for slice in pages.slices() {
-                    self.push_piece(slice.ptr_guard_mut().as_ptr(), slice.len());
+                    self.push_page(first, slice.ptr_guard_mut().as_ptr(), slice.len());
                 }
             }
         }
     }
 
-    fn push_piece(&mut self, start: *mut u8, len: usize) {
-        if let Some(last) = self.vectors.last_mut() {
+    /// Appends a page to the vectors from `first` on, which are pages of the same block.
+    fn push_page(&mut self, first: usize, start: *mut u8, len: usize) {
+        if let Some(last) = self.vectors[first..].last_mut() {
             if last.iov_base.addr() + last.iov_len == start.addr() {
                 last.iov_len += len;
                 return;

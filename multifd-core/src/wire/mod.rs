@@ -15,7 +15,7 @@ mod ram;
 
 pub use device_state::DeviceStatePacket;
 pub use flags::{PacketFlags, PacketHeader};
-pub use initial::{InitialPacket, Uuid};
+pub use initial::{InitialPacket, MalformedUuid, Uuid};
 pub use name::BlockName;
 pub use ram::{Pages, RamPacket, RamPacketBuilder};
 

@@ -63,6 +63,9 @@ impl<'a> RamPacket<'a> {
     /// # Errors
     /// Whatever section 3 has a receiver check, but for the existence of the block.
     pub fn parse(bytes: &'a [u8], page_size: PageSize) -> Result<Self, PeerError> {
+        if bytes.len() != Self::bytes(page_size.page_count()) {
+            return Err(PeerError::Truncated);
+        }
         let (raw, slots) = Raw::ref_from_prefix(bytes).map_err(|_| PeerError::Truncated)?;
         let flags = raw.header.check()?.flags;
         if flags.contains(PacketFlags::DEVICE_STATE) {
@@ -320,12 +323,12 @@ mod tests {
 
     #[test]
     fn a_packet_of_any_other_length_is_refused() {
-        let bytes = sample();
-        for length in 0..bytes.len() {
+        let mut bytes = sample();
+        assert!(RamPacket::parse(&bytes, K4).is_ok());
+        bytes.extend([0; 16]);
+        for length in (0..bytes.len()).filter(|&length| length != 1344) {
             let parsed = RamPacket::parse(&bytes[..length], K4);
-            if length < 320 + 3 * 8 {
-                assert_eq!(parsed.unwrap_err(), PeerError::Truncated, "{length}");
-            }
+            assert_eq!(parsed.unwrap_err(), PeerError::Truncated, "{length}");
         }
     }
 }

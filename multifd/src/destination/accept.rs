@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use multifd_core::channel::read_initial;
 use multifd_core::io::{self, ChannelReader};
+use multifd_core::wire::InitialPacket;
 use multifd_core::{MethodDescriptor, MethodStats};
 use pollster::block_on;
 use socket2::Socket;
@@ -16,7 +17,7 @@ use super::{ChannelThread, channel, stopped};
 use crate::error::Error;
 use crate::net::{Listener, set_read_timeout};
 use crate::progress::Progress;
-use crate::session::Session;
+use crate::session::{Session, Wake};
 
 /// What every main channel starts with.
 pub(super) const MAIN_MAGIC: [u8; 4] = *b"QEVM";
@@ -29,7 +30,53 @@ pub(super) struct Acceptor {
     pub(super) progress: Progress,
     pub(super) method: MethodDescriptor,
     pub(super) timeout: Duration,
-    pub(super) threads: Mutex<Vec<ChannelThread>>,
+    pub(super) threads: Mutex<ChannelThreads>,
+}
+
+/// The threads of all connections so far, and what those counted that are over.
+#[derive(Debug, Default)]
+pub(super) struct ChannelThreads {
+    running: Vec<ChannelThread>,
+    stats: MethodStats,
+}
+
+impl ChannelThreads {
+    /// Threads that are there already.
+    pub(super) fn of(running: Vec<ChannelThread>) -> Self {
+        Self { running, ..Self::default() }
+    }
+
+    fn push(&mut self, thread: ChannelThread) {
+        // A thread that is over holds its stack until it is joined.
+        let (over, running) =
+            std::mem::take(&mut self.running).into_iter().partition(ChannelThread::is_finished);
+        self.running = running;
+        self.add(over);
+        self.running.push(thread);
+    }
+
+    /// Waits for all threads. Returns what they have counted.
+    pub(super) fn join(mut self) -> MethodStats {
+        let running = std::mem::take(&mut self.running);
+        self.add(running);
+        self.stats
+    }
+
+    fn add(&mut self, threads: Vec<ChannelThread>) {
+        for thread in threads {
+            // A thread without statistics has stopped the migration, or was stopped with it.
+            for (name, count) in thread.join().ok().flatten().unwrap_or_default() {
+                *self.stats.entry(name).or_default() += count;
+            }
+        }
+    }
+}
+
+/// What a connection has turned out to be.
+enum Connection {
+    Channel(InitialPacket, io::Socket<Arc<Socket>>),
+    /// The main channel, handed over, or nothing of the migration's.
+    Other,
 }
 
 impl Acceptor {
@@ -47,44 +94,62 @@ impl Acceptor {
         // Locked from before a connection is taken until the state knows of it.
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(socket) = self.listener.accept().map_err(accepting)? {
-            self.session.update(State::add_connection).map_err(stopped)?;
+            let added = self.session.update(Wake::Nobody, State::add_connection);
+            let Some(connection) = added.map_err(stopped)? else { continue };
             let acceptor = Arc::clone(self);
-            let take = move |_: &_| acceptor.take(socket);
+            let take = move |_: &_| acceptor.take(connection, socket);
             threads.push(self.session.spawn("multifd-recv".to_owned(), take, |_, _| ())?);
         }
         Ok(())
     }
 
     /// The threads of all connections so far.
-    pub(super) fn take_threads(&self) -> Vec<ChannelThread> {
+    pub(super) fn take_threads(&self) -> ChannelThreads {
         std::mem::take(&mut self.threads.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Finds out what a connection is. The main channel is handed over, a multifd channel taken
     /// in.
-    fn take(&self, socket: Arc<Socket>) -> Result<MethodStats, Error> {
+    fn take(&self, connection: u64, socket: Arc<Socket>) -> Result<MethodStats, Error> {
         // Only the reading side is shut down when the migration stops: the source still is to be
         // told on the return path.
         self.session.register(&socket, Shutdown::Read);
+        match self.identify(connection, socket) {
+            Ok(Connection::Channel(initial, reader)) => {
+                let counters = self.progress.counters(initial.channel);
+                channel::receive(&self.session, &self.method, initial.channel, reader, counters)
+            }
+            Ok(Connection::Other) => Ok(MethodStats::new()),
+            Err(error) if self.session.look(State::is_closed) => {
+                tracing::debug!(%error, "a connection that is not of the migration");
+                Ok(MethodStats::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn identify(&self, connection: u64, socket: Arc<Socket>) -> Result<Connection, Error> {
         set_read_timeout(&socket, Some(self.timeout))?;
         let mut reader = io::Socket::new(socket);
         let mut magic = [0; 4];
         if let Err(error) = block_on(reader.read_exact(&mut magic)) {
             // A port scanner, a health check: nothing of the migration's.
             tracing::debug!(%error, "a connection closed without saying what it is");
-            self.session.update(State::drop_connection).map_err(stopped)?;
-            return Ok(MethodStats::new());
+            let dropped = |state: &mut State| state.drop_connection(connection);
+            self.session.update(Wake::Main, dropped).map_err(stopped)?;
+            return Ok(Connection::Other);
         }
         if magic == MAIN_MAGIC {
             let socket = reader.into_inner();
             set_read_timeout(&socket, None)?;
-            self.session.update(|state| state.set_main(socket)).map_err(stopped)??;
-            return Ok(MethodStats::new());
+            let set = |state: &mut State| state.set_main(connection, socket);
+            self.session.update(Wake::Main, set).map_err(stopped)??;
+            return Ok(Connection::Other);
         }
         let initial = block_on(read_initial(magic, &mut reader)).map_err(timed_out)?;
         set_read_timeout(reader.get_ref(), None)?;
-        let counters = self.progress.counters(initial.channel);
-        channel::receive(&self.session, &self.method, initial, reader, counters)
+        channel::add(&self.session, connection, initial)?;
+        Ok(Connection::Channel(initial, reader))
     }
 }
 

@@ -11,37 +11,46 @@ use pollster::block_on;
 use super::state::State;
 use super::stopped;
 use crate::error::Error;
-use crate::session::Session;
+use crate::session::{Session, Wake};
+
+/// Takes note of the channel that a connection has turned out to be.
+pub(super) fn add(
+    session: &Session<State>,
+    connection: u64,
+    initial: InitialPacket,
+) -> Result<(), Error> {
+    let add = |state: &mut State| state.add_channel(connection, initial);
+    let added = session.update(Wake::Main, add).map_err(stopped)?;
+    Ok(added.map_err(|error| multifd_core::Error::from(error).on_channel(initial.channel))?)
+}
 
 /// Takes in a channel from behind its initial packet to its end.
 pub(super) fn receive<R: ChannelReader>(
     session: &Session<State>,
     method: &MethodDescriptor,
-    initial: InitialPacket,
+    number: u8,
     reader: R,
     counters: Arc<ChannelCounters>,
 ) -> Result<MethodStats, Error> {
-    let number = initial.channel;
-    let added = session.update(|state| state.add_channel(initial)).map_err(stopped)?;
-    added.map_err(|error| multifd_core::Error::from(error).on_channel(number))?;
     // Channels connect while the main channel is still on its way to announcing the RAM.
-    let ram = session.wait(|state| state.ram()).map_err(stopped)?;
+    let ram = session.wait_in_channel(|state| state.ram()).map_err(stopped)?;
     let mut channel = block_on(RecvChannel::new(reader, method.methods, number, ram, counters))?;
     loop {
         let admit = |packet: &RamPacket<'_>| {
-            session.update(|state| state.admit(number, packet)).map_err(stopped)?
+            session.update(Wake::Nobody, |state| state.admit(number, packet)).map_err(stopped)?
         };
         match block_on(channel.next_if(admit))? {
             Received::Pages => {}
             Received::Sync => {
-                let next = session.update(|state| state.sync(number)).map_err(stopped)?;
+                let next =
+                    session.update(Wake::Main, |state| state.sync(number)).map_err(stopped)?;
                 let passed = |state: &mut State| (state.generation() >= next).then_some(());
-                session.wait(passed).map_err(stopped)?;
+                session.wait_in_channel(passed).map_err(stopped)?;
             }
             Received::End => break,
         }
     }
-    session.update(|state| state.end(number)).map_err(stopped)?;
+    session.update(Wake::Main, |state| state.end(number)).map_err(stopped)?;
     let (_, stats) = block_on(channel.finish())?;
     Ok(stats)
 }

@@ -11,7 +11,7 @@ use super::state::State;
 use super::{Incoming, stopped};
 use crate::error::Error;
 use crate::progress::Progress;
-use crate::session::Session;
+use crate::session::{Session, Wake};
 use crate::stream::{BlockInfo, Configuration, Event, MainReader, ReturnMessage, SyncForm};
 
 /// What the main channel has said.
@@ -66,7 +66,7 @@ impl<R: Read, W: Write> MainChannel<'_, R, W> {
         let mut said = Said::default();
         self.set_up(&mut said)?;
         let ram = self.provide(&said, provide)?;
-        self.session.update(|state| state.set_ram(&ram)).map_err(stopped)?;
+        self.session.update(Wake::Channels, |state| state.set_ram(&ram)).map_err(stopped)?;
         let blocks = find_blocks(&said.blocks, &ram)?;
         loop {
             let event = self.reader.next_event()?;
@@ -86,7 +86,7 @@ impl<R: Read, W: Write> MainChannel<'_, R, W> {
                 event => self.command(&event)?,
             }
         }
-        self.session.update(State::complete).map_err(stopped)??;
+        self.session.update(Wake::Nobody, State::complete).map_err(stopped)??;
         said.footers = self.reader.footers();
         Ok((said, ram))
     }
@@ -133,7 +133,7 @@ impl<R: Read, W: Write> MainChannel<'_, R, W> {
     }
 
     fn page_size(&self) -> PageSize {
-        // The reader refuses every other size.
+        // The reader refuses every size that is none of ours.
         PageSize::from_bytes(self.reader.page_size()).unwrap_or_default()
     }
 
@@ -143,7 +143,7 @@ impl<R: Read, W: Write> MainChannel<'_, R, W> {
         if !self.session.look(State::has_synced) {
             self.wait_for_channels()?;
         }
-        self.session.wait(State::pass_sync).map_err(stopped)?
+        self.session.wait(Wake::Channels, State::pass_sync).map_err(stopped)?
     }
 
     /// Waits until every channel has connected. A source connects all its channels before it says
@@ -151,15 +151,19 @@ impl<R: Read, W: Write> MainChannel<'_, R, W> {
     /// be whole.
     fn wait_for_channels(&self) -> Result<(), Error> {
         (self.accept_waiting)()?;
-        let all = |state: &mut State| state.all_connected().then_some(());
-        match self.session.wait_for(self.channel_timeout, all).map_err(stopped)? {
-            Some(()) => Ok(()),
-            None => Err(Error::MissingChannels {
-                connected: self.session.look(State::connected),
-                channels: self.channels.into(),
-                seconds: self.channel_timeout.as_secs(),
-            }),
+        let last = self.session.look(State::last_connection);
+        let all = |state: &mut State| state.close(last).then_some(());
+        if self.session.wait_for(self.channel_timeout, all).map_err(stopped)?.is_some() {
+            return Ok(());
         }
+        let channels = usize::from(self.channels);
+        let connected = self.session.look(State::connected);
+        if connected == channels {
+            let silent = self.session.look(|state| state.silent(last));
+            return Err(Error::SilentConnections(silent));
+        }
+        let seconds = self.channel_timeout.as_secs();
+        Err(Error::MissingChannels { connected, channels, seconds })
     }
 }
 

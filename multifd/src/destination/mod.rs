@@ -18,15 +18,15 @@ use multifd_core::wire::Uuid;
 use multifd_core::{MethodDescriptor, MethodStats, PageSize};
 use pollster::block_on;
 
-use accept::{Acceptor, MAIN_MAGIC};
+use accept::{Acceptor, ChannelThreads, MAIN_MAGIC};
 pub use builder::DestinationBuilder;
 use main_channel::{Answers, MainChannel, Said};
 use state::State;
 
 use crate::error::Error;
-use crate::net::{Listener, Stream};
+use crate::net::{Answering, Listener, Stream};
 use crate::progress::{Progress, Stats};
-use crate::session::{CancelToken, Session, Stopped};
+use crate::session::{CancelToken, Session, Stopped, Wake};
 use crate::stream::{BlockInfo, Configuration, Limits, MainReader, ReturnMessage, SyncForm};
 use crate::uri::Uri;
 
@@ -87,7 +87,7 @@ struct Ending {
     session: Arc<Session<State>>,
     progress: Progress,
     channel_timeout: Duration,
-    answers: Answers<Stream>,
+    answers: Answers<Answering>,
     threads: Threads,
     over: bool,
 }
@@ -100,7 +100,7 @@ enum Threads {
     /// Channels are accepted, by this thread.
     Accepted(Arc<Acceptor>, JoinHandle<Option<()>>),
     /// Channels were given.
-    Given(Vec<ChannelThread>),
+    Given(ChannelThreads),
 }
 
 impl Destination {
@@ -181,21 +181,22 @@ fn decode<R: ChannelReader + 'static>(
     let mut threads = Vec::new();
     for mut reader in channels {
         // Where an earlier channel has failed already, the main channel's end says so.
-        _ = session.update(State::add_connection);
+        let added = session.update(Wake::Nobody, State::add_connection);
+        let connection = added.ok().flatten().unwrap_or_default();
         let progress = progress.clone();
         let receive = move |session: &Session<State>| {
             let mut magic = [0; 4];
             block_on(reader.read_exact(&mut magic)).map_err(multifd_core::Error::reading)?;
             let initial = block_on(read_initial(magic, &mut reader))?;
+            channel::add(session, connection, initial)?;
             let counters = progress.counters(initial.channel);
-            channel::receive(session, &method, initial, reader, counters)
+            channel::receive(session, &method, initial.channel, reader, counters)
         };
         threads.push(session.spawn("multifd-recv".to_owned(), receive, |_, _| ())?);
     }
-    let mut ending = Ending::new(setup, session, progress, Threads::Given(threads));
+    let mut ending =
+        Ending::new(setup, session, progress, Threads::Given(ChannelThreads::of(threads)));
     let received = ending.follow(main, limits(setup), setup.channels, &|| Ok(()), provide);
-    // A recording may be of a migration with a return path; nobody waits for its answers now.
-    ending.answers.open = false;
     ending.arrived(received)
 }
 
@@ -232,8 +233,9 @@ impl Ending {
 
     /// Waits for the main channel to connect.
     fn main_channel(&mut self) -> Result<Stream, Error> {
-        let stream = Stream(self.session.wait(State::take_main).map_err(stopped)?);
-        self.answers.writer = Some(stream.clone());
+        let main = self.session.wait(Wake::Nobody, State::take_main);
+        let stream = Stream(main.map_err(stopped)?);
+        self.answers.writer = Some(Answering(stream.clone()));
         Ok(stream)
     }
 
@@ -257,6 +259,8 @@ impl Ending {
             channel_timeout: self.channel_timeout,
         };
         let received = main.run(provide)?;
+        // Nobody waits for answers to a recording.
+        self.answers.open &= self.answers.writer.is_some();
         if !self.answers.open {
             self.wait_for_channels()?;
         }
@@ -304,13 +308,7 @@ impl Ending {
     }
 
     fn confirm(&mut self) -> Result<(Stats, MethodStats), Error> {
-        // A channel may have failed since.
-        let told = self
-            .session
-            .update(|_| ())
-            .map_err(stopped)
-            .and_then(|()| self.answers.send(ReturnMessage::Shut(0)));
-        if let Err(error) = told {
+        if let Err(error) = self.promise() {
             return Err(self.fail(error));
         }
         self.over = true;
@@ -323,24 +321,33 @@ impl Ending {
         Ok((self.progress.snapshot(), stats))
     }
 
+    /// Tells the source that the VM is safe here, if nothing has failed since it arrived and the
+    /// source still waits for it. Nothing fails the migration from then on.
+    fn promise(&mut self) -> Result<(), Error> {
+        if let Some(Answering(stream)) = self.answers.writer.as_ref().filter(|_| self.answers.open)
+        {
+            if !stream.is_silent() {
+                return Err(Error::SourceGone);
+            }
+        }
+        self.session.update(Wake::Nobody, |_| ()).map_err(stopped)?;
+        self.answers.send(ReturnMessage::Shut(0))?;
+        // Whoever cancels only now is too late.
+        _ = self.session.succeed();
+        Ok(())
+    }
+
     /// Waits for all threads. The session must have ended.
     fn join(&mut self) -> MethodStats {
-        let threads = match std::mem::replace(&mut self.threads, Threads::Given(Vec::new())) {
+        match std::mem::replace(&mut self.threads, Threads::Given(ChannelThreads::default())) {
             Threads::Accepted(acceptor, thread) => {
                 acceptor.listener.stop();
                 _ = thread.join();
                 acceptor.take_threads()
             }
             Threads::Given(threads) => threads,
-        };
-        let mut sum = MethodStats::new();
-        for thread in threads {
-            // A thread without statistics has stopped the migration, or was stopped with it.
-            for (name, count) in thread.join().ok().flatten().unwrap_or_default() {
-                *sum.entry(name).or_default() += count;
-            }
         }
-        sum
+        .join()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Where the threads of a destination meet.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use multifd_core::PeerError;
@@ -9,14 +10,20 @@ use socket2::Socket;
 
 use crate::error::Error;
 
+/// Connections that may be there without saying what they are: more than a migration has.
+const MOST_UNKNOWN: usize = 512;
+
 /// What the threads of a destination know of each other.
 #[derive(Debug)]
 pub(super) struct State {
     /// The main channel, from when it has connected until it is taken.
     main: Option<Arc<Socket>>,
     main_connected: bool,
-    /// Connections that have not said yet what they are.
-    unknown: usize,
+    /// Connections that have not said yet what they are, by their numbers.
+    unknown: BTreeSet<u64>,
+    connections: u64,
+    /// Every channel is there. What connects now is not of the migration.
+    closed: bool,
     /// The RAM, from when the main channel has announced it.
     ram: Option<Arc<Ram>>,
     uuid: Option<Uuid>,
@@ -44,7 +51,9 @@ impl State {
         Self {
             main: None,
             main_connected: false,
-            unknown: 0,
+            unknown: BTreeSet::new(),
+            connections: 0,
+            closed: false,
             ram: None,
             uuid,
             channels: vec![Channel::Missing; channels.into()],
@@ -53,22 +62,28 @@ impl State {
         }
     }
 
-    /// A connection that has not said yet what it is.
-    pub(super) fn add_connection(&mut self) {
-        self.unknown += 1;
+    /// A connection that has not said yet what it is. Returns its number; `None` where it is one
+    /// too many.
+    pub(super) fn add_connection(&mut self) -> Option<u64> {
+        if self.closed || self.unknown.len() >= MOST_UNKNOWN {
+            return None;
+        }
+        self.connections += 1;
+        self.unknown.insert(self.connections);
+        Some(self.connections)
     }
 
     /// A connection has ended without saying what it is.
-    pub(super) fn drop_connection(&mut self) {
-        self.unknown -= 1;
+    pub(super) fn drop_connection(&mut self, connection: u64) {
+        self.unknown.remove(&connection);
     }
 
     /// A connection has said that it is the main channel.
-    pub(super) fn set_main(&mut self, socket: Arc<Socket>) -> Result<(), Error> {
-        self.unknown -= 1;
+    pub(super) fn set_main(&mut self, connection: u64, socket: Arc<Socket>) -> Result<(), Error> {
         if std::mem::replace(&mut self.main_connected, true) {
             return Err(Error::SecondMain);
         }
+        self.unknown.remove(&connection);
         self.main = Some(socket);
         Ok(())
     }
@@ -78,8 +93,11 @@ impl State {
     }
 
     /// A connection has said, by its initial packet, which channel it is. All must have one UUID.
-    pub(super) fn add_channel(&mut self, initial: InitialPacket) -> Result<(), PeerError> {
-        self.unknown -= 1;
+    pub(super) fn add_channel(
+        &mut self,
+        connection: u64,
+        initial: InitialPacket,
+    ) -> Result<(), PeerError> {
         // The count fits: it came from a `u8`.
         initial.expect(self.uuid, self.channels.len() as u8)?;
         self.uuid = Some(initial.uuid);
@@ -88,12 +106,31 @@ impl State {
             return Err(PeerError::DuplicateChannel { id: initial.channel });
         }
         *channel = Channel::Idle;
+        // Only now: a connection that is refused must not let the others pass for all.
+        self.unknown.remove(&connection);
         Ok(())
     }
 
-    /// Whether every channel has connected, and nothing that may be one more.
-    pub(super) fn all_connected(&self) -> bool {
-        self.unknown == 0 && self.connected() == self.channels.len()
+    /// The number of the last connection so far.
+    pub(super) fn last_connection(&self) -> u64 {
+        self.connections
+    }
+
+    /// Whether every channel has connected, and nothing up to the connection `last` may be one
+    /// more. Then what connects later is not of the migration.
+    pub(super) fn close(&mut self, last: u64) -> bool {
+        self.closed = self.connected() == self.channels.len() && self.silent(last) == 0;
+        self.closed
+    }
+
+    /// Whether every channel is there.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Connections up to the connection `last` that have not said what they are.
+    pub(super) fn silent(&self, last: u64) -> usize {
+        self.unknown.range(..=last).count()
     }
 
     /// Channels that have connected.

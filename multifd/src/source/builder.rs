@@ -1,6 +1,7 @@
 //! How a source is set up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use multifd_core::ram::Ram;
 use multifd_core::wire::Uuid;
@@ -39,6 +40,7 @@ pub struct SourceBuilder<'a> {
     pub(super) footers: bool,
     pub(super) zero_pages: ZeroPages,
     pub(super) return_path: bool,
+    pub(super) connect_timeout: Duration,
 }
 
 impl<'a> SourceBuilder<'a> {
@@ -58,6 +60,7 @@ impl<'a> SourceBuilder<'a> {
             footers: true,
             zero_pages: ZeroPages::default(),
             return_path: true,
+            connect_timeout: Duration::from_secs(10),
         }
     }
 
@@ -126,11 +129,18 @@ impl<'a> SourceBuilder<'a> {
         Self { return_path, ..self }
     }
 
+    /// How long each connection may take to be made. 10 s unless said otherwise.
+    #[must_use]
+    pub fn connect_timeout(self, limit: Duration) -> Self {
+        Self { connect_timeout: limit, ..self }
+    }
+
     /// Connects all channels to `uri` and announces the RAM.
     ///
     /// # Errors
     /// A codec that is not registered or not available, a level it does not have, a destination
-    /// that does not answer or refuses.
+    /// that does not answer or refuses. Only from here on can the migration be cancelled: connecting
+    /// ends by itself, after [`connect_timeout`](Self::connect_timeout).
     pub fn connect(self, uri: &Uri) -> Result<Source, Error> {
         Source::connect(&self, uri)
     }

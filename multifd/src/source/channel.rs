@@ -14,7 +14,7 @@ use super::builder::{SourceBuilder, ZeroPages};
 use super::queue::{Queue, Work};
 use super::stopped;
 use crate::error::Error;
-use crate::session::Session;
+use crate::session::{Session, Wake};
 
 /// What the channel `number` needs to know.
 pub(super) fn config(
@@ -56,11 +56,11 @@ fn send(
     number: usize,
 ) -> Result<MethodStats, Error> {
     loop {
-        match session.wait(|queue| queue.next(number)).map_err(stopped)? {
+        match session.wait_in_channel(|queue| queue.next(number)).map_err(stopped)? {
             Work::Pages(batch) => block_on(channel.send_pages(&batch))?,
             Work::Sync => {
                 block_on(channel.send_sync())?;
-                session.update(|queue| queue.note_sync(number)).map_err(stopped)?;
+                session.update(Wake::Main, |queue| queue.note_sync(number)).map_err(stopped)?;
             }
             Work::Finish => {
                 let (socket, stats) = block_on(channel.finish())?;

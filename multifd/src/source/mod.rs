@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::net::{self, Stream};
 use crate::page_set::PageSet;
 use crate::progress::{Progress, Stats};
-use crate::session::{CancelToken, Session, Stopped};
+use crate::session::{CancelToken, Session, Stopped, Wake};
 use crate::stream::{BlockInfo, MainWriter, ReturnMessage, ReturnReader};
 use crate::uri::Uri;
 
@@ -63,7 +63,7 @@ impl Source {
         check_page_size(setup)?;
         let session = Session::new(Queue::new(setup.channels.into()));
         // The main channel connects first: under TLS a destination tells them apart by that.
-        let main_socket = net::connect(uri)?;
+        let main_socket = net::connect(uri, setup.connect_timeout)?;
         session.register(&main_socket, Shutdown::Both);
         let mut source = Self {
             progress: Progress::new(setup.channels),
@@ -96,7 +96,7 @@ impl Source {
         }
         let packet_num = Arc::default();
         for number in 0..setup.channels {
-            let socket = net::connect(uri)?;
+            let socket = net::connect(uri, setup.connect_timeout)?;
             self.session.register(&socket, Shutdown::Both);
             let counters = self.progress.counters(number);
             let config = channel::config(setup, method, number, &packet_num, counters)?;
@@ -117,7 +117,7 @@ impl Source {
     /// once.
     fn listen_to_answers(&mut self) -> Result<(), Error> {
         let mut reader = ReturnReader::new(Stream(Arc::clone(&self.main_socket)));
-        _ = self.session.update(|queue| queue.set_answers(Answers::Open));
+        _ = self.session.update(Wake::Nobody, |queue| queue.set_answers(Answers::Open));
         let listen = move |session: &Session<Queue>| loop {
             let message = match reader.next_message() {
                 // A destination that goes away with bytes of ours unread resets the connection.
@@ -126,8 +126,8 @@ impl Source {
             };
             match message {
                 Some(ReturnMessage::Shut(0)) => {
-                    _ = session.update(|queue| queue.set_answers(Answers::Confirmed));
-                    return Ok(());
+                    let confirmed = session.update(Wake::Main, Queue::confirm).map_err(stopped)?;
+                    return if confirmed { Ok(()) } else { Err(Error::EarlyConfirmation) };
                 }
                 Some(ReturnMessage::Shut(status)) => return Err(Error::DestinationFailed(status)),
                 Some(ReturnMessage::Pong(_) | ReturnMessage::SwitchoverAck) => {}
@@ -159,7 +159,10 @@ impl Source {
     ///
     /// # Errors
     /// The first error of any channel, or that the destination did not confirm. The migration has
-    /// failed then, and the guest goes on here.
+    /// failed then, and the guest goes on here. One case nobody can decide: where the connection
+    /// breaks, or the migration is cancelled, when everything is sent and only the confirmation is
+    /// missing, the destination may have confirmed all the same; look there before the guest goes
+    /// on.
     ///
     /// # Panics
     /// With pages of another RAM.
@@ -170,16 +173,17 @@ impl Source {
     ) -> Result<(Stats, MethodStats), Error> {
         let sent = self.main.end_begin().map_err(Error::from).and_then(|()| {
             self.body(pages)?;
+            self.session.update(Wake::Nobody, Queue::complete).map_err(stopped)?;
             match device_state {
                 Some(bytes) => self.main.device_state(bytes)?,
                 None => self.main.no_device_state()?,
             }
             self.progress.set_main_bytes(self.main.offset());
-            self.wait_for_confirmation()
+            self.wait_for_confirmation()?;
+            self.session.succeed().map_err(stopped)
         });
         self.whole(sent)?;
         let stats = self.end_channels();
-        let stats = self.whole(stats)?;
         self.session.end();
         Ok((self.progress.snapshot(), stats))
     }
@@ -218,11 +222,12 @@ impl Source {
 
     fn ask_sync(&self) -> Result<(), Error> {
         self.progress.count_sync();
-        self.session.update(Queue::ask_sync).map_err(stopped)
+        self.session.update(Wake::Channels, Queue::ask_sync).map_err(stopped)
     }
 
     fn wait_for_sync(&self) -> Result<(), Error> {
-        self.session.wait(|queue| queue.all_synced().then_some(())).map_err(stopped)
+        let synced = |queue: &mut Queue| queue.all_synced().then_some(());
+        self.session.wait(Wake::Nobody, synced).map_err(stopped)
     }
 
     fn wait_for_confirmation(&self) -> Result<(), Error> {
@@ -230,22 +235,21 @@ impl Source {
             _ = self.main_socket.shutdown(Shutdown::Write);
             return Ok(());
         }
-        let confirmed =
-            self.session.wait(|queue| (queue.answers() == Answers::Confirmed).then_some(()));
-        confirmed.map_err(stopped)
+        let confirmed = |queue: &mut Queue| (queue.answers() == Answers::Confirmed).then_some(());
+        self.session.wait(Wake::Nobody, confirmed).map_err(stopped)
     }
 
-    fn end_channels(&mut self) -> Result<MethodStats, Error> {
-        self.session.update(Queue::finish).map_err(stopped)?;
+    /// Ends the channels of a migration that has succeeded. Returns what the codecs have counted.
+    fn end_channels(&mut self) -> MethodStats {
+        _ = self.session.update(Wake::Channels, Queue::finish);
         let mut sum = MethodStats::new();
         for channel in self.channels.drain(..) {
-            // A thread without statistics has stopped the migration, or was stopped with it.
-            let stats = channel.join().ok().flatten().ok_or(Error::Cancelled)?;
-            for (name, count) in stats {
+            // A codec that cannot be cleaned up has been logged, and has no statistics.
+            for (name, count) in channel.join().ok().flatten().unwrap_or_default() {
                 *sum.entry(name).or_default() += count;
             }
         }
-        Ok(sum)
+        sum
     }
 
     /// Ends the migration where `result` is an error, and gives the error that came first.
@@ -297,7 +301,7 @@ fn hear_last_word(session: &Session<Queue>, error: &Error) {
 /// Hands `batch` to the channels, when there is room.
 fn push(session: &Session<Queue>, batch: PageBatch) -> Result<(), Error> {
     let mut batch = Some(batch);
-    session.wait(|queue| queue.push(&mut batch)).map_err(stopped)
+    session.wait(Wake::OneChannel, |queue| queue.push(&mut batch)).map_err(stopped)
 }
 
 /// Why the migration stopped is with the session: [`Source::whole`] puts it in this one's place.

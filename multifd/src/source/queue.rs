@@ -14,6 +14,8 @@ pub(super) struct Queue {
     syncs: u64,
     synced: Vec<u64>,
     finished: bool,
+    /// Everything is sent, or the last of it is being sent: the destination may confirm.
+    complete: bool,
     answers: Answers,
 }
 
@@ -45,6 +47,7 @@ impl Queue {
             syncs: 0,
             synced: vec![0; channels],
             finished: false,
+            complete: false,
             answers: Answers::default(),
         }
     }
@@ -88,6 +91,19 @@ impl Queue {
     /// Ends the channels when the batches are sent.
     pub(super) fn finish(&mut self) {
         self.finished = true;
+    }
+
+    /// The last bytes are about to be sent.
+    pub(super) fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// The destination has said that it has everything; false where that cannot be.
+    pub(super) fn confirm(&mut self) -> bool {
+        if self.complete {
+            self.answers = Answers::Confirmed;
+        }
+        self.complete
     }
 
     pub(super) fn set_answers(&mut self, answers: Answers) {

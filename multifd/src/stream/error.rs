@@ -61,7 +61,7 @@ pub enum StreamErrorKind {
     #[error("CONFIGURATION has the subsection {0:?} twice")]
     RepeatedSubsection(&'static str),
     /// The source's pages are smaller than 4 KiB or larger than 64 KiB.
-    #[error("the source's pages are 2^{0} bytes, but only 4 KiB to 64 KiB are supported")]
+    #[error("the source's pages are 2^{0} bytes, but only 4, 16 and 64 KiB are supported")]
     PageBits(u32),
     /// The source's pages are not of the size that the caller expects.
     #[error("the source's pages are {found} bytes but the destination's are {expected}")]

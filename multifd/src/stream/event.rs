@@ -5,7 +5,7 @@ use super::{BlockInfo, Configuration, SyncForm};
 /// What a reader expects and accepts.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// The page size that the source must have, in bytes: a power of two from 4096 to 65536.
+    /// The page size that the source must have, in bytes: 4096, 16384 or 65536.
     /// `None` takes what CONFIGURATION says, or 4096.
     pub page_size: Option<u64>,
     /// The most bytes of device state. 256 MiB unless said otherwise.

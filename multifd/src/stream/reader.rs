@@ -58,6 +58,8 @@ struct Ram {
     sync: SyncForm,
     blocks: BlockList,
     last_block: Option<usize>,
+    /// Whether the body being read has had a flush.
+    flushed: bool,
     ended: bool,
 }
 
@@ -128,7 +130,7 @@ impl<R: Read> MainReader<R> {
     fn header(&mut self) -> Result<Event, StreamErrorKind> {
         if !wire::is_page_size(self.page_size) {
             return Err(StreamErrorKind::Misuse(
-                "the page size to expect has to be a power of two from 4096 to 65536",
+                "the page size to expect has to be 4096, 16384 or 65536",
             ));
         }
         let magic = self.input.array("the header")?;
@@ -228,7 +230,8 @@ impl<R: Read> MainReader<R> {
         };
         let event =
             Event::RamStart { section_id, instance_id, blocks: blocks.as_slice().to_vec(), sync };
-        self.ram = Some(Ram { section_id, sync, blocks, last_block: None, ended: false });
+        self.ram =
+            Some(Ram { section_id, sync, blocks, last_block: None, flushed: false, ended: false });
         self.state = State::StartSync;
         Ok(event)
     }
@@ -277,6 +280,7 @@ impl<R: Read> MainReader<R> {
             return Err(StreamErrorKind::Misplaced("the ram section goes on after its END"));
         }
         ram.ended = last;
+        ram.flushed = false;
         self.state = State::Body { last };
         Ok(None)
     }
@@ -298,10 +302,16 @@ impl<R: Read> MainReader<R> {
                 self.input.exact(&mut data, "a page")?;
                 Ok(Some(Event::Page { block, offset, data }))
             }
-            (Word::Flush, SyncForm::Flush) => Ok(Some(Event::Sync)),
+            (Word::Flush, SyncForm::Flush) => {
+                ram.flushed = true;
+                Ok(Some(Event::Sync))
+            }
             (Word::Flush, SyncForm::EachSection) => Err(StreamErrorKind::Misplaced(
                 "there is a MULTIFD_FLUSH, but none was in the START of ram",
             )),
+            (Word::EndOfSection, SyncForm::Flush) if last && !ram.flushed => {
+                Err(StreamErrorKind::Misplaced("the END of ram has no MULTIFD_FLUSH"))
+            }
             (Word::EndOfSection, sync) => {
                 self.state = State::BodyEnd { last };
                 Ok((sync == SyncForm::EachSection).then_some(Event::Sync))

@@ -60,7 +60,7 @@ pub(super) const DEFAULT_PAGE_SIZE: u64 = 4096;
 
 /// The page sizes that are supported, as powers of two: 4 to 64 KiB. From 4 KiB on, the low bits of
 /// an address have room for all flags.
-pub(super) const PAGE_BITS: std::ops::RangeInclusive<u32> = 12..=16;
+pub(super) const PAGE_BITS: [u32; 3] = [12, 14, 16];
 
 /// Whether `bytes` is one of [`PAGE_BITS`]' sizes.
 pub(super) fn is_page_size(bytes: u64) -> bool {

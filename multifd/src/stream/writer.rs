@@ -56,7 +56,7 @@ impl<W: Write> MainWriter<W> {
         }
     }
 
-    /// Sets the page size in bytes, before the header: a power of two from 4096 to 65536. What a
+    /// Sets the page size in bytes, before the header: 4096, 16384 or 65536. What a
     /// CONFIGURATION says ([`Configuration::page_bits`]) goes before it.
     #[must_use]
     pub fn with_page_size(self, page_size: u64) -> Self {
@@ -82,10 +82,7 @@ impl<W: Write> MainWriter<W> {
             Some(bits) => 1_u64.checked_shl(bits).unwrap_or(0),
             None => self.page_size,
         };
-        self.expect(
-            wire::is_page_size(page_size),
-            "the page size has to be a power of two from 4096 to 65536",
-        )?;
+        self.expect(wire::is_page_size(page_size), "the page size has to be 4096, 16384 or 65536")?;
         self.output.put_whole(|out| {
             out.extend_from_slice(&wire::MAGIC);
             out.extend_from_slice(&wire::VERSION.to_be_bytes());
