@@ -108,9 +108,10 @@ pub(crate) const ALL: &str = "all";
 Examples:
   multifd send --from vm --to tcp:host:4444 --compression zstd --channels 4
   multifd send --ram guest.ram --to unix:/tmp/vm.sock")]
+#[command(group = clap::ArgGroup::new("source").args(["from", "ram"]).required(true))]
 pub(crate) struct Send {
     /// The folder of a VM image
-    #[arg(long, value_name = "IMAGE", required_unless_present = "ram", conflicts_with = "ram")]
+    #[arg(long, value_name = "IMAGE")]
     pub(crate) from: Option<PathBuf>,
     /// A file of whole 4 KiB pages, sent as the RAM block pc.ram
     #[arg(long, value_name = "FILE")]
@@ -195,7 +196,13 @@ pub(crate) struct Recv {
     #[arg(long)]
     pub(crate) uuid: Option<Uuid>,
     /// How many seconds to wait for all channels to connect once the source has begun
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "10",
+        value_parser = seconds,
+        allow_negative_numbers = true
+    )]
     pub(crate) channel_timeout: Duration,
 }
 
@@ -211,12 +218,22 @@ pub(crate) struct Store {
     /// The largest RAM to take; this machine's memory and swap if not given
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     pub(crate) ram_limit: Option<u64>,
+    /// The most device state to take
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size::parse)]
+    device_state_limit: u64,
     /// Take pages that never arrive as zero: sources with free-page-hint or virtio-mem skip some
     #[arg(long)]
     pub(crate) allow_missing_pages: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Store {
+    /// The most device state to take, in bytes.
+    pub(crate) fn device_state_limit(&self) -> usize {
+        usize::try_from(self.device_state_limit).unwrap_or(usize::MAX)
+    }
 }
 
 /// Turn a recorded migration into a VM image.
@@ -268,7 +285,8 @@ fn channel_count() -> clap::builder::RangedI64ValueParser<u8> {
 
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
-    seconds.ok_or_else(|| format!("'{text}' is no number of seconds"))
+    let seconds = seconds.filter(|seconds| !seconds.is_zero());
+    seconds.ok_or_else(|| format!("'{text}' is no number of seconds above 0"))
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub(crate) fn run(args: &args::Recv, output: &Output) -> Result<(), Failure> {
         .channels(args.agreed.channels)
         .uuid(args.uuid)
         .channel_timeout(args.channel_timeout)
+        .device_state_limit(args.store.device_state_limit())
         .listen(&args.listen)?;
     // Whoever started us on port 0 waits for this line, whatever else is to be quiet.
     output::note(&format!("listening on {}", destination.uri()));
@@ -83,7 +84,7 @@ pub(crate) fn store(
     output: &Output,
 ) -> Result<(), Failure> {
     if !args.allow_missing_pages {
-        check_all_arrived(&vm.ram)?;
+        check_all_arrived(&vm)?;
     }
     let page_bytes = vm.ram.page_size().bytes();
     let bar = output.bar("storing", vm.ram.bytes());
@@ -98,22 +99,14 @@ pub(crate) fn store(
 }
 
 /// A lost channel shows in nothing but its pages.
-fn check_all_arrived(ram: &Ram) -> Result<(), Failure> {
-    let (mut count, mut first) = (0_u64, None);
-    for block in ram.blocks() {
-        for offset in (0..block.bytes()).step_by(ram.page_size().bytes()) {
-            if !block.is_received(offset) {
-                count += 1;
-                first.get_or_insert((block.name(), offset));
-            }
-        }
+fn check_all_arrived(vm: &Arrived) -> Result<(), Failure> {
+    match vm.missing_pages() {
+        0 => Ok(()),
+        count => Err(Failure::new(format!(
+            "{count} pages of the VM never arrived: a channel is missing, or the source skips free \
+             pages (free-page-hint, virtio-mem), which --allow-missing-pages takes as zero"
+        ))),
     }
-    let Some((name, offset)) = first else { return Ok(()) };
-    Err(Failure::new(format!(
-        "{count} pages of the VM never arrived, the first in '{name}' at {offset:#x}: a channel \
-         is missing, or the source skips free pages (free-page-hint, virtio-mem), which \
-         --allow-missing-pages takes as zero"
-    )))
 }
 
 /// What has been stored.

@@ -31,11 +31,10 @@ pub(crate) fn run(args: &args::Decode, output: &Output) -> Result<(), Failure> {
     let watch = |file| Watched::new(file, interrupt.clone(), bar.clone());
     let (main, channels) = recording.into_files();
     let channels = channels.into_iter().map(|file| Blocking::new(watch(file))).collect();
-    let arrived = Destination::builder(&registry).compression(codec.compression()).decode(
-        watch(main),
-        channels,
-        |incoming| recv::provide(incoming, args.store.ram_limit),
-    );
+    let arrived = Destination::builder(&registry)
+        .compression(codec.compression())
+        .device_state_limit(args.store.device_state_limit())
+        .decode(watch(main), channels, |incoming| recv::provide(incoming, args.store.ram_limit));
     drop(bar);
     let arrived = arrived.map_err(|error| interrupt.or(error))?;
     recv::store(arrived, place, &args.store, started, &interrupt, output)

@@ -100,7 +100,7 @@ struct Pieces<'a> {
 impl<'a> Pieces<'a> {
     fn push(&mut self, part: &Part<'a>) {
         match part {
-            Part::Bytes(bytes) if bytes.is_empty() => {}
+            Part::Bytes([]) => {}
             Part::Bytes(bytes) => {
                 let iov_base = bytes.as_ptr().cast_mut().cast();
                 self.vectors.push(libc::iovec { iov_base, iov_len: bytes.len() });
@@ -237,6 +237,15 @@ mod tests {
             destination.slice(page as u64 * 4096, 4096).copy_to(&mut copy);
             assert!(copy == content(page), "page {page}");
         }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no sockets")]
+    fn writing_nothing_is_done_at_once() {
+        let (left, _right) = UnixStream::pair().unwrap();
+        let mut socket = Socket::new(left);
+        pollster::block_on(socket.write_parts(&[Part::Bytes(b""), Part::Bytes(b"")])).unwrap();
+        pollster::block_on(socket.write_parts(&[])).unwrap();
     }
 
     #[test]

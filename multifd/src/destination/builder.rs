@@ -1,16 +1,17 @@
 //! How a destination is set up.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::time::Duration;
 
 use multifd_core::io::ChannelReader;
 use multifd_core::ram::Ram;
 use multifd_core::wire::Uuid;
 use multifd_core::{Compression, PageSize, Registry};
-use std::sync::Arc;
 
 use super::{Arrived, Destination, Incoming};
 use crate::error::Error;
+use crate::stream::Limits;
 use crate::uri::Uri;
 
 /// How a destination is set up. Both sides must agree on compression, channels and UUID.
@@ -35,7 +36,7 @@ impl<'a> DestinationBuilder<'a> {
             uuid: None,
             page_size: None,
             channel_timeout: Duration::from_secs(10),
-            device_state_limit: 256 << 20,
+            device_state_limit: Limits::default().device_state,
         }
     }
 
