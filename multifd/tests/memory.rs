@@ -1,6 +1,7 @@
 //! What a destination takes beyond the RAM itself.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(clippy::print_stdout, reason = "the measured process reports on its stdout")]
 
 mod common;
 
