@@ -59,6 +59,16 @@ pub trait PageCodec: 'static {
         chunk: &[u8],
         page: &mut [u8],
     ) -> Result<(), Error>;
+
+    /// What a compressor has counted, beyond the pages that were sent as they are.
+    fn compressor_stats(_: &Self::Compressor) -> MethodStats {
+        MethodStats::new()
+    }
+
+    /// What a decompressor has counted, beyond the pages that came as they are.
+    fn decompressor_stats(_: &Self::Decompressor) -> MethodStats {
+        MethodStats::new()
+    }
 }
 
 /// The method table of the [`PageCodec`] `C`.
@@ -105,7 +115,7 @@ impl<C: PageCodec> MultiFdMethods for PageMethods<C> {
 
 const LENGTH_BYTES: usize = size_of::<u32>();
 
-/// The name of the only thing that both sides count: pages sent as they are.
+/// The name of what both sides count for every codec: pages sent as they are.
 const RAW_PAGES: &str = "raw pages";
 
 struct Sender<C: PageCodec> {
@@ -143,7 +153,9 @@ impl<C: PageCodec> SendMethod for Sender<C> {
     }
 
     async fn send_cleanup(self: Box<Self>) -> Result<MethodStats, Error> {
-        Ok([(RAW_PAGES, self.raw_pages)].into())
+        let mut stats = C::compressor_stats(&self.compressor);
+        stats.insert(RAW_PAGES, self.raw_pages);
+        Ok(stats)
     }
 }
 
@@ -180,7 +192,9 @@ impl<C: PageCodec> RecvMethod for Receiver<C> {
     }
 
     async fn recv_cleanup(self: Box<Self>) -> Result<MethodStats, Error> {
-        Ok([(RAW_PAGES, self.raw_pages)].into())
+        let mut stats = C::decompressor_stats(&self.decompressor);
+        stats.insert(RAW_PAGES, self.raw_pages);
+        Ok(stats)
     }
 }
 
