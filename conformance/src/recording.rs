@@ -86,6 +86,13 @@ static RECORDINGS: &[Recording] = &[
         "facd45fc7f554b71987b5c0e872145509beb76f2ac9d1496432a5fd3fb857cf5"
     ),
     recording!(
+        "qpl",
+        "10.2.2",
+        Qpl,
+        [0, 1],
+        "ddb85bae20fe7d91882aa0df516164fd525d5bf7404817b151225cb55af759fb"
+    ),
+    recording!(
         "zstd",
         "10.2.2",
         Zstd,

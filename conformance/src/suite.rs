@@ -19,12 +19,25 @@ use crate::report::Outcome;
 /// A case that does not apply to the codec passes and prints why. A codec that is not available
 /// on this machine fails every test, unless the environment variable
 /// `MULTIFD_CONFORMANCE_ALLOW_UNAVAILABLE` is set to `1`: then they pass and print the reason.
+///
+/// For a codec that most machines do not have, `suite!(descriptor, skip: reason)` takes an
+/// `Option<String>`: where there is a reason, each test prints it and passes.
 #[macro_export]
 macro_rules! suite {
     ($descriptor:expr $(,)?) => {
+        $crate::suite!($descriptor, skip: None);
+    };
+    ($descriptor:expr, skip: $reason:expr $(,)?) => {
         #[cfg(test)]
-        fn descriptor_under_test() -> $crate::MethodDescriptor {
-            $descriptor
+        fn descriptor_under_test() -> Option<$crate::MethodDescriptor> {
+            let reason: Option<String> = $reason;
+            match reason {
+                None => Some($descriptor),
+                Some(reason) => {
+                    eprintln!("skipped: {reason}");
+                    None
+                }
+            }
         }
         $crate::__for_each_case!(__tests);
     };
@@ -122,8 +135,9 @@ macro_rules! __tests {
                 $(
                     #[test]
                     fn $case() {
-                        let descriptor = super::descriptor_under_test();
-                        $crate::prove(&descriptor, stringify!($module), stringify!($case));
+                        if let Some(descriptor) = super::descriptor_under_test() {
+                            $crate::prove(&descriptor, stringify!($module), stringify!($case));
+                        }
                     }
                 )*
             }

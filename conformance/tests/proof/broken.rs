@@ -6,7 +6,7 @@ use multifd_conformance::{CaseReport, Group, Outcome, cases};
 use multifd_core::{Levels, MethodDescriptor};
 
 use crate::rle::{Fault, descriptor};
-use crate::{zlib, zstd};
+use crate::{qpl, zlib, zstd};
 
 /// The cases of `group` that fail for the codec.
 fn failures(group: Group, codec: &MethodDescriptor) -> Vec<CaseReport> {
@@ -110,6 +110,21 @@ fn a_frame_that_ends_with_each_packet() {
     let case = "another_decoder_reads_the_stream_of_every_page_size";
     caught_though_pages_come_back(Group::Independent, &codec, case, "the frame ends");
     unseen(Group::Golden, &codec);
+}
+
+#[test]
+fn distances_that_no_accelerator_has() {
+    let case = "another_decoder_reads_the_stream_of_every_page_size";
+    let message = "pages of 16 KiB: refused: chunk";
+    caught_though_pages_come_back(Group::Independent, &qpl::WIDE, case, message);
+}
+
+#[test]
+fn streams_of_pages_with_a_header() {
+    let case = "another_decoder_reads_the_stream_one_byte_at_a_time";
+    caught_though_pages_come_back(Group::Independent, &qpl::WITH_HEADER, case, "refused: chunk");
+    let case = "recordings_of_qemu_10_decode_to_the_ram_that_was_sent";
+    caught(Group::Golden, &qpl::WITH_HEADER, case, "recording 'qpl'");
 }
 
 #[test]

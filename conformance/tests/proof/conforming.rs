@@ -20,6 +20,10 @@ mod right_zlib {
     multifd_conformance::suite!(crate::zlib::RIGHT);
 }
 
+mod right_qpl {
+    multifd_conformance::suite!(crate::qpl::RIGHT);
+}
+
 mod right_zstd {
     multifd_conformance::suite!(crate::zstd::RIGHT);
 }
@@ -28,7 +32,7 @@ mod right_zstd {
 fn every_case_is_a_test_and_every_test_a_case() {
     let listed = Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
-    for codec in ["none", "right_rle", "right_zlib", "right_zstd"] {
+    for codec in ["none", "right_qpl", "right_rle", "right_zlib", "right_zstd"] {
         let prefix = format!("conforming::{codec}::");
         let tests: BTreeSet<_> = listed
             .lines()

@@ -3,6 +3,7 @@
 
 mod broken;
 mod conforming;
+mod qpl;
 mod rle;
 mod zlib;
 mod zstd;

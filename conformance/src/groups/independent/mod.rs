@@ -1,5 +1,7 @@
 //! Another implementation of the format reads what the codec writes, and the other way round.
 
+mod chunks;
+mod qpl;
 mod zlib;
 mod zstd;
 
@@ -17,38 +19,64 @@ const K4: PageSize = PageSize::Kib4;
 type Pieces<'a> = dyn Iterator<Item = &'a [u8]> + 'a;
 
 /// Another implementation of a codec's format.
-struct Implementation {
-    /// Decodes a whole stream.
-    decode: fn(&mut Pieces<'_>) -> Result<Vec<u8>, String>,
-    /// Encodes pages: a payload for every `CHUNK` bytes of them.
-    encode: fn(&[u8]) -> Vec<Vec<u8>>,
-    /// What the stream ends with, at the end of each packet, where that is known.
-    flush: &'static [u8],
+enum Implementation {
+    /// One stream runs through the channel.
+    Stream {
+        /// Decodes a whole stream.
+        decode: fn(&mut Pieces<'_>) -> Result<Vec<u8>, String>,
+        /// Encodes pages: a payload for every `CHUNK` bytes of them.
+        encode: fn(&[u8]) -> Vec<Vec<u8>>,
+        /// What the stream ends with, at the end of each packet, where that is known.
+        flush: &'static [u8],
+    },
+    /// Each page stands alone: lengths, then chunks.
+    Pages {
+        /// Decodes a chunk that is shorter than a page.
+        decode: fn(&mut Pieces<'_>) -> Result<Vec<u8>, String>,
+        /// Encodes a page.
+        encode: fn(&[u8]) -> Vec<u8>,
+    },
 }
 
 /// Bytes of pages in a packet of the other encoder: 32 pages of 4 KiB.
 const CHUNK: usize = 128 << 10;
+
+/// The lengths of pieces that leave a stream whole.
+const WHOLE: &[usize] = &[usize::MAX];
 
 impl Implementation {
     fn of(subject: &Subject) -> Verdict<Self> {
         match subject.compression() {
             Compression::Zlib => Ok(zlib::MINIZ),
             Compression::Zstd => Ok(zstd::RUZSTD),
+            Compression::Qpl => Ok(qpl::MINIZ),
             other => {
                 Err(Stop::not_applicable(format!("no other implementation of {other} at hand")))
             }
         }
     }
 
-    /// Whether the decoder gives `expected` from a stream of `pieces`.
-    fn reads<'a>(
-        &self,
-        mut pieces: impl Iterator<Item = &'a [u8]> + 'a,
-        expected: &[u8],
-    ) -> Verdict {
-        let decoded = (self.decode)(&mut pieces);
+    /// Whether the decoder restores the pages of the first `packets` packets of `sent`, whose
+    /// payloads arrive in pieces of these lengths.
+    fn reads(&self, sent: &Sent, packets: usize, lengths: &[usize]) -> Verdict {
+        let payloads = &sent.payloads[..packets];
+        let decoded = match self {
+            Self::Stream { decode, .. } => {
+                let stream = payloads.concat();
+                decode(&mut in_pieces(&stream, lengths))
+            }
+            Self::Pages { decode, .. } => {
+                let packets = payloads.iter().zip(&sent.pages);
+                let pages = packets.map(|(payload, pages)| {
+                    let count = pages.len() / sent.page_bytes;
+                    chunks::decode(payload, count, sent.page_bytes, lengths, *decode)
+                });
+                pages.collect::<Result<Vec<_>, _>>().map(|pages| pages.concat())
+            }
+        };
         let decoded = decoded.map_err(|error| Stop::failed(format!("refused: {error}")))?;
-        match first_difference(expected, &decoded) {
+        let expected = sent.pages[..packets].concat();
+        match first_difference(&expected, &decoded) {
             None => Ok(()),
             Some(at) => Err(Stop::failed(format!(
                 "decoded to {} bytes instead of {}, different from byte {at} on",
@@ -57,11 +85,31 @@ impl Implementation {
             ))),
         }
     }
+
+    /// A payload for every `CHUNK` bytes of `pages`.
+    fn encode(&self, pages: &[u8]) -> Vec<Vec<u8>> {
+        match self {
+            Self::Stream { encode, .. } => encode(pages),
+            Self::Pages { encode, .. } => {
+                let packets = pages.chunks(CHUNK);
+                packets.map(|pages| chunks::encode(pages, K4.bytes(), *encode)).collect()
+            }
+        }
+    }
+
+    /// What the payload of every packet ends with, where that is known.
+    fn flush(&self) -> &'static [u8] {
+        match self {
+            Self::Stream { flush, .. } => flush,
+            Self::Pages { .. } => &[],
+        }
+    }
 }
 
 /// What one channel sent: the payloads of its packets, and the pages in each.
 #[derive(Default)]
 struct Sent {
+    page_bytes: usize,
     payloads: Vec<Vec<u8>>,
     pages: Vec<Vec<u8>>,
 }
@@ -75,7 +123,7 @@ impl Sent {
         let mut all = offsets(page_size, 0..pages);
         Random::new(41).shuffle(&mut all);
         let (first, rest) = all.split_at(pages / 2);
-        let mut sent = Self::default();
+        let mut sent = Self { page_bytes: page_size.bytes(), ..Self::default() };
         for packet in [first, &rest[..1], &rest[1..pages / 4], &rest[pages / 4..], first] {
             let packet = Packet::of(&sender.send(packet)?, page_size);
             let Some(parsed) = parse(&packet.header, page_size).and_then(|parsed| parsed.pages)
@@ -88,16 +136,17 @@ impl Sent {
         }
         Ok(sent)
     }
+
+    fn packets(&self) -> usize {
+        self.payloads.len()
+    }
 }
 
 pub(crate) fn another_decoder_reads_the_stream_of_every_page_size(subject: &Subject) -> Verdict {
     let other = Implementation::of(subject)?;
     for page_size in PageSize::ALL {
         let sent = Sent::by(subject, page_size, None)?;
-        let stream = sent.payloads.concat();
-        other
-            .reads([&stream[..]].into_iter(), &sent.pages.concat())
-            .context(|| format!("pages of {page_size}"))?;
+        other.reads(&sent, sent.packets(), WHOLE).context(|| format!("pages of {page_size}"))?;
     }
     Ok(())
 }
@@ -106,8 +155,7 @@ pub(crate) fn another_decoder_reads_the_stream_of_every_level(subject: &Subject)
     let other = Implementation::of(subject)?;
     for level in subject.levels() {
         let sent = Sent::by(subject, K4, level)?;
-        let payloads = sent.payloads.iter().map(|payload| &payload[..]);
-        other.reads(payloads, &sent.pages.concat()).context(|| format!("level {level:?}"))?;
+        other.reads(&sent, sent.packets(), WHOLE).context(|| format!("level {level:?}"))?;
     }
     Ok(())
 }
@@ -125,10 +173,7 @@ fn read_in_pieces(subject: &Subject, lengths: &[usize]) -> Verdict {
     let other = Implementation::of(subject)?;
     for level in subject.some_levels() {
         let sent = Sent::by(subject, K4, level)?;
-        let stream = sent.payloads.concat();
-        other
-            .reads(in_pieces(&stream, lengths), &sent.pages.concat())
-            .context(|| format!("level {level:?}"))?;
+        other.reads(&sent, sent.packets(), lengths).context(|| format!("level {level:?}"))?;
     }
     Ok(())
 }
@@ -139,13 +184,10 @@ pub(crate) fn another_decoder_has_every_page_at_the_end_of_each_packet(
     let other = Implementation::of(subject)?;
     for level in subject.some_levels() {
         let sent = Sent::by(subject, K4, level)?;
-        for packets in 1..=sent.payloads.len() {
+        for packets in 1..=sent.packets() {
             let place = || format!("level {level:?}, after {packets} packets");
-            let stream = sent.payloads[..packets].concat();
-            other
-                .reads([&stream[..]].into_iter(), &sent.pages[..packets].concat())
-                .context(place)?;
-            let flushed = stream.ends_with(other.flush);
+            other.reads(&sent, packets, WHOLE).context(place)?;
+            let flushed = sent.payloads[packets - 1].ends_with(other.flush());
             ensure!(flushed, "{}: the payload does not end with a flush", place());
         }
     }
@@ -162,7 +204,7 @@ pub(crate) fn the_stream_of_another_encoder_comes_back(subject: &Subject) -> Ver
     let destination = ram(K4, &vec![STALE; memory.len()])?;
     let mut receiver = subject.receiver(&destination, Setup::default().channel)?;
     let mut builder = RamPacketBuilder::new(K4);
-    for (number, payload) in (other.encode)(&memory).into_iter().enumerate() {
+    for (number, payload) in other.encode(&memory).into_iter().enumerate() {
         let first = number * pages_in_chunk;
         let normal = offsets(K4, first..first + pages_in_chunk);
         let compression = subject.compression();

@@ -7,7 +7,7 @@ use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 
 use super::{CHUNK, Implementation, Pieces};
 
-pub(super) const MINIZ: Implementation = Implementation {
+pub(super) const MINIZ: Implementation = Implementation::Stream {
     decode,
     encode,
     // A sync flush ends with an empty stored block.

@@ -7,7 +7,7 @@ use ruzstd::encoding::{CompressionLevel, FrameCompressor};
 
 use super::{CHUNK, Implementation, Pieces};
 
-pub(super) const RUZSTD: Implementation = Implementation {
+pub(super) const RUZSTD: Implementation = Implementation::Stream {
     decode,
     encode,
     // The end of a block, which is what a flush makes, has no mark of its own: that a last block
