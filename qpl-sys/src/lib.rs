@@ -1,0 +1,11 @@
+#![doc = include_str!("../README.md")]
+
+mod job;
+mod library;
+mod status;
+mod version;
+
+pub use job::{AuxData, Flags, Job, Operation, Path};
+pub use library::{Library, OpenError};
+pub use status::Status;
+pub use version::Version;
