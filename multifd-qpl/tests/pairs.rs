@@ -1,0 +1,60 @@
+//! Each path decodes what each other makes, and counts what it did.
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod support;
+
+use multifd_core::{MethodStats, PageSize};
+use multifd_qpl::Path;
+use support::channel::{Receiver, Sender};
+use support::engines;
+use support::streams::{noise, text};
+
+/// A page of each kind.
+fn pages(page_bytes: usize) -> Vec<u8> {
+    let mut last_byte = vec![0; page_bytes];
+    last_byte[page_bytes - 1] = 1;
+    let half = [noise(page_bytes / 2), text(page_bytes / 2)].concat();
+    let repeated = noise(4096).repeat(page_bytes / 4096);
+    [text(page_bytes), noise(page_bytes), vec![7; page_bytes], last_byte, half, repeated].concat()
+}
+
+#[test]
+fn each_path_decodes_what_each_other_makes() {
+    for (from, sending) in engines() {
+        for (to, receiving) in engines() {
+            for page_size in PageSize::ALL {
+                let pages = pages(page_size.bytes());
+                let payload = Sender::new(&sending, page_size).send(&pages);
+                let mut receiver = Receiver::new(&receiving, page_size);
+                let received = receiver.receive(&payload, pages.len() / page_size.bytes());
+                let equal =
+                    received.unwrap_or_else(|error| panic!("{from:?} to {to:?}: {error}")) == pages;
+                assert!(equal, "{from:?} to {to:?}, pages of {page_size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn pages_are_counted_by_the_engine_that_made_them_shorter_and_raw_ones_apart() {
+    let stats = |counts: &[(&'static str, u64)]| counts.iter().copied().collect::<MethodStats>();
+    for (path, codec) in engines() {
+        let name = if path == Path::Software { "software pages" } else { "portable pages" };
+        let mut sender = Sender::new(&codec, PageSize::Kib4);
+        let mut receiver = Receiver::new(&codec, PageSize::Kib4);
+        for _ in 0..3 {
+            let payload = sender.send(&[text(2 * 4096), noise(4096)].concat());
+            receiver.receive(&payload, 3).unwrap();
+        }
+        assert_eq!(sender.finish(), stats(&[(name, 6), ("raw pages", 3)]));
+        assert_eq!(receiver.finish(), stats(&[("portable pages", 6), ("raw pages", 3)]));
+    }
+}
+
+#[test]
+fn the_path_that_registers_itself_is_the_automatic_one() {
+    let registry = multifd_core::Registry::collected().unwrap();
+    let codec = registry.by_name("qpl").unwrap();
+    assert_eq!(codec.summary, Path::default().descriptor().summary);
+    codec.require().unwrap();
+}
