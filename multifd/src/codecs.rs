@@ -2,6 +2,8 @@
 
 use multifd_core::{Registry, UsageError};
 
+#[cfg(feature = "qpl")]
+use multifd_qpl as _;
 #[cfg(feature = "zlib")]
 use multifd_zlib as _;
 #[cfg(feature = "zstd")]

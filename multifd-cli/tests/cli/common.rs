@@ -60,7 +60,12 @@ pub(crate) fn command(args: &[&str]) -> Command {
 }
 
 pub(crate) fn multifd(args: &[&str]) -> Ended {
-    Ended::new(command(args).stdin(Stdio::null()).output().unwrap())
+    run(&mut command(args))
+}
+
+/// The program with that environment.
+pub(crate) fn run(command: &mut Command) -> Ended {
+    Ended::new(command.stdin(Stdio::null()).output().unwrap())
 }
 
 /// The program while it runs.

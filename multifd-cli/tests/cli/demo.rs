@@ -10,7 +10,7 @@ fn every_codec_moves_made_up_memory_and_every_page_is_equal() {
     assert_eq!(report["equal"], true);
     let codecs = report["codecs"].as_array().unwrap();
     let names: Vec<_> = codecs.iter().map(|codec| codec["codec"].as_str().unwrap()).collect();
-    assert_eq!(names[..3], ["none", "zlib", "zstd"]);
+    assert_eq!(names[..4], ["none", "zlib", "zstd", "qpl"]);
     for codec in codecs {
         assert_eq!(codec["equal"], true, "{codec}");
         assert_eq!(codec["pages_compared"], 8192);
@@ -67,9 +67,9 @@ fn a_level_that_no_codec_has_is_a_usage_error() {
 fn a_level_is_used_by_the_codecs_that_have_it() {
     let args = ["demo", "--size", "4M", "--level", "3", "--json"];
     let report = multifd(&args).succeeded().json();
-    let levels: Vec<_> = report["codecs"].as_array().unwrap()[..3]
+    let levels: Vec<_> = report["codecs"].as_array().unwrap()[..4]
         .iter()
         .map(|codec| codec["level"].as_i64())
         .collect();
-    assert_eq!(levels, [None, Some(3), Some(3)]);
+    assert_eq!(levels, [None, Some(3), Some(3), None]);
 }

@@ -8,4 +8,5 @@ mod common;
 mod decode;
 mod demo;
 mod program;
+mod qpl;
 mod send_recv;

@@ -9,7 +9,7 @@ fn codecs_are_listed_with_library_and_levels() {
     let list = multifd(&["codecs", "--json"]).succeeded().json();
     let list = list.as_array().unwrap();
     let flags: Vec<_> = list.iter().map(|codec| codec["flags"].as_u64().unwrap()).collect();
-    assert_eq!(flags[..3], [0, 2, 4]);
+    assert_eq!(flags[..4], [0, 2, 4, 8]);
     assert!(list.iter().all(|codec| codec["available"] == true && codec["by"].is_string()));
 }
 
