@@ -21,6 +21,7 @@ use multifd_core::io::Blocking;
 use multifd_core::ram::{PageBatch, copy_unless_zero};
 use multifd_core::wire::Uuid;
 use multifd_core::{Compression, MethodDescriptor, Registry};
+use multifd_qpl::Path;
 use pollster::block_on;
 
 fn main() {
@@ -39,6 +40,7 @@ fn main() {
     let bench = Bench { packets: guest.packets(), guest: &guest, repetitions };
     bench.zlib(codec(Compression::Zlib));
     bench.zstd(codec(Compression::Zstd));
+    bench.qpl();
     bench.copy("copy and scan, non-zero pages", guest.normal(), 0.5);
     bench.copy("copy and scan, zero pages", guest.zero(), 1.0);
 }
@@ -119,6 +121,53 @@ impl Bench<'_> {
         self.compare("zstd 1 decompress", Some(0.95), || receive(&destination), bare);
         destination.check(&self.packets);
         memory.borrow_mut().check(&self.packets);
+    }
+
+    /// Each path beside bare libqpl in software.
+    fn qpl(&self) {
+        let mut bare = match bare::qpl::Qpl::open() {
+            Ok(bare) => bare,
+            Err(error) => return println!("qpl is left out: {error}"),
+        };
+        println!("libqpl {}", bare.version());
+        let mut theirs = Payloads::default();
+        bare.compress(&self.packets, |payload| theirs.push(payload));
+        let bare = RefCell::new(bare);
+        let compress = || -> Pass<'_> {
+            Box::new(|range| {
+                bare.borrow_mut().compress(&self.packets[range], |payload| _ = black_box(payload));
+            })
+        };
+        let memory = RefCell::new(Memory::new(self.guest));
+        for (name, path, targets) in [
+            ("qpl software", Path::Software, [0.95, 0.95]),
+            ("qpl portable", Path::Portable, [0.85, 0.7]),
+        ] {
+            let codec = path.descriptor();
+            let send = format!("{name} compress");
+            self.compare(&send, Some(targets[0]), || self.send(&codec), compress);
+            let ours = Payloads::of(&codec, &self.packets);
+            self.print_sizes(&ours, &theirs);
+            for (name, target, payloads) in [
+                (format!("{name} decompress"), Some(targets[1]), &ours),
+                ("  the stream of bare libqpl".to_owned(), None, &theirs),
+            ] {
+                let destination = Destination::new(&codec, &self.packets, payloads);
+                // Bare libqpl takes its own stream: what is faster to decode counts, too.
+                let bare = || -> Pass<'_> {
+                    Box::new(|range| {
+                        for index in range {
+                            let offsets = self.packets[index].guest.offsets();
+                            let memory = &mut memory.borrow_mut();
+                            bare.borrow_mut().decompress(offsets, theirs.get(index), memory);
+                        }
+                    })
+                };
+                self.compare(&name, target, || receive(&destination), bare);
+                destination.check(&self.packets);
+                memory.borrow_mut().check(&self.packets);
+            }
+        }
     }
 
     fn copy(&self, name: &str, offsets: &[u64], target: f64) {

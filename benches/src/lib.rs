@@ -9,5 +9,6 @@ pub use guest::{Guest, PACKET_PAGES, PAGE_BYTES, PAGE_SIZE, Packet};
 
 // Nothing else mentions these crates, and a crate that nothing mentions registers no codec.
 use multifd_lz4 as _;
+use multifd_qpl as _;
 use multifd_zlib as _;
 use multifd_zstd as _;
