@@ -5,16 +5,20 @@ use multifd_core::io::{Blocking, ChannelWriter};
 use multifd_core::ram::{GuestPages, NormalPages, RamBlock};
 use multifd_core::vm_memory::MmapRegion;
 use multifd_core::wire::{BlockName, RamPacket, RamPacketBuilder};
-use multifd_core::{Error, MethodDescriptor, PageSize, Payload, RecvMethod, SendMethod};
+use multifd_core::{
+    Error, MethodDescriptor, MethodStats, PageSize, Payload, RecvMethod, SendMethod,
+};
 use pollster::block_on;
 
-const PAGE_SIZE: PageSize = PageSize::Kib4;
-/// Bytes in a page.
-pub const PAGE_BYTES: usize = PAGE_SIZE.bytes();
+/// Bytes in a page, where no other size is asked for.
+pub const PAGE_BYTES: usize = PageSize::Kib4.bytes();
 
 /// A codec's compressing side.
 #[allow(missing_debug_implementations, reason = "a method need not be Debug")]
-pub struct Sender(Box<dyn SendMethod>);
+pub struct Sender {
+    method: Box<dyn SendMethod>,
+    page_size: PageSize,
+}
 
 impl Sender {
     /// The side of a new channel, at `level` or the codec's default.
@@ -22,8 +26,17 @@ impl Sender {
     /// # Panics
     /// Where the codec cannot be set up.
     pub fn new(codec: &MethodDescriptor, level: Option<i32>) -> Self {
-        let config = codec.config(0, PAGE_SIZE, level).expect("the codec has the level");
-        Self(block_on(codec.methods.send_setup(&config)).expect("the codec can be set up"))
+        Self::of_pages(codec, level, PageSize::Kib4)
+    }
+
+    /// As [`new`](Self::new), for pages of another size.
+    ///
+    /// # Panics
+    /// Where the codec cannot be set up.
+    pub fn of_pages(codec: &MethodDescriptor, level: Option<i32>, page_size: PageSize) -> Self {
+        let config = codec.config(0, page_size, level).expect("the codec has the level");
+        let method = block_on(codec.methods.send_setup(&config));
+        Self { method: method.expect("the codec can be set up"), page_size }
     }
 
     /// The payload of a packet with `pages`, whole pages one behind the other.
@@ -31,16 +44,24 @@ impl Sender {
     /// # Panics
     /// Where the codec fails.
     pub fn send(&mut self, pages: &[u8]) -> Vec<u8> {
-        let (block, offsets) = guest(pages.len() / PAGE_BYTES);
+        let (block, offsets) = guest(pages.len() / self.page_size.bytes(), self.page_size);
         let guest =
-            GuestPages::new(&block, PAGE_SIZE, &offsets).expect("the pages are in the block");
+            GuestPages::new(&block, self.page_size, &offsets).expect("the pages are in the block");
         let mut payload = Payload::new();
         let normal = NormalPages::new(guest, Some(pages));
-        block_on(self.0.send_prepare(&normal, &mut payload)).expect("the codec works");
+        block_on(self.method.send_prepare(&normal, &mut payload)).expect("the codec works");
         let mut bytes = Blocking::new(Vec::new());
         let parts: Vec<_> = payload.parts(&normal).collect();
         block_on(bytes.write_parts(&parts)).expect("there is memory");
         bytes.into_inner()
+    }
+
+    /// Ends the channel. Returns what the codec has counted.
+    ///
+    /// # Panics
+    /// Where the codec fails.
+    pub fn finish(self) -> MethodStats {
+        block_on(self.method.send_cleanup()).expect("the codec works")
     }
 }
 
@@ -49,6 +70,7 @@ impl Sender {
 pub struct Receiver {
     codec: MethodDescriptor,
     method: Box<dyn RecvMethod>,
+    page_size: PageSize,
 }
 
 impl Receiver {
@@ -57,9 +79,17 @@ impl Receiver {
     /// # Panics
     /// Where the codec cannot be set up.
     pub fn new(codec: &MethodDescriptor) -> Self {
-        let config = codec.config(0, PAGE_SIZE, None).expect("there is a default");
+        Self::of_pages(codec, PageSize::Kib4)
+    }
+
+    /// As [`new`](Self::new), for pages of another size.
+    ///
+    /// # Panics
+    /// Where the codec cannot be set up.
+    pub fn of_pages(codec: &MethodDescriptor, page_size: PageSize) -> Self {
+        let config = codec.config(0, page_size, None).expect("there is a default");
         let method = block_on(codec.methods.recv_setup(&config));
-        Self { codec: *codec, method: method.expect("the codec can be set up") }
+        Self { codec: *codec, method: method.expect("the codec can be set up"), page_size }
     }
 
     /// The pages of a packet with that payload.
@@ -70,24 +100,33 @@ impl Receiver {
     /// # Panics
     /// With no pages or more than a packet has, and with a payload outside the codec's bounds.
     pub fn receive(&mut self, payload: &[u8], pages: usize) -> Result<Vec<u8>, Error> {
-        let (block, offsets) = guest(pages);
+        let (block, offsets) = guest(pages, self.page_size);
         let guest =
-            GuestPages::new(&block, PAGE_SIZE, &offsets).expect("the pages are in the block");
-        let mut header = RamPacketBuilder::new(PAGE_SIZE);
+            GuestPages::new(&block, self.page_size, &offsets).expect("the pages are in the block");
+        let mut header = RamPacketBuilder::new(self.page_size);
         let offsets = [&offsets[..], &[]];
         let compression = self.codec.compression();
         let header = header.pages(compression, 0, block.name(), offsets, payload.len());
-        let packet = RamPacket::parse(header, PAGE_SIZE).expect("a payload within bounds");
+        let packet = RamPacket::parse(header, self.page_size).expect("a payload within bounds");
         block_on(self.method.recv(&packet, &mut Blocking::new(payload), guest))?;
-        let mut received = vec![0; pages * PAGE_BYTES];
+        let mut received = vec![0; pages * self.page_size.bytes()];
         block.slice(0, received.len()).copy_to(&mut received[..]);
         Ok(received)
     }
+
+    /// Ends the channel. Returns what the codec has counted.
+    ///
+    /// # Panics
+    /// Where the codec fails.
+    pub fn finish(self) -> MethodStats {
+        block_on(self.method.recv_cleanup()).expect("the codec works")
+    }
 }
 
-fn guest(pages: usize) -> (RamBlock, Vec<u64>) {
-    let memory = MmapRegion::<()>::new(pages * PAGE_BYTES).expect("there is memory");
-    let offsets = (0..pages).map(|page| (page * PAGE_BYTES) as u64).collect();
+fn guest(pages: usize, page_size: PageSize) -> (RamBlock, Vec<u64>) {
+    let page_bytes = page_size.bytes();
+    let memory = MmapRegion::<()>::new(pages * page_bytes).expect("there is memory");
+    let offsets = (0..pages).map(|page| (page * page_bytes) as u64).collect();
     (RamBlock::new(BlockName::new("ram").expect("a name"), memory), offsets)
 }
 

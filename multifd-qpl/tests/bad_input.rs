@@ -4,10 +4,10 @@
 mod support;
 
 use flate2::FlushCompress;
+use multifd_conformance::ends::{Receiver, noise};
 use multifd_core::{ErrorKind, PageSize, PeerError};
-use support::channel::{Receiver, Sender};
-use support::engines;
-use support::streams::{Writer, at_distance, deflate, deflate_wide, noise, text};
+use support::streams::{Writer, at_distance, deflate, deflate_wide, text};
+use support::{chunks, engines, receive_chunk};
 
 /// Asserts that on every path and for every page size a packet with the payload that `make` gives
 /// for its only page is refused, with words of which one is in `says`.
@@ -16,7 +16,7 @@ fn refused(says: &[&str], make: impl Fn(usize) -> Vec<u8>) {
     for (path, codec) in engines() {
         for page_size in PageSize::ALL {
             let payload = make(page_size.bytes());
-            let error = Receiver::new(&codec, page_size).receive(&payload, 1);
+            let error = Receiver::of_pages(&codec, page_size).receive(&payload, 1);
             let Err(error) = error else { panic!("{path:?}, pages of {page_size}: it was taken") };
             assert!(
                 matches!(error.kind(), ErrorKind::Peer(PeerError::Payload { .. })),
@@ -50,7 +50,8 @@ fn a_chunk_that_is_right_is_taken() {
             let page = noise(100).repeat(page_size.bytes() / 100 + 1);
             let page = &page[..page_size.bytes()];
             let chunk = deflate(page, FlushCompress::Finish);
-            let received = Receiver::new(&codec, page_size).receive_chunk(&chunk).unwrap();
+            let received =
+                receive_chunk(&mut Receiver::of_pages(&codec, page_size), &chunk).unwrap();
             assert!(received == page, "{path:?}, pages of {page_size}");
         }
     }
@@ -61,10 +62,9 @@ fn a_chunk_length_of_0_is_an_error() {
     // With a second chunk, so that the payload is not too short for the header already.
     for (path, codec) in engines() {
         for page_size in PageSize::ALL {
-            let chunk =
-                Sender::new(&codec, page_size).chunks(&vec![7; page_size.bytes()]).remove(0);
+            let chunk = chunks(&codec, page_size, &vec![7; page_size.bytes()]).remove(0);
             let payload = [&[0; 4], &(chunk.len() as u32).to_be_bytes(), &chunk[..]].concat();
-            let error = Receiver::new(&codec, page_size).receive(&payload, 2).unwrap_err();
+            let error = Receiver::of_pages(&codec, page_size).receive(&payload, 2).unwrap_err();
             assert!(error.to_string().contains("a chunk has 0 bytes"), "{path:?}: {error}");
             assert_eq!(error.place().page, Some(0));
         }
@@ -79,7 +79,7 @@ fn a_chunk_length_above_the_page_size_is_an_error() {
             let lengths = [chunk.len(), page + 1].map(|length| (length as u32).to_be_bytes());
             let payload = [&lengths.concat(), &chunk[..], &noise(page + 1)].concat();
             // So much payload is refused before; two pages leave room for it.
-            let mut receiver = Receiver::new(&codec, page_size);
+            let mut receiver = Receiver::of_pages(&codec, page_size);
             let error = receiver.receive(&payload, 2).unwrap_err().to_string();
             assert!(
                 error.contains(&format!("a chunk has {} bytes, not 1 to {page}", page + 1)),
@@ -122,9 +122,9 @@ fn a_stream_that_inflates_to_more_than_a_page_is_an_error() {
 fn a_distance_beyond_the_window_is_an_error_and_one_as_large_as_it_is_not() {
     for (path, codec) in engines() {
         for page_size in [PageSize::Kib16, PageSize::Kib64] {
-            let mut receiver = Receiver::new(&codec, page_size);
+            let mut receiver = Receiver::of_pages(&codec, page_size);
             let mut receive =
-                |distance| receiver.receive_chunk(&at_distance(distance, page_size.bytes()));
+                |distance| receive_chunk(&mut receiver, &at_distance(distance, page_size.bytes()));
             for distance in [1, 258, 4095, 4096] {
                 assert!(receive(distance).is_ok(), "{path:?}, pages of {page_size}: {distance}");
             }
@@ -132,7 +132,7 @@ fn a_distance_beyond_the_window_is_an_error_and_one_as_large_as_it_is_not() {
             let far = [4097, 4098, 5000, 8192, 12000];
             let far = far.map(|distance| at_distance(distance, page_size.bytes()));
             for (number, chunk) in far.into_iter().chain([wide]).enumerate() {
-                let error = receiver.receive_chunk(&chunk).unwrap_err().to_string();
+                let error = receive_chunk(&mut receiver, &chunk).unwrap_err().to_string();
                 assert!(
                     error.contains("a distance that reaches past 4096 bytes"),
                     "{path:?}, pages of {page_size}, number {number}: {error}"
@@ -148,15 +148,15 @@ fn a_distance_to_before_the_page_is_an_error() {
     for (path, codec) in engines() {
         for page_size in PageSize::ALL {
             for literals in [0, 1, 1000, 3800] {
-                let mut receiver = Receiver::new(&codec, page_size);
-                receiver.receive_chunk(&right(page_size.bytes())).unwrap();
+                let mut receiver = Receiver::of_pages(&codec, page_size);
+                receive_chunk(&mut receiver, &right(page_size.bytes())).unwrap();
                 let mut writer = Writer::default();
                 writer.stored(&noise(literals));
                 writer.fixed_header(true);
                 let matches = (page_size.bytes() - literals) / 258;
                 (0..matches).for_each(|_| writer.longest_match(literals + 1));
                 writer.end_of_block();
-                let error = receiver.receive_chunk(&writer.finish()).unwrap_err().to_string();
+                let error = receive_chunk(&mut receiver, &writer.finish()).unwrap_err().to_string();
                 assert!(error.contains("or to before the page"), "{path:?}, {page_size}: {error}");
             }
         }
@@ -178,12 +178,12 @@ fn a_stream_cut_short_anywhere_is_an_error() {
     for (path, codec) in engines() {
         for page_size in PageSize::ALL {
             let chunk = right(page_size.bytes());
-            let mut receiver = Receiver::new(&codec, page_size);
+            let mut receiver = Receiver::of_pages(&codec, page_size);
             for end in (1..chunk.len() - 20).step_by(101).chain(chunk.len() - 20..chunk.len()) {
-                let received = receiver.receive_chunk(&chunk[..end]);
+                let received = receive_chunk(&mut receiver, &chunk[..end]);
                 assert!(received.is_err(), "{path:?}, {page_size}: {end} of {}", chunk.len());
             }
-            assert!(receiver.receive_chunk(&chunk).is_ok());
+            assert!(receive_chunk(&mut receiver, &chunk).is_ok());
         }
     }
 }
@@ -211,11 +211,11 @@ fn a_receiver_goes_on_after_what_it_refused_as_if_nothing_had_been() {
     // The engine gives a channel up after an error; the state must not be spoiled all the same.
     for (path, codec) in engines() {
         for page_size in PageSize::ALL {
-            let mut receiver = Receiver::new(&codec, page_size);
+            let mut receiver = Receiver::of_pages(&codec, page_size);
             for _ in 0..3 {
-                assert!(receiver.receive_chunk(&noise(1000)).is_err());
+                assert!(receive_chunk(&mut receiver, &noise(1000)).is_err());
                 let page = text(page_size.bytes());
-                let received = receiver.receive_chunk(&right(page.len())).unwrap();
+                let received = receive_chunk(&mut receiver, &right(page.len())).unwrap();
                 assert!(received == page, "{path:?}, pages of {page_size}");
             }
         }

@@ -3,11 +3,11 @@
 
 mod support;
 
+use multifd_conformance::ends::{Receiver, Sender, noise};
 use multifd_core::{MethodStats, PageSize};
 use multifd_qpl::Path;
-use support::channel::{Receiver, Sender};
 use support::engines;
-use support::streams::{noise, text};
+use support::streams::text;
 
 /// A page of each kind.
 fn pages(page_bytes: usize) -> Vec<u8> {
@@ -24,8 +24,8 @@ fn each_path_decodes_what_each_other_makes() {
         for (to, receiving) in engines() {
             for page_size in PageSize::ALL {
                 let pages = pages(page_size.bytes());
-                let payload = Sender::new(&sending, page_size).send(&pages);
-                let mut receiver = Receiver::new(&receiving, page_size);
+                let payload = Sender::of_pages(&sending, None, page_size).send(&pages);
+                let mut receiver = Receiver::of_pages(&receiving, page_size);
                 let received = receiver.receive(&payload, pages.len() / page_size.bytes());
                 let equal =
                     received.unwrap_or_else(|error| panic!("{from:?} to {to:?}: {error}")) == pages;
@@ -40,8 +40,8 @@ fn pages_are_counted_by_the_engine_that_made_them_shorter_and_raw_ones_apart() {
     let stats = |counts: &[(&'static str, u64)]| counts.iter().copied().collect::<MethodStats>();
     for (path, codec) in engines() {
         let name = if path == Path::Software { "software pages" } else { "portable pages" };
-        let mut sender = Sender::new(&codec, PageSize::Kib4);
-        let mut receiver = Receiver::new(&codec, PageSize::Kib4);
+        let mut sender = Sender::new(&codec, None);
+        let mut receiver = Receiver::new(&codec);
         for _ in 0..3 {
             let payload = sender.send(&[text(2 * 4096), noise(4096)].concat());
             receiver.receive(&payload, 3).unwrap();

@@ -3,13 +3,13 @@
 
 mod support;
 
+use multifd_conformance::ends::noise;
 use multifd_core::PageSize;
 use multifd_qpl::WINDOW;
 use proptest::prelude::*;
-use support::channel::Sender;
-use support::engines;
 use support::inflate::inflate;
-use support::streams::{at_distance, deflate_wide, noise, text};
+use support::streams::{at_distance, deflate_wide, text};
+use support::{chunks, engines};
 
 /// Pages made of noise, of runs, and of what was there before at any distance.
 fn page() -> impl Strategy<Value = (PageSize, Vec<u8>)> {
@@ -62,9 +62,8 @@ fn fill(page_bytes: usize, pieces: &[Piece]) -> Vec<u8> {
 
 fn check(page_size: PageSize, page: &[u8]) {
     for (path, codec) in engines() {
-        let mut sender = Sender::new(&codec, page_size);
         // Twice, since what one page leaves behind must not reach into the next.
-        for chunk in sender.chunks(&page.repeat(2)) {
+        for chunk in chunks(&codec, page_size, &page.repeat(2)) {
             if chunk.len() == page.len() {
                 assert!(chunk == page, "{path:?}, pages of {page_size}");
                 continue;

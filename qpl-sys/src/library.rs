@@ -108,14 +108,15 @@ impl Library {
     }
 
     fn find() -> Result<Self, OpenError> {
-        let mut reasons = Vec::new();
-        for name in Self::NAMES {
-            match load(name.as_ref()) {
-                Ok(library) => return Self::of(library, name.to_owned()),
-                Err(reason) => reasons.push(reason),
-            }
+        let [first, second] = Self::NAMES;
+        match load(first.as_ref()) {
+            Ok(library) => Self::of(library, first.to_owned()),
+            // What the loader says of the first is what counts: the second is a link to it.
+            Err(reason) => match load(second.as_ref()) {
+                Ok(library) => Self::of(library, second.to_owned()),
+                Err(_) => Err(OpenError::NotFound { reason }),
+            },
         }
-        Err(OpenError::NotFound { reason: reasons.join("; ") })
     }
 
     fn of(library: loader::Library, file: String) -> Result<Self, OpenError> {

@@ -1,18 +1,7 @@
 //! Content, and streams that no encoder here makes.
 
 use flate2::{Compress, Compression, FlushCompress};
-
-/// Bytes that nothing makes shorter.
-pub fn noise(count: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..count).map(|_| next()).collect()
-}
+use multifd_conformance::ends::noise;
 
 /// Lines that are alike.
 pub fn text(count: usize) -> Vec<u8> {
