@@ -138,6 +138,17 @@ impl Registry {
         Ok(Self { methods })
     }
 
+    /// These codecs, with `method` in place of the one that has its value, if there is one: the
+    /// same codec with other options, say.
+    ///
+    /// # Errors
+    /// Another codec has its name.
+    pub fn replacing(self, method: MethodDescriptor) -> Result<Self, UsageError> {
+        let others = self.methods.into_iter();
+        let others = others.filter(|other| other.compression() != method.compression());
+        Self::with(others.chain([method]))
+    }
+
     /// All codecs, QEMU's first.
     pub fn iter(&self) -> impl Iterator<Item = &MethodDescriptor> {
         self.methods.iter()
@@ -189,6 +200,14 @@ mod tests {
         let twice = Registry::with([none::DESCRIPTOR, none::DESCRIPTOR]);
         let error = UsageError::RegisteredTwice { name: "none", compression: Compression::None };
         assert_eq!(twice.unwrap_err(), error);
+    }
+
+    #[test]
+    fn a_codec_takes_the_place_of_the_one_with_its_value() {
+        let registry = Registry::with([none::DESCRIPTOR]).unwrap();
+        let other = MethodDescriptor { name: "other", ..none::DESCRIPTOR };
+        let registry = registry.replacing(other).unwrap();
+        assert_eq!(registry.iter().map(|method| method.name).collect::<Vec<_>>(), ["other"]);
     }
 
     #[test]

@@ -2,10 +2,13 @@
 //!
 //! [`PacketCodec`] is for methods that turn all pages of a packet into one payload, with a stream
 //! that runs through the channel (zlib, zstd). [`PageCodec`] is for methods whose pages stand
-//! alone (QPL). [`PacketMethods`] and [`PageMethods`] make a method table of either.
+//! alone, in QPL's payload format. [`PacketMethods`] and [`PageMethods`] make a method table of
+//! either. An accelerator that is awaited, in that format, has [`Chunks`] and [`ChunkWriter`].
 
+mod chunks;
 mod packet;
 mod page;
 
+pub use chunks::{Chunk, ChunkWriter, Chunks};
 pub use packet::{PacketCodec, PacketMethods, PageWriter};
 pub use page::{PageCodec, PageMethods};

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use async_trait::async_trait;
 
+use super::chunks::{Chunk, ChunkWriter, Chunks};
 use crate::compression::{Compression, MAX_PAYLOAD};
 use crate::error::Error;
 use crate::io::ChannelReader;
@@ -59,16 +60,6 @@ pub trait PageCodec: 'static {
         chunk: &[u8],
         page: &mut [u8],
     ) -> Result<(), Error>;
-
-    /// What a compressor has counted, beyond the pages that were sent as they are.
-    fn compressor_stats(_: &Self::Compressor) -> MethodStats {
-        MethodStats::new()
-    }
-
-    /// What a decompressor has counted, beyond the pages that came as they are.
-    fn decompressor_stats(_: &Self::Decompressor) -> MethodStats {
-        MethodStats::new()
-    }
 }
 
 /// The method table of the [`PageCodec`] `C`.
@@ -113,9 +104,7 @@ impl<C: PageCodec> MultiFdMethods for PageMethods<C> {
     }
 }
 
-const LENGTH_BYTES: usize = size_of::<u32>();
-
-/// The name of what both sides count for every codec: pages sent as they are.
+/// The name of the only thing that both sides count: pages sent as they are.
 const RAW_PAGES: &str = "raw pages";
 
 struct Sender<C: PageCodec> {
@@ -130,32 +119,24 @@ impl<C: PageCodec> SendMethod for Sender<C> {
         pages: &NormalPages<'_>,
         payload: &mut Payload,
     ) -> Result<(), Error> {
+        let mut chunks = ChunkWriter::new(payload, pages);
         let page_bytes = pages.page_size().bytes();
-        payload.advance(pages.len() * LENGTH_BYTES);
         for (index, page) in pages.private().chunks_exact(page_bytes).enumerate() {
-            let chunk = &mut payload.spare()[..page_bytes - 1];
-            let compressed = C::compress(&mut self.compressor, page, chunk)
+            let compressed = C::compress(&mut self.compressor, page, chunks.spare())
                 .map_err(|error| error.at_page(index))?;
-            let length = compressed.unwrap_or(page_bytes);
             match compressed {
-                Some(count) => payload.advance(count),
+                Some(count) => chunks.advance(count),
                 None => {
-                    payload.push_page(index, pages);
+                    chunks.push_raw();
                     self.raw_pages += 1;
                 }
             }
-            // The cast cannot truncate: a page has at most 64 KiB.
-            payload
-                .bytes_mut(index * LENGTH_BYTES..(index + 1) * LENGTH_BYTES)
-                .copy_from_slice(&(length as u32).to_be_bytes());
         }
         Ok(())
     }
 
     async fn send_cleanup(self: Box<Self>) -> Result<MethodStats, Error> {
-        let mut stats = C::compressor_stats(&self.compressor);
-        stats.insert(RAW_PAGES, self.raw_pages);
-        Ok(stats)
+        Ok([(RAW_PAGES, self.raw_pages)].into())
     }
 }
 
@@ -176,64 +157,24 @@ impl<C: PageCodec> RecvMethod for Receiver<C> {
     ) -> Result<(), Error> {
         let payload = &mut self.payload[..packet.payload_bytes];
         reader.read_exact(payload).await.map_err(Error::reading)?;
-        let mut chunks = Chunks::of(payload, pages.len(), self.page.len())?;
-        for index in 0..pages.len() {
-            let chunk = chunks.next().map_err(|error| error.at_page(index))?;
-            if chunk.len() == self.page.len() {
-                pages.write(index, chunk);
-                self.raw_pages += 1;
-            } else {
-                C::decompress(&mut self.decompressor, chunk, &mut self.page)
-                    .map_err(|error| error.at_page(index))?;
-                pages.write(index, &self.page);
+        let chunks = Chunks::parse(payload, pages.len(), pages.page_size())?;
+        for (index, chunk) in chunks.enumerate() {
+            match chunk {
+                Chunk::Raw(page) => {
+                    pages.write(index, page);
+                    self.raw_pages += 1;
+                }
+                Chunk::Compressed(chunk) => {
+                    C::decompress(&mut self.decompressor, chunk, &mut self.page)
+                        .map_err(|error| error.at_page(index))?;
+                    pages.write(index, &self.page);
+                }
             }
         }
         Ok(())
     }
 
     async fn recv_cleanup(self: Box<Self>) -> Result<MethodStats, Error> {
-        let mut stats = C::decompressor_stats(&self.decompressor);
-        stats.insert(RAW_PAGES, self.raw_pages);
-        Ok(stats)
+        Ok([(RAW_PAGES, self.raw_pages)].into())
     }
-}
-
-/// The chunks of a payload, each of 1 to a page's bytes, whose lengths add up to the payload's.
-struct Chunks<'a> {
-    lengths: &'a [u8],
-    data: &'a [u8],
-    page_bytes: usize,
-}
-
-impl<'a> Chunks<'a> {
-    fn of(payload: &'a [u8], pages: usize, page_bytes: usize) -> Result<Self, Error> {
-        let (lengths, data) = payload
-            .split_at_checked(pages * LENGTH_BYTES)
-            .ok_or_else(|| Error::payload("it is shorter than the lengths of its chunks"))?;
-        let sum: u64 = lengths.chunks_exact(LENGTH_BYTES).map(be_u32).sum();
-        if sum != data.len() as u64 {
-            let have = data.len();
-            let what = format!("its chunk lengths add up to {sum} bytes, it has {have}");
-            return Err(Error::payload(what));
-        }
-        Ok(Self { lengths, data, page_bytes })
-    }
-
-    fn next(&mut self) -> Result<&'a [u8], Error> {
-        let (length, lengths) = self.lengths.split_at(LENGTH_BYTES);
-        self.lengths = lengths;
-        let length = be_u32(length);
-        if length == 0 || length > self.page_bytes as u64 {
-            let most = self.page_bytes;
-            return Err(Error::payload(format!("a chunk has {length} bytes, not 1 to {most}")));
-        }
-        // Cannot fail: the lengths add up to the data, and this one is part of the sum.
-        let (chunk, data) = self.data.split_at(length as usize);
-        self.data = data;
-        Ok(chunk)
-    }
-}
-
-fn be_u32(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |value, &byte| value << 8 | u64::from(byte))
 }
