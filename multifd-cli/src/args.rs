@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use multifd::core::wire::Uuid;
 use multifd::{Uri, ZeroPages};
 
+use crate::qpl::Qpl;
 use crate::size;
 
 /// Moves a VM's memory over many channels, in the wire format of QEMU's multifd migration.
@@ -94,6 +95,8 @@ pub(crate) struct Demo {
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) qpl: Qpl,
 }
 
 /// In place of a list of codecs.
@@ -139,6 +142,8 @@ pub(crate) struct Send {
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) qpl: Qpl,
 }
 
 /// What both sides must be told alike.
@@ -204,6 +209,8 @@ pub(crate) struct Recv {
         allow_negative_numbers = true
     )]
     pub(crate) channel_timeout: Duration,
+    #[command(flatten)]
+    pub(crate) qpl: Qpl,
 }
 
 /// What is stored, and where.
@@ -256,6 +263,8 @@ pub(crate) struct Codecs {
     /// Print the list as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) qpl: Qpl,
 }
 
 /// Run the conformance suite on codecs. The exit status is 1 if a case fails.
@@ -268,6 +277,8 @@ pub(crate) struct Conformance {
     /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) qpl: Qpl,
 }
 
 /// Takes the names of the registered codecs.

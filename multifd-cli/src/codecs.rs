@@ -70,7 +70,7 @@ impl Listed {
 }
 
 pub(crate) fn run(args: &args::Codecs) -> Result<(), Failure> {
-    let registry = multifd::registry()?;
+    let registry = args.qpl.registry()?;
     let codecs: Vec<_> = registry.iter().map(Listed::new).collect();
     if args.json {
         return output::print_json(&codecs);

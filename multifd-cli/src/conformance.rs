@@ -38,7 +38,7 @@ struct Case {
 }
 
 pub(crate) fn run(args: &args::Conformance, output: &Output) -> Result<ExitCode, Failure> {
-    let registry = multifd::registry()?;
+    let registry = args.qpl.registry()?;
     let chosen = choose(&registry, &args.codecs)?;
     let reports: Vec<_> = chosen.into_iter().map(|codec| Report::of(codec, output)).collect();
     if args.json {

@@ -12,6 +12,7 @@ mod image;
 mod mapping;
 mod output;
 mod progress;
+mod qpl;
 mod recv;
 mod send;
 mod size;

@@ -19,7 +19,7 @@ use crate::size::Bytes;
 use crate::summary::Summary;
 
 pub(crate) fn run(args: &args::Recv, output: &Output) -> Result<(), Failure> {
-    let registry = multifd::registry()?;
+    let registry = args.qpl.registry()?;
     let codec = codecs::find(&registry, &args.agreed.compression, None)?;
     let interrupt = Interrupt::listen()?;
     // First of all: nobody is to send a VM that cannot be stored.

@@ -30,7 +30,7 @@ struct Sent<'a> {
 }
 
 pub(crate) fn run(args: &args::Send, output: &Output) -> Result<(), Failure> {
-    let registry = multifd::registry()?;
+    let registry = args.qpl.registry()?;
     let codec = codecs::find(&registry, &args.agreed.compression, args.level)?;
     let (image, ram) = match (&args.from, &args.ram) {
         (Some(folder), _) => {

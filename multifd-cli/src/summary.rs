@@ -61,9 +61,11 @@ impl Summary {
     /// The sentence that a person gets.
     pub(crate) fn sentence(&self) -> String {
         let ratio = self.ratio.map_or_else(String::new, |ratio| format!(" (ratio {ratio:.2})"));
+        let counted = counted(&self.codec_stats);
+        let counted = counted.map_or_else(String::new, |counted| format!("; {counted}"));
         format!(
             "{} of guest memory in {:.2} s ({:.2} GiB/s): {} on the wire, {} pages with \
-             data{ratio}, {} zero pages",
+             data{ratio}, {} zero pages{counted}",
             Bytes(self.guest_bytes),
             self.seconds,
             self.speed(),
@@ -71,5 +73,24 @@ impl Summary {
             self.normal_pages,
             self.zero_pages,
         )
+    }
+}
+
+/// What a codec has counted, for a person: `7 raw pages`. None where all counts are 0.
+pub(crate) fn counted(stats: &MethodStats) -> Option<String> {
+    let counts = stats.iter().filter(|&(_, &count)| count > 0);
+    let counts: Vec<_> = counts.map(|(name, count)| format!("{count} {name}")).collect();
+    (!counts.is_empty()).then(|| counts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_counted_is_not_mentioned() {
+        let stats = [("raw pages", 7), ("busy pages", 0), ("hardware pages", 12)].into();
+        assert_eq!(counted(&stats).as_deref(), Some("12 hardware pages, 7 raw pages"));
+        assert_eq!(counted(&[("raw pages", 0)].into()), None);
     }
 }

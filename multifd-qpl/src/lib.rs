@@ -1,15 +1,23 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
-mod codec;
+mod counts;
+mod hardware;
 mod inflate;
+#[allow(unsafe_code, reason = "libqpl is a C library")]
+mod job;
+mod methods;
+mod options;
 mod path;
 mod portable;
+mod recv;
+mod send;
 mod software;
 
 use multifd_core::MethodDescriptor;
 
-pub use path::Path;
+pub use options::{Numa, Options, UnknownNuma};
+pub use path::{Path, UnknownPath};
 
 /// Method QPL, on the best path that works here: [`Path::Auto`].
 pub const DESCRIPTOR: MethodDescriptor = Path::Auto.descriptor();

@@ -1,16 +1,13 @@
-//! The path through libqpl in software: one job a channel, to compress.
+//! libqpl on the CPU: one job a channel, to compress.
 //!
 //! libqpl's own inflate is not used: in software it takes a stream whose last block is not the
 //! final one, or is not all there, and up to 8 bytes behind the stream, without a word. What
 //! [`inflate`](crate::inflate) does instead refuses these, and is faster besides.
 
-#[allow(unsafe_code, reason = "libqpl is a C library")]
-mod job;
-
 use multifd_core::Error;
-use qpl_sys::{Library, Status};
+use qpl_sys::{Library, Path, Status};
 
-use self::job::{Ended, Job};
+use crate::job::{Ended, Job};
 
 /// Compresses pages with libqpl.
 #[derive(Debug)]
@@ -18,7 +15,9 @@ pub(crate) struct Compressor(Job);
 
 impl Compressor {
     pub(crate) fn new(library: &Library) -> Result<Self, Error> {
-        Job::new(library).map(Self)
+        let job = Job::new(library, Path::Software);
+        job.map(Self)
+            .map_err(|status| Error::backend(format!("libqpl cannot set up a job: {status}")))
     }
 
     /// Compresses `page` into `chunk`. Returns the bytes written; `None` where they do not fit, or

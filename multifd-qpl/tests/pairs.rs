@@ -36,18 +36,23 @@ fn each_path_decodes_what_each_other_makes() {
 }
 
 #[test]
-fn pages_are_counted_by_the_engine_that_made_them_shorter_and_raw_ones_apart() {
-    let stats = |counts: &[(&'static str, u64)]| counts.iter().copied().collect::<MethodStats>();
+fn pages_are_counted_by_the_engine_that_did_them_and_raw_ones_apart() {
     for (path, codec) in engines() {
-        let name = if path == Path::Software { "software pages" } else { "portable pages" };
+        let (sent, received) = match path {
+            Path::Hardware => ("hardware pages", "hardware pages"),
+            Path::Software => ("software pages", "portable pages"),
+            _ => ("portable pages", "portable pages"),
+        };
         let mut sender = Sender::new(&codec, None);
         let mut receiver = Receiver::new(&codec);
         for _ in 0..3 {
             let payload = sender.send(&[text(2 * 4096), noise(4096)].concat());
             receiver.receive(&payload, 3).unwrap();
         }
-        assert_eq!(sender.finish(), stats(&[(name, 6), ("raw pages", 3)]));
-        assert_eq!(receiver.finish(), stats(&[("portable pages", 6), ("raw pages", 3)]));
+        for (name, stats) in [(sent, sender.finish()), (received, receiver.finish())] {
+            let counted: MethodStats = stats.into_iter().filter(|&(_, count)| count > 0).collect();
+            assert_eq!(counted, [(name, 6), ("raw pages", 3)].into(), "{path}");
+        }
     }
 }
 
@@ -55,6 +60,6 @@ fn pages_are_counted_by_the_engine_that_made_them_shorter_and_raw_ones_apart() {
 fn the_path_that_registers_itself_is_the_automatic_one() {
     let registry = multifd_core::Registry::collected().unwrap();
     let codec = registry.by_name("qpl").unwrap();
-    assert_eq!(codec.summary, Path::default().descriptor().summary);
+    assert_eq!(Path::default(), Path::Auto);
     codec.require().unwrap();
 }

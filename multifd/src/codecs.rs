@@ -2,8 +2,9 @@
 
 use multifd_core::{Registry, UsageError};
 
+/// Codec QPL, whose options say where it works.
 #[cfg(feature = "qpl")]
-use multifd_qpl as _;
+pub use multifd_qpl as qpl;
 #[cfg(feature = "zlib")]
 use multifd_zlib as _;
 #[cfg(feature = "zstd")]

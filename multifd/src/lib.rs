@@ -15,6 +15,8 @@ mod uri;
 #[doc(no_inline)]
 pub use multifd_core as core;
 
+#[cfg(feature = "qpl")]
+pub use codecs::qpl;
 pub use codecs::registry;
 pub use destination::{Arrived, Destination, DestinationBuilder, Incoming};
 pub use error::Error;

@@ -101,6 +101,12 @@ impl Status {
     pub const fn is_operation_error(self) -> bool {
         matches!(self.0, 200..300)
     }
+
+    /// Whether the device or its queues are not there, not set up, or lost: 500 to 599, and
+    /// [`NOT_SUPPORTED_BY_WQ`](Self::NOT_SUPPORTED_BY_WQ). No job will succeed.
+    pub const fn is_set_up_error(self) -> bool {
+        matches!(self.0, 500..600) || self.0 == Self::NOT_SUPPORTED_BY_WQ.0
+    }
 }
 
 impl fmt::Debug for Status {
@@ -141,5 +147,13 @@ mod tests {
     fn operation_errors_are_those_of_the_engine() {
         assert!(Status::BAD_DIST.is_operation_error() && Status(299).is_operation_error());
         assert!(!Status(199).is_operation_error() && !Status::PAGE_FAULT.is_operation_error());
+    }
+
+    #[test]
+    fn set_up_errors_are_those_that_no_job_gets_past() {
+        let set_up = [Status::NOT_SUPPORTED_BY_WQ, Status::INIT_HW_NOT_SUPPORTED, Status(599)];
+        assert!(set_up.into_iter().all(Status::is_set_up_error));
+        let other = [Status::OK, Status::QUEUES_ARE_BUSY, Status::PAGE_FAULT, Status(600)];
+        assert!(!other.into_iter().any(Status::is_set_up_error));
     }
 }

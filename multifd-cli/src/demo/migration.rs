@@ -32,6 +32,8 @@ pub(super) struct Migration<'a> {
 #[derive(Debug)]
 pub(super) struct Moved {
     pub(super) summary: Summary,
+    /// What the destination's codec has counted.
+    pub(super) destination_stats: MethodStats,
     /// CPU time of the whole process, both sides.
     pub(super) cpu_seconds: f64,
     pub(super) comparison: Comparison,
@@ -59,9 +61,10 @@ impl Migration<'_> {
             (sent, receiver.join().unwrap_or(Err(Error::Panicked)))
         });
         let (clock, stats, codec_stats) = sent.map_err(|failure| blame(failure, &received))?;
-        let ram = received?;
+        let (ram, destination_stats) = received?;
         Ok(Moved {
             summary: Summary::new(&stats, codec_stats, PAGE, clock.time),
+            destination_stats,
             cpu_seconds: clock.cpu.as_secs_f64(),
             comparison: compare(guest.ram(), &ram),
         })
@@ -96,15 +99,16 @@ impl Migration<'_> {
     }
 }
 
-fn receive(destination: Destination) -> Result<Arc<Ram>, Error> {
+/// What has arrived, and what the codec has counted.
+fn receive(destination: Destination) -> Result<(Arc<Ram>, MethodStats), Error> {
     let arrived = destination.receive(|incoming| recv::provide(incoming, None))?;
     let ram = Arc::clone(&arrived.ram);
-    arrived.confirm()?;
-    Ok(ram)
+    let (_, codec_stats) = arrived.confirm()?;
+    Ok((ram, codec_stats))
 }
 
 /// Why a migration failed, by what both sides say. Either may only have seen the other go away.
-fn blame(sent: Failure, received: &Result<Arc<Ram>, Error>) -> Failure {
+fn blame<T>(sent: Failure, received: &Result<T, Error>) -> Failure {
     match received {
         Ok(_) | Err(Error::Cancelled) => sent,
         Err(error) => Failure::new(format!("destination: {error}; source: {sent}")),

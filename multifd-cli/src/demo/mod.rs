@@ -19,7 +19,7 @@ use migration::Migration;
 use report::{CodecReport, Report};
 
 pub(crate) fn run(args: &args::Demo, output: &Output) -> Result<ExitCode, Failure> {
-    let registry = multifd::registry()?;
+    let registry = args.qpl.registry()?;
     let chosen = choose(&registry, args)?;
     let interrupt = Interrupt::listen()?;
     let mut guest = match &args.ram {

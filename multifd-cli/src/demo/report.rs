@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use multifd::core::{MethodDescriptor, UsageError};
+use multifd::core::{MethodDescriptor, MethodStats, UsageError};
 use serde::Serialize;
 
 use super::compare::Comparison;
@@ -11,7 +11,7 @@ use super::migration::{Migration, Moved};
 use crate::failure::{Failure, one_line};
 use crate::output::{self, Output};
 use crate::size::{Bytes, gib};
-use crate::summary::Summary;
+use crate::summary::{Summary, counted};
 use crate::table::Table;
 
 const COLUMNS: [&str; 10] = [
@@ -61,6 +61,8 @@ pub(super) struct CodecReport {
 struct CodecResult {
     #[serde(flatten)]
     summary: Summary,
+    /// What the destination's codec has counted.
+    destination_codec_stats: MethodStats,
     /// Of the whole process: source, destination and the kernel's work for both.
     cpu_seconds: f64,
     pages_compared: u64,
@@ -117,7 +119,7 @@ impl Report {
         if self.json {
             output::print_json(self)?;
         } else {
-            output::print(&self.table().to_string())?;
+            output::print(&format!("{}{}", self.table(), self.counted()))?;
         }
         Ok(if self.equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -126,6 +128,21 @@ impl Report {
         let mut table = Table::new(&COLUMNS);
         self.codecs.iter().for_each(|codec| codec.add_to(&mut table));
         table
+    }
+
+    /// A line for each end of each codec that has counted something.
+    fn counted(&self) -> String {
+        let line = |name: &str, end: &str, stats: &MethodStats| {
+            let counted = counted(stats);
+            counted.map_or_else(String::new, |counted| format!("{name}, {end}: {counted}\n"))
+        };
+        let ran =
+            self.codecs.iter().filter_map(|codec| Some((codec.codec, codec.result.as_ref()?)));
+        ran.map(|(name, result)| {
+            let source = line(name, "source", &result.summary.codec_stats);
+            source + &line(name, "destination", &result.destination_codec_stats)
+        })
+        .collect()
     }
 }
 
@@ -207,10 +224,11 @@ impl CodecReport {
 
 impl CodecResult {
     fn new(moved: Moved) -> Self {
-        let Moved { summary, cpu_seconds, comparison } = moved;
+        let Moved { summary, destination_stats, cpu_seconds, comparison } = moved;
         let first = comparison.first;
         Self {
             summary,
+            destination_codec_stats: destination_stats,
             cpu_seconds,
             pages_compared: comparison.pages,
             pages_different: comparison.different,

@@ -6,7 +6,7 @@ pub mod inflate;
 pub mod streams;
 
 use multifd_conformance::ends::{Receiver, Sender};
-use multifd_core::{Error, MethodDescriptor, PageSize};
+use multifd_core::{Availability, Error, MethodDescriptor, PageSize};
 use multifd_qpl::Path;
 use qpl_sys::Library;
 
@@ -18,12 +18,24 @@ pub fn without_libqpl() -> Option<String> {
     }
 }
 
+/// Why tests with an IAA are left out here.
+pub fn without_hardware() -> Option<String> {
+    match (Path::Hardware.descriptor().probe)() {
+        Availability::Available(_) => None,
+        Availability::Unavailable(reason) => Some(reason),
+    }
+}
+
 /// The codec on each engine that is there.
 pub fn engines() -> Vec<(Path, MethodDescriptor)> {
     let mut paths = vec![Path::Portable];
-    match without_libqpl() {
-        None => paths.push(Path::Software),
-        Some(reason) => eprintln!("without libqpl: {reason}"),
+    for (path, without) in
+        [(Path::Software, without_libqpl()), (Path::Hardware, without_hardware())]
+    {
+        match without {
+            None => paths.push(path),
+            Some(reason) => eprintln!("without path {path}: {reason}"),
+        }
     }
     paths.into_iter().map(|path| (path, path.descriptor())).collect()
 }

@@ -1,0 +1,39 @@
+//! Where codec qpl works.
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use multifd::core::Registry;
+use multifd::qpl::{Numa, Options, Path};
+
+use crate::failure::Failure;
+
+/// The options of codec qpl.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of qpl")]
+pub(crate) struct Qpl {
+    /// What compresses: auto takes the first of the others that works here
+    #[arg(long, value_name = "PATH", default_value = "auto", value_parser = paths())]
+    qpl_path: Path,
+    /// Whose IAAs are used: the processor's socket or NUMA node, any, or a node's number
+    #[arg(long, value_name = "NUMA", default_value = "socket")]
+    qpl_numa: Numa,
+    /// How often a page is submitted again while the IAAs are busy, before the CPU takes it
+    #[arg(long, value_name = "N", default_value_t = Options::default().submit_retries)]
+    qpl_retries: u32,
+}
+
+impl Qpl {
+    /// Every codec of this program, qpl with these options.
+    pub(crate) fn registry(&self) -> Result<Registry, Failure> {
+        let mut options = Options::new(self.qpl_path);
+        options.numa = self.qpl_numa;
+        options.submit_retries = self.qpl_retries;
+        // A program has one set of options.
+        let options: &'static Options = Box::leak(Box::new(options));
+        Ok(multifd::registry()?.replacing(options.descriptor())?)
+    }
+}
+
+fn paths() -> impl TypedValueParser<Value = Path> {
+    let names = PossibleValuesParser::new(Path::ALL.map(Path::name));
+    names.try_map(|name| name.parse::<Path>())
+}

@@ -1,0 +1,185 @@
+//! The path through libqpl to the accelerator: a whole packet is submitted, then collected.
+
+#[allow(unsafe_code, reason = "a device works on memory")]
+mod queue;
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::thread;
+use std::time::Instant;
+
+use multifd_core::PageSize;
+use qpl_sys::{Library, Operation, Path, Status};
+
+use self::queue::Queue;
+use crate::job::{Ended, Job};
+use crate::options::Options;
+
+/// Whether a job can be set up, which is what says whether there is a device to be used.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn probe(library: &Library) -> Result<(), String> {
+    Job::new(library, Path::Hardware).map(drop).map_err(no_hardware)
+}
+
+fn no_hardware(status: Status) -> String {
+    format!("no IAA can be used: {status}; see multifd doctor")
+}
+
+/// One channel's jobs on the devices. The jobs of a packet are numbered by page.
+#[derive(Debug)]
+pub(crate) struct Hardware {
+    queue: Queue,
+    options: Options,
+    /// The devices are not used any more.
+    off: bool,
+    retries: u64,
+    errors: u64,
+}
+
+/// What became of a job that was to be submitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Submitted {
+    /// A device has it; [`Hardware::ended`] says how it ends.
+    Yes,
+    /// All queues were full, time and again.
+    Busy,
+    /// The devices are not used, any more.
+    Off,
+}
+
+impl Hardware {
+    /// Sets up the jobs.
+    ///
+    /// # Errors
+    /// Why there is no device to be used.
+    pub(crate) fn new(
+        library: &Library,
+        page_size: PageSize,
+        options: &Options,
+    ) -> Result<Self, String> {
+        let queue = Queue::new(library, page_size, options).map_err(no_hardware)?;
+        Ok(Self { queue, options: *options, off: false, retries: 0, errors: 0 })
+    }
+
+    /// Waits for what is left of a packet that was given up half-way.
+    pub(crate) async fn settle(&mut self) {
+        for page in self.queue.submitted() {
+            self.ended(page).await;
+        }
+    }
+
+    /// Submits the job of a page: `op` on `input`, with room for `output_bytes`.
+    pub(crate) fn submit(
+        &mut self,
+        page: usize,
+        op: Operation,
+        input: &[u8],
+        output_bytes: usize,
+    ) -> Submitted {
+        if self.off {
+            return Submitted::Off;
+        }
+        if let Err(status) = self.queue.load(page, op, input, output_bytes) {
+            return self.refused(status);
+        }
+        let mut left = self.options.submit_retries;
+        loop {
+            match self.queue.submit(page) {
+                Ok(()) => return Submitted::Yes,
+                Err(Status::QUEUES_ARE_BUSY) if left > 0 => {
+                    left -= 1;
+                    self.retries += 1;
+                }
+                Err(Status::QUEUES_ARE_BUSY) => return Submitted::Busy,
+                Err(status) => return self.refused(status),
+            }
+        }
+    }
+
+    /// How a submitted job ended; `None` where it did not.
+    pub(crate) async fn ended(&mut self, page: usize) -> Option<Ended> {
+        /// Checks before anybody else is let in: most jobs have ended when they are asked for.
+        const CHECKS: usize = 32;
+
+        let mut since = None;
+        loop {
+            for _ in 0..CHECKS {
+                if let Some(ended) = self.queue.ended(page) {
+                    self.judge(page, ended.status);
+                    return Some(ended);
+                }
+                std::hint::spin_loop();
+            }
+            // Once they are turned off nothing is waited for: that was done long enough.
+            let timeout = self.options.timeout;
+            if self.off || since.get_or_insert_with(Instant::now).elapsed() >= timeout {
+                self.errors += 1;
+                self.queue.give_up(page);
+                self.turn_off(&format!("a job does not end within {timeout:?}"));
+                return None;
+            }
+            yield_now().await;
+        }
+    }
+
+    /// The page of output of a job that does not run.
+    pub(crate) fn output(&mut self, page: usize) -> &mut [u8] {
+        self.queue.output(page)
+    }
+
+    /// How many times a job was submitted again since the queues were full.
+    pub(crate) fn retries(&self) -> u64 {
+        self.retries
+    }
+
+    /// How many jobs failed or were refused, be it for the data.
+    pub(crate) fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    /// Counts a job that failed, and draws the consequences for those to come.
+    fn judge(&mut self, page: usize, status: Status) {
+        match status {
+            Status::OK | Status::MORE_OUTPUT_NEEDED | Status::MORE_INPUT_NEEDED => {}
+            status if status.is_operation_error() => self.errors += 1,
+            status => {
+                self.errors += 1;
+                self.queue.spoil(page);
+                if status.is_set_up_error() {
+                    self.turn_off(&status.to_string());
+                }
+            }
+        }
+    }
+
+    /// Counts a job that libqpl takes for no device, now or ever.
+    fn refused(&mut self, status: Status) -> Submitted {
+        self.errors += 1;
+        self.turn_off(&status.to_string());
+        Submitted::Off
+    }
+
+    fn turn_off(&mut self, reason: &str) {
+        if !self.off {
+            tracing::warn!("the channel goes on without IAA: {reason}; see multifd doctor");
+        }
+        self.off = true;
+    }
+}
+
+/// Lets other threads and, in an asynchronous program, other tasks run.
+async fn yield_now() {
+    thread::yield_now();
+    let mut yielded = false;
+    poll_fn(|context| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

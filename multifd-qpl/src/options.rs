@@ -1,0 +1,126 @@
+//! How the codec works, as its user may choose.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use multifd_core::MethodDescriptor;
+use qpl_sys::Job;
+
+use crate::methods;
+use crate::path::Path;
+
+/// How the codec works.
+///
+/// ```
+/// use multifd_core::Registry;
+/// use multifd_qpl::{Numa, Options, Path};
+///
+/// static OPTIONS: Options = {
+///     let mut options = Options::new(Path::Auto);
+///     options.numa = Numa::Any;
+///     options
+/// };
+/// let registry = Registry::with([OPTIONS.descriptor()])?;
+/// # Ok::<(), multifd_core::UsageError>(())
+/// ```
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// What compresses and restores pages.
+    pub path: Path,
+    /// Whose devices the hardware path uses.
+    pub numa: Numa,
+    /// How many times a page is submitted again while the devices' queues are busy, before the CPU
+    /// takes it.
+    pub submit_retries: u32,
+    /// How long a job may take. One that takes longer never ends: the CPU takes its page, and the
+    /// channel leaves the devices alone from then on.
+    pub timeout: Duration,
+}
+
+impl Options {
+    /// The defaults: 3 retries, 5 seconds, the devices of the thread's socket.
+    pub const fn new(path: Path) -> Self {
+        Self { path, numa: Numa::Socket, submit_retries: 3, timeout: Duration::from_secs(5) }
+    }
+
+    /// The codec with these options, for a [`Registry::with`](multifd_core::Registry::with). It has
+    /// the name and the value of the one that registers itself, which has the defaults: one
+    /// registry holds only one of them.
+    ///
+    /// Options that are known only at run time live as long with [`Box::leak`].
+    pub const fn descriptor(&'static self) -> MethodDescriptor {
+        methods::descriptor(self)
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new(Path::Auto)
+    }
+}
+
+/// Whose devices a channel uses, as seen from the processor that its thread runs on.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Numa {
+    /// Those of its socket.
+    #[default]
+    Socket,
+    /// Those of its NUMA node.
+    Node,
+    /// Any.
+    Any,
+    /// Those of the NUMA node with this number, wherever the thread runs.
+    Of(u16),
+}
+
+impl Numa {
+    /// The value of the job's `numa_id`.
+    pub(crate) fn id(self) -> i32 {
+        match self {
+            Self::Socket => Job::NUMA_SOCKET,
+            Self::Node => Job::NUMA_NODE,
+            Self::Any => Job::NUMA_ANY,
+            Self::Of(node) => node.into(),
+        }
+    }
+}
+
+/// `socket`, `node`, `any`, or the node's number.
+impl fmt::Display for Numa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket => f.write_str("socket"),
+            Self::Node => f.write_str("node"),
+            Self::Any => f.write_str("any"),
+            Self::Of(node) => node.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Numa {
+    type Err = UnknownNuma;
+
+    fn from_str(text: &str) -> Result<Self, UnknownNuma> {
+        match text {
+            "socket" => Ok(Self::Socket),
+            "node" => Ok(Self::Node),
+            "any" => Ok(Self::Any),
+            number => number.parse().map(Self::Of).map_err(|_| UnknownNuma(text.to_owned())),
+        }
+    }
+}
+
+/// A text that is no [`Numa`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownNuma(String);
+
+impl fmt::Display for UnknownNuma {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}' is none of socket, node, any, and no NUMA node's number", self.0)
+    }
+}
+
+impl std::error::Error for UnknownNuma {}

@@ -1,0 +1,209 @@
+//! The compressing side of one channel.
+
+use async_trait::async_trait;
+use multifd_core::codec::ChunkWriter;
+use multifd_core::ram::NormalPages;
+use multifd_core::{ChannelConfig, Error, MethodStats, Payload, SendMethod};
+use qpl_sys::{Operation, Status};
+
+use crate::counts::Counts;
+use crate::hardware::{Hardware, Submitted};
+use crate::job::Ended;
+use crate::options::Options;
+use crate::path::Engine;
+use crate::{portable, software};
+
+pub(crate) struct Sender {
+    hardware: Option<Hardware>,
+    cpu: Cpu,
+    counts: Counts,
+    /// What became of the packet's pages so far, in their order.
+    pages: Vec<Page>,
+}
+
+/// What compresses on the CPU, be it in a device's place.
+enum Cpu {
+    Software(software::Compressor),
+    Portable(portable::Compressor),
+}
+
+/// What becomes of a page on the hardware path.
+#[derive(Clone, Copy)]
+enum Page {
+    /// A device has it.
+    Submitted,
+    /// It got so short, in the slot's output.
+    Compressed(usize),
+    /// It does not get shorter.
+    Raw,
+}
+
+impl Sender {
+    pub(crate) fn new(
+        engine: Engine,
+        options: &Options,
+        config: &ChannelConfig,
+    ) -> Result<Self, Error> {
+        let hardware = match &engine {
+            Engine::Hardware(library) => {
+                Some(Hardware::new(library, config.page_size, options).map_err(Error::backend)?)
+            }
+            Engine::Software { .. } | Engine::Portable { .. } => None,
+        };
+        let cpu = match engine {
+            Engine::Hardware(library) | Engine::Software { library, .. } => {
+                Cpu::Software(software::Compressor::new(&library)?)
+            }
+            Engine::Portable { .. } => Cpu::Portable(portable::Compressor::new(config)),
+        };
+        let pages = Vec::with_capacity(config.page_size.page_count());
+        Ok(Self { hardware, cpu, counts: Counts::default(), pages })
+    }
+
+    /// Compresses all pages on the CPU.
+    fn on_cpu(
+        &mut self,
+        pages: &NormalPages<'_>,
+        chunks: &mut ChunkWriter<'_>,
+    ) -> Result<(), Error> {
+        for (index, page) in pages.private().chunks_exact(pages.page_size().bytes()).enumerate() {
+            let compressed = self.cpu.compress(index, page, chunks.spare())?;
+            match compressed {
+                Some(count) => chunks.advance(count),
+                None => chunks.push_raw(),
+            }
+            self.counts.cpu += u64::from(compressed.is_some());
+            self.counts.raw += u64::from(compressed.is_none());
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl SendMethod for Sender {
+    async fn send_prepare(
+        &mut self,
+        pages: &NormalPages<'_>,
+        payload: &mut Payload,
+    ) -> Result<(), Error> {
+        let mut chunks = ChunkWriter::new(payload, pages);
+        let Self { hardware: Some(hardware), cpu, counts, pages: states } = self else {
+            return self.on_cpu(pages, &mut chunks);
+        };
+        let mut packet = Packet { hardware, cpu, counts, pages, states };
+        packet.submit().await?;
+        packet.collect(&mut chunks).await
+    }
+
+    async fn send_cleanup(self: Box<Self>) -> Result<MethodStats, Error> {
+        let cpu = match self.cpu {
+            Cpu::Software(_) => "software pages",
+            Cpu::Portable(_) => "portable pages",
+        };
+        Ok(self.counts.stats(self.hardware.as_ref(), cpu))
+    }
+}
+
+/// A packet on the hardware path.
+struct Packet<'a> {
+    hardware: &'a mut Hardware,
+    cpu: &'a mut Cpu,
+    counts: &'a mut Counts,
+    pages: &'a NormalPages<'a>,
+    states: &'a mut Vec<Page>,
+}
+
+impl Packet<'_> {
+    /// Submits every page. One that the devices do not take is compressed at once, which gives them
+    /// the time to have room for the next.
+    async fn submit(&mut self) -> Result<(), Error> {
+        self.hardware.settle().await;
+        self.states.clear();
+        let page_bytes = self.pages.page_size().bytes();
+        for (index, page) in self.pages.private().chunks_exact(page_bytes).enumerate() {
+            let most = page_bytes - 1;
+            let submitted = self.hardware.submit(index, Operation::Compress, page, most);
+            let counter = match submitted {
+                Submitted::Yes => {
+                    self.states.push(Page::Submitted);
+                    continue;
+                }
+                Submitted::Busy => &mut self.counts.busy,
+                Submitted::Off => &mut self.counts.fault,
+            };
+            let chunk = &mut self.hardware.output(index)[..most];
+            self.states.push(match self.cpu.compress(index, page, chunk)? {
+                Some(count) => {
+                    *counter += 1;
+                    Page::Compressed(count)
+                }
+                None => Page::Raw,
+            });
+        }
+        Ok(())
+    }
+
+    /// Writes the chunks, each as its job ends.
+    async fn collect(&mut self, chunks: &mut ChunkWriter<'_>) -> Result<(), Error> {
+        for index in 0..self.states.len() {
+            match self.states[index] {
+                Page::Submitted => self.collect_job(index, chunks).await?,
+                Page::Compressed(count) => chunks.push(&self.hardware.output(index)[..count]),
+                Page::Raw => self.push_raw(chunks),
+            }
+        }
+        Ok(())
+    }
+
+    async fn collect_job(
+        &mut self,
+        index: usize,
+        chunks: &mut ChunkWriter<'_>,
+    ) -> Result<(), Error> {
+        let page_bytes = self.pages.page_size().bytes();
+        match self.hardware.ended(index).await {
+            Some(Ended { status: Status::OK, read, written })
+                if read == page_bytes && (1..page_bytes).contains(&written) =>
+            {
+                chunks.push(&self.hardware.output(index)[..written]);
+                self.counts.hardware += 1;
+            }
+            Some(Ended { status: Status::MORE_OUTPUT_NEEDED, .. }) => self.push_raw(chunks),
+            Some(Ended { status, .. }) if status.is_operation_error() => self.push_raw(chunks),
+            // A fault, a job that never ends, or a device that says it is done and is not.
+            _ => {
+                let page = &self.pages.private()[index * page_bytes..][..page_bytes];
+                match self.cpu.compress(index, page, chunks.spare())? {
+                    Some(count) => {
+                        chunks.advance(count);
+                        self.counts.fault += 1;
+                    }
+                    None => self.push_raw(chunks),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn push_raw(&mut self, chunks: &mut ChunkWriter<'_>) {
+        chunks.push_raw();
+        self.counts.raw += 1;
+    }
+}
+
+impl Cpu {
+    /// Compresses `page`, the packet's with that index, into `chunk`. Returns the bytes written;
+    /// `None` where it does not get shorter.
+    fn compress(
+        &mut self,
+        index: usize,
+        page: &[u8],
+        chunk: &mut [u8],
+    ) -> Result<Option<usize>, Error> {
+        let compressed = match self {
+            Self::Software(engine) => engine.compress(page, chunk),
+            Self::Portable(engine) => engine.compress(page, chunk),
+        };
+        compressed.map_err(|error| error.at_page(index))
+    }
+}
