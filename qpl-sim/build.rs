@@ -1,0 +1,6 @@
+//! Links the library so that it stays loaded: its threads could not go on without its code.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+}
