@@ -65,7 +65,8 @@ impl Guest {
         }
     }
 
-    fn new(origin: String, mut bytes: Vec<u8>) -> Self {
+    /// Memory of `bytes`, up to the last whole page, which come from `origin`.
+    pub fn new(origin: String, mut bytes: Vec<u8>) -> Self {
         bytes.truncate(bytes.len() / PAGE_BYTES * PAGE_BYTES);
         let block = Arc::new(new_block(bytes.len()));
         block.write(0, &bytes);

@@ -32,15 +32,9 @@ impl Receiver {
         options: &Options,
         config: &ChannelConfig,
     ) -> Result<Self, Error> {
-        let hardware = match engine {
-            Engine::Hardware(library) => {
-                Some(Hardware::new(library, config.page_size, options).map_err(Error::backend)?)
-            }
-            // libqpl in software is not asked: see `inflate`.
-            Engine::Software { .. } | Engine::Portable { .. } => None,
-        };
         Ok(Self {
-            hardware,
+            hardware: Hardware::of(engine, config.page_size, options)?,
+            // libqpl in software is not asked: see there.
             inflate: inflate::Decompressor::new(config)?,
             counts: Counts::default(),
             payload: vec![0; MAX_PAYLOAD].into(),

@@ -32,10 +32,12 @@ enum Cpu {
 enum Page {
     /// A device has it.
     Submitted,
-    /// It got so short, in the slot's output.
+    /// The CPU has made it so short, in the slot's output.
     Compressed(usize),
     /// It does not get shorter.
     Raw,
+    /// It is still to be compressed, by the CPU.
+    Left,
 }
 
 impl Sender {
@@ -44,12 +46,7 @@ impl Sender {
         options: &Options,
         config: &ChannelConfig,
     ) -> Result<Self, Error> {
-        let hardware = match &engine {
-            Engine::Hardware(library) => {
-                Some(Hardware::new(library, config.page_size, options).map_err(Error::backend)?)
-            }
-            Engine::Software { .. } | Engine::Portable { .. } => None,
-        };
+        let hardware = Hardware::of(&engine, config.page_size, options)?;
         let cpu = match engine {
             Engine::Hardware(library) | Engine::Software { library, .. } => {
                 Cpu::Software(software::Compressor::new(&library)?)
@@ -114,31 +111,25 @@ struct Packet<'a> {
 }
 
 impl Packet<'_> {
-    /// Submits every page. One that the devices do not take is compressed at once, which gives them
-    /// the time to have room for the next.
+    /// Submits every page. One that finds the queues full is compressed at once, which gives the
+    /// devices the time to have room for the next.
     async fn submit(&mut self) -> Result<(), Error> {
         self.hardware.settle().await;
         self.states.clear();
         let page_bytes = self.pages.page_size().bytes();
         for (index, page) in self.pages.private().chunks_exact(page_bytes).enumerate() {
             let most = page_bytes - 1;
-            let submitted = self.hardware.submit(index, Operation::Compress, page, most);
-            let counter = match submitted {
-                Submitted::Yes => {
-                    self.states.push(Page::Submitted);
-                    continue;
+            let state = match self.hardware.submit(index, Operation::Compress, page, most) {
+                Submitted::Yes => Page::Submitted,
+                Submitted::Off => Page::Left,
+                Submitted::Busy => {
+                    let chunk = &mut self.hardware.output(index)[..most];
+                    let compressed = self.cpu.compress(index, page, chunk)?;
+                    self.counts.busy += u64::from(compressed.is_some());
+                    compressed.map_or(Page::Raw, Page::Compressed)
                 }
-                Submitted::Busy => &mut self.counts.busy,
-                Submitted::Off => &mut self.counts.fault,
             };
-            let chunk = &mut self.hardware.output(index)[..most];
-            self.states.push(match self.cpu.compress(index, page, chunk)? {
-                Some(count) => {
-                    *counter += 1;
-                    Page::Compressed(count)
-                }
-                None => Page::Raw,
-            });
+            self.states.push(state);
         }
         Ok(())
     }
@@ -150,6 +141,7 @@ impl Packet<'_> {
                 Page::Submitted => self.collect_job(index, chunks).await?,
                 Page::Compressed(count) => chunks.push(&self.hardware.output(index)[..count]),
                 Page::Raw => self.push_raw(chunks),
+                Page::Left => self.compress(index, chunks)?,
             }
         }
         Ok(())
@@ -171,16 +163,21 @@ impl Packet<'_> {
             Some(Ended { status: Status::MORE_OUTPUT_NEEDED, .. }) => self.push_raw(chunks),
             Some(Ended { status, .. }) if status.is_operation_error() => self.push_raw(chunks),
             // A fault, a job that never ends, or a device that says it is done and is not.
-            _ => {
-                let page = &self.pages.private()[index * page_bytes..][..page_bytes];
-                match self.cpu.compress(index, page, chunks.spare())? {
-                    Some(count) => {
-                        chunks.advance(count);
-                        self.counts.fault += 1;
-                    }
-                    None => self.push_raw(chunks),
-                }
+            _ => self.compress(index, chunks)?,
+        }
+        Ok(())
+    }
+
+    /// Has the CPU do what the devices have not.
+    fn compress(&mut self, index: usize, chunks: &mut ChunkWriter<'_>) -> Result<(), Error> {
+        let page_bytes = self.pages.page_size().bytes();
+        let page = &self.pages.private()[index * page_bytes..][..page_bytes];
+        match self.cpu.compress(index, page, chunks.spare())? {
+            Some(count) => {
+                chunks.advance(count);
+                self.counts.fault += 1;
             }
+            None => self.push_raw(chunks),
         }
         Ok(())
     }

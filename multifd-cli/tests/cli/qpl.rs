@@ -58,3 +58,51 @@ fn the_demo_counts_pages_by_engine() {
     assert_eq!(Some(pages), qpl["normal_pages"].as_u64(), "{counts:?}");
     assert!(counts["raw pages"].as_u64() < Some(pages / 2), "{counts:?}");
 }
+
+/// Runs the program with a simulated IAA, set up by `settings`.
+fn with_iaa(settings: &[(&str, &str)], args: &[&str]) -> Ended {
+    let mut command = command(args);
+    command.env(VARIABLE, qpl_sim::library_file().unwrap());
+    run(command.envs(settings.iter().copied()))
+}
+
+#[test]
+fn the_demo_verifies_on_four_devices_with_faults_of_every_kind() {
+    let faults = ["BUSY", "PAGE_FAULT", "COMPRESS_ERROR", "DECOMPRESS_ERROR", "WRONG_TOTAL_OUT"];
+    let faults = faults.map(|fault| format!("QPL_SIM_{fault}"));
+    let mut settings: Vec<_> = faults.iter().map(|fault| (&fault[..], "0.05")).collect();
+    settings.push(("QPL_SIM_DEVICES", "4"));
+    let args =
+        ["demo", "--size", "16M", "--compression", "qpl", "--qpl-path", "hardware", "--json"];
+    let report = with_iaa(&settings, &args).succeeded().json();
+    let qpl = &report["codecs"][0];
+    assert_eq!(qpl["equal"], true);
+    for end in ["codec_stats", "destination_codec_stats"] {
+        let count = |name: &str| qpl[end][name].as_u64().unwrap();
+        let fallen_back = count("software pages (busy)") + count("software pages (fault)");
+        assert!(fallen_back > 0 && count("hardware pages") > 5 * fallen_back, "{}", qpl[end]);
+    }
+}
+
+#[test]
+fn the_counts_of_both_ends_are_shown() {
+    let args = ["demo", "--size", "4M", "--compression", "qpl", "--qpl-path", "hardware"];
+    let ended = with_iaa(&[("QPL_SIM_QUEUE_DEPTH", "4096")], &args).succeeded();
+    for end in ["qpl, source: ", "qpl, destination: "] {
+        let line = ended.stdout.lines().find(|line| line.starts_with(end)).unwrap();
+        assert!(line.contains(" hardware pages") && !line.contains("software"), "{line}");
+    }
+}
+
+#[test]
+fn an_iaa_that_is_asked_for_and_not_there_is_an_error_that_says_so() {
+    let none = [("QPL_SIM_DEVICES", "0")];
+    for command in ["demo", "send --from vm --to tcp:localhost:1", "recv --listen tcp::0 --to vm"] {
+        let args = format!("{command} --compression qpl --qpl-path hardware");
+        let args: Vec<_> = args.split(' ').collect();
+        let says = ["no IAA can be used: no IAA work queue is enabled", "see multifd doctor"];
+        with_iaa(&none, &args).failed_saying(&says);
+    }
+    let (available, by) = listed(&with_iaa(&none, &["codecs", "--json"]).succeeded());
+    assert!(available && by.starts_with("software: ") && by.contains("no IAA can be used"), "{by}");
+}

@@ -6,21 +6,22 @@ mod queue;
 use std::future::poll_fn;
 use std::task::Poll;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use multifd_core::PageSize;
-use qpl_sys::{Library, Operation, Path, Status};
+use multifd_core::{Error, PageSize};
+use qpl_sys::{Library, Operation, Status};
 
 use self::queue::Queue;
 use crate::job::{Ended, Job};
 use crate::options::Options;
+use crate::path::{Engine, Path};
 
 /// Whether a job can be set up, which is what says whether there is a device to be used.
 ///
 /// # Errors
 /// Why not.
 pub(crate) fn probe(library: &Library) -> Result<(), String> {
-    Job::new(library, Path::Hardware).map(drop).map_err(no_hardware)
+    Job::new(library, qpl_sys::Path::Hardware).map(drop).map_err(no_hardware)
 }
 
 fn no_hardware(status: Status) -> String {
@@ -34,6 +35,8 @@ pub(crate) struct Hardware {
     options: Options,
     /// The devices are not used any more.
     off: bool,
+    /// How long a job is waited for.
+    patience: Duration,
     retries: u64,
     errors: u64,
 }
@@ -50,17 +53,32 @@ pub(crate) enum Submitted {
 }
 
 impl Hardware {
-    /// Sets up the jobs.
+    /// Sets up the jobs of a channel whose engine is the hardware.
     ///
     /// # Errors
-    /// Why there is no device to be used.
-    pub(crate) fn new(
-        library: &Library,
+    /// Why the devices cannot be used after all, where their path was named. Otherwise, the channel
+    /// does without.
+    pub(crate) fn of(
+        engine: &Engine,
         page_size: PageSize,
         options: &Options,
-    ) -> Result<Self, String> {
-        let queue = Queue::new(library, page_size, options).map_err(no_hardware)?;
-        Ok(Self { queue, options: *options, off: false, retries: 0, errors: 0 })
+    ) -> Result<Option<Self>, Error> {
+        let Engine::Hardware(library) = engine else { return Ok(None) };
+        match Queue::new(library, page_size, options) {
+            Ok(queue) => Ok(Some(Self {
+                queue,
+                options: *options,
+                off: false,
+                patience: options.timeout,
+                retries: 0,
+                errors: 0,
+            })),
+            Err(status) if options.path == Path::Auto => {
+                tracing::warn!("a channel goes without IAA: {}", no_hardware(status));
+                Ok(None)
+            }
+            Err(status) => Err(Error::backend(no_hardware(status))),
+        }
     }
 
     /// Waits for what is left of a packet that was given up half-way.
@@ -98,7 +116,7 @@ impl Hardware {
         }
     }
 
-    /// How a submitted job ended; `None` where it did not.
+    /// How a submitted job ended; `None` where it did not, and was given up.
     pub(crate) async fn ended(&mut self, page: usize) -> Option<Ended> {
         /// Checks before anybody else is let in: most jobs have ended when they are asked for.
         const CHECKS: usize = 32;
@@ -112,19 +130,27 @@ impl Hardware {
                 }
                 std::hint::spin_loop();
             }
-            // Once they are turned off nothing is waited for: that was done long enough.
-            let timeout = self.options.timeout;
-            if self.off || since.get_or_insert_with(Instant::now).elapsed() >= timeout {
-                self.errors += 1;
-                self.queue.give_up(page);
-                self.turn_off(&format!("a job does not end within {timeout:?}"));
+            if since.get_or_insert_with(Instant::now).elapsed() >= self.patience {
+                self.give_up(page);
                 return None;
             }
             yield_now().await;
         }
     }
 
-    /// The page of output of a job that does not run.
+    /// Leaves a job that does not end to its device.
+    fn give_up(&mut self, page: usize) {
+        self.errors += 1;
+        self.queue.give_up(page);
+        self.turn_off(&format!("a job does not end within {:?}", self.options.timeout));
+        // The others have had the same time.
+        self.patience = Duration::ZERO;
+    }
+
+    /// The page of output of a job that rests.
+    ///
+    /// # Panics
+    /// Where its job runs, as one does for ever that was [given up](Self::ended).
     pub(crate) fn output(&mut self, page: usize) -> &mut [u8] {
         self.queue.output(page)
     }

@@ -1,13 +1,14 @@
 //! What the tests share.
-#![allow(dead_code, unreachable_pub, reason = "not every test needs all of it")]
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 pub mod inflate;
+pub mod simulated;
 pub mod streams;
+
+use std::time::Duration;
 
 use multifd_conformance::ends::{Receiver, Sender};
 use multifd_core::{Availability, Error, MethodDescriptor, PageSize};
-use multifd_qpl::Path;
+use multifd_qpl::{Options, Path};
 use qpl_sys::Library;
 
 /// Why tests with libqpl are left out here. Where `QPL_LIBRARY` names one, they are not.
@@ -18,9 +19,17 @@ pub fn without_libqpl() -> Option<String> {
     }
 }
 
-/// Why tests with an IAA are left out here.
+/// The hardware path for tests, whose devices may never answer.
+pub static IMPATIENT: Options = {
+    let mut options = Options::new(Path::Hardware);
+    options.timeout = Duration::from_millis(200);
+    options
+};
+
+/// Why tests with an IAA are left out here. Where one is simulated, they are not.
 pub fn without_hardware() -> Option<String> {
     match (Path::Hardware.descriptor().probe)() {
+        _ if simulated::is_child() => None,
         Availability::Available(_) => None,
         Availability::Unavailable(reason) => Some(reason),
     }
@@ -37,7 +46,11 @@ pub fn engines() -> Vec<(Path, MethodDescriptor)> {
             Some(reason) => eprintln!("without path {path}: {reason}"),
         }
     }
-    paths.into_iter().map(|path| (path, path.descriptor())).collect()
+    let descriptor = |path| match path {
+        Path::Hardware => IMPATIENT.descriptor(),
+        path => path.descriptor(),
+    };
+    paths.into_iter().map(|path| (path, descriptor(path))).collect()
 }
 
 /// The chunk that the codec makes of each page.

@@ -17,4 +17,8 @@ mod software {
     );
 }
 
-mod support;
+mod hardware {
+    use crate::support::{IMPATIENT, without_hardware};
+
+    multifd_conformance::suite!(IMPATIENT.descriptor(), skip: without_hardware());
+}

@@ -1,15 +1,12 @@
 //! Whatever a page holds, its chunk is one whole stream, and no distance in it passes the window.
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod support;
-
+use crate::support::inflate::inflate;
+use crate::support::streams::{at_distance, deflate_wide, text};
+use crate::support::{chunks, engines};
 use multifd_conformance::ends::noise;
 use multifd_core::PageSize;
 use multifd_qpl::WINDOW;
 use proptest::prelude::*;
-use support::inflate::inflate;
-use support::streams::{at_distance, deflate_wide, text};
-use support::{chunks, engines};
 
 /// Pages made of noise, of runs, and of what was there before at any distance.
 fn page() -> impl Strategy<Value = (PageSize, Vec<u8>)> {

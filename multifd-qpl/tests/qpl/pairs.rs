@@ -1,13 +1,10 @@
 //! Each path decodes what each other makes, and counts what it did.
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod support;
-
+use crate::support::engines;
+use crate::support::streams::text;
 use multifd_conformance::ends::{Receiver, Sender, noise};
 use multifd_core::{MethodStats, PageSize};
 use multifd_qpl::Path;
-use support::engines;
-use support::streams::text;
 
 /// A page of each kind.
 fn pages(page_bytes: usize) -> Vec<u8> {

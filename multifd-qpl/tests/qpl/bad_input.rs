@@ -1,13 +1,10 @@
 //! What a peer must not send is an error on every path, which says what is wrong.
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod support;
-
+use crate::support::streams::{Writer, at_distance, deflate, deflate_wide, text};
+use crate::support::{chunks, engines, receive_chunk};
 use flate2::FlushCompress;
 use multifd_conformance::ends::{Receiver, noise};
 use multifd_core::{ErrorKind, PageSize, PeerError};
-use support::streams::{Writer, at_distance, deflate, deflate_wide, text};
-use support::{chunks, engines, receive_chunk};
 
 /// Asserts that on every path and for every page size a packet with the payload that `make` gives
 /// for its only page is refused, with words of which one is in `says`.
