@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use multifd::core::wire::Uuid;
 use multifd::{Uri, ZeroPages};
 
-use crate::size;
+use crate::{doctor, size};
 
 /// Moves a VM's memory over many channels, in the wire format of QEMU's multifd migration.
 #[derive(Debug, Parser)]
@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Codecs(Codecs),
     /// Run the conformance suite on codecs
     Conformance(Conformance),
+    /// Say whether QPL can use an Intel IAA here, and how to mend what is missing
+    Doctor(doctor::Args),
     /// Print a shell's completion script
     #[command(after_help = "Example:\n  multifd completions bash > \
                             ~/.local/share/bash-completion/completions/multifd")]

@@ -1,0 +1,86 @@
+//! How the findings are shown.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::finding::{Finding, Level};
+use super::system::{Device, System};
+use crate::failure::one_line;
+
+/// All that the doctor has to say, by sentence and one by one.
+#[derive(Debug, Serialize)]
+pub(super) struct Report<'a> {
+    usable: bool,
+    verdict: String,
+    findings: Vec<Finding>,
+    devices: &'a [Device],
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(system: &'a System, findings: Vec<Finding>) -> Self {
+        let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+        let (problems, warnings) = (count(Level::Problem), count(Level::Warning));
+        let verdict = match (problems, warnings) {
+            (0, 0) => "QPL's hardware path can be used here".to_owned(),
+            (0, warnings) => {
+                format!(
+                    "QPL's hardware path can be used here, with {}",
+                    counted(warnings, "warning")
+                )
+            }
+            (problems, _) => {
+                format!("QPL's hardware path cannot be used here: {}", counted(problems, "problem"))
+            }
+        };
+        Self { usable: problems == 0, verdict, findings, devices: system.devices() }
+    }
+
+    /// Whether nothing stands in the way of the hardware path.
+    pub(super) fn usable(&self) -> bool {
+        self.usable
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+/// The verdict, then each finding in a paragraph, what is wrong with it and how to mend it.
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.verdict)?;
+        for finding in &self.findings {
+            let level = finding.level.name();
+            let found = format!("{}: {}", finding.subject, finding.found);
+            let paragraphs = [Some(found), finding.meaning.clone()];
+            let lines = paragraphs.iter().flatten().flat_map(|text| wrap(&one_line(text)));
+            writeln!(f)?;
+            for (at, line) in lines.enumerate() {
+                let margin = if at == 0 { level } else { "" };
+                writeln!(f, "{margin:<7}  {line}")?;
+            }
+            for line in &finding.remedy {
+                // Whole, so that it can be copied.
+                writeln!(f, "{:11}{}", "", one_line(line))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lines of at most `WIDTH` characters, where words allow.
+fn wrap(text: &str) -> Vec<String> {
+    const WIDTH: usize = 90;
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
