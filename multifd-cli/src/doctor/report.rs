@@ -19,21 +19,23 @@ pub(super) struct Report<'a> {
 
 impl<'a> Report<'a> {
     pub(super) fn new(system: &'a System, findings: Vec<Finding>) -> Self {
-        let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-        let (problems, warnings) = (count(Level::Problem), count(Level::Warning));
-        let verdict = match (problems, warnings) {
-            (0, 0) => "QPL's hardware path can be used here".to_owned(),
-            (0, warnings) => {
-                format!(
-                    "QPL's hardware path can be used here, with {}",
-                    counted(warnings, "warning")
-                )
+        let of = |level| findings.iter().filter(move |finding| finding.level == level);
+        let problems: Vec<_> = of(Level::Problem).collect();
+        let verdict = match (&problems[..], of(Level::Warning).count()) {
+            ([], 0) => "QPL's hardware path can be used here".to_owned(),
+            ([], 1) => "QPL's hardware path can be used here, with 1 warning".to_owned(),
+            ([], warnings) => {
+                format!("QPL's hardware path can be used here, with {warnings} warnings")
+            }
+            ([problem], _) => {
+                format!("QPL's hardware path cannot be used here: {}", problem.found)
             }
             (problems, _) => {
-                format!("QPL's hardware path cannot be used here: {}", counted(problems, "problem"))
+                format!("QPL's hardware path cannot be used here: {} problems", problems.len())
             }
         };
-        Self { usable: problems == 0, verdict, findings, devices: system.devices() }
+        let usable = problems.is_empty();
+        Self { usable, verdict, findings, devices: system.devices() }
     }
 
     /// Whether nothing stands in the way of the hardware path.
@@ -42,14 +44,10 @@ impl<'a> Report<'a> {
     }
 }
 
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
-}
-
 /// The verdict, then each finding in a paragraph, what is wrong with it and how to mend it.
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.verdict)?;
+        wrap(&one_line(&self.verdict)).iter().try_for_each(|line| writeln!(f, "{line}"))?;
         for finding in &self.findings {
             let level = finding.level.name();
             let found = format!("{}: {}", finding.subject, finding.found);

@@ -13,7 +13,7 @@ pub(super) fn judge(system: &System, there: Accelerators, findings: &mut Vec<Fin
     if there != Accelerators::Absent {
         findings.push(accel_config(system));
     }
-    findings.push(codec(system));
+    findings.extend(codec(system));
 }
 
 fn libqpl(system: &System, there: Accelerators) -> Finding {
@@ -44,14 +44,18 @@ fn accel_config(system: &System) -> Finding {
     }
 }
 
-fn codec(system: &System) -> Finding {
+/// How codec qpl works here, less what was said of libqpl already.
+fn codec(system: &System) -> Option<Finding> {
+    const SUBJECT: &str = "codec";
+    let said = system.libqpl.as_ref().err().map(ToString::to_string).unwrap_or_default();
     match &system.codec {
         Availability::Available(by) => {
-            Finding::new(Level::Note, "codec", format!("codec qpl works here, by {by}"))
+            let by = by.trim_end_matches(&said).trim_end_matches("; ");
+            Some(Finding::new(Level::Note, SUBJECT, format!("codec qpl works here, by {by}")))
         }
+        Availability::Unavailable(reason) if *reason == said => None,
         Availability::Unavailable(reason) => {
-            let found = format!("codec qpl does not work here: {reason}");
-            Finding::problem("codec", found)
+            Some(Finding::problem(SUBJECT, format!("codec qpl does not work here: {reason}")))
         }
     }
 }

@@ -3,6 +3,7 @@
 //! What only follows from something else is not said: without a device, no word about its driver.
 
 mod device;
+mod fault;
 mod libraries;
 mod platform;
 mod queue;

@@ -1,29 +1,17 @@
 //! Whether work queues can be used by this process.
 
+use super::fault::Fault;
 use super::setup;
 use crate::doctor::finding::{Finding, Level};
-use crate::doctor::system::{Device, Kind, Mode, Node, Release, State, System, WorkQueue};
-
-/// Why a queue cannot be used by this process. The first that applies is the one to mend first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Fault {
-    NotUser,
-    Dedicated,
-    NoGroup,
-    NoEngine(u32),
-    Disabled,
-    NoNode,
-    Denied,
-    NodeFailed(String),
-}
+use crate::doctor::system::{Device, Release, System, WorkQueue};
 
 /// Judges the queues that somebody has set up.
 pub(super) fn judge(system: &System, findings: &mut Vec<Finding>) {
     let any_usable = any_usable(system);
     for (device, queue) in queues(system) {
-        match fault(device, queue) {
+        match Fault::of(device, queue) {
             None => findings.extend(usable(device, queue)),
-            Some(fault) => findings.push(faulty(device, queue, &fault, any_usable)),
+            Some(fault) => findings.push(fault.finding(device, queue, any_usable)),
         }
     }
     if any_usable {
@@ -33,7 +21,7 @@ pub(super) fn judge(system: &System, findings: &mut Vec<Finding>) {
 
 /// Whether QPL has any queue.
 pub(super) fn any_usable(system: &System) -> bool {
-    queues(system).any(|(device, queue)| fault(device, queue).is_none())
+    queues(system).any(|(device, queue)| Fault::of(device, queue).is_none())
 }
 
 /// The queues that are set up, on devices that processes can use.
@@ -44,36 +32,10 @@ fn queues(system: &System) -> impl Iterator<Item = (&Device, &WorkQueue)> {
         .filter(|(_, queue)| queue.is_set_up())
 }
 
-fn fault(device: &Device, queue: &WorkQueue) -> Option<Fault> {
-    if queue.kind != Kind::User {
-        return Some(Fault::NotUser);
-    }
-    if queue.mode != Mode::Shared {
-        return Some(Fault::Dedicated);
-    }
-    let Some(group) = queue.group else { return Some(Fault::NoGroup) };
-    if engines(device, group) == 0 {
-        return Some(Fault::NoEngine(group));
-    }
-    if device.state == State::Disabled || queue.state == State::Disabled {
-        return Some(Fault::Disabled);
-    }
-    match &queue.node {
-        Node::Allowed => None,
-        Node::Missing => Some(Fault::NoNode),
-        Node::Denied => Some(Fault::Denied),
-        Node::Failed(reason) => Some(Fault::NodeFailed(reason.clone())),
-    }
-}
-
-fn engines(device: &Device, group: u32) -> usize {
-    device.engines.iter().filter(|engine| engine.group == Some(group)).count()
-}
-
 /// What is said of a queue that works: how it is set up, and what makes it slow.
 fn usable(device: &Device, queue: &WorkQueue) -> Vec<Finding> {
     let node = device.numa_node.map_or_else(String::new, |node| format!(" on NUMA node {node}"));
-    let engines = engines(device, queue.group.unwrap_or_default());
+    let engines = device.engines.iter().filter(|engine| engine.group == queue.group).count();
     let faults = if queue.blocks_on_fault() { "blocks" } else { "does not block" };
     let mut findings = vec![Finding::ok(
         "queue",
@@ -92,13 +54,13 @@ fn slow_on_faults(device: &Device, queue: &WorkQueue) -> Finding {
     let name = format!("{}/{}", device.name, queue.name);
     let (found, remedy) = if queue.block_on_fault {
         // accel-config's config-user-default leaves queues like that.
-        let mut remedy = reconfigure(device, queue);
+        let mut remedy = setup::again(device, queue);
         for line in remedy.iter_mut().filter(|line| line.contains("config-wq")) {
             *line += " --prs-disable=0";
         }
         (format!("{name}: prs_disable is 1, which overrides block_on_fault"), remedy)
     } else {
-        (format!("{name}: block_on_fault is 0"), reconfigure(device, queue))
+        (format!("{name}: block_on_fault is 0"), setup::again(device, queue))
     };
     Finding::new(Level::Warning, "queue", found)
         .meaning(
@@ -106,81 +68,6 @@ fn slow_on_faults(device: &Device, queue: &WorkQueue) -> Finding {
              memory that was just received, above all.",
         )
         .mend(remedy)
-}
-
-fn faulty(device: &Device, queue: &WorkQueue, fault: &Fault, any_usable: bool) -> Finding {
-    let (found, meaning, remedy) = match fault {
-        Fault::NotUser => (
-            format!("is for the {}", holder(queue)),
-            "QPL needs type user. The kernel's iaa_crypto takes all devices when it is loaded: \
-             what compresses by it, zswap say, must do without then."
-                .to_owned(),
-            reconfigure(device, queue),
-        ),
-        Fault::Dedicated => (
-            "is dedicated to one process".to_owned(),
-            "QPL uses shared queues alone.".to_owned(),
-            reconfigure(device, queue),
-        ),
-        Fault::NoGroup => (
-            "is in no group".to_owned(),
-            "The engines of its group are what serve a queue.".to_owned(),
-            reconfigure(device, queue),
-        ),
-        Fault::NoEngine(group) => (
-            format!("is in group {group}, which has no engine"),
-            "The engines of its group are what serve a queue.".to_owned(),
-            reconfigure(device, queue),
-        ),
-        Fault::Disabled => ("is set up but not enabled".to_owned(), String::new(), setup::enable(device, queue)),
-        Fault::NoNode => (
-            format!("has no device file /dev/iax/{}", queue.name),
-            "It is there when the queue is bound to the driver user; in a container, it must be \
-             handed in."
-                .to_owned(),
-            no_node(device, queue),
-        ),
-        Fault::Denied => (
-            format!("may not be used by this user: /dev/iax/{}", queue.name),
-            "It is root's, unless a udev rule says otherwise; what chown does lasts until the queue \
-             is disabled. docs/qpl-hardware.md has a rule."
-                .to_owned(),
-            vec![format!("sudo chown \"$USER\" /dev/iax/{}", queue.name)],
-        ),
-        Fault::NodeFailed(reason) => (
-            format!("cannot be reached: /dev/iax/{}: {reason}", queue.name),
-            String::new(),
-            vec![format!("ls -lL /dev/iax/{}", queue.name)],
-        ),
-    };
-    let level = match fault {
-        _ if !any_usable => Level::Problem,
-        Fault::NoEngine(_) | Fault::Denied | Fault::NoNode | Fault::NodeFailed(_) => Level::Warning,
-        _ => Level::Note,
-    };
-    let found = format!("{}/{} {found}", device.name, queue.name);
-    let finding = Finding::new(level, "queue", found).mend(remedy);
-    if meaning.is_empty() { finding } else { finding.meaning(meaning) }
-}
-
-fn no_node(device: &Device, queue: &WorkQueue) -> Vec<String> {
-    if queue.driver_name.as_deref() == Some("user") {
-        vec!["ls -lR /dev/iax".to_owned()]
-    } else {
-        reconfigure(device, queue)
-    }
-}
-
-fn holder(queue: &WorkQueue) -> String {
-    match (queue.kind, queue.driver_name.as_deref()) {
-        (Kind::Kernel, Some(driver)) if !driver.is_empty() => format!("kernel (driver {driver})"),
-        (Kind::Kernel, _) => "kernel".to_owned(),
-        _ => "use of nobody yet (type none)".to_owned(),
-    }
-}
-
-fn reconfigure(device: &Device, queue: &WorkQueue) -> Vec<String> {
-    setup::queue(&[device], queue.number, queue.group.unwrap_or(0))
 }
 
 /// How descriptors get to the device: Intel's advisory INTEL-SA-01084.

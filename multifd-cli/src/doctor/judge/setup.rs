@@ -36,6 +36,18 @@ pub(super) fn queue(devices: &[&Device], queue: u32, group: u32) -> Vec<String> 
     lines
 }
 
+/// The commands that set a queue up anew, which only a device that is disabled lets them.
+pub(super) fn again(device: &Device, queue: &WorkQueue) -> Vec<String> {
+    let mut lines = self::queue(&[device], queue.number, queue.group.unwrap_or(0));
+    let is_other = |other: &&WorkQueue| other.number != queue.number && other.is_set_up();
+    let others: Vec<_> = device.queues.iter().filter(is_other).collect();
+    if !others.is_empty() {
+        let names: Vec<_> = others.iter().map(|other| other.name.as_str()).collect();
+        lines.insert(0, format!("# this stops {} besides", names.join(", ")));
+    }
+    lines
+}
+
 /// The commands that enable a device and a queue of it as they are.
 pub(super) fn enable(device: &Device, queue: &WorkQueue) -> Vec<String> {
     let (device_name, queue) = (&device.name, &queue.name);
