@@ -52,7 +52,6 @@ pub(crate) enum Command {
     Codecs(Codecs),
     /// Run the conformance suite on codecs
     Conformance(Conformance),
-    /// Say whether QPL can use an Intel IAA here, and how to mend what is missing
     Doctor(doctor::Args),
     /// Print a shell's completion script
     #[command(after_help = "Example:\n  multifd completions bash > \

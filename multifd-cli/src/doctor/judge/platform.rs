@@ -25,9 +25,6 @@ const PARAMETERS: [&str; 4] = [
     "sudo reboot",
 ];
 
-/// What says why SVM is off, where the command line asks for it.
-const WHY_NO_SVM: [&str; 1] = ["sudo dmesg | grep -i -e dmar -e idxd"];
-
 pub(super) fn judge(system: &System, findings: &mut Vec<Finding>) -> Accelerators {
     if let Some(absent) = absent(system) {
         findings.push(absent);
@@ -80,21 +77,27 @@ fn absent(system: &System) -> Option<Finding> {
 
 /// The kernel, and whether it is new enough. One whose version is not known is taken to be.
 fn kernel(system: &System) -> (Finding, bool) {
+    const SUBJECT: &str = "kernel";
+    let needed = format!("QPL's hardware path needs Linux {FIRST} or later");
     match &system.kernel.release {
-        Ok(release) if *release < FIRST => {
-            let meaning = format!("QPL's hardware path needs Linux {FIRST} or later.");
-            let found = format!("Linux {release} is too old");
+        Ok(release) if *release >= FIRST => {
+            (Finding::ok(SUBJECT, format!("Linux {release}")), true)
+        }
+        // Distributors bring drivers to older kernels.
+        Ok(release) if system.devices().iter().any(|device| device.pasid_enabled) => {
+            let found = format!("Linux {release} is old, but has devices with shared memory");
+            let meaning = format!("{needed}, by Intel's word; this one may do.");
+            (Finding::new(Level::Warning, SUBJECT, found).meaning(meaning), true)
+        }
+        Ok(release) => {
+            let old = Finding::problem(SUBJECT, format!("Linux {release} is too old"));
             let install =
                 "sudo apt install linux-image-amd64    # or your distribution's newer kernel";
-            let old = Finding::problem("kernel", found).meaning(meaning);
-            (old.mend([install, "sudo reboot"]), false)
+            (old.meaning(needed + ".").mend([install, "sudo reboot"]), false)
         }
-        Ok(release) => (Finding::ok("kernel", format!("Linux {release}")), true),
         Err(unread) => {
-            let meaning =
-                format!("QPL's hardware path needs Linux {FIRST} or later: see uname -r.");
-            let unknown = Finding::new(Level::Warning, "kernel", unread.to_string());
-            (unknown.meaning(meaning), true)
+            let unknown = Finding::new(Level::Warning, SUBJECT, unread.to_string());
+            (unknown.meaning(needed + ": see uname -r."), true)
         }
     }
 }
@@ -154,15 +157,15 @@ fn svm(system: &System, findings: &mut Vec<Finding>) -> Accelerators {
     let all = without.len() == devices.len();
     let level = if all { Level::Problem } else { Level::Warning };
     let finding = Finding::new(level, "svm", found);
-    findings.push(if asked_for(system) == Some(false) {
-        let meaning = "Shared queues need it, and the kernel's command line does not ask for it; \
-            VT-d must be on in the BIOS besides.";
-        finding.meaning(meaning).mend(PARAMETERS)
-    } else {
+    findings.push(if asked_for(system) == Some(true) {
         let meaning = "Shared queues need it. The kernel's command line asks for it, so turn VT-d \
             and PCIe ENQCMD on in the BIOS; where the log says that the IOMMU has fewer levels of \
             page tables than the CPU, add no5lvl to the command line.";
-        finding.meaning(meaning).mend(WHY_NO_SVM)
+        finding.meaning(meaning).mend(["sudo dmesg | grep -i -e dmar -e idxd"])
+    } else {
+        let meaning = "Shared queues need it: the kernel's command line must ask for it, and VT-d \
+            be on in the BIOS.";
+        finding.meaning(meaning).mend(PARAMETERS)
     });
     if all { Accelerators::Unready } else { Accelerators::Ready }
 }

@@ -79,17 +79,11 @@ fn submission(system: &System) -> Option<Finding> {
     let (Ok(false), Ok(release)) = (&system.kernel.raw_io, &system.kernel.release) else {
         return None;
     };
-    let found = if *release >= RESTRICTED {
-        format!(
-            "Linux {release} lets no process without CAP_SYS_RAWIO, such as this, map the portal \
-                 of a device that INTEL-SA-01084 is about"
-        )
-    } else {
-        format!(
-            "Linux {release} may have the fix for INTEL-SA-01084, that no process without \
-                 CAP_SYS_RAWIO, such as this, maps a device's portal"
-        )
-    };
+    let sure = if *release >= RESTRICTED { "keeps" } else { "may keep" };
+    let found = format!(
+        "Linux {release} {sure} processes without CAP_SYS_RAWIO, such as this, from mapping the \
+         portals of devices (INTEL-SA-01084)"
+    );
     let writes = system.libqpl.as_ref().is_ok_and(|libqpl| libqpl.version.minor >= 6);
     let level = if writes { Level::Note } else { Level::Warning };
     Some(Finding::new(level, "submission", found).meaning(WRITES))

@@ -99,24 +99,20 @@ fn whatever_a_queue_looks_like_there_is_a_problem_unless_it_can_be_used() {
 
 #[test]
 fn a_queue_that_cannot_be_used_beside_one_that_can_is_no_problem() {
-    for (broken, level) in [
-        (|queue: &mut WorkQueue| queue.kind = Kind::Kernel) as fn(&mut WorkQueue),
-        |queue| queue.mode = Mode::Dedicated,
-        |queue| queue.state = State::Disabled,
-    ]
-    .map(|broken| (broken, Level::Note))
-    .into_iter()
-    .chain(
-        [(|queue: &mut WorkQueue| queue.node = Node::Denied) as fn(&mut WorkQueue), |queue| {
-            queue.group = Some(1)
-        }]
-        .map(|broken| (broken, Level::Warning)),
-    ) {
+    type Change = fn(&mut WorkQueue);
+    let changes: [(Change, Level); 5] = [
+        (|queue| queue.kind = Kind::Kernel, Level::Note),
+        (|queue| queue.mode = Mode::Dedicated, Level::Note),
+        (|queue| queue.state = State::Disabled, Level::Note),
+        (|queue| queue.node = Node::Denied, Level::Warning),
+        (|queue| queue.group = Some(1), Level::Warning),
+    ];
+    for (change, level) in changes {
         let mut system = well();
         let device = device(&mut system);
-        let mut queue =
-            WorkQueue { name: "wq1.1".to_owned(), number: 1, ..device.queues[0].clone() };
-        broken(&mut queue);
+        let usable = device.queues[0].clone();
+        let mut queue = WorkQueue { name: "wq1.1".to_owned(), number: 1, ..usable };
+        change(&mut queue);
         device.queues.push(queue);
         assert_eq!(subjects(&system, Level::Problem), [""; 0]);
         assert!(subjects(&system, level).contains(&"queue"), "{system:?}");

@@ -147,9 +147,10 @@ impl Machine {
         if !geteuid().is_root() {
             return self.doctor(&["--json"]);
         }
-        // Where it was built, only root may be.
+        // Where it was built, only root may be. Another process copies it: one that this process
+        // has open for writing, other tests' children have too, and then it cannot be run.
         let program = self.path("multifd");
-        fs::copy(PROGRAM, &program).unwrap();
+        assert!(Command::new("cp").arg(PROGRAM).arg(&program).status().unwrap().success());
         run(self.command(&program, &["--json"]).current_dir("/").uid(NOBODY).gid(NOBODY))
     }
 
