@@ -9,7 +9,7 @@ use multifd::core::wire::Uuid;
 use multifd::{Uri, ZeroPages};
 
 use crate::qpl::Qpl;
-use crate::size;
+use crate::{doctor, size};
 
 /// Moves a VM's memory over many channels, in the wire format of QEMU's multifd migration.
 #[derive(Debug, Parser)]
@@ -53,6 +53,7 @@ pub(crate) enum Command {
     Codecs(Codecs),
     /// Run the conformance suite on codecs
     Conformance(Conformance),
+    Doctor(doctor::Args),
     /// Print a shell's completion script
     #[command(after_help = "Example:\n  multifd completions bash > \
                             ~/.local/share/bash-completion/completions/multifd")]

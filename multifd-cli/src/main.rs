@@ -7,6 +7,7 @@ mod codecs;
 mod conformance;
 mod decode;
 mod demo;
+mod doctor;
 mod failure;
 mod image;
 mod mapping;
@@ -54,6 +55,7 @@ fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Decode(args) => decode::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Codecs(args) => codecs::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Conformance(args) => conformance::run(&args, &output),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => complete(shell).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -24,7 +24,9 @@ fn the_conformance_suite_runs_and_none_passes() {
 
 #[test]
 fn help_of_every_command_has_an_example() {
-    for command in ["demo", "send", "recv", "decode", "codecs", "conformance", "completions"] {
+    for command in
+        ["demo", "send", "recv", "decode", "codecs", "conformance", "doctor", "completions"]
+    {
         let help = multifd(&[command, "--help"]).succeeded().stdout;
         assert!(help.contains("Example") && help.contains("  multifd "), "{help}");
     }

@@ -1,0 +1,85 @@
+//! Whether the libraries are there, and what codec qpl makes of it all.
+
+use multifd::core::Availability;
+use qpl_sys::Library;
+
+use super::platform::Accelerators;
+use crate::doctor::finding::{Finding, Level};
+use crate::doctor::system::System;
+
+pub(super) fn judge(system: &System, there: Accelerators, findings: &mut Vec<Finding>) {
+    findings.push(libqpl(system, there));
+    // Nothing but the hardware path uses it.
+    if there != Accelerators::Absent {
+        findings.push(accel_config(system));
+    }
+    if findings.iter().all(|finding| finding.level != Level::Problem) {
+        findings.push(job(system));
+    }
+    findings.extend(codec(system));
+}
+
+fn libqpl(system: &System, there: Accelerators) -> Finding {
+    const SUBJECT: &str = "libqpl";
+    let error = match &system.libqpl {
+        Ok(libqpl) => {
+            return Finding::ok(SUBJECT, format!("libqpl {} ({})", libqpl.version, libqpl.origin));
+        }
+        Err(error) => error,
+    };
+    if system.libqpl_named {
+        return Finding::problem(SUBJECT, error.to_string())
+            .meaning("Codec qpl takes the library that is named, or none, on the CPU too.")
+            .mend([format!("unset {}", Library::VARIABLE)]);
+    }
+    // Without an accelerator, what is built in stands in for it.
+    let level = if there == Accelerators::Absent { Level::Note } else { Level::Problem };
+    Finding::new(level, SUBJECT, error.to_string()).mend(["sudo apt install libqpl1"])
+}
+
+fn accel_config(system: &System) -> Finding {
+    const SUBJECT: &str = "libaccel-config";
+    match &system.accel_config {
+        Some(file) => Finding::ok(SUBJECT, file.display().to_string()),
+        None => Finding::problem(SUBJECT, "libaccel-config.so.1 is not where the loader looks")
+            .meaning("libqpl finds the devices by it, and opens it at run time (status 501).")
+            .mend(["sudo apt install libaccel-config1 accel-config    # Fedora: sudo dnf install accel-config"]),
+    }
+}
+
+/// Whether a job can be set up on a device, which no more than follows where something is amiss.
+fn job(system: &System) -> Finding {
+    const SUBJECT: &str = "job";
+    match &system.hardware {
+        Availability::Available(_) => Finding::ok(SUBJECT, "libqpl can set a hardware job up"),
+        Availability::Unavailable(reason) => {
+            let reason = reason.trim_end_matches("; see multifd doctor");
+            Finding::problem(SUBJECT, format!("libqpl cannot set a hardware job up: {reason}"))
+                .meaning(
+                    "All that can be seen is as it should be, so libqpl sees something else: \
+                     look whether this runs in a container without the devices.",
+                )
+                .mend(["sudo accel-config list", "sudo dmesg | grep -i idxd"])
+        }
+    }
+}
+
+/// How codec qpl works here, less what was said of libqpl and the devices already.
+fn codec(system: &System) -> Option<Finding> {
+    const SUBJECT: &str = "codec";
+    let said = system.libqpl.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    match &system.codec {
+        Availability::Available(by) => {
+            let reason = match &system.hardware {
+                Availability::Available(_) => "",
+                Availability::Unavailable(reason) => reason,
+            };
+            let by = by.trim_end_matches(&said).trim_end_matches(reason).trim_end_matches("; ");
+            Some(Finding::new(Level::Note, SUBJECT, format!("codec qpl works here, by {by}")))
+        }
+        Availability::Unavailable(reason) if *reason == said => None,
+        Availability::Unavailable(reason) => {
+            Some(Finding::problem(SUBJECT, format!("codec qpl does not work here: {reason}")))
+        }
+    }
+}

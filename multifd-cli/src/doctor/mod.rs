@@ -1,0 +1,55 @@
+//! `multifd doctor`: whether QPL's hardware path can be used here, and how to mend what is missing.
+//!
+//! [`System::read`] reads what there is, [`judge::judge`] says what that means, and [`Report`] shows
+//! it. Only the first looks at the machine.
+
+mod finding;
+mod judge;
+mod report;
+mod system;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::failure::Failure;
+use crate::output;
+use report::Report;
+use system::{Roots, System};
+
+/// Say whether QPL can use an Intel IAA here, and how to mend what is missing.
+///
+/// Looks at libqpl and libaccel-config, the accelerators with their work queues and engines, who
+/// may use them, the IOMMU and the kernel. Nothing is changed. The exit status is 0 if the hardware
+/// path can be used, else 1: codec qpl works without it, on the CPU.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  multifd doctor
+  multifd doctor --json
+  sudo -u libvirt-qemu multifd doctor    who runs QEMU may lack what you have")]
+pub(crate) struct Args {
+    /// Print the findings and all devices as JSON
+    #[arg(long)]
+    json: bool,
+    /// Look at a copy of /sys in place of this machine's
+    #[arg(long, value_name = "DIR", default_value = "/sys", hide_default_value = true)]
+    sys: PathBuf,
+    /// Look at a copy of /dev
+    #[arg(long, value_name = "DIR", default_value = "/dev", hide_default_value = true)]
+    dev: PathBuf,
+    /// Look at a copy of /proc
+    #[arg(long, value_name = "DIR", default_value = "/proc", hide_default_value = true)]
+    proc: PathBuf,
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let roots = Roots { sys: &args.sys, dev: &args.dev, proc: &args.proc };
+    let system = System::read(roots);
+    let report = Report::new(&system, judge::judge(&system));
+    if args.json {
+        output::print_json(&report)?;
+    } else {
+        output::print(&report.to_string())?;
+    }
+    Ok(if report.usable() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,84 @@
+//! How the findings are shown.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::finding::{Finding, Level};
+use super::system::{Device, System};
+use crate::failure::one_line;
+
+/// All that the doctor has to say, by sentence and one by one.
+#[derive(Debug, Serialize)]
+pub(super) struct Report<'a> {
+    usable: bool,
+    verdict: String,
+    findings: Vec<Finding>,
+    devices: &'a [Device],
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(system: &'a System, findings: Vec<Finding>) -> Self {
+        let of = |level| findings.iter().filter(move |finding| finding.level == level);
+        let problems: Vec<_> = of(Level::Problem).collect();
+        let verdict = match (&problems[..], of(Level::Warning).count()) {
+            ([], 0) => "QPL's hardware path can be used here".to_owned(),
+            ([], 1) => "QPL's hardware path can be used here, with 1 warning".to_owned(),
+            ([], warnings) => {
+                format!("QPL's hardware path can be used here, with {warnings} warnings")
+            }
+            ([problem], _) => {
+                format!("QPL's hardware path cannot be used here: {}", problem.found)
+            }
+            (problems, _) => {
+                format!("QPL's hardware path cannot be used here: {} problems", problems.len())
+            }
+        };
+        let usable = problems.is_empty();
+        Self { usable, verdict, findings, devices: system.devices() }
+    }
+
+    /// Whether nothing stands in the way of the hardware path.
+    pub(super) fn usable(&self) -> bool {
+        self.usable
+    }
+}
+
+/// The verdict, then each finding in a paragraph, what is wrong with it and how to mend it.
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        wrap(&one_line(&self.verdict)).iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        for finding in &self.findings {
+            let level = finding.level.name();
+            let found = format!("{}: {}", finding.subject, finding.found);
+            let paragraphs = [Some(found), finding.meaning.clone()];
+            let lines = paragraphs.iter().flatten().flat_map(|text| wrap(&one_line(text)));
+            writeln!(f)?;
+            for (at, line) in lines.enumerate() {
+                let margin = if at == 0 { level } else { "" };
+                writeln!(f, "{margin:<7}  {line}")?;
+            }
+            for line in &finding.remedy {
+                // Whole, so that it can be copied.
+                writeln!(f, "{:11}{}", "", one_line(line))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lines of at most `WIDTH` characters, where words allow.
+fn wrap(text: &str) -> Vec<String> {
+    const WIDTH: usize = 90;
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}

@@ -1,0 +1,74 @@
+//! What there is on a machine: read, parsed, and not yet judged.
+
+mod attribute;
+mod bus;
+mod kernel;
+mod libraries;
+mod pci;
+mod queue;
+
+use std::path::{Path, PathBuf};
+
+use multifd::core::Availability;
+use multifd::qpl;
+use qpl_sys::{Library, OpenError};
+
+pub(super) use attribute::Unread;
+#[cfg(test)]
+pub(super) use bus::Engine;
+pub(super) use bus::{Bus, Device};
+#[cfg(test)]
+pub(super) use kernel::Iommu;
+pub(super) use kernel::{Kernel, Release};
+pub(super) use libraries::Libqpl;
+pub(super) use pci::PciDevice;
+pub(super) use queue::{Kind, Mode, Node, State, WorkQueue};
+
+/// Where a machine is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Roots<'a> {
+    pub(super) sys: &'a Path,
+    pub(super) dev: &'a Path,
+    pub(super) proc: &'a Path,
+}
+
+/// What there is.
+#[derive(Clone, Debug)]
+pub(super) struct System {
+    pub(super) kernel: Kernel,
+    pub(super) pci: Result<Vec<PciDevice>, Unread>,
+    /// None where the driver is not loaded.
+    pub(super) bus: Result<Option<Bus>, Unread>,
+    pub(super) libqpl: Result<Libqpl, OpenError>,
+    /// Whether the user names a libqpl, in place of the one that is installed.
+    pub(super) libqpl_named: bool,
+    /// The file, if it was found.
+    pub(super) accel_config: Option<PathBuf>,
+    /// What codec qpl itself says.
+    pub(super) codec: Availability,
+    /// Whether a job can be set up on a device.
+    pub(super) hardware: Availability,
+}
+
+impl System {
+    pub(super) fn read(roots: Roots<'_>) -> Self {
+        Self {
+            kernel: Kernel::read(roots.proc),
+            pci: pci::read_all(roots.sys),
+            bus: Bus::read(roots.sys, roots.dev),
+            libqpl: Libqpl::find(),
+            libqpl_named: Library::named().is_some(),
+            accel_config: libraries::find_accel_config(),
+            codec: (qpl::DESCRIPTOR.probe)(),
+            hardware: (qpl::Path::Hardware.descriptor().probe)(),
+        }
+    }
+
+    /// The accelerators that the driver has taken.
+    pub(super) fn devices(&self) -> &[Device] {
+        match &self.bus {
+            Ok(Some(bus)) => &bus.devices,
+            _ => &[],
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `multifd doctor` on made-up machines.
+
+mod machine;
+mod platform;
+mod setup;
+mod values;
+
+use machine::{Machine, faults};
+use serde_json::{Value, json};
+
+use crate::common::Ended;
+
+/// Asserts that one thing keeps the hardware path from working: what it is, by `words` of the
+/// finding, and how it is mended, by `commands`, in that order.
+#[track_caller]
+fn one_problem(ended: &Ended, subject: &str, words: &[&str], commands: &[&str]) {
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    one_fault(&ended.json(), "problem", subject, words, commands);
+}
+
+/// Asserts that the hardware path works, worse than it could for one reason.
+#[track_caller]
+fn one_warning(ended: &Ended, subject: &str, words: &[&str], commands: &[&str]) {
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    one_fault(&ended.json(), "warning", subject, words, commands);
+}
+
+#[track_caller]
+fn one_fault(report: &Value, level: &str, subject: &str, words: &[&str], commands: &[&str]) {
+    let faults = faults(report);
+    assert_eq!(faults.len(), 1, "{report:#}");
+    let fault = faults[0];
+    assert_eq!((&fault["level"], &fault["subject"]), (&json!(level), &json!(subject)), "{fault:#}");
+    for word in words {
+        assert!(fault["found"].as_str().unwrap().contains(word), "{word} is not in {fault:#}");
+    }
+    let lines: Vec<_> = fault["remedy"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|line| line.as_str().unwrap())
+        .collect();
+    let mut rest = lines.iter();
+    for command in commands {
+        assert!(
+            rest.any(|line| line.contains(command)),
+            "{command} is not in, or not in order: {lines:#?}"
+        );
+    }
+}
+
+#[test]
+fn where_all_is_well_the_exit_status_is_0_and_the_queue_is_described() {
+    let machine = Machine::well();
+    let ended = machine.doctor(&["--json"]).succeeded();
+    let report = ended.json();
+    assert_eq!((&report["usable"], faults(&report).len()), (&json!(true), 0), "{report:#}");
+    assert_eq!(report["verdict"], "QPL's hardware path can be used here");
+    let device = &report["devices"][0];
+    assert_eq!((&device["name"], &device["numa_node"]), (&json!("iax1"), &json!(0)));
+    let queue = &device["queues"][0];
+    assert_eq!(
+        (&queue["type"], &queue["mode"], &queue["size"]),
+        (&json!("user"), &json!("shared"), &json!(128))
+    );
+
+    let text = machine.doctor(&[]).succeeded().stdout;
+    let queue =
+        "iax1/wq1.0 on NUMA node 0: shared, 128 entries, threshold 128, 8 engines, blocks on";
+    assert!(text.contains(queue) && text.contains("libqpl 1.9.0"), "{text}");
+}
+
+#[test]
+fn without_a_device_that_alone_is_said_and_that_qpl_works_all_the_same() {
+    let machine = Machine::well();
+    machine.remove("sys/bus/dsa");
+    machine.remove("sys/bus/pci/devices/0000:6a:02.0");
+    machine.remove("libraries/libaccel-config.so.1");
+    machine.set("proc/cmdline", "quiet");
+    machine.set("proc/sys/kernel/osrelease", "4.18.0");
+    let ended = machine.doctor(&["--json"]);
+    one_problem(&ended, "iaa", &["no Intel IAA in this machine"], &[]);
+    let text = machine.doctor(&[]).stdout;
+    assert!(
+        text.starts_with("QPL's hardware path cannot be used here: there is no Intel IAA"),
+        "{text}"
+    );
+    assert!(
+        text.contains("on the CPU, and slower") && text.contains("codec qpl works here, by "),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_libqpl_that_is_named_and_cannot_be_used_is_a_problem_even_without_a_device() {
+    let machine = Machine::well();
+    machine.install_libqpl("1.4.9");
+    let words = ["is version 1.4.9", "1.5 or later is needed"];
+    one_problem(&machine.doctor(&["--json"]), "libqpl", &words, &["unset QPL_LIBRARY"]);
+    machine.remove("libqpl.so.1");
+    let ended = machine.doctor(&["--json"]);
+    one_problem(&ended, "libqpl", &["libqpl.so.1 cannot be loaded"], &["unset QPL_LIBRARY"]);
+    machine.remove("sys/bus");
+    let report = machine.doctor(&["--json"]).json();
+    let subjects: Vec<_> = faults(&report).iter().map(|fault| fault["subject"].clone()).collect();
+    assert_eq!(subjects, ["iaa", "libqpl"]);
+}
+
+#[test]
+fn what_the_advisory_on_portals_means_is_said_to_who_has_not_the_capability() {
+    let machine = Machine::well();
+    machine.set("proc/self/status", "CapEff:\t0000000000000000");
+    let submission = |text: &str| {
+        let at = text.find("submission: ").unwrap_or_else(|| panic!("{text}"));
+        text[at..].split("\n\n").next().unwrap().to_owned()
+    };
+    let said = submission(&machine.doctor(&[]).succeeded().stdout);
+    assert!(said.contains("Linux 6.8 may keep processes"), "{said}");
+    machine.set("proc/sys/kernel/osrelease", "6.12.1");
+    let said = submission(&machine.doctor(&[]).succeeded().stdout);
+    assert!(said.contains("Linux 6.12 keeps processes"), "{said}");
+    // It takes a libqpl that can do without the mapping.
+    machine.install_libqpl("1.5.0");
+    one_warning(&machine.doctor(&["--json"]), "submission", &["INTEL-SA-01084"], &[]);
+}
