@@ -41,17 +41,11 @@ pub(crate) struct Verbosity {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Migrate memory with each codec over loopback, and compare every page
     Demo(Demo),
-    /// Send a VM image or a bare RAM file
     Send(Send),
-    /// Receive a VM into an image folder
     Recv(Recv),
-    /// Turn a recorded migration into a VM image
     Decode(Decode),
-    /// List the codecs of this program
     Codecs(Codecs),
-    /// Run the conformance suite on codecs
     Conformance(Conformance),
     Doctor(doctor::Args),
     /// Print a shell's completion script
@@ -268,7 +262,9 @@ pub(crate) struct Codecs {
     pub(crate) qpl: Qpl,
 }
 
-/// Run the conformance suite on codecs. The exit status is 1 if a case fails.
+/// Run the conformance suite on codecs.
+///
+/// The exit status is 1 if a case fails.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  multifd conformance\n  multifd conformance zlib zstd --json")]
 pub(crate) struct Conformance {
