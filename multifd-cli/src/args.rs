@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Recv(Recv),
     /// Turn a recorded migration into a VM image
     Decode(Decode),
+    /// Show what a recorded migration or a VM image is made of, and what is wrong with it
+    Inspect(crate::inspect::Args),
     /// List the codecs of this program
     Codecs(Codecs),
     /// Run the conformance suite on codecs

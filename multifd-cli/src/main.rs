@@ -9,6 +9,7 @@ mod decode;
 mod demo;
 mod failure;
 mod image;
+mod inspect;
 mod mapping;
 mod output;
 mod progress;
@@ -51,6 +52,7 @@ fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Send(args) => send::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Recv(args) => recv::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Decode(args) => decode::run(&args, &output).map(|()| ExitCode::SUCCESS),
+        Command::Inspect(args) => inspect::run(&args, &output),
         Command::Codecs(args) => codecs::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Conformance(args) => conformance::run(&args, &output),
         Command::Completions { shell } => complete(shell).map(|()| ExitCode::SUCCESS),

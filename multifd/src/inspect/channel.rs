@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use multifd_core::wire::{DeviceStatePacket, InitialPacket, PacketFlags, RamPacket};
-use multifd_core::{Compression, PeerError};
+use multifd_core::{Compression, PageSize, PeerError};
 
 use super::finding::{Connection, FindingKind, Place};
 use super::inspector::{Channel, Inspector};
@@ -33,6 +33,8 @@ pub struct PacketRecord<'a> {
     pub name: Option<&'a str>,
     /// Its pages and bytes.
     pub counts: Counts,
+    /// The size of its pages.
+    pub page_size: PageSize,
 }
 
 impl Inspector {
@@ -205,7 +207,18 @@ impl Inspector {
         let point = TracePoint { offset: offset + event.bytes, time, packets: packet + 1 };
         report.trace.push(point);
         self.tally(channel, round, counts);
-        PacketRecord { channel, packet, offset, time, round, flags, packet_num: None, name, counts }
+        PacketRecord {
+            channel,
+            packet,
+            offset,
+            time,
+            round,
+            flags,
+            packet_num: None,
+            name,
+            counts,
+            page_size: self.page_size,
+        }
     }
 
     fn tally(&mut self, channel: usize, round: u64, counts: Counts) {
