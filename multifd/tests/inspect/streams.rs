@@ -8,7 +8,6 @@ pub(crate) const PACKET: usize = 1344;
 
 #[derive(Clone)]
 pub(crate) struct Streams {
-    pub(crate) recording: &'static Recording,
     pub(crate) main: Vec<u8>,
     pub(crate) channels: Vec<Vec<u8>>,
 }
@@ -16,7 +15,7 @@ pub(crate) struct Streams {
 impl Streams {
     pub(crate) fn of(recording: &'static Recording) -> Self {
         let channels = recording.channels.iter().map(|channel| channel.to_vec()).collect();
-        Self { recording, main: recording.main.to_vec(), channels }
+        Self { main: recording.main.to_vec(), channels }
     }
 
     pub(crate) fn named(name: &str) -> Self {
