@@ -54,13 +54,15 @@ fn packets_by_channel(report: &Report, area: &Area<'_>) -> Drawn {
         .margin(10)
         .x_label_area_size(40)
         .y_label_area_size(70)
-        .build_cartesian_2d(0.0..right.max(f64::MIN_POSITIVE), 0..top)?;
+        .build_cartesian_2d(0.0..right.max(f64::MIN_POSITIVE), 0..with_room(top))?;
     let described = if timed {
         "seconds since the start"
     } else {
         "position in the channel, MiB (a recording has no times)"
     };
-    chart.configure_mesh().label_style(FONT).x_desc(described).y_desc("packets so far").draw()?;
+    let mut mesh = chart.configure_mesh();
+    mesh.label_style(FONT).light_line_style(TRANSPARENT);
+    mesh.x_desc(described).y_desc("packets so far").draw()?;
     for (number, trace) in traces().enumerate() {
         let color = Palette99::pick(number).to_rgba();
         let points = trace.points().map(|point| (x(&point), point.packets));
@@ -120,13 +122,15 @@ fn pages_by_round(report: &Report, area: &Area<'_>) -> Drawn {
         .margin(10)
         .x_label_area_size(40)
         .y_label_area_size(70)
-        .build_cartesian_2d(0.0..bars.len().max(1) as f64 * width as f64, 0..top)?;
+        .build_cartesian_2d(0.0..bars.len().max(1) as f64 * width as f64, 0..with_room(top))?;
     let described = match width {
         1 => "round (0 is the setup)".to_owned(),
         width => format!("round (0 is the setup), {width} a bar"),
     };
     let mut mesh = chart.configure_mesh();
-    mesh.label_style(FONT).disable_x_mesh().x_desc(described).y_desc("pages").draw()?;
+    mesh.label_style(FONT).light_line_style(TRANSPARENT).disable_x_mesh();
+    mesh.x_label_formatter(&|round| format!("{round:.0}"));
+    mesh.x_desc(described).y_desc("pages").draw()?;
     for (nth, (name, color, _)) in kinds.iter().enumerate() {
         let rectangles =
             bars.iter().enumerate().filter(|(_, bar)| bar[nth] > 0).map(|(at, bar)| {
@@ -146,4 +150,9 @@ fn pages_by_round(report: &Report, area: &Area<'_>) -> Drawn {
         .background_style(WHITE.mix(0.8))
         .label_font(FONT)
         .draw()
+}
+
+/// An axis that goes a little further than to `top`.
+fn with_room(top: u64) -> u64 {
+    top + top / 20 + 1
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use multifd_core::wire::{DeviceStatePacket, InitialPacket, PacketFlags, RamPacket};
 use multifd_core::{Compression, PageSize, PeerError};
 
+use super::chunks::Chunks;
 use super::finding::{Connection, FindingKind, Place};
 use super::inspector::{Channel, Inspector};
-use super::parser::{ChannelEvent, Chunks, Content, Cut};
+use super::parser::{ChannelEvent, Content, Cut};
 use super::report::Counts;
 use super::trace::TracePoint;
 

@@ -4,11 +4,15 @@ use multifd_core::wire::Uuid;
 use multifd_core::{Compression, PageSize};
 
 use super::blocks::Blocks;
-use super::finding::{Findings, Place};
+use super::finding::Place;
+use super::findings::Findings;
 use super::numbers::Numbers;
 use super::parser::ChannelParser;
 use super::report::{ChannelReport, MainReport, RoundReport};
 use crate::stream::Configuration;
+
+/// Rounds that are kept apart, at most: a sync on the main channel is only 8 bytes.
+const MOST_ROUNDS: u64 = 100_000;
 
 /// Keeps count of what goes over a migration's connections and finds what is against the format.
 ///
@@ -98,8 +102,7 @@ impl Inspector {
 
     /// The counts of a round, from 0.
     pub(super) fn round(&mut self, round: u64) -> &mut RoundReport {
-        // There is a SYNC for each round, so that no number can make this grow by much.
-        let round = round as usize;
+        let round = round.min(MOST_ROUNDS - 1) as usize;
         if round >= self.rounds.len() {
             self.rounds.resize_with(round + 1, RoundReport::default);
         }

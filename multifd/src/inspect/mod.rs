@@ -43,9 +43,11 @@
 
 mod blocks;
 mod channel;
+mod chunks;
 mod conclusion;
 mod device_state;
 mod finding;
+mod findings;
 mod inspector;
 mod main_channel;
 mod numbers;
@@ -55,11 +57,16 @@ mod recording;
 mod report;
 mod trace;
 
+#[cfg(test)]
+mod parser_tests;
+
 pub use channel::PacketRecord;
+pub use chunks::Chunks;
 pub use device_state::{DeviceSection, DeviceState};
-pub use finding::{Connection, Finding, FindingKind, Findings, Place, Severity};
+pub use finding::{Connection, Finding, FindingKind, Place, Severity};
+pub use findings::Findings;
 pub use inspector::Inspector;
-pub use parser::{ChannelEvent, ChannelParser, Chunks, Content, Cut};
+pub use parser::{ChannelEvent, ChannelParser, Content, Cut};
 pub use recording::recording;
 pub use report::{BlockReport, ChannelReport, Counts, MainReport, Report, RoundReport};
 pub use trace::{Trace, TracePoint};

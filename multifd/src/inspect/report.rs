@@ -25,7 +25,8 @@ pub struct Report {
     /// The multifd channels, in the order in which they were connected.
     pub channels: Vec<ChannelReport>,
     /// What came before the first sync, then before the second, and so on. The first is the setup
-    /// phase; what came after the last sync is the last, if anything did.
+    /// phase; what came after the last sync is the last, if anything did. The 100,000th holds all
+    /// that come after it, too.
     pub rounds: Vec<RoundReport>,
     /// The RAM blocks in the order of the main channel's list.
     pub blocks: Vec<BlockReport>,

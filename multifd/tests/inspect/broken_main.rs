@@ -193,3 +193,15 @@ fn a_zero_page_that_a_channel_sends_in_the_same_round() {
     assert_eq!(codes.next(), Some("two-connections"), "{:#?}", report.findings);
     assert_eq!(report.findings.errors(), 1, "{:#?}", report.findings);
 }
+
+#[test]
+fn syncs_without_end_take_no_memory_each() {
+    let streams = Streams::named("zstd-zero-legacy");
+    let first = find(&streams, b"\x02\x06pc.ram\0") - 7;
+    let flushes = 0x200_u64.to_be_bytes().repeat(300_000);
+    let streams = streams.with(|streams| drop(streams.main.splice(first..first, flushes)));
+    let report = streams.inspect();
+    assert_eq!((report.rounds.len(), report.main.syncs), (100_000, 300_003));
+    assert_eq!(report.rounds[99_999].main_zero_pages, report.main.zero_pages);
+    streams.has("sync-count", Channel(0), streams.channels[0].len(), "the main channel has 300003");
+}
