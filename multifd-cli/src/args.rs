@@ -9,7 +9,7 @@ use multifd::core::wire::Uuid;
 use multifd::{Uri, ZeroPages};
 
 use crate::qpl::Qpl;
-use crate::{doctor, size};
+use crate::{doctor, inspect, size};
 
 /// Moves a VM's memory over many channels, in the wire format of QEMU's multifd migration.
 #[derive(Debug, Parser)]
@@ -45,6 +45,7 @@ pub(crate) enum Command {
     Send(Send),
     Recv(Recv),
     Decode(Decode),
+    Inspect(inspect::Args),
     Codecs(Codecs),
     Conformance(Conformance),
     Doctor(doctor::Args),

@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod failure;
 mod image;
+mod inspect;
 mod mapping;
 mod output;
 mod progress;
@@ -53,6 +54,7 @@ fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Send(args) => send::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Recv(args) => recv::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Decode(args) => decode::run(&args, &output).map(|()| ExitCode::SUCCESS),
+        Command::Inspect(args) => inspect::run(&args, &output),
         Command::Codecs(args) => codecs::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Conformance(args) => conformance::run(&args, &output),
         Command::Doctor(args) => doctor::run(&args),

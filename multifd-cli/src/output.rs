@@ -63,3 +63,37 @@ pub(crate) fn print_json(result: &impl Serialize) -> Result<(), Failure> {
         .map_err(|error| Failure::new(format!("cannot write JSON: {error}")))?;
     print(&(json + "\n"))
 }
+
+/// Lines of a result that has many, written to stdout in larger pieces.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    text: String,
+    failed: Option<Failure>,
+}
+
+impl Lines {
+    /// How much is written at once, in bytes.
+    const PIECE: usize = 64 << 10;
+
+    /// Adds a line.
+    pub(crate) fn add(&mut self, line: &str) {
+        self.text += line;
+        self.text.push('\n');
+        if self.text.len() >= Self::PIECE {
+            self.write();
+        }
+    }
+
+    /// Writes what is left. Fails if any of it could not be written.
+    pub(crate) fn finish(mut self) -> Result<(), Failure> {
+        self.write();
+        self.failed.map_or(Ok(()), Err)
+    }
+
+    fn write(&mut self) {
+        if self.failed.is_none() {
+            self.failed = print(&self.text).err();
+        }
+        self.text.clear();
+    }
+}

@@ -4,6 +4,8 @@
 mod codecs;
 mod destination;
 mod error;
+#[cfg(feature = "inspect")]
+pub mod inspect;
 mod net;
 mod page_set;
 mod progress;

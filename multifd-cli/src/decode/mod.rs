@@ -1,7 +1,7 @@
 //! `multifd decode`.
 
-mod recording;
-mod watched;
+pub(crate) mod recording;
+pub(crate) mod watched;
 
 use std::time::Instant;
 

@@ -17,7 +17,7 @@ const MAIN: &str = "main.bin";
 const MOST: usize = 255;
 
 #[derive(Debug)]
-pub(super) struct Recording {
+pub(crate) struct Recording {
     main: Connection,
     channels: Vec<Connection>,
 }
@@ -31,7 +31,7 @@ struct Connection {
 
 impl Recording {
     /// Opens the recording in `folder`: `main.bin`, and `channel0.bin`, `channel1.bin` and so on.
-    pub(super) fn open(folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
         let main = Connection::open(folder.join(MAIN))?;
         let count = count_channels(folder)?;
         let channels =
@@ -44,7 +44,7 @@ impl Recording {
     }
 
     /// Bytes of all files.
-    pub(super) fn bytes(&self) -> Result<u64, Failure> {
+    pub(crate) fn bytes(&self) -> Result<u64, Failure> {
         let all = self.channels.iter().chain([&self.main]);
         all.map(|one| Ok(one.file.metadata().map_err(|error| one.cannot(&error))?.len())).sum()
     }
@@ -73,7 +73,7 @@ impl Recording {
     }
 
     /// The main channel's file, and those of the channels.
-    pub(super) fn into_files(self) -> (File, Vec<File>) {
+    pub(crate) fn into_files(self) -> (File, Vec<File>) {
         (self.main.file, self.channels.into_iter().map(|channel| channel.file).collect())
     }
 }

@@ -7,14 +7,14 @@ use crate::cancel::Interrupt;
 use crate::progress::Bar;
 
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(crate) struct Watched {
     file: BufReader<File>,
     interrupt: Interrupt,
     bar: Bar,
 }
 
 impl Watched {
-    pub(super) fn new(file: File, interrupt: Interrupt, bar: Bar) -> Self {
+    pub(crate) fn new(file: File, interrupt: Interrupt, bar: Bar) -> Self {
         Self { file: BufReader::with_capacity(256 << 10, file), interrupt, bar }
     }
 }

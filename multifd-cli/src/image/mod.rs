@@ -7,15 +7,17 @@ mod manifest;
 mod name;
 mod place;
 mod read;
+mod survey;
 mod write;
 
 pub(crate) use manifest::Manifest;
 pub(crate) use place::Place;
 pub(crate) use read::Image;
+pub(crate) use survey::BlockSurvey;
 pub(crate) use write::write;
 
 /// The file that makes a folder an image.
-const MANIFEST: &str = "vm.json";
+pub(crate) const MANIFEST: &str = "vm.json";
 
 const DEVICE_STATE: &str = "device-state.bin";
 

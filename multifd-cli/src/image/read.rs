@@ -21,7 +21,7 @@ use crate::progress::Bar;
 #[derive(Debug)]
 pub(crate) struct Image {
     folder: PathBuf,
-    blocks: Vec<Block>,
+    pub(super) blocks: Vec<Block>,
     pub(crate) ram: Arc<Ram>,
     pub(crate) configuration: Configuration,
     pub(crate) uuid: Uuid,

@@ -113,7 +113,7 @@ pub(super) fn hash(block: &RamBlock, interrupt: &Interrupt, bar: &Bar) -> Result
 }
 
 /// Hands copies of the block's memory to `take`, in order, with their offsets.
-fn for_each_chunk(
+pub(super) fn for_each_chunk(
     block: &RamBlock,
     interrupt: &Interrupt,
     mut take: impl FnMut(u64, &[u8]) -> Result<(), Failure>,

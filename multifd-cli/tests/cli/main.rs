@@ -8,6 +8,7 @@ mod common;
 mod decode;
 mod demo;
 mod doctor;
+mod inspect;
 mod program;
 mod qpl;
 mod send_recv;

@@ -8,7 +8,7 @@
 use super::wire::section;
 
 /// The type byte and the length before a VMDESCRIPTION's JSON, with the EOF before both.
-const DESCRIPTION_HEAD: usize = 6;
+pub(crate) const DESCRIPTION_HEAD: usize = 6;
 
 /// The device state as it arrives.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ impl Collector {
     /// Whether the bytes so far end in EOF and a whole VMDESCRIPTION. Cheap enough to be asked
     /// after every chunk.
     pub(super) fn is_described(&self) -> bool {
-        is_described(&self.bytes, self.last_zero)
+        described_at(&self.bytes, self.last_zero).is_some()
     }
 
     pub(super) fn into_bytes(self) -> Vec<u8> {
@@ -44,8 +44,7 @@ impl Collector {
 /// whole VMDESCRIPTION. With `footers` a section, if there is any, has to end in one before a lone
 /// EOF.
 pub(super) fn is_whole(bytes: &[u8], footers: bool) -> bool {
-    let last_zero = bytes.iter().rposition(|&byte| byte == 0);
-    is_described(bytes, last_zero)
+    description_at(bytes).is_some()
         || match bytes {
             [only] => *only == section::EOF,
             [.., footer, _, _, _, _, last] if footers => {
@@ -65,17 +64,37 @@ pub(super) fn without_devices(page_size: u64) -> Vec<u8> {
     bytes
 }
 
+/// Where the EOF is before the VMDESCRIPTION that these bytes end in, if they do.
+pub(crate) fn description_at(bytes: &[u8]) -> Option<usize> {
+    described_at(bytes, bytes.iter().rposition(|&byte| byte == 0))
+}
+
+/// How many bytes follow the first EOF with a whole VMDESCRIPTION, if there is one with something
+/// behind it.
+pub(super) fn trailing(bytes: &[u8]) -> Option<usize> {
+    // What has a zero byte before its end is no JSON, so that no byte is looked at twice.
+    let mut zeros = bytes.iter().enumerate().filter(|&(_, &byte)| byte == 0).map(|(at, _)| at);
+    zeros.find_map(|eof| {
+        let (json, rest) = described(&bytes[eof..])?;
+        (!rest.is_empty() && !json.contains(&0) && is_description(json)).then_some(rest.len())
+    })
+}
+
 /// JSON has no zero byte. So an EOF with a VMDESCRIPTION that fills the rest has the last zero byte
 /// there is either in the length or in the EOF itself, which leaves few places to look at.
-fn is_described(bytes: &[u8], last_zero: Option<usize>) -> bool {
-    let Some(last_zero) = last_zero else { return false };
-    (last_zero.saturating_sub(DESCRIPTION_HEAD - 1)..=last_zero).any(|eof| {
-        let Some((head, json)) = bytes[eof..].split_at_checked(DESCRIPTION_HEAD) else {
-            return false;
-        };
-        let &[section::EOF, section::DESCRIPTION, a, b, c, d] = head else { return false };
-        u32::from_be_bytes([a, b, c, d]) as usize == json.len() && is_description(json)
+fn described_at(bytes: &[u8], last_zero: Option<usize>) -> Option<usize> {
+    let last_zero = last_zero?;
+    (last_zero.saturating_sub(DESCRIPTION_HEAD - 1)..=last_zero).find(|&eof| {
+        let whole = described(&bytes[eof..]).filter(|(_, rest)| rest.is_empty());
+        whole.is_some_and(|(json, _)| is_description(json))
     })
+}
+
+/// The JSON of a VMDESCRIPTION after an EOF, and what follows it. `bytes` starts with the EOF.
+fn described(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (head, json) = bytes.split_at_checked(DESCRIPTION_HEAD)?;
+    let &[section::EOF, section::DESCRIPTION, a, b, c, d] = head else { return None };
+    json.split_at_checked(u32::from_be_bytes([a, b, c, d]) as usize)
 }
 
 /// Whether `json` is one object from its first byte to its last and has the keys that a
@@ -114,7 +133,7 @@ mod tests {
 
     const FOOTER: [u8; 5] = [section::FOOTER, 0, 0, 0, 9];
 
-    fn described(before: &[u8], json: &str) -> Vec<u8> {
+    fn with_description(before: &[u8], json: &str) -> Vec<u8> {
         let length = (json.len() as u32).to_be_bytes();
         [before, &[section::EOF, section::DESCRIPTION], &length, json.as_bytes()].concat()
     }
@@ -138,7 +157,7 @@ mod tests {
         for length in [34, 0x100, 0x0600, 0x10000] {
             let json = r#"{"devices": [{}], "page_size": 1"#;
             let json = format!("{json}{}}}", " ".repeat(length - json.len() - 1));
-            let bytes = described(&[&[4, 0, 6, 0], FOOTER.as_slice()].concat(), &json);
+            let bytes = with_description(&[&[4, 0, 6, 0], FOOTER.as_slice()].concat(), &json);
             let mut collector = Collector::default();
             for byte in &bytes {
                 assert!(!collector.is_described());
@@ -163,14 +182,14 @@ mod tests {
             r#"{"page_size": 1, "devices": {}"#,
             r#"{"page_size": 1, "devices": "\"}"#,
         ] {
-            assert!(!is_described_at_once(&described(&[], json)), "{json}");
+            assert!(!is_described_at_once(&with_description(&[], json)), "{json}");
         }
         for json in [
             r#"{"page_size": 1, "devices": 2}"#,
             r#"{"page_size": 1, "devices": "}"}"#,
             r#"{"page_size": 1, "devices": "\"\\"}"#,
         ] {
-            assert!(is_described_at_once(&described(&[], json)), "{json}");
+            assert!(is_described_at_once(&with_description(&[], json)), "{json}");
         }
     }
 
@@ -190,5 +209,16 @@ mod tests {
         assert!(is_whole(&[section::FULL, 1, 2, 3, section::EOF], false));
         assert!(!is_whole(&[section::FULL, 1, 2, 3], false));
         assert!(!is_whole(&[section::FULL, 1, 2, 3, section::EOF], true));
+    }
+
+    #[test]
+    fn what_follows_a_description_is_counted() {
+        let json = r#"{"page_size": 4096, "devices": []}"#;
+        let whole = with_description(&[&[4, 0, 6, 0], FOOTER.as_slice()].concat(), json);
+        assert_eq!(trailing(&whole), None);
+        for rest in [b"}".as_slice(), b"\0", b"\0\x06\0\0\0\x01{"] {
+            assert_eq!(trailing(&[&whole, rest].concat()), Some(rest.len()));
+        }
+        assert_eq!(trailing(&whole[..whole.len() - 1]), None);
     }
 }

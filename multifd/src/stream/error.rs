@@ -8,7 +8,8 @@ use std::io;
 pub struct StreamError {
     /// Where the section, word or message starts that was refused; where the stream ended or broke
     /// for [`Truncated`](StreamErrorKind::Truncated), [`Read`](StreamErrorKind::Read) and
-    /// [`Write`](StreamErrorKind::Write). In bytes from the start of the stream.
+    /// [`Write`](StreamErrorKind::Write); where it should have ended for
+    /// [`Trailing`](StreamErrorKind::Trailing). In bytes from the start of the stream.
     pub offset: u64,
     /// What is wrong.
     pub kind: StreamErrorKind,
@@ -177,6 +178,12 @@ pub enum StreamErrorKind {
     DeviceStateTooLarge {
         /// How much is accepted.
         limit: usize,
+    },
+    /// Something behind the end of the stream.
+    #[error("{bytes} bytes follow the VMDESCRIPTION, which ends the stream")]
+    Trailing {
+        /// How many bytes.
+        bytes: usize,
     },
     /// A message of the return path that does not exist or is not supported.
     #[error("message {0} of the return path is not supported")]

@@ -43,6 +43,7 @@ impl<R: Read> Input<R> {
     pub(super) fn error(&self, kind: StreamErrorKind) -> StreamError {
         let offset = match kind {
             StreamErrorKind::Truncated { .. } | StreamErrorKind::Read { .. } => self.offset,
+            StreamErrorKind::Trailing { bytes } => self.offset - bytes as u64,
             _ => self.item,
         };
         StreamError { offset, kind }

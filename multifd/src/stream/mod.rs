@@ -34,7 +34,7 @@
 //! and [`std::io::Write`]. Nothing a peer sends panics or allocates by a length that it claims.
 
 mod configuration;
-mod device_state;
+pub(crate) mod device_state;
 mod error;
 mod event;
 mod input;
@@ -42,7 +42,7 @@ mod output;
 mod ram;
 mod reader;
 mod return_path;
-mod wire;
+pub(crate) mod wire;
 mod writer;
 
 #[cfg(test)]

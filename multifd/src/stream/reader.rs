@@ -347,7 +347,10 @@ impl<R: Read> MainReader<R> {
         }
         let bytes = collector.into_bytes();
         if !device_state::is_whole(&bytes, self.footers) {
-            return Err(StreamErrorKind::Truncated { what });
+            return Err(match device_state::trailing(&bytes) {
+                Some(bytes) => StreamErrorKind::Trailing { bytes },
+                None => StreamErrorKind::Truncated { what },
+            });
         }
         self.state = State::End;
         Ok(Event::DeviceState(bytes))

@@ -6,17 +6,17 @@ pub(super) const MAGIC: [u8; 4] = *b"QEVM";
 pub(super) const VERSION: u32 = 3;
 
 /// The byte that says what comes next.
-pub(super) mod section {
-    pub(in crate::stream) const EOF: u8 = 0x00;
-    pub(in crate::stream) const START: u8 = 0x01;
-    pub(in crate::stream) const PART: u8 = 0x02;
-    pub(in crate::stream) const END: u8 = 0x03;
-    pub(in crate::stream) const FULL: u8 = 0x04;
-    pub(in crate::stream) const SUBSECTION: u8 = 0x05;
-    pub(in crate::stream) const DESCRIPTION: u8 = 0x06;
-    pub(in crate::stream) const CONFIGURATION: u8 = 0x07;
-    pub(in crate::stream) const COMMAND: u8 = 0x08;
-    pub(in crate::stream) const FOOTER: u8 = 0x7e;
+pub(crate) mod section {
+    pub(crate) const EOF: u8 = 0x00;
+    pub(crate) const START: u8 = 0x01;
+    pub(crate) const PART: u8 = 0x02;
+    pub(crate) const END: u8 = 0x03;
+    pub(crate) const FULL: u8 = 0x04;
+    pub(crate) const SUBSECTION: u8 = 0x05;
+    pub(crate) const DESCRIPTION: u8 = 0x06;
+    pub(crate) const CONFIGURATION: u8 = 0x07;
+    pub(crate) const COMMAND: u8 = 0x08;
+    pub(crate) const FOOTER: u8 = 0x7e;
 }
 
 /// What a COMMAND says; the ones that are supported.

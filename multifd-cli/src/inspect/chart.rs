@@ -1,0 +1,158 @@
+//! An inspection as a picture.
+
+use std::io;
+use std::path::Path;
+
+use multifd::inspect::{Report, RoundReport, Trace, TracePoint};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use super::text::knows_raw;
+use crate::failure::Failure;
+
+/// In pixels.
+const SIZE: (u32, u32) = (1000, 800);
+
+/// Bars at most; more rounds share them.
+const BARS: usize = 250;
+
+const FONT: (&str, u32) = ("sans-serif", 15);
+const TITLE: (&str, u32) = ("sans-serif", 18);
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Drawn = Result<(), DrawingAreaErrorKind<io::Error>>;
+
+/// Writes packets by channel and pages by round to `path`.
+pub(super) fn write(report: &Report, path: &Path) -> Result<(), Failure> {
+    let mut svg = String::new();
+    draw(report, &mut svg).map_err(|error| Failure::new(format!("cannot draw: {error}")))?;
+    let cannot = |error| Failure::io(format!("cannot write {}", path.display()), &error);
+    std::fs::write(path, svg).map_err(cannot)
+}
+
+fn draw(report: &Report, svg: &mut String) -> Drawn {
+    let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    area.fill(&WHITE)?;
+    let (upper, lower) = area.split_vertically(SIZE.1 / 2);
+    packets_by_channel(report, &upper)?;
+    pages_by_round(report, &lower)?;
+    area.present()
+}
+
+fn packets_by_channel(report: &Report, area: &Area<'_>) -> Drawn {
+    let traces = || report.channels.iter().map(|channel| &channel.trace);
+    let timed = traces().flat_map(Trace::points).all(|point| point.time.is_some());
+    let x = |point: &TracePoint| match point.time.filter(|_| timed) {
+        Some(time) => time.as_secs_f64(),
+        None => point.offset as f64 / f64::from(1 << 20),
+    };
+    let ends = traces().filter_map(|trace| trace.points().last());
+    let (right, top) = ends
+        .fold((0.0, 1), |(right, top): (f64, u64), end| (right.max(x(&end)), top.max(end.packets)));
+    let mut chart = ChartBuilder::on(area)
+        .caption("Packets by channel", TITLE)
+        .margin(10)
+        .x_label_area_size(40)
+        .y_label_area_size(70)
+        .build_cartesian_2d(0.0..right.max(f64::MIN_POSITIVE), 0..with_room(top))?;
+    let described = if timed {
+        "seconds since the start"
+    } else {
+        "position in the channel, MiB (a recording has no times)"
+    };
+    let mut mesh = chart.configure_mesh();
+    mesh.label_style(FONT).light_line_style(TRANSPARENT);
+    mesh.x_desc(described).y_desc("packets so far").draw()?;
+    for (number, trace) in traces().enumerate() {
+        let color = Palette99::pick(number).to_rgba();
+        let points = trace.points().map(|point| (x(&point), point.packets));
+        chart
+            .draw_series(LineSeries::new(points, color.stroke_width(2)))?
+            .label(format!("channel {number}"))
+            .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 14, y + 4)], color.filled()));
+    }
+    // The names of more would hide the lines.
+    if report.channels.len() <= 16 {
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .background_style(WHITE.mix(0.8))
+            .label_font(FONT)
+            .draw()?;
+    }
+    Ok(())
+}
+
+/// A kind of pages: its name, its colour, and how many a round has.
+type Kind = (&'static str, RGBColor, fn(&RoundReport) -> u64);
+
+fn kinds(report: &Report) -> Vec<Kind> {
+    let normal: &[Kind] = if knows_raw(report.compression) {
+        &[
+            ("compressed", RGBColor(31, 119, 180), |round| {
+                round.counts.normal_pages - round.counts.raw_pages
+            }),
+            ("raw", RGBColor(214, 39, 40), |round| round.counts.raw_pages),
+        ]
+    } else {
+        &[("normal", RGBColor(31, 119, 180), |round| round.counts.normal_pages)]
+    };
+    let zero: [Kind; 2] = [
+        ("zero", RGBColor(170, 170, 170), |round| round.counts.zero_pages),
+        ("on the main channel", RGBColor(255, 187, 60), |round| {
+            round.main_zero_pages + round.main_normal_pages
+        }),
+    ];
+    let is_there = |kind: &Kind| report.rounds.iter().any(|round| kind.2(round) > 0);
+    normal.iter().copied().chain(zero).filter(is_there).collect()
+}
+
+fn pages_by_round(report: &Report, area: &Area<'_>) -> Drawn {
+    let kinds = kinds(report);
+    let width = report.rounds.len().div_ceil(BARS).max(1);
+    let pages = |bar: &[RoundReport], kind: &Kind| bar.iter().map(kind.2).sum::<u64>();
+    let bars: Vec<Vec<u64>> = report
+        .rounds
+        .chunks(width)
+        .map(|bar| kinds.iter().map(|kind| pages(bar, kind)).collect())
+        .collect();
+    let top = bars.iter().map(|bar| bar.iter().sum()).max().unwrap_or(0).max(1);
+    let mut chart = ChartBuilder::on(area)
+        .caption("Pages by round", TITLE)
+        .margin(10)
+        .x_label_area_size(40)
+        .y_label_area_size(70)
+        .build_cartesian_2d(0.0..bars.len().max(1) as f64 * width as f64, 0..with_room(top))?;
+    let described = match width {
+        1 => "round (0 is the setup)".to_owned(),
+        width => format!("round (0 is the setup), {width} a bar"),
+    };
+    let mut mesh = chart.configure_mesh();
+    mesh.label_style(FONT).light_line_style(TRANSPARENT).disable_x_mesh();
+    mesh.x_label_formatter(&|round| format!("{round:.0}"));
+    mesh.x_desc(described).y_desc("pages").draw()?;
+    for (nth, (name, color, _)) in kinds.iter().enumerate() {
+        let rectangles =
+            bars.iter().enumerate().filter(|(_, bar)| bar[nth] > 0).map(|(at, bar)| {
+                let below: u64 = bar[..nth].iter().sum();
+                let left = (at * width) as f64;
+                let corners = [(left, below), (left + 0.9 * width as f64, below + bar[nth])];
+                Rectangle::new(corners, color.filled())
+            });
+        chart
+            .draw_series(rectangles)?
+            .label(*name)
+            .legend(|(x, y)| Rectangle::new([(x, y - 5), (x + 14, y + 5)], color.filled()));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .background_style(WHITE.mix(0.8))
+        .label_font(FONT)
+        .draw()
+}
+
+/// An axis that goes a little further than to `top`.
+fn with_room(top: u64) -> u64 {
+    top + top / 20 + 1
+}

@@ -1,0 +1,56 @@
+//! `multifd inspect`.
+
+mod chart;
+mod image;
+mod json;
+mod packets;
+mod recording;
+mod text;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::failure::Failure;
+use crate::image::MANIFEST;
+use crate::output::Output;
+
+/// Show what a recorded migration or a VM image is made of, and what is wrong with it.
+///
+/// Of a recording (see multifd decode): machine, codec, channels, rounds, RAM blocks, device state,
+/// and everything that is against the format, with the byte where it is. Nothing is decompressed:
+/// multifd decode does that. Of an image: its RAM blocks with their zero pages, its devices, and
+/// whether all is as its SHA-256 says. The exit status is 1 if anything is wrong; what is only
+/// unusual is noted.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  multifd inspect recording
+  multifd inspect recording --packets | less
+  multifd inspect recording --json --chart recording.svg > recording.jsonl
+  multifd inspect vm")]
+pub(crate) struct Args {
+    /// The folder of a recording or of a VM image
+    #[arg(value_name = "RECORDING|IMAGE")]
+    folder: PathBuf,
+    /// List all packets, too
+    #[arg(long, conflicts_with = "json")]
+    packets: bool,
+    /// Print a JSON object a line: each packet of a recording, then a summary
+    #[arg(long)]
+    json: bool,
+    /// Draw packets by channel and pages by round of a recording, as SVG
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
+    let is_image = args.folder.join(MANIFEST).is_file();
+    if is_image && (args.packets || args.chart.is_some()) {
+        return Err(Failure::usage(format!(
+            "{} is a VM image, which has no packets; --packets and --chart are for recordings",
+            args.folder.display()
+        )));
+    }
+    let is_good = if is_image { image::run(args, output) } else { recording::run(args, output) }?;
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,60 @@
+//! Inspecting a recording.
+
+use multifd::inspect::{self, PacketRecord, Report};
+
+use super::{Args, chart, json, packets, text};
+use crate::cancel::Interrupt;
+use crate::decode::recording::Recording;
+use crate::decode::watched::Watched;
+use crate::failure::Failure;
+use crate::output::{self, Output};
+
+/// Inspects the recording; whether nothing is wrong with it.
+pub(super) fn run(args: &Args, output: &Output) -> Result<bool, Failure> {
+    let interrupt = Interrupt::listen()?;
+    let report = if args.json {
+        let mut lines = output::Lines::default();
+        let report = pass(args, output, &interrupt, |packet| lines.add(&json::packet(packet)))?;
+        lines.add(&json::summary(&report));
+        lines.finish()?;
+        report
+    } else {
+        let report = pass(args, output, &interrupt, |_| {})?;
+        output::print(&text::summary(&report))?;
+        if args.packets {
+            list(args, output, &interrupt)?;
+        }
+        output::print(&text::findings(&report.findings))?;
+        report
+    };
+    if let Some(path) = &args.chart {
+        chart::write(&report, path)?;
+    }
+    Ok(report.findings.errors() == 0)
+}
+
+/// Prints all packets. They are read a second time, because there may be too many to keep.
+fn list(args: &Args, output: &Output, interrupt: &Interrupt) -> Result<(), Failure> {
+    let mut lines = output::Lines::default();
+    lines.add(&packets::header());
+    pass(args, output, interrupt, |packet| lines.add(&packets::row(packet)))?;
+    lines.add("");
+    lines.finish()
+}
+
+fn pass(
+    args: &Args,
+    output: &Output,
+    interrupt: &Interrupt,
+    each: impl FnMut(&PacketRecord<'_>),
+) -> Result<Report, Failure> {
+    let recording = Recording::open(&args.folder)?;
+    let bar = output.bar("inspecting", recording.bytes()?);
+    let watch = |file| Watched::new(file, interrupt.clone(), bar.clone());
+    let (main, channels) = recording.into_files();
+    let report = inspect::recording(watch(main), channels.into_iter().map(watch), each);
+    report.map_err(|error| {
+        let doing = format!("cannot read {}", args.folder.display());
+        interrupt.or(Failure::io(doing, &error))
+    })
+}

@@ -1,0 +1,121 @@
+//! What can be said only when everything has come.
+
+use multifd_core::Compression;
+use multifd_core::wire::Uuid;
+
+use super::channel::{at, field};
+use super::finding::{Connection, FindingKind, Place};
+use super::inspector::Inspector;
+use super::report::Report;
+
+impl Inspector {
+    /// Ends the inspection: compares the connections with each other.
+    pub fn finish(mut self) -> Report {
+        self.check_ids();
+        self.check_uuid();
+        self.check_syncs();
+        self.check_numbers();
+        self.check_device_state();
+        self.check_pages();
+        self.findings.sort();
+        Report {
+            configuration: self.configuration,
+            page_size: self.page_size,
+            uuid: self.uuid,
+            compression: self.compression,
+            main: self.main,
+            channels: self.channels.into_iter().map(|channel| channel.report).collect(),
+            rounds: self.rounds,
+            blocks: self.blocks.reports(self.page_size),
+            findings: self.findings,
+        }
+    }
+
+    fn check_ids(&mut self) {
+        let channels = self.channels.len();
+        for number in 0..channels {
+            let Some(id) = self.channels[number].report.id else { continue };
+            if usize::from(id) >= channels {
+                let kind = FindingKind::ChannelId { id, channels };
+                self.findings.add(at(start(Connection::Channel(number)), field::ID), kind);
+            }
+        }
+    }
+
+    /// A source with the capability validate-uuid says on the main channel, too, which VM it is.
+    fn check_uuid(&mut self) {
+        let expected = self.configuration.uuid().copied().map(Uuid);
+        if let (Some(expected), Some(found)) = (expected, self.uuid) {
+            if expected != found {
+                let from = "the main channel";
+                let place = at(start(Connection::Channel(0)), field::UUID);
+                self.findings.add(place, FindingKind::Uuid { found, from, expected });
+            }
+        }
+    }
+
+    /// Every channel has as many SYNCs as the main channel; where that is broken, as the others.
+    fn check_syncs(&mut self) {
+        let whole = || self.channels.iter().filter(|channel| !channel.is_broken);
+        let most = whole().map(|channel| channel.report.syncs).max().unwrap_or_default();
+        let (from, expected) = match self.main.is_whole {
+            true => ("the main channel", self.main.syncs),
+            false => ("another channel", most),
+        };
+        for (number, channel) in self.channels.iter().enumerate() {
+            let found = channel.report.syncs;
+            if channel.is_broken {
+                continue;
+            }
+            let connection = Connection::Channel(number);
+            if found != expected {
+                let place = Place { offset: channel.end, ..start(connection) };
+                self.findings.add(place, FindingKind::SyncCount { found, from, expected });
+            } else if let Some((place, packets)) = channel.behind_sync {
+                self.findings.add(place, FindingKind::AfterLastSync(packets));
+            }
+        }
+    }
+
+    /// All numbers from 0 on are there, but for those that QEMU before 9.0 leaves out: where a SYNC
+    /// packet has pages, it has taken the number of the SYNC, and the one of the pages is no
+    /// packet's.
+    fn check_numbers(&mut self) {
+        if self.channels.iter().any(|channel| channel.is_broken) {
+            return;
+        }
+        let left_out: u64 = self.channels.iter().map(|channel| channel.syncs_with_pages).sum();
+        match self.numbers.missing() {
+            Some((missing, first)) if missing > left_out => {
+                let place = start(Connection::Channel(0));
+                self.findings.add(place, FindingKind::MissingNumbers { missing, first });
+            }
+            _ => {}
+        }
+    }
+
+    fn check_device_state(&mut self) {
+        let compression = self.compression.unwrap_or(Compression::None);
+        if compression == Compression::None {
+            return;
+        }
+        for place in self.channels.iter().filter_map(|channel| channel.first_device_state) {
+            self.findings.add(place, FindingKind::DeviceStateCompression(compression));
+        }
+    }
+
+    fn check_pages(&mut self) {
+        let place = start(Connection::Main);
+        if self.blocks.untracked() > 0 {
+            self.findings.add(place, FindingKind::Untracked(self.blocks.untracked()));
+            return;
+        }
+        for (block, pages, of) in self.blocks.never_sent(self.page_size) {
+            self.findings.add(place, FindingKind::NeverSent { pages, of, block });
+        }
+    }
+}
+
+fn start(connection: Connection) -> Place {
+    Place { connection, offset: 0, packet: None, packet_num: None }
+}
