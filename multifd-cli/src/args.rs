@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Recv(Recv),
     /// Turn a recorded migration into a VM image
     Decode(Decode),
+    /// Simulate a migration: its time, its CPU and its bottleneck
+    Plan(crate::plan::Plan),
     /// List the codecs of this program
     Codecs(Codecs),
     /// Run the conformance suite on codecs
