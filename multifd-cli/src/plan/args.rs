@@ -129,22 +129,22 @@ struct Machines {
     /// Pages that can wait for the engines of one device [default: 128]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     queue_depth: Option<u16>,
-    /// CPU time to submit a page to a device
+    /// CPU time to submit a page to a device [default: 60ns]
     #[arg(long, value_name = "TIME", value_parser = units::time)]
     submit_cost: Option<u64>,
-    /// CPU time to take a finished page from a device
+    /// CPU time to take a finished page from a device [default: 60ns]
     #[arg(long, value_name = "TIME", value_parser = units::time)]
     collect_cost: Option<u64>,
-    /// The scan for zeros with the private copy, on one core [default: 12GB/s]
+    /// The scan for zeros with the private copy, on one core [default: 20GB/s]
     #[arg(long, value_name = "SPEED", value_parser = units::speed)]
     scan_speed: Option<f64>,
-    /// Placing decompressed pages in memory, on one core [default: 12GB/s]
+    /// Placing decompressed pages in memory, on one core [default: 20GB/s]
     #[arg(long, value_name = "SPEED", value_parser = units::speed)]
     copy_speed: Option<f64>,
-    /// What one core can send
+    /// What one core can send [default: 5.94GB/s]
     #[arg(long, value_name = "SPEED", value_parser = units::speed)]
     send_speed: Option<f64>,
-    /// What one core can receive
+    /// What one core can receive [default: 5.94GB/s]
     #[arg(long, value_name = "SPEED", value_parser = units::speed)]
     receive_speed: Option<f64>,
     /// CPU time of a packet on either side, beyond its pages [default: 1us]

@@ -70,7 +70,12 @@ fn names(args: &Plan, default: impl Iterator<Item = &'static str>) -> Vec<String
         names = default.map(str::to_owned).collect();
     }
     let mut seen = Vec::new();
-    names.retain(|name| !seen.contains(name) && { seen.push(name.clone()); true });
+    names.retain(|name| {
+        !seen.contains(name) && {
+            seen.push(name.clone());
+            true
+        }
+    });
     names
 }
 

@@ -71,3 +71,48 @@ pub(super) fn migrate(
         tally,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::codec::Work;
+    use super::super::workload::Workload;
+    use super::*;
+
+    const PAGES: u64 = 1 << 18;
+
+    fn run(dirty_rate: f64, downtime_limit_ns: u64) -> Outcome {
+        let workload = Workload::even(PAGES, 0.0, 1.0);
+        let (name, origin) = ("none".to_owned(), String::new());
+        let codec = Codec { name, work: Work::Nothing, workload, origin };
+        let mut parameters = Parameters::default();
+        parameters.link.bytes_per_second = 1e9;
+        parameters.link.efficiency = 1.0;
+        parameters.switchover_ns = 5_000_000;
+        let live = Live { dirty_rate, downtime_limit_ns };
+        migrate(&parameters, &codec, 4, Some(live), &mut |_| {})
+    }
+
+    #[test]
+    fn rounds_shrink_until_one_fits_into_the_downtime() {
+        // Each round has half of the one before: 1 GiB takes 1.08 s, then 0.54 s and so on.
+        let outcome = run(0.5e9, 100_000_000);
+        assert!(outcome.converges);
+        assert_eq!(outcome.rounds, 6);
+        assert!((20_000_000..=100_000_000).contains(&outcome.downtime_ns.unwrap()));
+        let pages = outcome.tally.normal_pages as f64 / PAGES as f64;
+        assert!((1.9..2.1).contains(&pages), "{pages}");
+        assert_eq!(outcome.total_ns, outcome.tally.elapsed_ns + 5_000_000);
+    }
+
+    #[test]
+    fn a_guest_that_writes_as_fast_as_it_is_sent_is_given_up() {
+        let outcome = run(2e9, 100_000_000);
+        assert!(!outcome.converges);
+        assert!(outcome.rounds < 10 && outcome.downtime_ns.unwrap() > 1_000_000_000);
+    }
+
+    #[test]
+    fn a_longer_downtime_takes_fewer_rounds() {
+        assert!(run(0.5e9, 500_000_000).rounds < run(0.5e9, 50_000_000).rounds);
+    }
+}

@@ -69,10 +69,10 @@ impl Default for Parameters {
                 socket_buffer: 4 << 20,
             },
             cpu: CpuFigures {
-                scan: 12e9,
-                copy: 12e9,
-                send: 7.6e9,
-                receive: 7.6e9,
+                scan: 20e9,
+                copy: 20e9,
+                send: 5.94e9,
+                receive: 5.94e9,
                 packet_ns: 1000,
                 feed_ns: 75,
             },
@@ -117,11 +117,11 @@ pub(super) const XEON_4TH_GEN_64G: Preset = Preset {
         ("none", 1.0, CodecSpeed { compress: 1e12, decompress: 1e12 }),
         ("qpl-hardware", 1.97, QPL_SOFTWARE),
         ("qpl-software", 1.755, QPL_SOFTWARE),
-        ("zstd", 2.925, CodecSpeed { compress: 423e6, decompress: 1600e6 }),
+        ("zstd", 2.925, CodecSpeed { compress: 420e6, decompress: 1600e6 }),
     ],
 };
 
-const QPL_SOFTWARE: CodecSpeed = CodecSpeed { compress: 459e6, decompress: 780e6 };
+const QPL_SOFTWARE: CodecSpeed = CodecSpeed { compress: 457e6, decompress: 780e6 };
 
 impl Preset {
     /// The names of its codecs.

@@ -69,9 +69,9 @@ impl Memory {
 
     fn sentence(&self) -> String {
         let (bytes, origin) = (Bytes(self.bytes), one_line(&self.origin));
-        let looked = self.sampled_packets.map_or_else(String::new, |count| {
-            format!("; {count} packets of it looked at")
-        });
+        let looked = self
+            .sampled_packets
+            .map_or_else(String::new, |count| format!("; {count} packets of it looked at"));
         format!(
             "{bytes} of guest memory ({origin}{looked}), {:.0} % of its pages zero\n",
             self.zero_share * 100.0

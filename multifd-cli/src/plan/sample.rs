@@ -52,7 +52,9 @@ impl Sample {
         let packets: Vec<_> = ram
             .blocks()
             .iter()
-            .flat_map(|block| (0..block.bytes()).step_by(PACKET_BYTES as usize).map(move |at| (block, at)))
+            .flat_map(|block| {
+                (0..block.bytes()).step_by(PACKET_BYTES as usize).map(move |at| (block, at))
+            })
             .collect();
         let chosen = spread(packets.len() as u64, count, seed);
         let pages = chosen.into_iter().map(|index| {
@@ -147,7 +149,8 @@ fn spread(end: u64, count: u64, seed: u64) -> Vec<u64> {
     let mut noise = Noise::new(seed, end);
     let mut chosen: Vec<_> = (0..count)
         .map(|stretch| {
-            let bound = |stretch: u64| (u128::from(stretch) * u128::from(end) / u128::from(count)) as u64;
+            let bound =
+                |stretch: u64| (u128::from(stretch) * u128::from(end) / u128::from(count)) as u64;
             let (start, end) = (bound(stretch), bound(stretch + 1));
             start + noise.below(end - start)
         })

@@ -69,7 +69,9 @@ pub(super) fn ratio_of(text: &str) -> Result<(String, f64), String> {
     if (1.0..=1000.0).contains(&ratio) {
         return Ok((codec.to_owned(), ratio));
     }
-    Err(format!("'{text}' cannot be: a ratio is 1 to 1000, pages that do not shrink go as they are"))
+    Err(format!(
+        "'{text}' cannot be: a ratio is 1 to 1000, pages that do not shrink go as they are"
+    ))
 }
 
 /// Reads `CODEC=SPEED`, such as `zstd=400MB/s`.

@@ -7,6 +7,7 @@ mod cancel;
 mod common;
 mod decode;
 mod demo;
+mod plan;
 mod program;
 mod qpl;
 mod send_recv;

@@ -41,11 +41,6 @@ impl Devices {
         self.service_ns
     }
 
-    /// All engines.
-    pub(super) fn engines(&self) -> usize {
-        self.devices.iter().map(|device| device.engines.len()).sum()
-    }
-
     /// Submits a page to the first device from `turn` on whose queue has room. Returns when it is
     /// done, or nothing where every queue is full.
     pub(super) fn submit(&mut self, now: u64, turn: &mut usize) -> Option<u64> {
@@ -107,7 +102,10 @@ mod tests {
         let mut one = devices(1, 1, 2);
         let mut submit = |now| one.submit(now, &mut 0);
         assert_eq!([submit(0), submit(0), submit(0)], [Some(107), Some(207), Some(307)]);
-        assert_eq!([submit(0), submit(99), submit(100), submit(100)], [None, None, Some(407), None]);
+        assert_eq!(
+            [submit(0), submit(99), submit(100), submit(100)],
+            [None, None, Some(407), None]
+        );
     }
 
     #[test]
