@@ -49,7 +49,7 @@ pub(crate) enum Command {
     /// Turn a recorded migration into a VM image
     Decode(Decode),
     /// Simulate a migration: its time, its CPU and its bottleneck
-    Plan(crate::plan::Plan),
+    Plan(Box<crate::plan::Plan>),
     /// List the codecs of this program
     Codecs(Codecs),
     /// Run the conformance suite on codecs

@@ -69,7 +69,7 @@ pub(crate) struct Plan {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = units::speed_of)]
     pub(super) decompress_speed: Vec<(String, f64)>,
     /// The guest runs and writes so much, as bytes or pages a second; it stands still if not given
-    #[arg(long, value_name = "SPEED", value_parser = units::speed)]
+    #[arg(long, value_name = "SPEED", value_parser = units::dirty_rate)]
     pub(super) dirty_rate: Option<f64>,
     /// The longest that the guest may stand still at the end
     #[arg(long, value_name = "TIME", default_value = "300ms", value_parser = units::time,
@@ -124,16 +124,16 @@ struct Machines {
     #[arg(long, value_name = "SPEED", value_parser = units::speed)]
     engine_decompress: Option<f64>,
     /// The way to a device and back, beyond the engine's work [default: 1us]
-    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    #[arg(long, value_name = "TIME", value_parser = units::cost)]
     device_latency: Option<u64>,
     /// Pages that can wait for the engines of one device [default: 128]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     queue_depth: Option<u16>,
     /// CPU time to submit a page to a device [default: 60ns]
-    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    #[arg(long, value_name = "TIME", value_parser = units::cost)]
     submit_cost: Option<u64>,
     /// CPU time to take a finished page from a device [default: 60ns]
-    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    #[arg(long, value_name = "TIME", value_parser = units::cost)]
     collect_cost: Option<u64>,
     /// The scan for zeros with the private copy, on one core [default: 20GB/s]
     #[arg(long, value_name = "SPEED", value_parser = units::speed)]
@@ -148,10 +148,10 @@ struct Machines {
     #[arg(long, value_name = "SPEED", value_parser = units::speed)]
     receive_speed: Option<f64>,
     /// CPU time of a packet on either side, beyond its pages [default: 1us]
-    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    #[arg(long, value_name = "TIME", value_parser = units::cost)]
     packet_cost: Option<u64>,
     /// CPU time of a page in the thread that hands out pages [default: 75ns]
-    #[arg(long, value_name = "TIME", value_parser = units::time)]
+    #[arg(long, value_name = "TIME", value_parser = units::cost)]
     feed_cost: Option<u64>,
     /// Before the first page [default: 0s, or the preset's]
     #[arg(long, value_name = "TIME", value_parser = units::time)]

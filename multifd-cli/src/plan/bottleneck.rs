@@ -55,7 +55,8 @@ pub(super) fn uses(
     channels: u8,
 ) -> Vec<(Resource, f64)> {
     let tally = &outcome.tally;
-    let share = |ns: u64, of: u64| ns as f64 / (tally.elapsed_ns * of).max(1) as f64;
+    let elapsed = tally.elapsed_ns.max(1) as f64;
+    let share = |ns: u64, of: u64| ns as f64 / (elapsed * of as f64);
     let engines = u64::from(parameters.devices.count) * u64::from(parameters.devices.engines);
     let mut uses = vec![
         (Resource::Link, share(tally.link_ns, 1)),

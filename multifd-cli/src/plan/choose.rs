@@ -64,19 +64,14 @@ pub(super) fn published(args: &Plan, preset: &Preset, pages: u64) -> Result<Vec<
     codecs.collect()
 }
 
+/// The codecs asked for, each once.
 fn names(args: &Plan, default: impl Iterator<Item = &'static str>) -> Vec<String> {
-    let mut names = args.compression.clone();
-    if names.is_empty() {
-        names = default.map(str::to_owned).collect();
+    if args.compression.is_empty() {
+        return default.map(str::to_owned).collect();
     }
-    let mut seen = Vec::new();
-    names.retain(|name| {
-        !seen.contains(name) && {
-            seen.push(name.clone());
-            true
-        }
-    });
-    names
+    let asked = &args.compression;
+    let first = asked.iter().enumerate().filter(|(at, name)| !asked[..*at].contains(name));
+    first.map(|(_, name)| name.clone()).collect()
 }
 
 /// What is said of a codec must be about one that is planned for.
@@ -125,6 +120,7 @@ fn find(
             })?;
             Ok((codec, "libqpl, measured here".to_owned()))
         }
+        NONE => Ok((*registry.by_name(name)?, "pages as they are".to_owned())),
         QPL_PORTABLE => Ok((QplPath::Portable.descriptor(), "measured here".to_owned())),
         name => {
             let level = registry.by_name(name).ok().and_then(|codec| codec.levels).and(level);
@@ -149,7 +145,6 @@ fn with_work(
         QPL_HARDWARE => Work::Devices { fallback: speed },
         _ => Work::Cpu(speed),
     };
-    debug_assert!(!matches!(work, Work::Nothing) || workload.ratio().is_none_or(|r| r == 1.0));
     Codec { name, work, workload, origin }
 }
 

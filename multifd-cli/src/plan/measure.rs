@@ -1,12 +1,13 @@
 //! What a codec makes of a sample, and how fast, on this machine.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use multifd::core::io::{Blocking, ChannelWriter};
 use multifd::core::ram::{GuestPages, RamBlock};
 use multifd::core::wire::{BlockName, RamPacket, RamPacketBuilder};
 use multifd::core::{Error, MethodDescriptor, PageSize, Payload};
 use pollster::block_on;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::parameters::CodecSpeed;
 use super::sample::{Packet, Sample};
@@ -60,7 +61,7 @@ fn shape((packet, payload): (&Packet<'_>, &Vec<u8>)) -> Shape {
 struct Sent {
     /// One for each packet, empty where it has no normal pages.
     payloads: Vec<Vec<u8>>,
-    /// What the codec took for all.
+    /// The CPU time that the codec took for all.
     time: Duration,
 }
 
@@ -77,9 +78,9 @@ async fn send(
         let mut bytes = Blocking::new(Vec::new());
         if let Some(pages) = packet.normal {
             payload.clear();
-            let started = Instant::now();
+            let started = cpu_time();
             method.send_prepare(&pages, &mut payload).await?;
-            sent.time += started.elapsed();
+            sent.time += cpu_time().saturating_sub(started);
             let parts: Vec<_> = payload.parts(&pages).collect();
             let kept = bytes.write_parts(&parts).await;
             kept.map_err(|error| Error::io("keeping a payload", error))?;
@@ -89,7 +90,7 @@ async fn send(
     Ok(sent)
 }
 
-/// The time that the codec takes to restore the pages into `block`.
+/// The CPU time that the codec takes to restore the pages into `block`.
 async fn receive(
     codec: &MethodDescriptor,
     packets: &[Packet<'_>],
@@ -107,11 +108,16 @@ async fn receive(
         let header = builder.pages(codec.compression(), 0, name, [offsets, &[]], length);
         let header = RamPacket::parse(header, PageSize::Kib4)?;
         let pages = GuestPages::new(block, PageSize::Kib4, offsets)?;
-        let started = Instant::now();
+        let started = cpu_time();
         method.recv(&header, &mut Blocking::new(&payload[..]), pages).await?;
-        time += started.elapsed();
+        time += cpu_time().saturating_sub(started);
     }
     Ok(time)
+}
+
+/// CPU time of this thread: what other programs take from it does not count.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
 #[cfg(test)]

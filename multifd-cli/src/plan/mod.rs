@@ -34,6 +34,9 @@ use sample::Sample;
 /// How much memory is made up where nothing else is asked for.
 const MADE_UP: u64 = 1 << 30;
 
+/// The most memory to plan for. At the slowest speeds, its times still fit into nanoseconds.
+const MOST: u64 = 16 << 40;
+
 pub(crate) fn run(args: &Plan, output: &Output) -> Result<(), Failure> {
     let parameters = args.parameters();
     let (memory, codecs) = look(args, output)?;
@@ -71,8 +74,6 @@ fn look(args: &Plan, output: &Output) -> Result<(Memory, Vec<Codec>), Failure> {
 fn planned_bytes(args: &Plan, own: u64) -> Result<u64, Failure> {
     let bytes = args.size.unwrap_or(own);
     mapping::check_pages(Path::new("--size"), bytes)?;
-    // More would no longer fit into the simulation's nanoseconds.
-    const MOST: u64 = 64 << 40;
     if bytes > MOST {
         let (bytes, most) = (Bytes(bytes), Bytes(MOST));
         return Err(Failure::usage(format!("cannot plan for {bytes}: {most} is the most")));

@@ -20,31 +20,51 @@ const SPEEDS: [(&str, f64); 13] = [
 
 const TIMES: [(&str, f64); 4] = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)];
 
-/// The longest time that can be asked for, in nanoseconds: an hour.
+/// The longest time that can be asked for, and that of a single page, in nanoseconds: an hour and
+/// a millisecond. With these, and [`SPEED_RANGE`], the largest memory fits into a `u64` of them.
 const LONGEST: f64 = 3.6e12;
+const LONGEST_OF_A_PAGE: f64 = 1e6;
 
-/// The slowest and the fastest speed, in bytes a second: beyond them times no longer fit.
-const SPEED_RANGE: std::ops::RangeInclusive<f64> = 1e3..=1e15;
+/// The slowest and the fastest speed, in bytes a second.
+const SPEED_RANGE: std::ops::RangeInclusive<f64> = 1e6..=1e15;
 
 /// Reads `100Gbit/s`, `12.5GB/s`, `400MiB/s` or `20000pages/s` (of 4 KiB) into bytes a second.
 pub(super) fn speed(text: &str) -> Result<f64, String> {
-    let speed = number_with_unit(text, &SPEEDS).ok_or_else(|| {
-        format!("'{text}' is no speed: write it as 100Gbit/s, 12.5GB/s or 20000pages/s")
-    })?;
+    let speed = any_speed(text)?;
     if SPEED_RANGE.contains(&speed) {
         return Ok(speed);
     }
-    Err(format!("'{text}' cannot be: a speed is 1KB/s to 1000000GB/s"))
+    Err(format!("'{text}' cannot be: a speed is 1MB/s to 1000000GB/s"))
 }
 
-/// Reads `75ns`, `1.5us`, `300ms` or `2s` into nanoseconds.
+/// As [`speed`], for a guest that may write as little as it likes.
+pub(super) fn dirty_rate(text: &str) -> Result<f64, String> {
+    any_speed(text).map(|speed| speed.min(*SPEED_RANGE.end()))
+}
+
+fn any_speed(text: &str) -> Result<f64, String> {
+    number_with_unit(text, &SPEEDS).ok_or_else(|| {
+        format!("'{text}' is no speed: write it as 100Gbit/s, 12.5GB/s or 20000pages/s")
+    })
+}
+
+/// Reads `300ms` or `2s` into nanoseconds.
 pub(super) fn time(text: &str) -> Result<u64, String> {
+    time_up_to(LONGEST, "an hour", text)
+}
+
+/// Reads what a page or a packet costs, `75ns` or `1.5us`, into nanoseconds.
+pub(super) fn cost(text: &str) -> Result<u64, String> {
+    time_up_to(LONGEST_OF_A_PAGE, "1ms, which no page or packet costs", text)
+}
+
+fn time_up_to(most: f64, in_words: &str, text: &str) -> Result<u64, String> {
     let time = number_with_unit(text, &TIMES)
         .ok_or_else(|| format!("'{text}' is no time: write it as 75ns, 1.5us or 300ms"))?;
-    if time <= LONGEST {
+    if time <= most {
         return Ok(time.round() as u64);
     }
-    Err(format!("'{text}' is more than an hour"))
+    Err(format!("'{text}' is more than {in_words}"))
 }
 
 /// Reads a share of 1, such as `0.94`.
@@ -113,7 +133,9 @@ mod tests {
         }
         for text in ["", "5", "-1ms", "3m", "2h", "3601s"] {
             assert!(time(text).unwrap_err().contains(text), "{text}");
+            assert!(cost(text).unwrap_err().contains(text), "{text}");
         }
+        assert!(cost("2ms").unwrap_err().contains("1ms"));
         for text in ["", "1.1", "-0.1", "NaN", "50%"] {
             assert!(share(text).is_err(), "{text}");
         }

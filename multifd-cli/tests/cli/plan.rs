@@ -149,7 +149,8 @@ fn memory_that_cannot_be_planned_for_is_refused() {
 fn nonsense_on_the_command_line_is_refused_with_what_to_write() {
     for (args, words) in [
         (&["--link-bandwidth", "100"][..], "100Gbit/s"),
-        (&["--link-bandwidth", "0Gbit/s"], "1KB/s"),
+        (&["--link-bandwidth", "0Gbit/s"], "1MB/s"),
+        (&["--feed-cost", "1s"], "1ms"),
         (&["--link-efficiency", "0"], "more than 0"),
         (&["--devices", "0"], "1..=255"),
         (&["--queue-depth", "0"], "1..=65535"),
@@ -164,7 +165,7 @@ fn nonsense_on_the_command_line_is_refused_with_what_to_write() {
         (&["--sample", "0"], "1..="),
         (&["--preset", "xeon-4th-gen-64g", "--compression", "zlib"], "only of none"),
         (&["--preset", "xeon-4th-gen-64g", "--ram", "x"], "cannot be used with"),
-        (&["--size", "100T", "--compression", "none"], "64 TiB"),
+        (&["--size", "100T", "--compression", "none"], "16 TiB"),
     ] {
         let ended = multifd(&[&["plan"], args].concat());
         assert_eq!(ended.status, Some(2), "{ended:?}");

@@ -43,9 +43,8 @@ fn every_page_arrives_once_on_whatever_path() {
                 parameters.devices.queue_depth = queue_depth;
                 let codec = codec(work);
                 let mut placed = 0;
-                let tally = round(&parameters, &codec, &codec.workload, channels, &mut |more| {
-                    placed += more
-                });
+                let mut count = |more| placed += more;
+                let tally = round(&parameters, &codec, &codec.workload, channels, &mut count);
                 assert_eq!([placed, tally.source.pages, tally.destination.pages], [PAGES; 3]);
                 assert_eq!(tally.normal_pages + tally.zero_pages, PAGES);
                 for side in [tally.source, tally.destination] {
