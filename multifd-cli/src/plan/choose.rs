@@ -41,7 +41,13 @@ pub(super) fn measured(
             workload = Workload::even(pages, zero_share, ratio);
         }
         bar.add(1);
-        Ok(with_work(args, name, workload, speed.unwrap_or(ANY_SPEED), origin))
+        Ok(match speed {
+            Some(speed) => with_work(args, name, workload, speed, origin),
+            None => {
+                let origin = "not measured: no page with data was seen".to_owned();
+                with_work(args, name, workload, ANY_SPEED, origin)
+            }
+        })
     });
     codecs.collect()
 }

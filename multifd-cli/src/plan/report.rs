@@ -69,9 +69,10 @@ impl Memory {
 
     fn sentence(&self) -> String {
         let (bytes, origin) = (Bytes(self.bytes), one_line(&self.origin));
-        let looked = self
-            .sampled_packets
-            .map_or_else(String::new, |count| format!("; {count} packets of it looked at"));
+        let looked = self.sampled_packets.map_or_else(String::new, |count| {
+            let plural = if count == 1 { "" } else { "s" };
+            format!("; {count} packet{plural} of it looked at")
+        });
         format!(
             "{bytes} of guest memory ({origin}{looked}), {:.0} % of its pages zero\n",
             self.zero_share * 100.0
@@ -245,7 +246,7 @@ impl Report {
         output::print(&format!("{sentence}\n{}\n{table}\n{hints}", self.memory.table()))
     }
 
-    /// What would help each codec where it is slowest and where it is fastest.
+    /// What holds each codec up and what would help, channels with the same answer together.
     fn hints(&self, codecs: &[Codec]) -> String {
         let mut lines: Vec<String> = Vec::new();
         for codec in codecs {
@@ -254,8 +255,9 @@ impl Report {
             for run in rows.chunk_by(|one, other| one.bottleneck == other.bottleneck) {
                 let channels: Vec<_> = run.iter().map(|row| row.channels.to_string()).collect();
                 let (at, name) = (channels.join(", "), run[0].bottleneck);
-                let hint = run[0].hint;
-                lines.push(format!("{}, {at} channels: {name}; what helps: {hint}", codec.name));
+                let (hint, plural) = (run[0].hint, if at == "1" { "" } else { "s" });
+                let codec = &codec.name;
+                lines.push(format!("{codec}, {at} channel{plural}: {name}; what helps: {hint}"));
             }
         }
         if self.rows.iter().any(|row| !row.converges) {

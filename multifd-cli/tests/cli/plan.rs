@@ -128,6 +128,7 @@ fn a_plan_says_what_holds_it_up_and_what_helps() {
     assert!(slow.stdout.contains("8 channels: the link; what helps: a codec"), "{slow:?}");
     let busy = multifd(&[&args[..6], &["1", "--send-speed", "500MB/s"]].concat()).succeeded();
     assert!(busy.stdout.contains("the CPU of the source's channels"), "{busy:?}");
+    assert!(busy.stdout.contains("none, 1 channel: the CPU"), "{busy:?}");
     let live = ["--dirty-rate", "100GB/s", "--downtime-limit", "1ms"];
     let live = multifd(&[&args[..], &live].concat()).succeeded();
     assert!(live.stdout.contains("(never): the guest writes as fast"), "{live:?}");
