@@ -9,6 +9,7 @@ mod decode;
 mod demo;
 mod doctor;
 mod inspect;
+mod plan;
 mod program;
 mod qpl;
 mod send_recv;

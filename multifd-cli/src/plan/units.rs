@@ -1,0 +1,153 @@
+//! Speeds and times, as people write them.
+
+use multifd::core::PageSize;
+
+const SPEEDS: [(&str, f64); 13] = [
+    ("bit/s", 0.125),
+    ("kbit/s", 125.0),
+    ("Mbit/s", 125e3),
+    ("Gbit/s", 125e6),
+    ("B/s", 1.0),
+    ("KB/s", 1e3),
+    ("MB/s", 1e6),
+    ("GB/s", 1e9),
+    ("KiB/s", 1024.0),
+    ("MiB/s", 1_048_576.0),
+    ("GiB/s", 1_073_741_824.0),
+    ("page/s", PageSize::Kib4.bytes() as f64),
+    ("pages/s", PageSize::Kib4.bytes() as f64),
+];
+
+const TIMES: [(&str, f64); 4] = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)];
+
+/// The longest time that can be asked for, and that of a single page, in nanoseconds: an hour and
+/// a millisecond. With these, and [`SPEED_RANGE`], the largest memory fits into a `u64` of them.
+const LONGEST: f64 = 3.6e12;
+const LONGEST_OF_A_PAGE: f64 = 1e6;
+
+/// The slowest and the fastest speed, in bytes a second.
+const SPEED_RANGE: std::ops::RangeInclusive<f64> = 1e6..=1e15;
+
+/// Reads `100Gbit/s`, `12.5GB/s`, `400MiB/s` or `20000pages/s` (of 4 KiB) into bytes a second.
+pub(super) fn speed(text: &str) -> Result<f64, String> {
+    let speed = any_speed(text)?;
+    if SPEED_RANGE.contains(&speed) {
+        return Ok(speed);
+    }
+    Err(format!("'{text}' cannot be: a speed is 1MB/s to 1000000GB/s"))
+}
+
+/// As [`speed`], for a guest that may write as little as it likes.
+pub(super) fn dirty_rate(text: &str) -> Result<f64, String> {
+    any_speed(text).map(|speed| speed.min(*SPEED_RANGE.end()))
+}
+
+fn any_speed(text: &str) -> Result<f64, String> {
+    number_with_unit(text, &SPEEDS).ok_or_else(|| {
+        format!("'{text}' is no speed: write it as 100Gbit/s, 12.5GB/s or 20000pages/s")
+    })
+}
+
+/// Reads `300ms` or `2s` into nanoseconds.
+pub(super) fn time(text: &str) -> Result<u64, String> {
+    time_up_to(LONGEST, "an hour", text)
+}
+
+/// Reads what a page or a packet costs, `75ns` or `1.5us`, into nanoseconds.
+pub(super) fn cost(text: &str) -> Result<u64, String> {
+    time_up_to(LONGEST_OF_A_PAGE, "1ms, which no page or packet costs", text)
+}
+
+fn time_up_to(most: f64, in_words: &str, text: &str) -> Result<u64, String> {
+    let time = number_with_unit(text, &TIMES)
+        .ok_or_else(|| format!("'{text}' is no time: write it as 75ns, 1.5us or 300ms"))?;
+    if time <= most {
+        return Ok(time.round() as u64);
+    }
+    Err(format!("'{text}' is more than {in_words}"))
+}
+
+/// Reads a share of 1, such as `0.94`.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("'{text}' is no share: write it as 0.52; it is 0 to 1"))
+}
+
+/// Reads a share of 1 that is not 0.
+pub(super) fn share_above_0(text: &str) -> Result<f64, String> {
+    match share(text)? {
+        0.0 => Err("it must be more than 0".to_owned()),
+        share => Ok(share),
+    }
+}
+
+/// Reads `CODEC=RATIO`, such as `zstd=2.5`: bytes of pages for each byte of payload.
+pub(super) fn ratio_of(text: &str) -> Result<(String, f64), String> {
+    let refused = || format!("'{text}' is no ratio of a codec: write it as zstd=2.5");
+    let (codec, ratio) = text.split_once('=').ok_or_else(refused)?;
+    let ratio: f64 = ratio.parse().map_err(|_| refused())?;
+    if (1.0..=1000.0).contains(&ratio) {
+        return Ok((codec.to_owned(), ratio));
+    }
+    Err(format!(
+        "'{text}' cannot be: a ratio is 1 to 1000, pages that do not shrink go as they are"
+    ))
+}
+
+/// Reads `CODEC=SPEED`, such as `zstd=400MB/s`.
+pub(super) fn speed_of(text: &str) -> Result<(String, f64), String> {
+    let (codec, rest) = text
+        .split_once('=')
+        .ok_or_else(|| format!("'{text}' is no speed of a codec: write it as zstd=400MB/s"))?;
+    Ok((codec.to_owned(), speed(rest)?))
+}
+
+fn number_with_unit(text: &str, units: &[(&str, f64)]) -> Option<f64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = text[digits.len()..].trim_start();
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    let number: f64 = digits.parse().ok()?;
+    Some(number * factor).filter(|value| value.is_finite() && *value >= 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speeds_have_a_unit_and_bits_are_not_bytes() {
+        for (text, bytes) in [
+            ("100Gbit/s", 12.5e9),
+            ("12.5 GB/s", 12.5e9),
+            ("400MiB/s", 400.0 * 1_048_576.0),
+            ("20000pages/s", 20000.0 * 4096.0),
+        ] {
+            assert_eq!(speed(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_an_example() {
+        for text in ["", "100", "100G", "0GB/s", "-1GB/s", "1e400GB/s", "GB/s", "9999999999GB/s"] {
+            assert!(speed(text).unwrap_err().contains("GB/s"), "{text}");
+        }
+        for text in ["", "5", "-1ms", "3m", "2h", "3601s"] {
+            assert!(time(text).unwrap_err().contains(text), "{text}");
+            assert!(cost(text).unwrap_err().contains(text), "{text}");
+        }
+        assert!(cost("2ms").unwrap_err().contains("1ms"));
+        for text in ["", "1.1", "-0.1", "NaN", "50%"] {
+            assert!(share(text).is_err(), "{text}");
+        }
+        for text in ["zstd", "zstd=", "zstd=0.5", "zstd=inf", "zstd=NaN"] {
+            assert!(ratio_of(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_into_nanoseconds() {
+        for (text, ns) in [("75ns", 75), ("1.5us", 1500), ("300ms", 300_000_000), ("0s", 0)] {
+            assert_eq!(time(text), Ok(ns), "{text}");
+        }
+    }
+}
