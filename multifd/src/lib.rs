@@ -7,6 +7,7 @@ mod error;
 mod net;
 mod page_set;
 mod progress;
+pub mod relay;
 mod session;
 mod source;
 pub mod stream;
@@ -17,7 +18,7 @@ pub use multifd_core as core;
 
 pub use codecs::registry;
 pub use destination::{Arrived, Destination, DestinationBuilder, Incoming};
-pub use error::Error;
+pub use error::{Error, Side};
 pub use page_set::PageSet;
 pub use progress::{Progress, Stats};
 pub use session::CancelToken;
