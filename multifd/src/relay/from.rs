@@ -44,7 +44,9 @@ impl Intake for IntoQueue {
         let (methods, counters) = (self.method.methods, self.progress.counters(number));
         let reader = Tapped::new(socket, taps);
         let channel = block_on(RecvChannel::new(reader, methods, number, ram, counters));
-        queue_all(session, channel.map_err(Error::from)?, number, &vm)
+        let channel = channel.map_err(Error::from);
+        let queued = channel.and_then(|channel| queue_all(session, channel, number, &vm));
+        queued.map_err(Self::blame)
     }
 
     fn blame(error: Error) -> Error {

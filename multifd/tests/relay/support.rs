@@ -1,6 +1,6 @@
 //! Relays in this process.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
@@ -33,8 +33,12 @@ pub(crate) fn relay(
 }
 
 pub(crate) fn connect(uri: &Uri) -> TcpStream {
+    try_connect(uri).unwrap()
+}
+
+fn try_connect(uri: &Uri) -> io::Result<TcpStream> {
     let Uri::Tcp { host, port } = uri else { panic!("{uri}") };
-    TcpStream::connect((&host[..], *port)).unwrap()
+    TcpStream::connect((&host[..], *port))
 }
 
 /// A listener and its address, for a test that plays the destination.
@@ -45,17 +49,17 @@ pub(crate) fn listener() -> (TcpListener, Uri) {
 }
 
 /// Plays a source: sends the streams as they are, each from a thread of its own, the main channel
-/// first, and closes them. The threads end with the connections.
+/// first, and closes them. The threads end with the connections. A relay that has failed by then
+/// has none of the later ones.
 pub(crate) fn replay(uri: &Uri, main: &[u8], channels: &[Vec<u8>]) -> Vec<JoinHandle<TcpStream>> {
     let streams = std::iter::once(main.to_vec()).chain(channels.iter().cloned());
     let send = |bytes: Vec<u8>| {
-        let mut connection = connect(uri);
-        std::thread::spawn(move || {
-            // A relay that has failed closes.
+        let mut connection = try_connect(uri).ok()?;
+        Some(std::thread::spawn(move || {
             _ = connection.write_all(&bytes);
             _ = connection.shutdown(Shutdown::Write);
             connection
-        })
+        }))
     };
-    streams.map(send).collect()
+    streams.filter_map(send).collect()
 }
