@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Send(Send),
     /// Receive a VM into an image folder
     Recv(Recv),
+    /// Relay a migration, with another codec or number of channels on the other side
+    Relay(crate::relay::Args),
     /// Turn a recorded migration into a VM image
     Decode(Decode),
     /// List the codecs of this program
@@ -271,7 +273,7 @@ pub(crate) struct Conformance {
 }
 
 /// Takes the names of the registered codecs.
-fn codec_names(with_all: bool) -> PossibleValuesParser {
+pub(crate) fn codec_names(with_all: bool) -> PossibleValuesParser {
     let registry = multifd::registry();
     let codecs = registry.iter().flat_map(multifd::core::Registry::iter);
     let names = codecs.map(|codec| PossibleValue::new(codec.name).help(codec.summary));
@@ -279,11 +281,11 @@ fn codec_names(with_all: bool) -> PossibleValuesParser {
     PossibleValuesParser::new(names.chain(all))
 }
 
-fn channel_count() -> clap::builder::RangedI64ValueParser<u8> {
+pub(crate) fn channel_count() -> clap::builder::RangedI64ValueParser<u8> {
     clap::value_parser!(u8).range(1..)
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
     let seconds = seconds.filter(|seconds| !seconds.is_zero());
     seconds.ok_or_else(|| format!("'{text}' is no number of seconds above 0"))

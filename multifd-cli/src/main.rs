@@ -13,6 +13,7 @@ mod mapping;
 mod output;
 mod progress;
 mod recv;
+mod relay;
 mod send;
 mod size;
 mod summary;
@@ -50,6 +51,7 @@ fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Demo(args) => demo::run(&args, &output),
         Command::Send(args) => send::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Recv(args) => recv::run(&args, &output).map(|()| ExitCode::SUCCESS),
+        Command::Relay(args) => relay::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Decode(args) => decode::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Codecs(args) => codecs::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Conformance(args) => conformance::run(&args, &output),

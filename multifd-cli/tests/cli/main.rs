@@ -9,4 +9,5 @@ mod decode;
 mod demo;
 mod program;
 mod qpl;
+mod relay;
 mod send_recv;

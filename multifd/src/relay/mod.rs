@@ -104,6 +104,8 @@ pub struct Relayed {
     pub confirmed: bool,
     /// The size of a page.
     pub page_size: PageSize,
+    /// Time since the source connected.
+    pub elapsed: Duration,
 }
 
 /// The threads of a relay, but for those of the source's channels.
@@ -205,6 +207,7 @@ impl Relay {
     fn relay(&mut self) -> Result<Relayed, Error> {
         let take_main = |state: &mut State| state.as_mut().take_main();
         let source = self.session.wait(Wake::Nobody, take_main).map_err(stopped)?;
+        let began = Instant::now();
         // Both ways: what is answered must not wait for a source that has stopped reading.
         self.session.register(&source, Shutdown::Both);
         let destination = self.destination.connect(&self.session)?;
@@ -225,7 +228,18 @@ impl Relay {
         let bytes = io::Cursor::new(MAIN_MAGIC).chain(main.clone());
         let reader = MainReader::new(bytes, self.limits.clone()).passing_device_state();
         let page_size = self.follow(reader)?;
-        self.finish(main, page_size)
+        let confirmed = self.finish(main)?;
+        let to = self.end_channels()?;
+        self.end(confirmed)?;
+        let from = self.stop();
+        let progress = self.progress();
+        Ok(Relayed {
+            from: (progress.from.snapshot(), from),
+            to: (progress.to.snapshot(), to),
+            confirmed,
+            page_size,
+            elapsed: began.elapsed(),
+        })
     }
 
     /// Follows the main channel until everything has come from the source.
@@ -244,31 +258,29 @@ impl Relay {
         main.run()
     }
 
-    /// Waits until both sides are done with the migration, of which everything has come.
-    fn finish(&mut self, main: Forward, page_size: PageSize) -> Result<Relayed, Error> {
-        let confirmed = self.session.look(|state| state.return_path);
+    /// Waits until the source has closed the main channel, of which everything has come. Returns
+    /// whether the destination has confirmed before; it must have where there is a return path, and
+    /// then the migration has succeeded.
+    fn finish(&self, main: Forward) -> Result<bool, Error> {
         self.close_main(main)?;
-        if confirmed {
-            let confirmed = |state: &mut State| (state.answers == Answers::Confirmed).then_some(());
-            if self.session.wait_for(LAST_WORD, confirmed).map_err(stopped)?.is_none() {
-                return Err(Error::SourceLeft);
-            }
-            self.session.succeed().map_err(stopped)?;
+        if !self.session.look(|state| state.return_path) {
+            return Ok(false);
         }
-        let to = self.end_channels()?;
+        let confirmed = |state: &mut State| (state.answers == Answers::Confirmed).then_some(());
+        if self.session.wait_for(LAST_WORD, confirmed).map_err(stopped)?.is_none() {
+            return Err(Error::SourceLeft);
+        }
+        self.session.succeed().map_err(stopped)?;
+        Ok(true)
+    }
+
+    /// Waits until the destination has closed where nothing else tells that it is done.
+    fn end(&self, confirmed: bool) -> Result<(), Error> {
         if !confirmed {
             let closed = |state: &mut State| (state.answers != Answers::Open).then_some(());
             self.session.wait(Wake::Nobody, closed).map_err(stopped)?;
-            self.session.succeed().map_err(stopped)?;
         }
-        let from = self.stop();
-        let RelayProgress { from: from_progress, to: to_progress } = self.progress();
-        Ok(Relayed {
-            from: (from_progress.snapshot(), from),
-            to: (to_progress.snapshot(), to),
-            confirmed,
-            page_size,
-        })
+        self.session.succeed().map_err(stopped)
     }
 
     /// Passes on that the source closes the main channel, and whatever it says before.
