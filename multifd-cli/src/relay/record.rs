@@ -107,7 +107,8 @@ impl Recorder {
         let file = match wires.get(&(side, wire)) {
             Some(file) => Arc::clone(file),
             None => {
-                let file = BufWriter::with_capacity(BUFFER, File::create_new(self.path(side, wire))?);
+                let file =
+                    BufWriter::with_capacity(BUFFER, File::create_new(self.path(side, wire))?);
                 let file = Arc::new(Mutex::new(file));
                 wires.insert((side, wire), Arc::clone(&file));
                 file

@@ -25,8 +25,7 @@ fn ram(pages: usize) -> (TempDir, PathBuf) {
 
 /// A relay to `to`, started by `program`, and where it listens.
 fn relay(program: &mut Command, to: &str, args: &[&str]) -> (Running, String) {
-    let mut running =
-        Running::start(program.args(["--listen", ANYWHERE, "--to", to]).args(args));
+    let mut running = Running::start(program.args(["--listen", ANYWHERE, "--to", to]).args(args));
     let uri = running.listening();
     (running, uri)
 }
@@ -44,7 +43,10 @@ fn migrate(send: &[&str], relays: &[&[&str]], recv: &[&str], image: &Path) -> Ve
     let sent = multifd(&[&["send", "--to", &uri], send].concat());
     let ended: Vec<_> = running.into_iter().map(Running::wait).collect();
     let received = recv.wait();
-    assert!(sent.status == Some(0) && received.status == Some(0), "{sent:?} {ended:?} {received:?}");
+    assert!(
+        sent.status == Some(0) && received.status == Some(0),
+        "{sent:?} {ended:?} {received:?}"
+    );
     ended
 }
 
@@ -67,7 +69,10 @@ fn an_image_goes_through_with_another_codec_and_arrives_equal() {
         fs::remove_dir_all(arrived).unwrap();
         let report: Value = ended[0].json();
         assert_eq!((&report["from"]["codec"], &report["to"]["codec"]), (&from.into(), &to.into()));
-        assert_eq!((&report["from"]["channels"], &report["to"]["channels"]), (&3.into(), &5.into()));
+        assert_eq!(
+            (&report["from"]["channels"], &report["to"]["channels"]),
+            (&3.into(), &5.into())
+        );
         assert_eq!(report["from"]["normal_pages"], report["to"]["normal_pages"]);
         assert_eq!(report["confirmed"], true);
     }
@@ -93,7 +98,8 @@ fn two_relays_are_a_compressed_tunnel_between_two_sides_that_know_no_codec() {
 #[test]
 fn what_is_recorded_decodes_to_what_arrived() {
     let folder = tempfile::tempdir().unwrap();
-    let [decoded, arrived, record] = ["decoded", "arrived", "record"].map(|n| folder.path().join(n));
+    let [decoded, arrived, record] =
+        ["decoded", "arrived", "record"].map(|n| folder.path().join(n));
     multifd(&["decode", text(&recordings()[0]), "--to", text(&decoded)]).succeeded();
     let args = ["--to-compression", "zstd", "--to-channels", "3", "--record", text(&record)];
     let recv = ["--compression", "zstd", "--channels", "3"];
@@ -132,7 +138,10 @@ fn a_full_disk_ends_the_recording_and_not_the_migration() {
     let ended = relay.wait();
     assert_eq!(ended.status, Some(3), "{ended:?}");
     assert!(ended.stderr.contains("the migration goes on: cannot write"), "{ended:?}");
-    assert!(ended.stderr.contains("the migration went through, but its recording not"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("the migration went through, but its recording not"),
+        "{ended:?}"
+    );
     assert!(ended.stdout.contains("has confirmed"), "{ended:?}");
     let capture = fs::read_to_string(record.join("to/capture.json")).unwrap();
     assert!(capture.contains("\"complete\": false"), "{capture}");

@@ -6,10 +6,10 @@ use std::net::Shutdown;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use multifd_core::MethodStats;
 use multifd_core::channel::read_initial;
 use multifd_core::io::{self, ChannelReader};
 use multifd_core::wire::InitialPacket;
-use multifd_core::MethodStats;
 use pollster::block_on;
 use socket2::Socket;
 

@@ -20,7 +20,10 @@ impl Forward {
     /// Writes what has come before.
     pub(super) fn pass(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.from.1.pass(bytes);
-        self.to.0.write_all(bytes).map_err(|error| io::Error::new(error.kind(), NotPassed(error)))?;
+        self.to
+            .0
+            .write_all(bytes)
+            .map_err(|error| io::Error::new(error.kind(), NotPassed(error)))?;
         self.to.1.pass(bytes);
         Ok(())
     }

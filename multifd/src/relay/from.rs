@@ -10,8 +10,8 @@ use pollster::block_on;
 use socket2::Socket;
 
 use super::state::{State, Vm};
-use super::tap::{Tap, Tapped, Taps, Wire};
 use super::stopped;
+use super::tap::{Tap, Tapped, Taps, Wire};
 use crate::destination::accept::Intake;
 use crate::error::{Error, Side};
 use crate::progress::Progress;

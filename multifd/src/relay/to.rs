@@ -12,8 +12,8 @@ use pollster::block_on;
 use socket2::Socket;
 
 use super::state::State;
-use super::tap::{Tap, Tapped, Taps, Wire};
 use super::stopped;
+use super::tap::{Tap, Tapped, Taps, Wire};
 use crate::error::{Error, Side};
 use crate::net;
 use crate::progress::Progress;
@@ -68,11 +68,7 @@ impl Destination {
         Ok(())
     }
 
-    fn start(
-        &self,
-        session: &Arc<Session<State>>,
-        config: SendConfig,
-    ) -> Result<Sending, Error> {
+    fn start(&self, session: &Arc<Session<State>>, config: SendConfig) -> Result<Sending, Error> {
         let number = config.channel.channel;
         let taps = Taps::new(self.tap.as_ref(), Side::To, Wire::Channel(number));
         let writer = Tapped::new(io::Socket::new(self.connect(session)?), taps);

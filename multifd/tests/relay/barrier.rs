@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use multifd::PageSet;
-use multifd::core::{Compression, PageSize};
 use multifd::core::wire::RamPacket;
+use multifd::core::{Compression, PageSize};
 
 use crate::common::{ram, send};
 use crate::support::{listener, relay};
@@ -46,10 +46,9 @@ fn pages(stream: &[u8]) -> Vec<(usize, u8)> {
 fn every_page_of_a_round_is_before_the_sync_of_its_round_however_slow_a_channel_is() {
     for (from, compression) in [(1, Compression::None), (4, Compression::Zstd)] {
         let (listener, uri) = listener();
-        let running =
-            relay(&uri, |setup| {
-                setup.from_channels(from).from_compression(compression).to_channels(3)
-            });
+        let running = relay(&uri, |setup| {
+            setup.from_channels(from).from_compression(compression).to_channels(3)
+        });
         let destination = std::thread::spawn(move || {
             let streams: Vec<_> = (0..4)
                 .map(|number| {

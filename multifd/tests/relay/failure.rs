@@ -148,8 +148,7 @@ fn replayed_to(
     setup: impl FnOnce(RelayBuilder<'_>) -> RelayBuilder<'_>,
 ) -> Result<Relayed, Error> {
     let (uri, _destination) = sink(connections);
-    let running =
-        relay(&uri, |builder| setup(builder).channel_timeout(Duration::from_millis(500)));
+    let running = relay(&uri, |builder| setup(builder).channel_timeout(Duration::from_millis(500)));
     let connections = replay(&running.uri, main, channels);
     let relayed = running.join();
     for connection in connections {

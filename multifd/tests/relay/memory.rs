@@ -46,10 +46,9 @@ fn a_relay_takes_8_mib_a_channel_whatever_the_size_of_the_vm() {
             values.find_map(|value| value).unwrap()
         };
         let uri = value_of("listening on ").parse().unwrap();
-        let source = send(&source_ram, &uri, |setup| {
-            setup.compression(compression).channels(FROM_CHANNELS)
-        })
-        .unwrap();
+        let source =
+            send(&source_ram, &uri, |setup| setup.compression(compression).channels(FROM_CHANNELS))
+                .unwrap();
         let all = PageSet::all(&source_ram);
         let sent = std::thread::spawn(move || source.finish(&all, None));
         // It takes its time: what it has not taken yet must wait at the source.

@@ -146,9 +146,8 @@ fn pages_of_every_size_go_through() {
         };
         let source_ram = Arc::new(Ram::new(page_size, [new_block()]).unwrap());
         (0..512).step_by(7).for_each(|page| fill(&source_ram, "ram", page, page as u8));
-        let (uri, destination) = receive(|setup| {
-            setup.compression(Compression::Qpl).channels(3).page_size(page_size)
-        });
+        let (uri, destination) =
+            receive(|setup| setup.compression(Compression::Qpl).channels(3).page_size(page_size));
         let running = relay(&uri, |setup| {
             setup.to_compression(Compression::Qpl).to_channels(3).page_size(page_size)
         });
@@ -173,9 +172,7 @@ fn the_page_size_that_the_source_announces_is_taken() {
     let (uri, destination) = receive(|setup| setup);
     let running = relay(&uri, |setup| setup);
     let mut configuration = Configuration::new("virt-9.0");
-    configuration
-        .subsections
-        .push(Subsection { version: 1, data: SubsectionData::PageBits(14) });
+    configuration.subsections.push(Subsection { version: 1, data: SubsectionData::PageBits(14) });
     let source =
         send(&source_ram, &running.uri, |setup| setup.configuration(configuration)).unwrap();
     let all = PageSet::all(&source_ram);

@@ -23,10 +23,7 @@ impl Running {
 }
 
 /// A relay to `to`.
-pub(crate) fn relay(
-    to: &Uri,
-    setup: impl FnOnce(RelayBuilder<'_>) -> RelayBuilder<'_>,
-) -> Running {
+pub(crate) fn relay(to: &Uri, setup: impl FnOnce(RelayBuilder<'_>) -> RelayBuilder<'_>) -> Running {
     let relay = setup(Relay::builder(&registry())).listen(&any_port(), to).unwrap();
     let (uri, token) = (relay.uri().clone(), relay.cancel_token());
     Running { uri, token, thread: std::thread::spawn(move || relay.run()) }
