@@ -26,9 +26,12 @@ const BUFFER: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Recorder {
     folder: PathBuf,
-    wires: Mutex<HashMap<(Side, Wire), Arc<Mutex<BufWriter<File>>>>>,
+    wires: Mutex<HashMap<(Side, Wire), Shared>>,
     failure: OnceLock<String>,
 }
+
+/// A wire's file. Each has its own lock: the threads of different wires do not wait for each other.
+type Shared = Arc<Mutex<BufWriter<File>>>;
 
 /// What `capture.json` says of a side.
 #[derive(Serialize)]
