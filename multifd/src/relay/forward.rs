@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::tap::Taps;
 use crate::error::{Error, Side};
@@ -14,18 +15,43 @@ use crate::stream::{StreamError, StreamErrorKind};
 pub(super) struct Forward {
     pub(super) from: (Stream, Taps),
     pub(super) to: (Stream, Taps),
+    /// What is held back for now; `None` where nothing is to be.
+    pub(super) held: Arc<Mutex<Option<Vec<u8>>>>,
 }
 
 impl Forward {
-    /// Writes what has come before.
+    /// Passes on what has come.
     pub(super) fn pass(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.from.1.pass(bytes);
+        if let Some(held) = &mut *self.held() {
+            held.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.write(bytes)
+    }
+
+    /// Holds back what comes from now on, in memory.
+    pub(super) fn hold_back(&self) {
+        *self.held() = Some(Vec::new());
+    }
+
+    /// Passes on what was held back, and what comes from now on at once.
+    pub(super) fn release(&mut self) -> io::Result<()> {
+        let held = self.held().take();
+        self.write(&held.unwrap_or_default())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.to
             .0
             .write_all(bytes)
             .map_err(|error| io::Error::new(error.kind(), NotPassed(error)))?;
         self.to.1.pass(bytes);
         Ok(())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

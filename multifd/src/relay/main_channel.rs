@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use multifd_core::PageSize;
 
-use super::forward::blame;
+use super::forward::{Forward, blame};
 use super::from::IntoQueue;
 use super::state::{State, Vm};
 use super::stopped;
@@ -25,6 +25,8 @@ pub(super) struct MainChannel<'a, R> {
     /// Where the threads of the channels to the destination go.
     pub(super) sending: &'a mut Vec<Sending>,
     pub(super) reader: MainReader<R>,
+    /// What the reader reads from; it holds back what comes.
+    pub(super) forward: Forward,
 }
 
 impl<R: Read> MainChannel<'_, R> {
@@ -77,7 +79,10 @@ impl<R: Read> MainChannel<'_, R> {
             return Err(Error::on(Side::From)(missing));
         };
         let page_size = self.page_size();
-        self.destination.start_channels(self.session, page_size, uuid, self.sending)
+        self.destination.start_channels(self.session, page_size, uuid, self.sending)?;
+        // Only now: a destination takes the channels that are there at the first sync for all.
+        let released = self.forward.release().map_err(Error::system("writing to the main channel"));
+        released.map_err(Error::on(Side::To))
     }
 
     /// Waits until every channel from the source is at its SYNC. Then those to the destination send

@@ -22,6 +22,10 @@
 //! It needs no more: which of its channels a page comes on, and in which order within a round, is
 //! free.
 //!
+//! All channels to the destination are connected before it gets to see more of the main channel than
+//! its first bytes, as a source would do it: a destination takes the channels that are there at the
+//! first sync for all.
+//!
 //! # Failure
 //!
 //! Whatever fails on either side, a cancellation included, closes all connections: both sides see
@@ -215,7 +219,7 @@ impl Relay {
             let end = |(side, stream): (Side, &Stream)| {
                 (stream.clone(), Taps::new(self.destination.tap.as_ref(), side, wire))
             };
-            Forward { from: end(from), to: end(to) }
+            Forward { from: end(from), to: end(to), held: Arc::default() }
         };
         let source = (Side::From, &Stream(source));
         let destination = (Side::To, &Stream(destination));
@@ -227,7 +231,8 @@ impl Relay {
         passed.map_err(Error::on(Side::To))?;
         let bytes = io::Cursor::new(MAIN_MAGIC).chain(main.clone());
         let reader = MainReader::new(bytes, self.limits.clone()).passing_device_state();
-        let page_size = self.follow(reader)?;
+        main.hold_back();
+        let page_size = self.follow(reader, main.clone())?;
         let confirmed = self.finish(main)?;
         let to = self.end_channels()?;
         self.end(confirmed)?;
@@ -246,6 +251,7 @@ impl Relay {
     fn follow(
         &mut self,
         reader: MainReader<io::Chain<io::Cursor<[u8; 4]>, Forward>>,
+        forward: Forward,
     ) -> Result<PageSize, Error> {
         let main = MainChannel {
             session: &self.session,
@@ -254,6 +260,7 @@ impl Relay {
             from_channels: self.from_channels,
             sending: &mut self.threads.sending,
             reader,
+            forward,
         };
         main.run()
     }
