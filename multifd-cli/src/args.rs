@@ -9,7 +9,7 @@ use multifd::core::wire::Uuid;
 use multifd::{Uri, ZeroPages};
 
 use crate::qpl::Qpl;
-use crate::{doctor, inspect, plan, size};
+use crate::{doctor, inspect, plan, relay, size};
 
 /// Moves a VM's memory over many channels, in the wire format of QEMU's multifd migration.
 #[derive(Debug, Parser)]
@@ -44,6 +44,7 @@ pub(crate) enum Command {
     Demo(Demo),
     Send(Send),
     Recv(Recv),
+    Relay(relay::Args),
     Decode(Decode),
     Inspect(inspect::Args),
     Plan(Box<plan::Plan>),
@@ -281,7 +282,7 @@ pub(crate) struct Conformance {
 }
 
 /// Takes the names of the registered codecs.
-fn codec_names(with_all: bool) -> PossibleValuesParser {
+pub(crate) fn codec_names(with_all: bool) -> PossibleValuesParser {
     let registry = multifd::registry();
     let codecs = registry.iter().flat_map(multifd::core::Registry::iter);
     let names = codecs.map(|codec| PossibleValue::new(codec.name).help(codec.summary));
@@ -289,11 +290,11 @@ fn codec_names(with_all: bool) -> PossibleValuesParser {
     PossibleValuesParser::new(names.chain(all))
 }
 
-fn channel_count() -> clap::builder::RangedI64ValueParser<u8> {
+pub(crate) fn channel_count() -> clap::builder::RangedI64ValueParser<u8> {
     clap::value_parser!(u8).range(1..)
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
     let seconds = seconds.filter(|seconds| !seconds.is_zero());
     seconds.ok_or_else(|| format!("'{text}' is no number of seconds above 0"))

@@ -30,6 +30,16 @@ impl Failure {
         Self { line: "cancelled; nothing is left behind".to_owned(), status }
     }
 
+    /// What was asked for is done, but for something beside it.
+    pub(crate) fn incomplete(line: impl Into<String>) -> Self {
+        Self { line: line.into(), status: 3 }
+    }
+
+    /// The same failure in other words.
+    pub(crate) fn saying(self, line: impl Into<String>) -> Self {
+        Self { line: line.into(), ..self }
+    }
+
     /// The system refused `doing`, such as `cannot read vm.json`.
     pub(crate) fn io(doing: impl fmt::Display, error: &io::Error) -> Self {
         let remedy = remedy(error.kind());

@@ -17,6 +17,7 @@ mod plan;
 mod progress;
 mod qpl;
 mod recv;
+mod relay;
 mod send;
 mod size;
 mod summary;
@@ -54,6 +55,7 @@ fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Demo(args) => demo::run(&args, &output),
         Command::Send(args) => send::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Recv(args) => recv::run(&args, &output).map(|()| ExitCode::SUCCESS),
+        Command::Relay(args) => relay::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Decode(args) => decode::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(&args, &output),
         Command::Plan(args) => plan::run(&args, &output).map(|()| ExitCode::SUCCESS),

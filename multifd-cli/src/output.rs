@@ -31,6 +31,11 @@ impl Output {
         Bar::of_bytes(self.bars, label, bytes)
     }
 
+    /// A line of progress, shown on a terminal alone.
+    pub(crate) fn line(&self, label: &str) -> Bar {
+        Bar::of_text(self.bars, label)
+    }
+
     /// A progress bar for so many steps.
     pub(crate) fn steps(&self, label: &str, count: u64) -> Bar {
         Bar::of_steps(self.bars, label, count)

@@ -12,6 +12,7 @@ const EVERY: Duration = Duration::from_millis(100);
 
 const BYTES: &str =
     "{prefix:10} [{bar:30}] {binary_bytes:>11} of {binary_total_bytes}  {binary_bytes_per_sec}";
+const TEXT: &str = "{prefix:10} {msg}";
 const STEPS: &str = "{prefix:10} [{bar:30}] {pos} of {len}  {elapsed}";
 
 /// A bar on stderr, shown where that is a terminal. It goes away when it is dropped.
@@ -24,6 +25,11 @@ struct Erase(ProgressBar);
 impl Bar {
     pub(crate) fn of_bytes(shown: bool, label: &str, bytes: u64) -> Self {
         Self::new(shown, BYTES, label, bytes)
+    }
+
+    /// A line of text in place of a bar.
+    pub(crate) fn of_text(shown: bool, label: &str) -> Self {
+        Self::new(shown, TEXT, label, 0)
     }
 
     pub(crate) fn of_steps(shown: bool, label: &str, count: u64) -> Self {
@@ -52,6 +58,20 @@ impl Bar {
 
     /// Shows the guest memory that a migration has moved, until the result is dropped.
     pub(crate) fn follow(&self, progress: Progress, page_bytes: usize) -> Follow {
+        self.watch(move |bar| {
+            let stats = progress.snapshot();
+            let pages = stats.total().normal_pages + stats.zero_pages();
+            bar.0.0.set_position(pages * page_bytes as u64);
+        })
+    }
+
+    /// Shows what `text` says, until the result is dropped.
+    pub(crate) fn follow_text(&self, mut text: impl FnMut() -> String + Send + 'static) -> Follow {
+        self.watch(move |bar| bar.0.0.set_message(text()))
+    }
+
+    /// Has `look` change the bar now and then, unless nobody sees it.
+    fn watch(&self, mut look: impl FnMut(&Self) + Send + 'static) -> Follow {
         if self.0.0.is_hidden() {
             return Follow { stop: None, thread: None };
         }
@@ -59,9 +79,7 @@ impl Bar {
         let bar = self.clone();
         let thread = std::thread::spawn(move || {
             while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-                let stats = progress.snapshot();
-                let pages = stats.total().normal_pages + stats.zero_pages();
-                bar.0.0.set_position(pages * page_bytes as u64);
+                look(&bar);
             }
         });
         Follow { stop: Some(stop), thread: Some(thread) }

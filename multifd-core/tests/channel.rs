@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use multifd_core::channel::{Received, RecvChannel, SendChannel, SendConfig, read_initial};
+use multifd_core::channel::{
+    PacketBuffer, Received, RecvChannel, SendChannel, SendConfig, read_initial,
+};
 use multifd_core::io::{Blocking, ChannelReader, ChannelWriter};
 use multifd_core::ram::{PageBatch, Ram, RamBlock};
 use multifd_core::vm_memory::MmapRegion;
@@ -223,4 +225,66 @@ fn two_channels_that_write_the_same_pages_do_not_disturb_each_other() {
         }
     });
     assert!(content(&destination) == content(&guest()));
+}
+
+/// Takes a channel in and sends it on, without RAM.
+async fn relay(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut reader = Blocking::new(bytes);
+    let mut magic = [0; 4];
+    reader.read_exact(&mut magic).await.map_err(Error::reading)?;
+    read_initial(magic, &mut reader).await?;
+    let (methods, no_ram) = (none::DESCRIPTOR.methods, Arc::new(Ram::new(PageSize::Kib4, [])?));
+    let mut from = RecvChannel::new(reader, methods, 3, no_ram, Arc::default()).await?;
+    let config = SendConfig {
+        channel: none::DESCRIPTOR.config(3, PageSize::Kib4, None)?,
+        uuid: Uuid([9; 16]),
+        // Nothing is looked for in what comes as it is.
+        detect_zero_pages: true,
+        packet_num: Arc::default(),
+        counters: Arc::default(),
+    };
+    let mut to = SendChannel::open(Blocking::new(Vec::new()), methods, config).await?;
+    let mut buffer = PacketBuffer::new(PageSize::Kib4)?;
+    loop {
+        let received = from.next_into(&mut buffer, |_| Ok::<_, Error>(())).await?;
+        to.send_buffer(&buffer).await?;
+        match received {
+            Received::Pages => assert!(!buffer.is_empty()),
+            Received::Sync => {
+                assert!(buffer.is_empty(), "what the packet before held is gone");
+                to.send_sync().await?;
+            }
+            Received::End => return Ok(to.finish().await?.0.into_inner()),
+        }
+    }
+}
+
+#[test]
+fn a_channel_goes_through_buffers_byte_for_byte_without_any_ram() {
+    let bytes = stream();
+    assert!(block_on(relay(&bytes)).unwrap() == bytes);
+    let received = ram();
+    block_on(receive(Blocking::new(&block_on(relay(&bytes)).unwrap()[..]), &received)).unwrap();
+    assert!(content(&received) == content(&guest()));
+}
+
+#[test]
+fn a_normal_page_that_is_zero_stays_one_in_a_buffer() {
+    // The first page's content, behind the initial packet and the first header, made all zero.
+    let mut bytes = stream();
+    bytes[64 + 1344..64 + 1344 + 4096].fill(0);
+    assert!(block_on(relay(&bytes)).unwrap() == bytes);
+}
+
+#[test]
+fn a_packet_that_is_refused_leaves_no_page_in_the_buffer() {
+    let bytes = stream();
+    let no_ram = Arc::new(Ram::new(PageSize::Kib4, []).unwrap());
+    let reader = Blocking::new(&bytes[64..64 + 1344 + 5000]);
+    let channel = RecvChannel::new(reader, none::DESCRIPTOR.methods, 3, no_ram, Arc::default());
+    let mut channel = block_on(channel).unwrap();
+    let mut buffer = PacketBuffer::new(PageSize::Kib4).unwrap();
+    let error = block_on(channel.next_into(&mut buffer, |_| Ok::<_, Error>(()))).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Peer(PeerError::Truncated)), "{error}");
+    assert!(buffer.is_empty());
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with a migration.
 
+use std::fmt;
 use std::io;
 
 use multifd_core::{ErrorKind, PageSize, UsageError};
@@ -114,6 +115,29 @@ pub enum Error {
          messages say why; the guest's memory here is untouched"
     )]
     DestinationGone,
+    /// A relay's connections with one side failed.
+    #[error("{side}: {error}")]
+    Relay {
+        /// The side.
+        side: Side,
+        /// What failed there.
+        error: Box<Error>,
+    },
+    /// The destination said, through a relay, that it failed.
+    #[error(
+        "the destination reports failure (status {0}), and the source has been told: the \
+         destination's own messages say why"
+    )]
+    DestinationRefused(u32),
+    /// The source of a relay closed before the destination had confirmed.
+    #[error("the source closed the main channel before the destination had confirmed")]
+    SourceLeft,
+    /// The destination of a relay closed before the migration was over.
+    #[error(
+        "the destination closed the main channel before the migration was over: its own messages \
+         say why"
+    )]
+    DestinationLeft,
     /// A codec, or something given to the migration, panicked.
     #[error("a thread of the migration panicked: a codec is at fault; its message is on stderr")]
     Panicked,
@@ -122,7 +146,43 @@ pub enum Error {
     Cancelled,
 }
 
+/// The two sides of a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Where the migration comes from.
+    From,
+    /// Where it goes.
+    To,
+}
+
+impl Side {
+    /// The side across.
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::From => Self::To,
+            Self::To => Self::From,
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::From => "from the source",
+            Self::To => "to the destination",
+        })
+    }
+}
+
 impl Error {
+    /// The error as that of one side of a relay.
+    pub(crate) fn on(side: Side) -> impl Fn(Self) -> Self {
+        move |error| match error {
+            Self::Cancelled | Self::Relay { .. } => error,
+            error => Self::Relay { side, error: Box::new(error) },
+        }
+    }
+
     pub(crate) fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { doing, source }
     }
@@ -131,6 +191,7 @@ impl Error {
     /// reason than this one.
     pub(crate) fn is_disconnect(&self) -> bool {
         let source = match self {
+            Self::Relay { error, .. } => return error.is_disconnect(),
             Self::Channel(error) => match error.kind() {
                 ErrorKind::Io { source, .. } => source,
                 _ => return false,

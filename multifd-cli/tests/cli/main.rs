@@ -12,4 +12,5 @@ mod inspect;
 mod plan;
 mod program;
 mod qpl;
+mod relay;
 mod send_recv;

@@ -3,13 +3,15 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::{ChannelCounters, ChannelStats};
+use super::{ChannelCounters, ChannelStats, PacketBuffer};
 use crate::compression::Compression;
 use crate::error::{Error, PeerError};
 use crate::io::ChannelReader;
 use crate::method::{ChannelConfig, MethodStats, MultiFdMethods, RecvMethod};
 use crate::ram::Ram;
-use crate::wire::{DeviceStatePacket, InitialPacket, MAGIC, PacketFlags, PacketHeader, RamPacket};
+use crate::wire::{
+    DeviceStatePacket, InitialPacket, MAGIC, PacketFlags, PacketHeader, Pages, RamPacket,
+};
 
 /// Reads the initial packet of a channel, which says whose it is, after its first four bytes
 /// `magic`: by these a destination tells a multifd channel from the main channel.
@@ -103,6 +105,36 @@ impl<R: ChannelReader> RecvChannel<R> {
         &mut self,
         admit: impl FnOnce(&RamPacket<'_>) -> Result<(), E>,
     ) -> Result<Received, E> {
+        self.next_to(None, admit).await
+    }
+
+    /// As [`next_if`](Self::next_if), but the pages are put into `buffer`, whatever it held, and
+    /// the RAM is asked for nothing but its page size. After an error the buffer's pages are none.
+    ///
+    /// Neither block nor offsets are checked against any RAM: that is for `admit` to do, or for
+    /// whoever gets the pages in the end.
+    ///
+    /// # Errors
+    /// As [`next_if`](Self::next_if).
+    pub async fn next_into<E: From<Error>>(
+        &mut self,
+        buffer: &mut PacketBuffer,
+        admit: impl FnOnce(&RamPacket<'_>) -> Result<(), E>,
+    ) -> Result<Received, E> {
+        buffer.clear();
+        let received = self.next_to(Some(buffer), admit).await;
+        if received.is_err() {
+            buffer.clear();
+        }
+        received
+    }
+
+    /// Reads the next packet. Its pages go into `buffer`, or into the RAM.
+    async fn next_to<E: From<Error>>(
+        &mut self,
+        buffer: Option<&mut PacketBuffer>,
+        admit: impl FnOnce(&RamPacket<'_>) -> Result<(), E>,
+    ) -> Result<Received, E> {
         let channel = self.channel;
         let on_channel = |error: Error| error.on_channel(channel);
         let Some(bytes) = self.read_packet().await.map_err(on_channel)? else {
@@ -118,7 +150,7 @@ impl<R: ChannelReader> RecvChannel<R> {
             }
         })?;
         admit(&packet)?;
-        let placed = self.placement.place(&packet).await;
+        let placed = self.placement.place(&packet, buffer).await;
         placed.map_err(|error| on_channel(error.in_packet(packet.packet_num)))?;
         self.counters.add(ChannelStats {
             packets: 1,
@@ -168,11 +200,39 @@ impl<R: ChannelReader> RecvChannel<R> {
 }
 
 impl<R: ChannelReader> Placement<R> {
-    /// Reads the payload of `packet` and puts its pages in place.
-    async fn place(&mut self, packet: &RamPacket<'_>) -> Result<(), Error> {
+    /// Reads the payload of `packet` and puts its pages where they belong.
+    async fn place(
+        &mut self,
+        packet: &RamPacket<'_>,
+        buffer: Option<&mut PacketBuffer>,
+    ) -> Result<(), Error> {
         let Some(pages) = packet.pages else { return Ok(()) };
         check_method(self.compression, packet)?;
-        let [normal, zero] = self.ram.pages(&pages, &mut self.offsets)?;
+        match buffer {
+            Some(buffer) => self.hold(packet, &pages, buffer).await,
+            None => self.write(packet, &pages).await,
+        }
+    }
+
+    /// Puts the pages into `buffer`.
+    async fn hold(
+        &mut self,
+        packet: &RamPacket<'_>,
+        pages: &Pages<'_>,
+        buffer: &mut PacketBuffer,
+    ) -> Result<(), Error> {
+        buffer.set(pages)?;
+        let normal = buffer.normal_pages()?;
+        if normal.is_empty() {
+            return Ok(());
+        }
+        let received = self.method.recv(packet, &mut self.reader, normal).await;
+        received.map_err(|error| error.with_method(self.compression))
+    }
+
+    /// Writes the pages to the RAM.
+    async fn write(&mut self, packet: &RamPacket<'_>, pages: &Pages<'_>) -> Result<(), Error> {
+        let [normal, zero] = self.ram.pages(pages, &mut self.offsets)?;
         // Before they are written: a codec that fails half-way leaves them no longer fresh.
         for &offset in normal.offsets() {
             normal.block().mark_received(offset);

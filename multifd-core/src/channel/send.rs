@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{ChannelCounters, ChannelStats};
+use super::{ChannelCounters, ChannelStats, PacketBuffer};
 use crate::compression::Compression;
 use crate::error::Error;
 use crate::io::{ChannelWriter, Part};
@@ -11,7 +11,7 @@ use crate::method::{ChannelConfig, MethodStats, MultiFdMethods, PageAccess, Send
 use crate::page_size::PACKET_BYTES;
 use crate::payload::Payload;
 use crate::ram::{GuestPages, NormalPages, PageBatch, copy_unless_zero, is_zero};
-use crate::wire::{InitialPacket, RamPacketBuilder, Uuid};
+use crate::wire::{BlockName, InitialPacket, RamPacketBuilder, Uuid};
 
 /// What a sending channel needs to know beyond its codec's set-up.
 #[derive(Clone, Debug)]
@@ -76,31 +76,58 @@ impl<W: ChannelWriter> SendChannel<W> {
     /// # Errors
     /// Where the codec or the stream fails.
     pub async fn send_pages(&mut self, batch: &PageBatch) -> Result<(), Error> {
+        self.send_numbered(batch.pages(), None).await
+    }
+
+    /// Sends the pages that `buffer` holds as one packet, as they came: normal pages as normal
+    /// ones, even if they are zero, and zero pages as such. Without a page nothing is sent.
+    ///
+    /// # Errors
+    /// Where the codec or the stream fails.
+    pub async fn send_buffer(&mut self, buffer: &PacketBuffer) -> Result<(), Error> {
+        let (Some(block), false) = (buffer.block(), buffer.is_empty()) else { return Ok(()) };
+        let names = Names { block, offsets: buffer.offsets() };
+        self.send_numbered(buffer.normal_pages()?, Some(names)).await
+    }
+
+    async fn send_numbered(
+        &mut self,
+        pages: GuestPages<'_>,
+        names: Option<Names<'_>>,
+    ) -> Result<(), Error> {
         let packet_num = self.next_packet_num();
-        self.send_packet(batch.pages(), packet_num).await.map_err(|error| {
+        self.send_packet(pages, names, packet_num).await.map_err(|error| {
             error.in_packet(packet_num).on_channel(self.channel()).with_method(self.compression)
         })
     }
 
-    async fn send_packet(&mut self, pages: GuestPages<'_>, packet_num: u64) -> Result<(), Error> {
-        self.batch.partition(pages, self.config.detect_zero_pages);
+    /// Sends `pages` under the `names` that they go by on the wire: without, their own, and zero
+    /// pages are looked for.
+    async fn send_packet(
+        &mut self,
+        pages: GuestPages<'_>,
+        names: Option<Names<'_>>,
+        packet_num: u64,
+    ) -> Result<(), Error> {
+        self.batch.partition(pages, self.config.detect_zero_pages && names.is_none());
         self.payload.clear();
         let normal = self.batch.normal_pages(pages)?;
         if !normal.is_empty() {
             self.method.send_prepare(&normal, &mut self.payload).await?;
         }
         self.check_payload(&normal)?;
-        let offsets = [&self.batch.normal[..], &self.batch.zero[..]];
-        let name = pages.block().name();
+        let own = [&self.batch.normal[..], &self.batch.zero[..]];
+        let Names { block, offsets } =
+            names.unwrap_or(Names { block: pages.block().name(), offsets: own });
         let header =
-            self.packet.pages(self.compression, packet_num, name, offsets, self.payload.len());
+            self.packet.pages(self.compression, packet_num, block, offsets, self.payload.len());
         let mut parts = vec![Part::Bytes(header)];
         parts.extend(self.payload.parts(&normal));
         self.writer.write_parts(&parts).await.map_err(writing)?;
         self.config.counters.add(ChannelStats {
             packets: 1,
             normal_pages: normal.len() as u64,
-            zero_pages: self.batch.zero.len() as u64,
+            zero_pages: offsets[1].len() as u64,
             payload_bytes: self.payload.len() as u64,
             wire_bytes: (header.len() + self.payload.len()) as u64,
         });
@@ -157,6 +184,13 @@ impl<W: ChannelWriter> SendChannel<W> {
 
 fn writing(source: std::io::Error) -> Error {
     Error::io("writing to the channel", source)
+}
+
+/// What the pages of a packet are called on the wire.
+struct Names<'a> {
+    block: &'a BlockName,
+    /// The offsets of the normal pages, and of the zero pages.
+    offsets: [&'a [u64]; 2],
 }
 
 /// The pages of one packet after the scan: which have data, with their private copies, and which

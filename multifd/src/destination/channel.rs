@@ -1,5 +1,6 @@
 //! A receiving channel's thread.
 
+use std::fmt;
 use std::sync::Arc;
 
 use multifd_core::channel::{ChannelCounters, Received, RecvChannel};
@@ -14,12 +15,15 @@ use crate::error::Error;
 use crate::session::{Session, Wake};
 
 /// Takes note of the channel that a connection has turned out to be.
-pub(super) fn add(
-    session: &Session<State>,
+pub(super) fn add<T>(
+    session: &Session<T>,
     connection: u64,
     initial: InitialPacket,
-) -> Result<(), Error> {
-    let add = |state: &mut State| state.add_channel(connection, initial);
+) -> Result<(), Error>
+where
+    T: AsMut<State> + fmt::Debug + Send + 'static,
+{
+    let add = |state: &mut T| state.as_mut().add_channel(connection, initial);
     let added = session.update(Wake::Main, add).map_err(stopped)?;
     Ok(added.map_err(|error| multifd_core::Error::from(error).on_channel(initial.channel))?)
 }

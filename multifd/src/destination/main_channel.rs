@@ -7,6 +7,7 @@ use std::time::Duration;
 use multifd_core::PageSize;
 use multifd_core::ram::Ram;
 
+use super::accept::wait_for_all;
 use super::state::State;
 use super::{Incoming, stopped};
 use crate::error::Error;
@@ -141,29 +142,10 @@ impl<R: Read, W: Write> MainChannel<'_, R, W> {
     fn sync(&self) -> Result<(), Error> {
         self.progress.count_sync();
         if !self.session.look(State::has_synced) {
-            self.wait_for_channels()?;
+            let limit = self.channel_timeout;
+            wait_for_all(self.session, self.accept_waiting, self.channels, limit)?;
         }
         self.session.wait(Wake::Channels, State::pass_sync).map_err(stopped)?
-    }
-
-    /// Waits until every channel has connected. A source connects all its channels before it says
-    /// that they have synced, so that one too many is here by now, too: without it the VM would not
-    /// be whole.
-    fn wait_for_channels(&self) -> Result<(), Error> {
-        (self.accept_waiting)()?;
-        let last = self.session.look(State::last_connection);
-        let all = |state: &mut State| state.close(last).then_some(());
-        if self.session.wait_for(self.channel_timeout, all).map_err(stopped)?.is_some() {
-            return Ok(());
-        }
-        let channels = usize::from(self.channels);
-        let connected = self.session.look(State::connected);
-        if connected == channels {
-            let silent = self.session.look(|state| state.silent(last));
-            return Err(Error::SilentConnections(silent));
-        }
-        let seconds = self.channel_timeout.as_secs();
-        Err(Error::MissingChannels { connected, channels, seconds })
     }
 }
 

@@ -1,10 +1,10 @@
 //! The destination of a migration.
 
-mod accept;
+pub(crate) mod accept;
 mod builder;
 mod channel;
 mod main_channel;
-mod state;
+pub(crate) mod state;
 
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex};
@@ -12,13 +12,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use multifd_core::channel::read_initial;
-use multifd_core::io::ChannelReader;
+use multifd_core::io::{ChannelReader, Socket};
 use multifd_core::ram::{Ram, RamBlock};
-use multifd_core::wire::Uuid;
+use multifd_core::wire::{InitialPacket, Uuid};
 use multifd_core::{MethodDescriptor, MethodStats, PageSize};
 use pollster::block_on;
 
-use accept::{Acceptor, ChannelThreads, MAIN_MAGIC};
+use accept::{Acceptor, ChannelThreads, Intake, MAIN_MAGIC};
 pub use builder::DestinationBuilder;
 use main_channel::{Answers, MainChannel, Said};
 use state::State;
@@ -39,7 +39,7 @@ use crate::uri::Uri;
 pub struct Destination {
     channels: u8,
     limits: Limits,
-    acceptor: Arc<Acceptor>,
+    acceptor: Arc<Acceptor<IntoRam>>,
     ending: Ending,
 }
 
@@ -92,13 +92,34 @@ struct Ending {
     over: bool,
 }
 
+/// A destination's channels.
+#[derive(Debug)]
+struct IntoRam {
+    progress: Progress,
+    method: MethodDescriptor,
+}
+
+impl Intake for IntoRam {
+    type State = State;
+
+    fn receive(
+        &self,
+        session: &Session<State>,
+        initial: InitialPacket,
+        reader: Socket<Arc<socket2::Socket>>,
+    ) -> Result<MethodStats, Error> {
+        let counters = self.progress.counters(initial.channel);
+        channel::receive(session, &self.method, initial.channel, reader, counters)
+    }
+}
+
 /// A channel's thread, which ends with what the codec has counted.
-type ChannelThread = JoinHandle<Option<MethodStats>>;
+pub(crate) type ChannelThread = JoinHandle<Option<MethodStats>>;
 
 #[derive(Debug)]
 enum Threads {
     /// Channels are accepted, by this thread.
-    Accepted(Arc<Acceptor>, JoinHandle<Option<()>>),
+    Accepted(Arc<Acceptor<IntoRam>>, JoinHandle<Option<()>>),
     /// Channels were given.
     Given(ChannelThreads),
 }
@@ -114,10 +135,9 @@ impl Destination {
         let acceptor = Arc::new(Acceptor {
             session: Arc::clone(&session),
             listener: Listener::bind(uri)?,
-            progress: progress.clone(),
-            method,
             timeout: setup.channel_timeout,
             threads: Mutex::default(),
+            intake: IntoRam { progress: progress.clone(), method },
         });
         let accept = {
             let acceptor = Arc::clone(&acceptor);

@@ -15,7 +15,7 @@ const MOST_UNKNOWN: usize = 512;
 
 /// What the threads of a destination know of each other.
 #[derive(Debug)]
-pub(super) struct State {
+pub(crate) struct State {
     /// The main channel, from when it has connected until it is taken.
     main: Option<Arc<Socket>>,
     main_connected: bool,
@@ -46,8 +46,20 @@ enum Channel {
     Ended,
 }
 
+impl AsRef<State> for State {
+    fn as_ref(&self) -> &State {
+        self
+    }
+}
+
+impl AsMut<State> for State {
+    fn as_mut(&mut self) -> &mut State {
+        self
+    }
+}
+
 impl State {
-    pub(super) fn new(channels: u8, uuid: Option<Uuid>) -> Self {
+    pub(crate) fn new(channels: u8, uuid: Option<Uuid>) -> Self {
         Self {
             main: None,
             main_connected: false,
@@ -64,7 +76,7 @@ impl State {
 
     /// A connection that has not said yet what it is. Returns its number; `None` where it is one
     /// too many.
-    pub(super) fn add_connection(&mut self) -> Option<u64> {
+    pub(crate) fn add_connection(&mut self) -> Option<u64> {
         if self.closed || self.unknown.len() >= MOST_UNKNOWN {
             return None;
         }
@@ -74,12 +86,12 @@ impl State {
     }
 
     /// A connection has ended without saying what it is.
-    pub(super) fn drop_connection(&mut self, connection: u64) {
+    pub(crate) fn drop_connection(&mut self, connection: u64) {
         self.unknown.remove(&connection);
     }
 
     /// A connection has said that it is the main channel.
-    pub(super) fn set_main(&mut self, connection: u64, socket: Arc<Socket>) -> Result<(), Error> {
+    pub(crate) fn set_main(&mut self, connection: u64, socket: Arc<Socket>) -> Result<(), Error> {
         if std::mem::replace(&mut self.main_connected, true) {
             return Err(Error::SecondMain);
         }
@@ -88,12 +100,12 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn take_main(&mut self) -> Option<Arc<Socket>> {
+    pub(crate) fn take_main(&mut self) -> Option<Arc<Socket>> {
         self.main.take()
     }
 
     /// A connection has said, by its initial packet, which channel it is. All must have one UUID.
-    pub(super) fn add_channel(
+    pub(crate) fn add_channel(
         &mut self,
         connection: u64,
         initial: InitialPacket,
@@ -112,41 +124,41 @@ impl State {
     }
 
     /// The number of the last connection so far.
-    pub(super) fn last_connection(&self) -> u64 {
+    pub(crate) fn last_connection(&self) -> u64 {
         self.connections
     }
 
     /// Whether every channel has connected, and nothing up to the connection `last` may be one
     /// more. Then what connects later is not of the migration.
-    pub(super) fn close(&mut self, last: u64) -> bool {
+    pub(crate) fn close(&mut self, last: u64) -> bool {
         self.closed = self.connected() == self.channels.len() && self.silent(last) == 0;
         self.closed
     }
 
     /// Whether every channel is there.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 
     /// Connections up to the connection `last` that have not said what they are.
-    pub(super) fn silent(&self, last: u64) -> usize {
+    pub(crate) fn silent(&self, last: u64) -> usize {
         self.unknown.range(..=last).count()
     }
 
     /// Channels that have connected.
-    pub(super) fn connected(&self) -> usize {
+    pub(crate) fn connected(&self) -> usize {
         self.count(|channel| channel != Channel::Missing)
     }
 
-    pub(super) fn uuid(&self) -> Option<Uuid> {
+    pub(crate) fn uuid(&self) -> Option<Uuid> {
         self.uuid
     }
 
-    pub(super) fn set_ram(&mut self, ram: &Arc<Ram>) {
+    pub(crate) fn set_ram(&mut self, ram: &Arc<Ram>) {
         self.ram = Some(Arc::clone(ram));
     }
 
-    pub(super) fn ram(&self) -> Option<Arc<Ram>> {
+    pub(crate) fn ram(&self) -> Option<Arc<Ram>> {
         self.ram.clone()
     }
 
@@ -154,7 +166,7 @@ impl State {
     ///
     /// A packet with neither pages nor SYNC says nothing. QEMU before 9.0 may send one behind the
     /// last SYNC, where that SYNC came in a packet with pages.
-    pub(super) fn admit(&mut self, channel: u8, packet: &RamPacket<'_>) -> Result<(), Error> {
+    pub(crate) fn admit(&mut self, channel: u8, packet: &RamPacket<'_>) -> Result<(), Error> {
         if packet.pages.is_none() && !packet.is_sync() {
             return Ok(());
         }
@@ -166,27 +178,27 @@ impl State {
     }
 
     /// A channel is at its SYNC. Returns the generation in which it may go on.
-    pub(super) fn sync(&mut self, channel: u8) -> u64 {
+    pub(crate) fn sync(&mut self, channel: u8) -> u64 {
         self.channels[usize::from(channel)] = Channel::Synced;
         self.generation + 1
     }
 
-    pub(super) fn end(&mut self, channel: u8) {
+    pub(crate) fn end(&mut self, channel: u8) {
         self.channels[usize::from(channel)] = Channel::Ended;
     }
 
     /// Whether all channels have passed a sync.
-    pub(super) fn has_synced(&self) -> bool {
+    pub(crate) fn has_synced(&self) -> bool {
         self.generation > 0
     }
 
-    pub(super) fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.generation
     }
 
     /// Lets all channels go on, if all are at their SYNC. A channel that has ended cannot get
     /// there.
-    pub(super) fn pass_sync(&mut self) -> Option<Result<(), Error>> {
+    pub(crate) fn pass_sync(&mut self) -> Option<Result<(), Error>> {
         if let Some(number) = self.position(Channel::Ended) {
             return Some(Err(Error::EndedEarly(number)));
         }
@@ -199,7 +211,7 @@ impl State {
     }
 
     /// The main channel has said that all pages have been sent.
-    pub(super) fn complete(&mut self) -> Result<(), Error> {
+    pub(crate) fn complete(&mut self) -> Result<(), Error> {
         let late = self.position(Channel::Busy).or_else(|| self.position(Channel::Synced));
         match late {
             Some(number) => Err(Error::AfterLastSync(number)),
@@ -210,7 +222,7 @@ impl State {
         }
     }
 
-    pub(super) fn all_ended(&self) -> bool {
+    pub(crate) fn all_ended(&self) -> bool {
         self.count(|channel| channel == Channel::Ended) == self.channels.len()
     }
 

@@ -11,8 +11,8 @@ use pollster::block_on;
 use socket2::Socket;
 
 use super::builder::{SourceBuilder, ZeroPages};
-use super::queue::{Queue, Work};
-use super::stopped;
+use super::queue::Work;
+use super::{Queue, stopped};
 use crate::error::Error;
 use crate::session::{Session, Wake};
 

@@ -2,7 +2,7 @@
 
 mod builder;
 mod channel;
-mod queue;
+pub(crate) mod queue;
 
 use std::net::Shutdown;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use multifd_core::{MethodDescriptor, MethodStats};
 use socket2::Socket;
 
 pub use builder::{SourceBuilder, ZeroPages};
-use queue::{Answers, Queue};
+use queue::Answers;
 
 use crate::error::Error;
 use crate::net::{self, Stream};
@@ -25,7 +25,10 @@ use crate::stream::{BlockInfo, MainWriter, ReturnMessage, ReturnReader};
 use crate::uri::Uri;
 
 /// How long a source whose connection broke waits for the destination's word on why.
-const LAST_WORD: Duration = Duration::from_millis(500);
+pub(crate) const LAST_WORD: Duration = Duration::from_millis(500);
+
+/// The batches of a source's RAM.
+type Queue = queue::Queue<PageBatch>;
 
 /// The source of a migration: sends a VM's RAM in rounds, then its device state.
 ///

@@ -2,12 +2,11 @@
 
 use std::collections::VecDeque;
 
-use multifd_core::ram::PageBatch;
-
-/// What is to be sent, and how far the channels are. Work goes to whichever channel is idle.
+/// What is to be sent, in batches `B` of a packet each, and how far the channels are. Work goes to
+/// whichever channel is idle.
 #[derive(Debug)]
-pub(super) struct Queue {
-    batches: VecDeque<PageBatch>,
+pub(crate) struct Queue<B> {
+    batches: VecDeque<B>,
     /// Batches that may wait: one a channel, so that none runs dry, and memory stays bounded.
     limit: usize,
     /// Syncs asked for, and sent by each channel.
@@ -21,7 +20,7 @@ pub(super) struct Queue {
 
 /// What the destination has said on the return path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Answers {
+pub(crate) enum Answers {
     /// There is no return path.
     #[default]
     None,
@@ -33,14 +32,14 @@ pub(super) enum Answers {
 
 /// What a channel does next.
 #[derive(Debug)]
-pub(super) enum Work {
-    Pages(PageBatch),
+pub(crate) enum Work<B> {
+    Pages(B),
     Sync,
     Finish,
 }
 
-impl Queue {
-    pub(super) fn new(channels: usize) -> Self {
+impl<B> Queue<B> {
+    pub(crate) fn new(channels: usize) -> Self {
         Self {
             batches: VecDeque::with_capacity(channels),
             limit: channels,
@@ -53,7 +52,7 @@ impl Queue {
     }
 
     /// Takes `batch`, if there is room.
-    pub(super) fn push(&mut self, batch: &mut Option<PageBatch>) -> Option<()> {
+    pub(crate) fn push(&mut self, batch: &mut Option<B>) -> Option<()> {
         if self.batches.len() >= self.limit {
             return None;
         }
@@ -62,7 +61,7 @@ impl Queue {
     }
 
     /// The next work of `channel`; `None` while there is none.
-    pub(super) fn next(&mut self, channel: usize) -> Option<Work> {
+    pub(crate) fn next(&mut self, channel: usize) -> Option<Work<B>> {
         if let Some(batch) = self.batches.pop_front() {
             Some(Work::Pages(batch))
         } else if self.synced[channel] < self.syncs {
@@ -73,44 +72,44 @@ impl Queue {
     }
 
     /// Has every channel sync when the batches are sent.
-    pub(super) fn ask_sync(&mut self) {
+    pub(crate) fn ask_sync(&mut self) {
         self.syncs += 1;
     }
 
     /// Notes that `channel` has sent its sync.
-    pub(super) fn note_sync(&mut self, channel: usize) {
+    pub(crate) fn note_sync(&mut self, channel: usize) {
         self.synced[channel] += 1;
     }
 
     /// Whether every channel has sent every sync. Only then may batches of the next round be
     /// pushed: a channel takes batches first.
-    pub(super) fn all_synced(&self) -> bool {
+    pub(crate) fn all_synced(&self) -> bool {
         self.synced.iter().all(|&synced| synced == self.syncs)
     }
 
     /// Ends the channels when the batches are sent.
-    pub(super) fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         self.finished = true;
     }
 
     /// The last bytes are about to be sent.
-    pub(super) fn complete(&mut self) {
+    pub(crate) fn complete(&mut self) {
         self.complete = true;
     }
 
     /// The destination has said that it has everything; false where that cannot be.
-    pub(super) fn confirm(&mut self) -> bool {
+    pub(crate) fn confirm(&mut self) -> bool {
         if self.complete {
             self.answers = Answers::Confirmed;
         }
         self.complete
     }
 
-    pub(super) fn set_answers(&mut self, answers: Answers) {
+    pub(crate) fn set_answers(&mut self, answers: Answers) {
         self.answers = answers;
     }
 
-    pub(super) fn answers(&self) -> Answers {
+    pub(crate) fn answers(&self) -> Answers {
         self.answers
     }
 }

@@ -10,14 +10,24 @@ use super::wire::section;
 /// The type byte and the length before a VMDESCRIPTION's JSON, with the EOF before both.
 pub(crate) const DESCRIPTION_HEAD: usize = 6;
 
+/// The most that a collector of the end alone keeps: more than any VMDESCRIPTION has.
+const LONGEST_END: usize = 8 << 20;
+
 /// The device state as it arrives.
 #[derive(Debug, Default)]
 pub(super) struct Collector {
     bytes: Vec<u8>,
     last_zero: Option<usize>,
+    /// Keep no more than it takes to know the end.
+    end_alone: bool,
 }
 
 impl Collector {
+    /// A collector that keeps all, or no more than it takes to know the end.
+    pub(super) fn new(end_alone: bool) -> Self {
+        Self { end_alone, ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -27,6 +37,26 @@ impl Collector {
             self.last_zero = Some(self.bytes.len() + at);
         }
         self.bytes.extend_from_slice(chunk);
+        if self.end_alone {
+            self.forget();
+        }
+    }
+
+    /// Forgets what cannot be part of a VMDESCRIPTION, of the EOF before it or of the FOOTER before
+    /// that.
+    fn forget(&mut self) {
+        let needed = match self.last_zero {
+            Some(last_zero) => last_zero.saturating_sub(DESCRIPTION_HEAD - 1),
+            None => self.bytes.len().saturating_sub(DESCRIPTION_HEAD - 1),
+        };
+        if self.bytes.len() - needed > LONGEST_END {
+            // No zero for as long as that: what is here is no description.
+            self.bytes.drain(..self.bytes.len() - (DESCRIPTION_HEAD - 1));
+            self.last_zero = None;
+        } else {
+            self.bytes.drain(..needed);
+            self.last_zero = self.last_zero.map(|at| at - needed);
+        }
     }
 
     /// Whether the bytes so far end in EOF and a whole VMDESCRIPTION. Cheap enough to be asked
@@ -167,6 +197,34 @@ mod tests {
             collector.push(b"}");
             assert!(!collector.is_described());
         }
+    }
+
+    #[test]
+    fn the_end_alone_is_as_good_as_everything() {
+        let json = r#"{"devices": [{}], "page_size": 1}"#;
+        let state = [&[section::FULL; 5000][..], &[0; 300], &[7; 3000], FOOTER.as_slice()].concat();
+        let with = described(&state, json);
+        let without = [&state[..], &[section::EOF]].concat();
+        for chunk in [1, 7, 4096, 10000] {
+            for (bytes, has_description) in [(&with, true), (&without, false)] {
+                let mut end = Collector::new(true);
+                bytes.chunks(chunk).for_each(|chunk| end.push(chunk));
+                assert_eq!(end.is_described(), has_description, "{chunk}");
+                assert!(end.len() < 100, "{chunk}: {} bytes are kept", end.len());
+                assert!(is_whole(&end.into_bytes(), true), "{chunk}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_the_end_is_bounded() {
+        let mut end = Collector::new(true);
+        for _ in 0..20 {
+            end.push(&[1; 1 << 20]);
+            assert!(end.len() <= LONGEST_END + (1 << 20));
+        }
+        end.push(&described(&FOOTER, r#"{"devices": [], "page_size": 1}"#));
+        assert!(end.is_described());
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub struct MainReader<R> {
     ram: Option<Ram>,
     return_path: bool,
     footers: bool,
+    pass_device_state: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +75,14 @@ impl<R: Read> MainReader<R> {
             ram: None,
             return_path: false,
             footers: false,
+            pass_device_state: false,
         }
+    }
+
+    /// The same reader, which looks for the end of the device state and keeps none of it: the
+    /// bytes of its [`Event::DeviceState`] are the last ones, and the limit is none.
+    pub(crate) fn passing_device_state(self) -> Self {
+        Self { pass_device_state: true, ..self }
     }
 
     /// What the stream says next. Waits for it where it has not arrived.
@@ -335,12 +343,12 @@ impl<R: Read> MainReader<R> {
                 "the device state or the EOF comes before the END of ram",
             ));
         }
-        let mut collector = Collector::default();
+        let mut collector = Collector::new(self.pass_device_state);
         let limit = self.limits.device_state;
         // Asking for more would wait forever where all has come and the source waits for an answer.
         while !(self.return_path && collector.is_described()) {
             let Some(chunk) = self.input.chunk(what)? else { break };
-            if chunk.len() > limit - collector.len() {
+            if !self.pass_device_state && chunk.len() > limit - collector.len() {
                 return Err(StreamErrorKind::DeviceStateTooLarge { limit });
             }
             collector.push(chunk);

@@ -1,0 +1,171 @@
+//! `multifd relay`.
+
+mod progress;
+mod record;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use multifd::core::{MethodDescriptor, MethodStats};
+use multifd::relay::{Relay, Relayed};
+use multifd::{Stats, Uri};
+use serde::Serialize;
+
+use crate::args::{channel_count, codec_names, seconds};
+use crate::cancel::Interrupt;
+use crate::codecs;
+use crate::failure::Failure;
+use crate::output::{self, Output};
+use crate::qpl::Qpl;
+use crate::summary::Summary;
+use record::Recorder;
+
+/// Relay a migration, with another codec or number of channels on the other side.
+///
+/// It stands between a source (multifd send, or a QEMU that migrates with the capability multifd)
+/// and a destination (multifd recv, or a QEMU with -incoming), takes one migration through live and
+/// ends. To each side it is the other: what it says there (compression, channels) must be what that
+/// side has. No RAM is kept here, and nothing on the disk. Postcopy, XBZRLE and devices that migrate
+/// in parts (VFIO) cannot be relayed.
+///
+/// The exit status is 0 if the migration went through: with the capability return-path at the
+/// source, when the destination has confirmed it; without, when the destination has closed its
+/// connection after the last byte. It is 1 if it failed, which both sides see as a connection
+/// closed, and 3 if it went through but the recording is incomplete.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  multifd relay --listen tcp::4444 --to tcp:host:4444 --from-compression zstd --to-compression zlib
+  multifd relay --listen tcp::4444 --to unix:/tmp/vm.sock --from-channels 2 --to-channels 8
+
+A compressed tunnel between two QEMUs, on the source's and on the destination's host:
+  multifd relay --listen tcp:127.0.0.1:4444 --to tcp:there:5555 --to-compression zstd
+  multifd relay --listen tcp::5555 --to tcp:127.0.0.1:4444 --from-compression zstd")]
+pub(crate) struct Args {
+    /// Where to listen for the source: tcp:HOST:PORT (port 0: any free one) or unix:PATH
+    #[arg(long, value_name = "URI")]
+    listen: Uri,
+    /// Where the destination listens: tcp:HOST:PORT or unix:PATH
+    #[arg(long, value_name = "URI")]
+    to: Uri,
+    /// The source's codec
+    #[arg(long, value_name = "CODEC", default_value = "none", value_parser = codec_names(false))]
+    from_compression: String,
+    /// The destination's codec
+    #[arg(long, value_name = "CODEC", default_value = "none", value_parser = codec_names(false))]
+    to_compression: String,
+    /// How many channels the source has
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = channel_count())]
+    from_channels: u8,
+    /// How many channels the destination expects
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = channel_count())]
+    to_channels: u8,
+    /// The level to compress with for the destination
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    to_level: Option<i32>,
+    /// How many seconds to wait for all channels to connect once the source has begun
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "10",
+        value_parser = seconds,
+        allow_negative_numbers = true
+    )]
+    channel_timeout: Duration,
+    /// Record both sides, in the folders from and to of this new folder, for multifd decode
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    qpl: Qpl,
+}
+
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    let registry = args.qpl.registry()?;
+    let from = codecs::find(&registry, &args.from_compression, None)?;
+    let to = codecs::find(&registry, &args.to_compression, args.to_level)?;
+    let interrupt = Interrupt::listen()?;
+    let mut setup = Relay::builder(&registry)
+        .from_compression(from.compression())
+        .from_channels(args.from_channels)
+        .to_compression(to.compression())
+        .to_channels(args.to_channels)
+        .to_level(args.to_level)
+        .channel_timeout(args.channel_timeout);
+    let recorder = args.record.as_deref().map(Recorder::new).transpose()?.map(Arc::new);
+    if let Some(recorder) = &recorder {
+        setup = setup.tap(Arc::clone(recorder) as _);
+    }
+    let relay = setup.listen(&args.listen, &args.to)?;
+    // Whoever started us on port 0 waits for this line, whatever else is to be quiet.
+    output::note(&format!("listening on {}", relay.uri()));
+    let _watch = interrupt.watch(relay.cancel_token());
+    let progress = relay.progress();
+    let line = output.line("relaying");
+    let follow = line.follow_text(progress::text(progress.clone()));
+    let relayed = relay.run();
+    drop((follow, line));
+    let recorded = recorder.map(|recorder| {
+        let sides = [(from, progress.from.snapshot()), (to, progress.to.snapshot())];
+        recorder.finish(sides, relayed.is_ok())
+    });
+    let relayed = relayed.map_err(|error| match (interrupt.check(), &args.record) {
+        (Ok(()), _) => error.into(),
+        (Err(cancelled), None) => cancelled,
+        (Err(cancelled), Some(folder)) => {
+            cancelled.saying(format!("cancelled; what came is in {}", folder.display()))
+        }
+    })?;
+    report(args, [from, to], relayed, output)?;
+    recorded.transpose().map_err(|failure| {
+        Failure::incomplete(format!("the migration went through, but its recording not: {failure}"))
+    })?;
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    /// The destination has said that it has everything.
+    confirmed: bool,
+    from: Moved<'a>,
+    to: Moved<'a>,
+}
+
+/// What was moved on one side.
+#[derive(Serialize)]
+struct Moved<'a> {
+    codec: &'a str,
+    channels: u8,
+    #[serde(flatten)]
+    summary: Summary,
+}
+
+fn report(
+    args: &Args,
+    [from, to]: [&MethodDescriptor; 2],
+    relayed: Relayed,
+    output: &Output,
+) -> Result<(), Failure> {
+    let Relayed { confirmed, page_size, elapsed, .. } = relayed;
+    let moved = |codec: &MethodDescriptor, channels, (stats, codec_stats): (Stats, MethodStats)| {
+        let summary = Summary::new(&stats, codec_stats, page_size.bytes(), elapsed);
+        Moved { codec: codec.name, channels, summary }
+    };
+    let from = moved(from, args.from_channels, relayed.from);
+    let to = moved(to, args.to_channels, relayed.to);
+    if args.json {
+        return output::print_json(&Report { confirmed, from, to });
+    }
+    for (side, Moved { codec, channels, summary }) in [("from", &from), ("to", &to)] {
+        let sentence = summary.sentence();
+        output.say(&format!("{side} {codec} on {channels} channels: {sentence}"))?;
+    }
+    output.say(if confirmed {
+        "the destination has confirmed the migration"
+    } else {
+        "the destination has closed after the last byte; without a return path nobody says more"
+    })
+}

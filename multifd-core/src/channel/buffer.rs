@@ -1,0 +1,87 @@
+//! A packet's pages between two channels.
+
+use vm_memory::MmapRegion;
+
+use crate::error::Error;
+use crate::page_size::{PACKET_BYTES, PageSize};
+use crate::ram::{GuestPages, RamBlock};
+use crate::wire::{BlockName, Pages};
+
+/// The pages of one packet, in memory of their own: what a relay takes from one channel and puts
+/// on another, without the VM's RAM.
+///
+/// [`RecvChannel::next_into`](super::RecvChannel::next_into) fills it,
+/// [`SendChannel::send_buffer`](super::SendChannel::send_buffer) sends what it holds. Its memory,
+/// 512 KiB, is reused from packet to packet.
+#[derive(Debug)]
+pub struct PacketBuffer {
+    /// The content of the normal pages, one behind the other.
+    memory: RamBlock,
+    page_size: PageSize,
+    /// Where in `memory` each page slot is.
+    slots: Box<[u64]>,
+    /// The block that the pages are of; `None` before the first packet with pages.
+    block: Option<BlockName>,
+    /// The offsets of the pages in their block: the normal ones, then the zero ones.
+    offsets: Vec<u64>,
+    normal: usize,
+}
+
+impl PacketBuffer {
+    /// An empty buffer for pages of `page_size`.
+    ///
+    /// # Errors
+    /// Where there is no memory.
+    pub fn new(page_size: PageSize) -> Result<Self, Error> {
+        let memory = MmapRegion::<()>::new(PACKET_BYTES)
+            .map_err(|error| Error::backend(format!("no memory for a packet's pages: {error}")))?;
+        let slots = (0..page_size.page_count()).map(|slot| (slot * page_size.bytes()) as u64);
+        Ok(Self {
+            memory: RamBlock::new(BlockName::new("packet")?, memory),
+            page_size,
+            slots: slots.collect(),
+            block: None,
+            offsets: Vec::with_capacity(page_size.page_count()),
+            normal: 0,
+        })
+    }
+
+    /// Whether it holds no page.
+    pub fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
+    /// Lets go of its pages.
+    pub(super) fn clear(&mut self) {
+        self.offsets.clear();
+        self.normal = 0;
+    }
+
+    /// Takes note of a packet's pages. The content of the normal ones is the caller's to write.
+    pub(super) fn set(&mut self, pages: &Pages<'_>) -> Result<(), Error> {
+        self.clear();
+        self.normal = pages.normal.len();
+        self.offsets.extend(pages.normal.iter().chain(pages.zero).map(|offset| offset.get()));
+        // Most packets are of the block of the one before.
+        if self.block.as_ref().is_none_or(|block| block.as_str() != pages.block) {
+            self.block = Some(BlockName::new(pages.block)?);
+        }
+        Ok(())
+    }
+
+    /// The block of the pages; `None` where no packet with pages has come yet.
+    pub(super) fn block(&self) -> Option<&BlockName> {
+        self.block.as_ref()
+    }
+
+    /// The offsets of the normal pages in their block, and of the zero pages.
+    pub(super) fn offsets(&self) -> [&[u64]; 2] {
+        let (normal, zero) = self.offsets.split_at(self.normal);
+        [normal, zero]
+    }
+
+    /// The memory of the normal pages, in the packet's order.
+    pub(super) fn normal_pages(&self) -> Result<GuestPages<'_>, Error> {
+        Ok(GuestPages::new(&self.memory, self.page_size, &self.slots[..self.normal])?)
+    }
+}

@@ -1,0 +1,109 @@
+//! How a relay is set up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use multifd_core::{Compression, PageSize, Registry};
+
+use super::{Relay, Tap};
+use crate::error::Error;
+use crate::uri::Uri;
+
+/// How a relay is set up. Each side's compression and channels must be what the peer there has.
+#[derive(Clone, Debug)]
+pub struct RelayBuilder<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) from_compression: Compression,
+    pub(super) to_compression: Compression,
+    pub(super) to_level: Option<i32>,
+    pub(super) from_channels: u8,
+    pub(super) to_channels: u8,
+    pub(super) page_size: Option<PageSize>,
+    pub(super) channel_timeout: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) tap: Option<Arc<dyn Tap>>,
+}
+
+impl<'a> RelayBuilder<'a> {
+    /// A relay between two sides without compression and with 2 channels each.
+    pub fn new(registry: &'a Registry) -> Self {
+        Self {
+            registry,
+            from_compression: Compression::None,
+            to_compression: Compression::None,
+            to_level: None,
+            from_channels: 2,
+            to_channels: 2,
+            page_size: None,
+            channel_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(10),
+            tap: None,
+        }
+    }
+
+    /// The source compresses with `compression`, which the registry must hold.
+    #[must_use]
+    pub fn from_compression(self, compression: Compression) -> Self {
+        Self { from_compression: compression, ..self }
+    }
+
+    /// The destination expects packets of `compression`, which the registry must hold.
+    #[must_use]
+    pub fn to_compression(self, compression: Compression) -> Self {
+        Self { to_compression: compression, ..self }
+    }
+
+    /// Compresses at `level`; `None` is the codec's default.
+    #[must_use]
+    pub fn to_level(self, level: Option<i32>) -> Self {
+        Self { to_level: level, ..self }
+    }
+
+    /// The source has `channels` channels, 1 to 255.
+    #[must_use]
+    pub fn from_channels(self, channels: u8) -> Self {
+        Self { from_channels: channels, ..self }
+    }
+
+    /// The destination expects `channels` channels, 1 to 255.
+    #[must_use]
+    pub fn to_channels(self, channels: u8) -> Self {
+        Self { to_channels: channels, ..self }
+    }
+
+    /// Expects pages of this size; without, the source says, or it is 4 KiB.
+    #[must_use]
+    pub fn page_size(self, page_size: PageSize) -> Self {
+        Self { page_size: Some(page_size), ..self }
+    }
+
+    /// How long to wait for the source's channels to connect once its main channel is there, how
+    /// long a new connection has to say what it is, and how long connections may stay open when
+    /// the migration is over. 10 s unless said otherwise.
+    #[must_use]
+    pub fn channel_timeout(self, limit: Duration) -> Self {
+        Self { channel_timeout: limit, ..self }
+    }
+
+    /// How long each connection to the destination may take to be made. 10 s unless said
+    /// otherwise.
+    #[must_use]
+    pub fn connect_timeout(self, limit: Duration) -> Self {
+        Self { connect_timeout: limit, ..self }
+    }
+
+    /// Has `tap` see every byte of both sides.
+    #[must_use]
+    pub fn tap(self, tap: Arc<dyn Tap>) -> Self {
+        Self { tap: Some(tap), ..self }
+    }
+
+    /// Listens on `listen` for a source, to relay it to `to`. Nobody connects to `to` yet.
+    ///
+    /// # Errors
+    /// A codec that is not registered or not available, a level it does not have, no channels, an
+    /// address that cannot be listened on.
+    pub fn listen(self, listen: &Uri, to: &Uri) -> Result<Relay, Error> {
+        Relay::listen(&self, listen, to)
+    }
+}

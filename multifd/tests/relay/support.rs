@@ -1,0 +1,62 @@
+//! Relays in this process.
+
+use std::io::{self, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread::JoinHandle;
+
+use multifd::relay::{Relay, RelayBuilder, Relayed};
+use multifd::{CancelToken, Error, Uri};
+
+use crate::common::{any_port, registry};
+
+/// A relay in a thread of its own.
+pub(crate) struct Running {
+    pub(crate) uri: Uri,
+    pub(crate) token: CancelToken,
+    pub(crate) thread: JoinHandle<Result<Relayed, Error>>,
+}
+
+impl Running {
+    pub(crate) fn join(self) -> Result<Relayed, Error> {
+        self.thread.join().unwrap()
+    }
+}
+
+/// A relay to `to`.
+pub(crate) fn relay(to: &Uri, setup: impl FnOnce(RelayBuilder<'_>) -> RelayBuilder<'_>) -> Running {
+    let relay = setup(Relay::builder(&registry())).listen(&any_port(), to).unwrap();
+    let (uri, token) = (relay.uri().clone(), relay.cancel_token());
+    Running { uri, token, thread: std::thread::spawn(move || relay.run()) }
+}
+
+pub(crate) fn connect(uri: &Uri) -> TcpStream {
+    try_connect(uri).unwrap()
+}
+
+fn try_connect(uri: &Uri) -> io::Result<TcpStream> {
+    let Uri::Tcp { host, port } = uri else { panic!("{uri}") };
+    TcpStream::connect((&host[..], *port))
+}
+
+/// A listener and its address, for a test that plays the destination.
+pub(crate) fn listener() -> (TcpListener, Uri) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("tcp:{}", listener.local_addr().unwrap()).parse().unwrap();
+    (listener, uri)
+}
+
+/// Plays a source: sends the streams as they are, each from a thread of its own, the main channel
+/// first, and closes them. The threads end with the connections. A relay that has failed by then
+/// has none of the later ones.
+pub(crate) fn replay(uri: &Uri, main: &[u8], channels: &[Vec<u8>]) -> Vec<JoinHandle<TcpStream>> {
+    let streams = std::iter::once(main.to_vec()).chain(channels.iter().cloned());
+    let send = |bytes: Vec<u8>| {
+        let mut connection = try_connect(uri).ok()?;
+        Some(std::thread::spawn(move || {
+            _ = connection.write_all(&bytes);
+            _ = connection.shutdown(Shutdown::Write);
+            connection
+        }))
+    };
+    streams.filter_map(send).collect()
+}
