@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Recv(Recv),
     /// Turn a recorded migration into a VM image
     Decode(Decode),
+    /// Show a VM image and how to give it to a QEMU
+    Show(crate::show::Show),
     /// List the codecs of this program
     Codecs(Codecs),
     /// Run the conformance suite on codecs

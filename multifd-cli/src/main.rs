@@ -14,6 +14,7 @@ mod output;
 mod progress;
 mod recv;
 mod send;
+mod show;
 mod size;
 mod summary;
 mod table;
@@ -51,6 +52,7 @@ fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Send(args) => send::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Recv(args) => recv::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Decode(args) => decode::run(&args, &output).map(|()| ExitCode::SUCCESS),
+        Command::Show(args) => show::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Codecs(args) => codecs::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Conformance(args) => conformance::run(&args, &output),
         Command::Completions { shell } => complete(shell).map(|()| ExitCode::SUCCESS),
