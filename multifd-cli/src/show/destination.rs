@@ -154,9 +154,12 @@ mod tests {
 
     #[test]
     fn machine_types_from_9_0_on_are_told_from_older_ones() {
-        for (machine, older) in
-            [("pc-i440fx-8.2", true), ("pc-q35-9.0", false), ("virt-10.0", false), ("microvm", true)]
-        {
+        for (machine, older) in [
+            ("pc-i440fx-8.2", true),
+            ("pc-q35-9.0", false),
+            ("virt-10.0", false),
+            ("microvm", true),
+        ] {
             assert_eq!(older_than_9(machine), older, "{machine}");
         }
     }

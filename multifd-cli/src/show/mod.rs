@@ -102,7 +102,7 @@ impl Shown {
             fact("RAM block", &format!("{name}, {}", Bytes(*bytes)))
         }));
         let bytes = self.device_state_bytes.map(|bytes| Bytes(bytes as u64).to_string());
-        lines.push(fact("device state", bytes.as_deref().unwrap_or("none: it is RAM alone")));
+        lines.push(fact("device state", bytes.as_deref().unwrap_or("none")));
         if let Some(destination) = &self.destination {
             let title = |line: &str| [String::new(), line.to_owned()];
             lines.extend(title("A QEMU for it (add the source's processor, devices, firmware):"));

@@ -10,3 +10,4 @@ mod demo;
 mod program;
 mod qpl;
 mod send_recv;
+mod show;
