@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 
-use rustix::process::{Pid, Signal, kill_process};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -66,16 +67,27 @@ impl Multifd {
     /// # Errors
     /// It ends before.
     pub fn listening(&mut self) -> Result<String, Error> {
-        wait_until("multifd listens", || {
+        let line = self.says("listening on ")?;
+        Ok(line.trim_start_matches("listening on ").to_owned())
+    }
+
+    /// The first line on stderr that has `words` in it, as soon as there is one.
+    ///
+    /// # Errors
+    /// It ends before.
+    pub fn says(&mut self, words: &str) -> Result<String, Error> {
+        wait_until("multifd says what it is to say", || {
+            // Asked first, so that what it said last is seen.
+            let ended = self.ended()?;
             let said = self.read("stderr");
-            // A line is whole when the next has begun or its end is there.
-            let complete = said.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-            let uri = complete.filter_map(|line| line.strip_prefix("listening on ")).next();
-            if let (None, Some(status)) = (uri, self.ended()?) {
-                let status = status.to_string();
-                return Err(Error::Ended { program: "multifd", status, stderr: said });
+            let whole = said.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            match (whole.into_iter().find(|line| line.contains(words)), ended) {
+                (None, Some(status)) => {
+                    let status = status.to_string();
+                    Err(Error::Ended { program: "multifd", status, stderr: said })
+                }
+                (line, _) => Ok(line.map(str::to_owned)),
             }
-            Ok(uri.map(|uri| uri.trim_end().to_owned()))
         })
     }
 

@@ -36,8 +36,8 @@ pub struct Migration {
     pub rounds: u64,
 }
 
-/// Bytes a second, as good as no limit.
-const UNLIMITED: u64 = 1 << 40;
+/// `max-bandwidth` in bytes a second, as good as no limit.
+pub const UNLIMITED: u64 = 1 << 40;
 
 impl Qemu {
     /// Sets up a source or a destination that waits (`-incoming defer`).

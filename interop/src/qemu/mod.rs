@@ -8,10 +8,11 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub use migration::{Migration, Settings};
+pub use migration::{Migration, Settings, UNLIMITED};
 use qmp::Qmp;
 pub use version::{Missing, Version};
 
@@ -145,6 +146,27 @@ impl Qemu {
     pub fn wait(&mut self) -> Result<ExitStatus, Error> {
         let child = &mut self.child;
         wait_until("QEMU ends", || ended(child))
+    }
+
+    /// Has it do nothing until [`thaw`](Self::thaw): it then does not even read its sockets.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn freeze(&self) -> Result<(), Error> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn thaw(&self) -> Result<(), Error> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), Error> {
+        kill_process(Pid::from_child(&self.child), signal)
+            .map_err(|error| Error::io("send QEMU a signal")(error.into()))
     }
 
     /// Ends it at once, as a crash of its host would.

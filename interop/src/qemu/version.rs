@@ -47,6 +47,12 @@ impl Version {
         !matches!(self, Self::V7_2)
     }
 
+    /// Whether its source, in software emulation, notices all that a running guest writes. 7.2 does
+    /// not: pages that the guest has changed arrive as they were earlier.
+    pub const fn notices_all_writes(self) -> bool {
+        !matches!(self, Self::V7_2)
+    }
+
     /// The program of this version.
     ///
     /// # Errors
@@ -58,7 +64,11 @@ impl Version {
             .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/qemu"))
             .join(self.name());
         let program = folder.join("qemu-system-x86_64");
-        if program.exists() { Ok(program) } else { Err(Missing { version: self, folder, required }) }
+        if program.exists() {
+            Ok(program)
+        } else {
+            Err(Missing { version: self, folder, required })
+        }
     }
 }
 
