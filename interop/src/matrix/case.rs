@@ -133,6 +133,7 @@ impl fmt::Display for Case {
         let Self { version, compression, channels, .. } = self;
         let guest = if self.live { "a_running_guest" } else { "a_paused_guest" };
         let zero_pages = self.zero_pages.name();
+        let s = if *channels == 1 { "" } else { "s" };
         let return_path = if self.return_path { "with" } else { "without" };
         let (ends, outcome) = match self.direction {
             Direction::FromQemu => (format!("from_qemu_{version}"), "arrives_whole"),
@@ -140,7 +141,7 @@ impl fmt::Display for Case {
         };
         write!(
             f,
-            "{ends}::{compression}::{guest}_{outcome}_over_{channels}_channels_{return_path}_return_path_zero_pages_by_{zero_pages}"
+            "{ends}::{compression}::{guest}_{outcome}_over_{channels}_channel{s}_{return_path}_return_path_zero_pages_by_{zero_pages}"
         )
     }
 }

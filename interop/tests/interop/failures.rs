@@ -8,8 +8,8 @@ use multifd_interop::qemu::{Qemu, Settings, Version};
 use serde_json::json;
 
 use crate::common::{
-    Tested, as_shown, check, check_equal, check_says, image, image_ram, receive, receive_running,
-    send, source, trial, waiting,
+    Tested, UUID, as_shown, check, check_equal, check_says, image, image_ram, receive,
+    receive_running, send, source, trial, waiting,
 };
 
 type Test = fn(Version) -> Tested;
@@ -167,7 +167,7 @@ fn check_left_nothing(folder: &Path) -> Tested {
 
 fn another_codec_at_qemu(version: Version) -> Tested {
     let zstd = Settings { compression: "zstd", ..sent(version) };
-    refused_by_qemu(version, &sent(version), version.machine(), &zstd, &[])?;
+    refused_by_qemu(version, &sent(version), version.machine(), &zstd)?;
     // Nothing of it shows in the image.
     let image = image(version, false)?;
     let folder = tempfile::tempdir()?;
@@ -178,26 +178,38 @@ fn another_codec_at_qemu(version: Version) -> Tested {
 }
 
 fn another_uuid_at_qemu(version: Version) -> Tested {
+    let image = image(version, false)?;
+    let (mut destination, uri) = waiting(version, version.machine(), &sent(version))?;
     let options = ["--uuid", "99999999-0506-0708-090a-0b0c0d0e0f10"];
-    refused_by_qemu(version, &sent(version), version.machine(), &sent(version), &options)
+    let send = send(&image.path(), &uri, &sent(version), &options)?;
+    failed_saying(&send.wait()?, &["destination"])?;
+    if version == Version::V7_2 {
+        // It refuses and stays as it is, also where the source is a QEMU.
+        let status = destination.status()?;
+        check(status == "inmigrate", || format!("QEMU is {status}"))?;
+    } else {
+        check_fails(&mut destination)?;
+    }
+    check_says(&destination.stderr(), &["received uuid '99999999-", "expected uuid '01020304-"])
 }
 
 fn other_ram_at_qemu(version: Version) -> Tested {
     let image = image(version, false)?;
-    let memory = ["-machine", version.machine(), "-m", "32M", "-incoming", "defer"];
+    let memory = ["-m", "32M", "-machine", version.machine(), "-uuid", UUID, "-incoming", "defer"];
     let mut destination = Qemu::start(&version.program()?, 32, &memory.map(str::to_owned))?;
     destination.set_up(&Settings::default())?;
     let uri = destination.listen()?;
-    both_fail(destination, send(&image.path(), &uri, &sent(version), &[])?)
+    both_fail(&mut destination, send(&image.path(), &uri, &sent(version), &[])?)?;
+    check_says(&destination.stderr(), &["pc.ram"])
 }
 
 fn other_machine_at_qemu(version: Version) -> Tested {
-    refused_by_qemu(version, &sent(version), "q35", &sent(version), &[])
+    refused_by_qemu(version, &sent(version), "q35", &sent(version))
 }
 
 fn fewer_channels_at_qemu(version: Version) -> Tested {
     let four = Settings { channels: 4, ..sent(version) };
-    refused_by_qemu(version, &sent(version), version.machine(), &four, &[])
+    refused_by_qemu(version, &sent(version), version.machine(), &four)
 }
 
 fn more_channels_at_qemu(version: Version) -> Tested {
@@ -218,11 +230,10 @@ fn refused_by_qemu(
     qemu_has: &Settings,
     machine: &str,
     send_has: &Settings,
-    options: &[&str],
 ) -> Tested {
     let image = image(version, false)?;
-    let (destination, uri) = waiting(version, machine, qemu_has)?;
-    both_fail(destination, send(&image.path(), &uri, send_has, options)?)
+    let (mut destination, uri) = waiting(version, machine, qemu_has)?;
+    both_fail(&mut destination, send(&image.path(), &uri, send_has, &[])?)
 }
 
 fn qemu_vanishes(version: Version) -> Tested {
@@ -232,10 +243,10 @@ fn qemu_vanishes(version: Version) -> Tested {
 }
 
 fn send_cancelled(version: Version) -> Tested {
-    let (destination, send) = in_the_middle(version)?;
+    let (mut destination, send) = in_the_middle(version)?;
     cancel(send)?;
     destination.thaw()?;
-    check_fails(destination)
+    check_fails(&mut destination)
 }
 
 /// What `send -v` says when all channels are there.
@@ -263,12 +274,12 @@ fn sent(version: Version) -> Settings {
 }
 
 /// The sender and the destination both end with an error, and each says something.
-fn both_fail(destination: Qemu, send: Multifd) -> Tested {
+fn both_fail(destination: &mut Qemu, send: Multifd) -> Tested {
     failed_saying(&send.wait()?, &["destination"])?;
     check_fails(destination)
 }
 
-fn check_fails(mut destination: Qemu) -> Tested {
+fn check_fails(destination: &mut Qemu) -> Tested {
     let status = destination.wait()?;
     let said = destination.stderr();
     check(!status.success() && !said.is_empty(), || format!("QEMU: {status}: {said}"))
