@@ -156,9 +156,9 @@ fn build() -> Result<PathBuf, String> {
     let output = cargo.output().map_err(|error| error.to_string())?;
     let messages = output.stdout.split(|&byte| byte == b'\n');
     let messages = messages.filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    let executables = messages.filter_map(|message| {
+    let mut executables = messages.filter_map(|message| {
         (message["target"]["name"] == "multifd").then_some(())?;
         message["executable"].as_str().map(PathBuf::from)
     });
-    executables.last().ok_or_else(|| format!("cargo build ended with {}", output.status))
+    executables.next_back().ok_or_else(|| format!("cargo build ended with {}", output.status))
 }
