@@ -10,4 +10,3 @@ pub mod qemu;
 mod wait;
 
 pub use error::Error;
-pub use wait::{LIMIT, wait_until};

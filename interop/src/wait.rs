@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 
 /// How long anything may take. What works takes seconds; a slow and busy machine has ten times that.
-pub const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 /// That of `ready`, or that `what` has not come true within [`LIMIT`].
-pub fn wait_until<T>(
+pub(crate) fn wait_until<T>(
     what: &str,
     mut ready: impl FnMut() -> Result<Option<T>, Error>,
 ) -> Result<T, Error> {
