@@ -290,9 +290,9 @@ fn check_page_size(setup: &SourceBuilder<'_>) -> Result<(), Error> {
     }
 }
 
-/// Ends a thread of the migration with `error`. A destination that closed the connection is given
-/// time to say why: its word on the return path, if it comes, fails the migration first, and says
-/// more than the broken pipe.
+/// What to say of `error`. A destination that closed the connection is given time to say why: its
+/// word on the return path, if it comes, fails the migration first, and says more than the broken
+/// pipe.
 fn explained(session: &Session<Queue>, error: Error) -> Error {
     if !error.is_disconnect() {
         return error;
