@@ -82,7 +82,7 @@ pub(crate) fn waiting(
 }
 
 /// Migrates a source that is set up to `uri`, with some rounds if its guest is to run meanwhile.
-pub(crate) fn migrate(source: &mut Qemu, uri: &str, live: bool) -> Tested {
+pub(crate) fn migrate(source: &mut Qemu, uri: &str, settings: &Settings, live: bool) -> Tested {
     if !live {
         source.stop()?;
         source.migrate(uri)?;
@@ -90,7 +90,8 @@ pub(crate) fn migrate(source: &mut Qemu, uri: &str, live: bool) -> Tested {
     }
     // So slowly that the guest is at all of its pages again before they are sent, even where it has
     // to wait for a processor: rounds follow on rounds.
-    source.set_parameters(&json!({ "downtime-limit": 1, "max-bandwidth": 8 << 20 }))?;
+    let bandwidth = if settings.compression == "none" { 8 << 20 } else { 2 << 20 };
+    source.set_parameters(&json!({ "downtime-limit": 1, "max-bandwidth": bandwidth }))?;
     source.migrate(uri)?;
     source.wait_for_rounds(ROUNDS)?;
     source.set_parameters(&json!({ "downtime-limit": 10_000, "max-bandwidth": UNLIMITED }))?;
@@ -141,7 +142,7 @@ pub(crate) fn receive_running(
 fn receive_into(source: &mut Qemu, settings: &Settings, live: bool, image: &Path) -> Tested {
     source.set_up(settings)?;
     let (recv, uri) = receive(image, settings, &[])?;
-    migrate(source, &uri, live)?;
+    migrate(source, &uri, settings, live)?;
     let migration = source.complete_migration()?;
     recv.succeed()?;
     check(!live || migration.rounds >= ROUNDS, || format!("only {} rounds", migration.rounds))

@@ -33,7 +33,7 @@ fn qemu_to_qemu(version: Version, compression: &'static str, live: bool) -> Test
     let (mut destination, uri) = waiting(version, version.machine(), &settings)?;
     let mut source = source(version, version.machine())?;
     source.set_up(&settings)?;
-    migrate(&mut source, &uri, live)?;
+    migrate(&mut source, &uri, &settings, live)?;
     source.complete_migration()?;
     destination.complete_migration()?;
     check_equal(&source.ram()?, &destination.ram()?)?;
