@@ -9,7 +9,7 @@ use multifd::core::wire::Uuid;
 use multifd::{Uri, ZeroPages};
 
 use crate::qpl::Qpl;
-use crate::{doctor, inspect, plan, relay, size};
+use crate::{doctor, inspect, plan, relay, show, size};
 
 /// Moves a VM's memory over many channels, in the wire format of QEMU's multifd migration.
 #[derive(Debug, Parser)]
@@ -46,6 +46,7 @@ pub(crate) enum Command {
     Recv(Recv),
     Relay(relay::Args),
     Decode(Decode),
+    Show(show::Show),
     Inspect(inspect::Args),
     Plan(Box<plan::Plan>),
     Codecs(Codecs),

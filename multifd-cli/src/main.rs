@@ -19,6 +19,7 @@ mod qpl;
 mod recv;
 mod relay;
 mod send;
+mod show;
 mod size;
 mod summary;
 mod table;
@@ -59,6 +60,7 @@ fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Decode(args) => decode::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(&args, &output),
         Command::Plan(args) => plan::run(&args, &output).map(|()| ExitCode::SUCCESS),
+        Command::Show(args) => show::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Codecs(args) => codecs::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Conformance(args) => conformance::run(&args, &output),
         Command::Doctor(args) => doctor::run(&args),

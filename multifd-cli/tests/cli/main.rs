@@ -14,3 +14,4 @@ mod program;
 mod qpl;
 mod relay;
 mod send_recv;
+mod show;

@@ -29,7 +29,7 @@ pub(super) fn start(
         }
         ended
     };
-    session.spawn("multifd-answers".to_owned(), pass_on, |_, _| ())
+    session.spawn("multifd-answers".to_owned(), pass_on)
 }
 
 fn follow(session: &Session<State>, forward: Forward) -> Result<(), Error> {

@@ -150,7 +150,7 @@ impl Relay {
             let acceptor = Arc::clone(&acceptor);
             move |_: &Session<State>| acceptor.run()
         };
-        let accepting = Some(session.spawn("multifd-accept".to_owned(), accept, |_, _| ())?);
+        let accepting = Some(session.spawn("multifd-accept".to_owned(), accept)?);
         Ok(Self {
             session,
             acceptor,

@@ -77,9 +77,9 @@ impl Destination {
             let channel = block_on(SendChannel::open(writer, methods, config));
             let channel = channel.map_err(Error::from);
             let sent = channel.and_then(|channel| send(session, channel, number.into()));
-            sent.map_err(Error::on(Side::To))
+            sent.inspect_err(|error| hear_last_word(session, error)).map_err(Error::on(Side::To))
         };
-        session.spawn(format!("multifd-send-{number}"), send, hear_last_word)
+        session.spawn(format!("multifd-send-{number}"), send)
     }
 }
 

@@ -203,7 +203,7 @@ mod tests {
     fn the_end_alone_is_as_good_as_everything() {
         let json = r#"{"devices": [{}], "page_size": 1}"#;
         let state = [&[section::FULL; 5000][..], &[0; 300], &[7; 3000], FOOTER.as_slice()].concat();
-        let with = described(&state, json);
+        let with = with_description(&state, json);
         let without = [&state[..], &[section::EOF]].concat();
         for chunk in [1, 7, 4096, 10000] {
             for (bytes, has_description) in [(&with, true), (&without, false)] {
@@ -223,7 +223,7 @@ mod tests {
             end.push(&[1; 1 << 20]);
             assert!(end.len() <= LONGEST_END + (1 << 20));
         }
-        end.push(&described(&FOOTER, r#"{"devices": [], "page_size": 1}"#));
+        end.push(&with_description(&FOOTER, r#"{"devices": [], "page_size": 1}"#));
         assert!(end.is_described());
     }
 
