@@ -7,6 +7,7 @@
 
 mod toy_vmm;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,17 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 /// The most guest memory that this host has to give. The sizes are the peer's word.
 const MOST_BYTES: u64 = 1 << 30;
 
-fn main() -> Result<(), Failure> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
     let options = Options::parse("--listen")?;
     // Whatever fails in here, the guest is not here and must not run here: it is the source's.
     let (mut vcpu, counter) = take_in(&options)?;

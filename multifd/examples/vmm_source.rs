@@ -28,7 +28,14 @@ const REST_PAGES: u64 = 256;
 /// When a guest dirties faster than the network carries, more rounds do not help.
 const MOST_ROUNDS: u32 = 20;
 
-fn main() -> Result<ExitCode, Failure> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        eprintln!("{error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> Result<ExitCode, Failure> {
     let options = Options::parse("--to")?;
     let memory = toy_vmm::boot()?;
     let mut vcpu = Vcpu::new(memory.clone(), 0);

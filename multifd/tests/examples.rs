@@ -157,3 +157,16 @@ fn the_examples_guest_runs_on_at_the_source_when_the_destination_is_killed() {
     let (from, to) = went_on(&text, "the guest runs on here, from count ");
     assert!(0 < from && from < to, "{from} to {to}");
 }
+
+#[test]
+fn the_examples_guest_runs_on_at_the_source_when_the_destination_refuses_it() {
+    let destination = Listening::start("tcp:127.0.0.1:0", "zlib");
+    let source = send(&destination.uri, "zstd");
+    assert!(!destination.end().0);
+
+    let text = String::from_utf8(source.stdout).unwrap();
+    assert_eq!(source.status.code(), Some(1), "{text}");
+    assert!(after(&text, "migration failed: ").contains("destination reports failure"), "{text}");
+    let (from, to) = went_on(&text, "the guest runs on here, from count ");
+    assert!(from < to, "{from} to {to}");
+}

@@ -25,6 +25,7 @@ pub(crate) type Memory = GuestMemoryMmap<AtomicBitmap>;
 /// The pages in which dirtying is tracked, and memory migrated: the two must be the same. With KVM
 /// they are the host's.
 pub(crate) const PAGE_SIZE: PageSize = PageSize::Kib4;
+const PAGE_BYTES: u64 = PAGE_SIZE.bytes() as u64;
 
 /// The RAM blocks a machine can have: the name, the guest address and the most bytes of each. PCI
 /// devices have the addresses from 3 to 4 GiB.
@@ -72,8 +73,6 @@ pub(crate) fn boot() -> Result<Memory, Failure> {
     Ok(memory)
 }
 
-const PAGE_BYTES: u64 = PAGE_SIZE.bytes() as u64;
-
 /// The SHA-256 of all memory, in hexadecimal digits. Only of a guest that is paused it says much.
 pub(crate) fn digest(memory: &Memory) -> Result<String, Failure> {
     let mut digest = Sha256::new();
@@ -87,8 +86,12 @@ pub(crate) fn digest(memory: &Memory) -> Result<String, Failure> {
     Ok(format!("{:x}", digest.finalize()))
 }
 
+/// How many pages of each region the guest uses, and how many it dirties before it rests.
+const WORKING_SET: u64 = 4096;
+const PAGES_A_STEP: u64 = 8;
+
 /// A vCPU with one register. Its guest counts in it, and writes each count to memory: to address 0
-/// and to another page, in both regions.
+/// and to some other pages, of both regions in turn.
 #[derive(Debug)]
 pub(crate) struct Vcpu {
     memory: Memory,
@@ -117,8 +120,10 @@ impl Vcpu {
                 memory.write_obj(counter, GuestAddress(0))?;
                 // Writes through `GuestMemory` mark the bitmap, after the write.
                 let start = starts[counter as usize % starts.len()];
-                memory
-                    .write_obj(counter, GuestAddress(start + counter * 37 % 4096 * PAGE_BYTES))?;
+                for page in counter * PAGES_A_STEP..(counter + 1) * PAGES_A_STEP {
+                    let offset = page % WORKING_SET * PAGE_BYTES;
+                    memory.write_obj(counter, GuestAddress(start + offset))?;
+                }
                 std::thread::sleep(Duration::from_micros(100));
             }
             Ok(counter)

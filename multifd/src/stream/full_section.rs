@@ -44,7 +44,8 @@ impl<'a> FullSection<'a> {
     /// not have.
     ///
     /// # Errors
-    /// A name that cannot be sent.
+    /// A name that cannot be sent. A body in which a whole EOF and VMDESCRIPTION are, as in another
+    /// stream's device state: a destination would take them for the end.
     pub fn to_device_state(&self, page_size: PageSize) -> Result<Vec<u8>, StreamErrorKind> {
         let mut out = vec![section::FULL];
         out.extend_from_slice(&SECTION_ID.to_be_bytes());
@@ -60,7 +61,12 @@ impl<'a> FullSection<'a> {
             self.version
         );
         out.extend(device_state::described_end(page_size.bytes() as u64, &device));
-        Ok(out)
+        match device_state::trailing(&out) {
+            None => Ok(out),
+            Some(_) => Err(StreamErrorKind::Misuse(
+                "the section's body has the end of a device state in it: encode it in another form",
+            )),
+        }
     }
 
     /// The one section that `device_state` is made of. `None` where it is anything else, such as
@@ -128,6 +134,17 @@ mod tests {
             let section = FullSection { name, version: 1, body: &[] };
             section.to_device_state(PageSize::Kib4).unwrap_err();
         }
+    }
+
+    #[test]
+    fn a_body_in_which_a_destination_would_see_the_end_is_refused() {
+        let inner = FullSection { name: "vcpu", version: 1, body: b"registers" };
+        let inner = inner.to_device_state(PageSize::Kib4).unwrap();
+        let outer = FullSection { body: &inner, name: "outer", version: 1 };
+        outer.to_device_state(PageSize::Kib4).unwrap_err();
+        let cut_off = FullSection { body: &inner[..inner.len() - 1], ..outer };
+        let sent = cut_off.to_device_state(PageSize::Kib4).unwrap();
+        assert_eq!(FullSection::of_device_state(&sent), Some(cut_off));
     }
 
     #[test]
