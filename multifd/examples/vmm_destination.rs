@@ -1,7 +1,7 @@
 //! The destination's side of a VMM: takes a guest in and runs it. See `vmm_source.rs` for how the
 //! two are run.
 //!
-//! [`take_in`] and what follows it is what a VMM takes over. `toy_vmm` is what it has already.
+//! `take_in` and what follows it is what a VMM takes over. `toy_vmm` is what it has already.
 
 #![allow(clippy::print_stdout, reason = "an example that shows what happens")]
 

@@ -5,7 +5,7 @@
 //! cargo run --example vmm_source      -- --to     tcp:127.0.0.1:4444 --compression zstd
 //! ```
 //!
-//! [`migrate`] and what follows it is what a VMM takes over. `toy_vmm` is what it has already.
+//! `migrate` and what follows it is what a VMM takes over. `toy_vmm` is what it has already.
 
 #![allow(clippy::print_stdout, reason = "an example that shows what happens")]
 

@@ -16,7 +16,8 @@ use sha2::{Digest, Sha256};
 use vm_memory::bitmap::AtomicBitmap;
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
-    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
+    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryMmap, GuestMemoryRegion,
+    GuestRegionMmap,
 };
 
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
@@ -96,7 +97,14 @@ const PAGES_A_STEP: u64 = 8;
 pub(crate) struct Vcpu {
     memory: Memory,
     counter: u64,
-    running: Option<(Arc<AtomicBool>, JoinHandle<Result<u64, vm_memory::GuestMemoryError>>)>,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    pause: Arc<AtomicBool>,
+    /// Ends with the register.
+    thread: JoinHandle<Result<u64, GuestMemoryError>>,
 }
 
 impl Vcpu {
@@ -115,7 +123,9 @@ impl Vcpu {
         let asked = Arc::clone(&pause);
         let run = move || {
             let starts: Vec<_> = memory.iter().map(|region| region.start_addr().0).collect();
-            while !asked.load(Ordering::Acquire) {
+            loop {
+                // The guest dirties pages up to the end, after the pause was asked for.
+                let last = asked.load(Ordering::Acquire);
                 counter += 1;
                 memory.write_obj(counter, GuestAddress(0))?;
                 // Writes through `GuestMemory` mark the bitmap, after the write.
@@ -124,16 +134,18 @@ impl Vcpu {
                     let offset = page % WORKING_SET * PAGE_BYTES;
                     memory.write_obj(counter, GuestAddress(start + offset))?;
                 }
+                if last {
+                    return Ok(counter);
+                }
                 std::thread::sleep(Duration::from_micros(100));
             }
-            Ok(counter)
         };
-        self.running = Some((pause, std::thread::spawn(run)));
+        self.running = Some(Running { pause, thread: std::thread::spawn(run) });
     }
 
     /// Stops the guest and returns its register. No write of it is under way any more then.
     pub(crate) fn pause(&mut self) -> Result<u64, Failure> {
-        if let Some((pause, thread)) = self.running.take() {
+        if let Some(Running { pause, thread }) = self.running.take() {
             pause.store(true, Ordering::Release);
             self.counter = thread.join().map_err(|_| "the vCPU panicked")??;
         }
