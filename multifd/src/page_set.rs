@@ -63,7 +63,12 @@ impl PageSet {
 
     /// Adds the pages of the block with the index `block` whose bits are set in `bitmap`: bit n of
     /// word m is page 64 m + n, as in KVM's dirty log. Bits past the block's end are ignored, and
-    /// missing words are zero.
+    /// missing words are zero. What `AtomicBitmap::get_and_reset` of `vm-memory` gives has the same
+    /// form.
+    ///
+    /// A bit must stand for a page of the RAM's page size. KVM's log has the host's, and so has an
+    /// `AtomicBitmap` unless it is made otherwise: 16 or 64 KiB on some machines. Pages would be
+    /// left out, and nothing would tell.
     ///
     /// # Panics
     /// With an index at or past the number of blocks.

@@ -93,7 +93,8 @@ const UNIT: u64 = PageSize::Kib4.bytes() as u64;
 static ZEROS: [u8; PageSize::Kib64.bytes()] = [0; PageSize::Kib64.bytes()];
 
 impl RamBlock {
-    /// A block called `name` in `memory`, of whose content nothing is assumed.
+    /// A block called `name` in `memory`, of whose content nothing is assumed. A VMM shares a region
+    /// of its guest memory by [`GuestRegionMmap::get_mmap`].
     pub fn new(name: BlockName, memory: impl BlockMemory + 'static) -> Self {
         let words = memory.bytes().div_ceil(UNIT).div_ceil(64);
         let received = (0..words).map(|_| AtomicU64::new(0)).collect();

@@ -156,7 +156,8 @@ impl Source {
     }
 
     /// Sends the last round, of a guest that has stopped, then the device state: the bytes that a
-    /// destination once received, from the first FULL section on, or `None` for RAM alone. Returns
+    /// destination once received, from the first FULL section on, or a VMM's own in a
+    /// [`FullSection`](crate::stream::FullSection), or `None` for RAM alone. Returns
     /// when the destination has confirmed that it has everything, or, without a return path, when
     /// everything is sent.
     ///

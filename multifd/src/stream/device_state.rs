@@ -87,7 +87,12 @@ pub(super) fn is_whole(bytes: &[u8], footers: bool) -> bool {
 
 /// A device state with no device in it, but with the VMDESCRIPTION by which its end is known.
 pub(super) fn without_devices(page_size: u64) -> Vec<u8> {
-    let json = format!("{{\"page_size\": {page_size}, \"devices\": []}}");
+    described_end(page_size, "")
+}
+
+/// EOF and the VMDESCRIPTION that lists `devices`, which are JSON separated by commas.
+pub(super) fn described_end(page_size: u64, devices: &str) -> Vec<u8> {
+    let json = format!("{{\"page_size\": {page_size}, \"devices\": [{devices}]}}");
     let mut bytes = vec![section::EOF, section::DESCRIPTION];
     bytes.extend_from_slice(&(json.len() as u32).to_be_bytes());
     bytes.extend_from_slice(json.as_bytes());
