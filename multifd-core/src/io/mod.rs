@@ -2,7 +2,7 @@
 //!
 //! The library brings no runtime: a blocking stream ([`Blocking`], or [`Socket`] for the best
 //! speed) is always ready, so that any executor, even one poll, drives a channel on a thread of
-//! its own. With the feature `tokio`, [`Tokio`] adapts that runtime's streams.
+//! its own. With the feature `tokio`, `Tokio` adapts that runtime's streams.
 
 mod blocking;
 mod socket;
