@@ -1,0 +1,86 @@
+//! The bits of a stream, the first in the lowest place (RFC 1951, section 3.1.1).
+
+/// Up to 32 bits that are written at once: at the top of the word, and at its bottom how many they
+/// are. That takes one shift and one OR to append.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Bits(u64);
+
+impl Bits {
+    pub(super) const NONE: Self = Self(0);
+
+    /// The lowest `count` bits, up to 32, of `value`, which has no others.
+    pub(super) const fn new(value: u32, count: u32) -> Self {
+        debug_assert!(count <= 32 && (value as u64) >> count == 0);
+        Self((value as u64).wrapping_shl(64 - count) | count as u64)
+    }
+
+    /// A Huffman code of `count` bits, up to 15, which goes out from its highest bit on.
+    pub(super) const fn code(code: u16, count: u32) -> Self {
+        Self::new(code.reverse_bits() as u32 >> (16 - count), count)
+    }
+
+    /// These, and behind them `next`: up to 32 together.
+    pub(super) const fn then(self, next: Self) -> Self {
+        let count = self.count();
+        Self::new(self.value() | next.value() << count, count + next.count())
+    }
+
+    const fn count(self) -> u32 {
+        self.0 as u32 % 64
+    }
+
+    const fn value(self) -> u32 {
+        if self.count() == 0 { 0 } else { (self.0 >> (64 - self.count())) as u32 }
+    }
+
+    /// These if `keep`, else none.
+    pub(super) const fn only_if(self, keep: bool) -> Self {
+        Self(self.0 & (keep as u64).wrapping_neg())
+    }
+}
+
+/// Writes bits into memory.
+#[derive(Debug)]
+pub(super) struct Writer<'a> {
+    stream: &'a mut [u8],
+    /// Bytes that are written.
+    at: usize,
+    /// The last bits, at the top. Below are bits that are written, and others' counts.
+    held: u64,
+    /// In the lowest six bits, how many of the top ones are not written; above, anything.
+    count: u64,
+}
+
+impl<'a> Writer<'a> {
+    /// Bits that may be pushed from one flush to the next: with the 7 that a flush leaves, they do
+    /// not reach down to the count of the last ones.
+    pub(super) const ROOM: u32 = 49;
+
+    /// Bytes behind the end of the stream that a flush may write to.
+    pub(super) const MARGIN: usize = 8;
+
+    pub(super) fn new(stream: &'a mut [u8]) -> Self {
+        Self { stream, at: 0, held: 0, count: 0 }
+    }
+
+    #[inline(always)]
+    pub(super) fn push(&mut self, bits: Bits) {
+        self.held = self.held.wrapping_shr(bits.0 as u32) | bits.0;
+        self.count = self.count.wrapping_add(bits.0);
+    }
+
+    /// Writes what was pushed, but for a byte's first bits.
+    #[inline(always)]
+    pub(super) fn flush(&mut self) {
+        let count = self.count % 64;
+        let low = self.held.wrapping_shr(64 - count as u32);
+        self.stream[self.at..self.at + 8].copy_from_slice(&low.to_le_bytes());
+        self.at += (count / 8) as usize;
+        self.count = count % 8;
+    }
+
+    /// Bits so far, all of them flushed.
+    pub(super) fn bits(&self) -> usize {
+        self.at * 8 + self.count as usize
+    }
+}

@@ -1,0 +1,170 @@
+//! Huffman codes (RFC 1951, section 3.2.2), nearly the best ones, quickly.
+
+use super::bits::Bits;
+
+/// A code for the symbols 0 to `N` - 1 that leaves no sequence of bits without a meaning.
+#[derive(Debug)]
+pub(super) struct Code<const N: usize> {
+    /// The symbols that have a code, in order: the first so many.
+    used: [u16; N],
+    used_count: usize,
+    /// Bits of each symbol's code: 0 where it has none.
+    lengths: [u8; N],
+    /// The code of each symbol that has one.
+    bits: [Bits; N],
+}
+
+/// The logarithms have fractions of 1/16.
+const FRACTION_BITS: u32 = 4;
+
+/// No length may be longer.
+const LONGEST: usize = 15;
+
+/// The ideal lengths, in fractions, are below that.
+const IDEALS: usize = 256;
+
+impl<const N: usize> Code<N> {
+    pub(super) fn new() -> Self {
+        Self { used: [0; N], used_count: 0, lengths: [0; N], bits: [Bits::NONE; N] }
+    }
+
+    /// The symbols that have a code, in order.
+    pub(super) fn used(&self) -> &[u16] {
+        &self.used[..self.used_count]
+    }
+
+    pub(super) fn lengths(&self) -> &[u8; N] {
+        &self.lengths
+    }
+
+    /// The code of each symbol, once [`assign`](Self::assign) has made them.
+    pub(super) fn bits(&self) -> &[Bits; N] {
+        &self.bits
+    }
+
+    /// Chooses lengths of up to `longest` bits for symbols that occur so many times.
+    ///
+    /// An ideal length is the logarithm of one over the symbol's share. They are rounded, by as much
+    /// as just makes them a code; what is then left goes to whom it fits.
+    pub(super) fn fit(&mut self, frequencies: &[u16; N], longest: usize) {
+        debug_assert!(longest <= LONGEST && N <= 1 << longest);
+        self.use_those_that_occur(frequencies);
+        self.lengths.fill(0);
+        if self.used_count < 2 {
+            return self.fit_two();
+        }
+        let ideals = ideals(frequencies);
+        let at_most = self.count_ideals(&ideals);
+        let whole = 1 << longest;
+        let (mut up, mut taken) = (5, u32::MAX);
+        while taken > whole {
+            up += 1;
+            taken = share(&at_most, longest, up);
+        }
+        for &symbol in &self.used[..self.used_count] {
+            let length = (usize::from(ideals[usize::from(symbol)]) + up) >> FRACTION_BITS;
+            self.lengths[usize::from(symbol)] = length.clamp(1, longest) as u8;
+        }
+        self.give_away(whole - taken, longest);
+    }
+
+    fn use_those_that_occur(&mut self, frequencies: &[u16; N]) {
+        let mut count = 0;
+        for (symbol, &frequency) in frequencies.iter().enumerate() {
+            self.used[count] = symbol as u16;
+            count += usize::from(frequency > 0);
+        }
+        self.used_count = count;
+    }
+
+    /// The code for one symbol, or for none. It has two, since not every decoder takes one that
+    /// leaves sequences of bits without a meaning.
+    fn fit_two(&mut self) {
+        let other = if self.used_count == 0 { 0 } else { self.used[0] };
+        (self.used[0], self.used[1]) = if other == 0 { (0, 1) } else { (0, other) };
+        self.used_count = 2;
+        for &symbol in &self.used[..2] {
+            self.lengths[usize::from(symbol)] = 1;
+        }
+    }
+
+    /// For each ideal length, how many symbols have it or a shorter one.
+    fn count_ideals(&self, ideals: &[u8; N]) -> [u16; IDEALS] {
+        let mut counts = [0; IDEALS];
+        for &symbol in self.used() {
+            counts[usize::from(ideals[usize::from(symbol)])] += 1;
+        }
+        let mut sum = 0;
+        for count in &mut counts {
+            sum += *count;
+            *count = sum;
+        }
+        counts
+    }
+
+    /// Makes codes shorter until nothing is left. What is left is a multiple of what the longest
+    /// code takes, so that one can always be: there are two symbols or more, which, if they all had
+    /// the length 1, would leave nothing.
+    fn give_away(&mut self, mut left: u32, longest: usize) {
+        while left > 0 {
+            for &symbol in &self.used[..self.used_count] {
+                let length = &mut self.lengths[usize::from(symbol)];
+                let taken = 1 << (longest - usize::from(*length));
+                if taken <= left && *length > 1 {
+                    left -= taken;
+                    *length -= 1;
+                }
+            }
+        }
+    }
+
+    /// Makes the codes of the lengths.
+    pub(super) fn assign(&mut self) {
+        let mut counts = [0_u16; LONGEST + 1];
+        for &symbol in self.used() {
+            counts[usize::from(self.lengths[usize::from(symbol)])] += 1;
+        }
+        let mut next = [0; LONGEST + 1];
+        for length in 1..LONGEST {
+            next[length + 1] = (next[length] + counts[length]) << 1;
+        }
+        for &symbol in &self.used[..self.used_count] {
+            let length = self.lengths[usize::from(symbol)];
+            let next = &mut next[usize::from(length)];
+            self.bits[usize::from(symbol)] = Bits::code(*next, length.into());
+            *next += 1;
+        }
+    }
+}
+
+/// The ideal length of each symbol that occurs, in fractions of a bit.
+fn ideals<const N: usize>(frequencies: &[u16; N]) -> [u8; N] {
+    let total = logarithm(frequencies.iter().map(|&frequency| u32::from(frequency)).sum());
+    frequencies.map(|frequency| {
+        let ideal = total.wrapping_sub(logarithm(frequency.into()));
+        ideal.min(IDEALS as u32 - 1) as u8
+    })
+}
+
+/// The logarithm to the base 2, in fractions, at most 0.09 too small.
+fn logarithm(value: u32) -> u32 {
+    // A float is an exponent and a mantissa, which between powers of two is nearly the logarithm.
+    (value as f32).to_bits().wrapping_sub(1_f32.to_bits()) >> (23 - FRACTION_BITS)
+}
+
+/// What the lengths would take of all sequences of `longest` bits, if ideal lengths were rounded up
+/// from so many fractions below.
+fn share(at_most: &[u16; IDEALS], longest: usize, up: usize) -> u32 {
+    let (mut shorter, mut taken) = (0, 0);
+    for length in 1..=longest {
+        let ideal = if length < longest {
+            (((length + 1) << FRACTION_BITS) - 1).saturating_sub(up)
+        } else {
+            IDEALS - 1
+        };
+        let up_to = u32::from(at_most[ideal]);
+        taken += (up_to - shorter) << (longest - length);
+        shorter = up_to;
+    }
+    taken
+}
