@@ -32,11 +32,6 @@ impl Bits {
     const fn value(self) -> u32 {
         if self.count() == 0 { 0 } else { (self.0 >> (64 - self.count())) as u32 }
     }
-
-    /// These if `keep`, else none.
-    pub(super) const fn only_if(self, keep: bool) -> Self {
-        Self(self.0 & (keep as u64).wrapping_neg())
-    }
 }
 
 /// Writes bits into memory.
@@ -82,5 +77,48 @@ impl<'a> Writer<'a> {
     /// Bits so far, all of them flushed.
     pub(super) fn bits(&self) -> usize {
         self.at * 8 + self.count as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn bits_come_out_as_they_went_in(
+            pieces in proptest::collection::vec((any::<u32>(), 0..=32_u32), 0..100),
+        ) {
+            let mut stream = vec![0; 100 * 4 + Writer::MARGIN];
+            let mut writer = Writer::new(&mut stream);
+            let (mut expected, mut pushed) = (Vec::new(), 0);
+            for (value, count) in pieces {
+                let value = (u64::from(value) & ((1 << count) - 1)) as u32;
+                if pushed + count > Writer::ROOM {
+                    writer.flush();
+                    pushed = 0;
+                }
+                writer.push(Bits::new(value, count));
+                pushed += count;
+                expected.extend((0..count).map(|bit| value >> bit & 1 == 1));
+            }
+            writer.flush();
+            prop_assert_eq!(writer.bits(), expected.len());
+            let written = (0..expected.len()).map(|at| stream[at / 8] >> (at % 8) & 1 == 1);
+            prop_assert!(written.eq(expected.iter().copied()));
+            // Nothing but zeros fill the last byte.
+            let last = expected.len().next_multiple_of(8) - expected.len();
+            prop_assert!(last == 0 || stream[expected.len() / 8] >> (8 - last) == 0);
+        }
+    }
+
+    #[test]
+    fn bits_behind_others_come_after_them() {
+        assert_eq!(Bits::new(0b01, 2).then(Bits::new(0b110, 3)), Bits::new(0b11001, 5));
+        assert_eq!(Bits::NONE.then(Bits::new(1, 1)), Bits::new(1, 1));
+        // A Huffman code begins with its highest bit.
+        assert_eq!(Bits::code(0b100, 3).then(Bits::NONE), Bits::new(0b001, 3));
     }
 }

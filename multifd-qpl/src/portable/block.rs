@@ -97,11 +97,12 @@ impl Frequencies {
 
     /// Bits between the symbols.
     fn extra_bits(&self) -> usize {
-        self.bits(&symbols::LITLEN_EXTRA, &symbols::DISTANCE_EXTRA)
+        weigh(&self.litlen[END..], &symbols::LITLEN_EXTRA[END..])
+            + weigh(&self.distances, &symbols::DISTANCE_EXTRA)
     }
 }
 
-fn weigh<const N: usize>(frequencies: &[u16; N], bits: &[u8; N]) -> usize {
+fn weigh(frequencies: &[u16], bits: &[u8]) -> usize {
     let products = frequencies.iter().zip(bits);
     let sum: u32 = products.map(|(&count, &bits)| u32::from(count) * u32::from(bits)).sum();
     sum as usize

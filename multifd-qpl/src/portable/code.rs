@@ -14,14 +14,14 @@ pub(super) struct Code<const N: usize> {
     bits: [Bits; N],
 }
 
-/// The logarithms have fractions of 1/16.
-const FRACTION_BITS: u32 = 4;
+/// The logarithms have fractions of 1/8: finer ones gain a thousandth.
+const FRACTION_BITS: u32 = 3;
 
 /// No length may be longer.
 const LONGEST: usize = 15;
 
 /// The ideal lengths, in fractions, are below that.
-const IDEALS: usize = 256;
+const IDEALS: usize = 128;
 
 impl<const N: usize> Code<N> {
     pub(super) fn new() -> Self {
@@ -56,7 +56,8 @@ impl<const N: usize> Code<N> {
         let ideals = ideals(frequencies);
         let at_most = self.count_ideals(&ideals);
         let whole = 1 << longest;
-        let (mut up, mut taken) = (5, u32::MAX);
+        let mut up = 0;
+        let mut taken = share(&at_most, longest, up);
         while taken > whole {
             up += 1;
             taken = share(&at_most, longest, up);
@@ -167,4 +168,84 @@ fn share(at_most: &[u16; IDEALS], longest: usize, up: usize) -> u32 {
         shorter = up_to;
     }
     taken
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const N: usize = 288;
+
+    fn frequencies() -> impl Strategy<Value = [u16; N]> {
+        let one = (0..N, prop_oneof![Just(1_u16), 1..30_u16, 1..60_000_u16]);
+        proptest::collection::vec(one, 0..600).prop_map(|symbols| {
+            let mut frequencies = [0; N];
+            symbols.iter().for_each(|&(symbol, count)| frequencies[symbol] = count);
+            frequencies
+        })
+    }
+
+    fn bits(frequencies: &[u16; N], code: &Code<N>) -> u32 {
+        let products = frequencies.iter().zip(code.lengths());
+        products.map(|(&count, &length)| u32::from(count) * u32::from(length)).sum()
+    }
+
+    proptest! {
+        #[test]
+        fn every_code_is_complete_and_has_the_symbols_that_occur(
+            frequencies in frequencies(),
+            longest in 9..=LONGEST,
+        ) {
+            let mut code = Code::new();
+            code.fit(&frequencies, longest);
+            let lengths = code.lengths().iter().copied().filter(|&length| length > 0);
+            prop_assert!(lengths.clone().all(|length| usize::from(length) <= longest));
+            let taken: u32 = lengths.map(|length| 1 << (longest - usize::from(length))).sum();
+            prop_assert_eq!(taken, 1 << longest);
+
+            let have_one: Vec<_> =
+                (0..N as u16).filter(|&symbol| code.lengths[usize::from(symbol)] > 0).collect();
+            prop_assert_eq!(code.used(), have_one);
+            let occur = (0..N).filter(|&symbol| frequencies[symbol] > 0).count();
+            prop_assert_eq!(code.used().len(), occur.max(2));
+            for (&frequency, &length) in frequencies.iter().zip(code.lengths()) {
+                prop_assert!(frequency == 0 || length > 0);
+            }
+        }
+    }
+
+    #[test]
+    fn a_code_is_nearly_as_short_as_the_symbols_shares_allow() {
+        for spread in [3, 10, 30, 100, 280] {
+            let frequencies: [u16; N] = std::array::from_fn(|at| {
+                (2000.0 * (-(at as f64) / f64::from(spread)).exp()) as u16
+            });
+            let total: f64 = frequencies.iter().copied().map(f64::from).sum();
+            let entropy: f64 = frequencies
+                .iter()
+                .filter(|&&count| count > 0)
+                .map(|&count| f64::from(count) * (total / f64::from(count)).log2())
+                .sum();
+            let mut code = Code::new();
+            code.fit(&frequencies, LONGEST);
+            let bits = f64::from(bits(&frequencies, &code));
+            assert!(bits < 1.03 * entropy, "{spread}: {bits} bits for {entropy}");
+        }
+    }
+
+    #[test]
+    fn codes_are_those_of_the_rfc() {
+        let mut code = Code::<8>::new();
+        // The example of section 3.2.2.
+        code.lengths = [3, 3, 3, 3, 3, 2, 4, 4];
+        code.used = [0, 1, 2, 3, 4, 5, 6, 7];
+        code.used_count = 8;
+        code.assign();
+        let codes = [0b010, 0b011, 0b100, 0b101, 0b110, 0b00, 0b1110, 0b1111];
+        for ((bits, code), length) in code.bits().iter().zip(codes).zip(code.lengths) {
+            assert_eq!(*bits, Bits::code(code, length.into()));
+        }
+    }
 }

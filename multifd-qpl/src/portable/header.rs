@@ -57,11 +57,7 @@ static GAPS: [Bits; END + 1] = {
 };
 
 /// What begins the header of a last block: its kind, the counts of symbols, and the precode.
-pub(super) fn write(
-    writer: &mut Writer<'_>,
-    litlen: &Code<LITLEN>,
-    distances: &Code<DISTANCES>,
-) {
+pub(super) fn write(writer: &mut Writer<'_>, litlen: &Code<LITLEN>, distances: &Code<DISTANCES>) {
     /// Which symbol's length comes when.
     const ORDER: [usize; 18] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1];
     const KIND: Bits = Bits::new(0b101, 3);

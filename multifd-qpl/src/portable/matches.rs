@@ -32,7 +32,7 @@ const HASH_BITS: u32 = 12;
 const HASHED: usize = 7;
 
 /// After every so many bytes without a match, the search goes on with longer steps.
-const PATIENCE: usize = 64;
+const PATIENCE: usize = 32;
 
 /// Bytes that are copied at once.
 const BLOCK: usize = 16;
@@ -83,16 +83,18 @@ impl Matches {
             // Where the last match ended: what comes next has often come after the same bytes.
             self.seen[hash(load(page, taken - 2))] = (taken - 2) as u16;
         }
-        let mut at = taken.max(1);
-        while at < end {
-            let bytes = load(page, at);
-            let seen = &mut self.seen[hash(bytes)];
-            let from = usize::from(*seen);
-            *seen = at as u16;
-            if (load(page, from) ^ bytes) << (64 - 8 * HASHED) == 0 && at - from <= WINDOW {
-                return Some(extend(page, taken, at, from));
+        let mut first = taken.max(1);
+        while first + 1 < end {
+            for at in [first, first + 1] {
+                let bytes = load(page, at);
+                let seen = &mut self.seen[hash(bytes)];
+                let from = usize::from(*seen);
+                *seen = at as u16;
+                if (load(page, from) ^ bytes) << (64 - 8 * HASHED) == 0 && at - from <= WINDOW {
+                    return Some(extend(page, taken, at, from));
+                }
             }
-            at += 1 + (at - taken) / PATIENCE;
+            first += 2 + (first - taken) / PATIENCE;
         }
         None
     }
@@ -173,4 +175,59 @@ fn hash(bytes: u64) -> usize {
     // Any odd factor with its bits well mixed will do; this one is 2^64 over the golden ratio.
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     ((bytes << (64 - 8 * HASHED)).wrapping_mul(FACTOR) >> (64 - HASH_BITS)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use multifd_conformance::ends::noise;
+
+    use super::*;
+
+    /// What the literals and the sequences stand for.
+    fn put_together(matches: &Matches) -> Vec<u8> {
+        let mut page = Vec::new();
+        let mut literals = matches.literals();
+        for sequence in matches.sequences() {
+            let (these, rest) = literals.split_at(sequence.literals as usize);
+            page.extend_from_slice(these);
+            literals = rest;
+            assert!((SHORTEST..=LONGEST).contains(&usize::from(sequence.length)), "{sequence:?}");
+            assert!((1..=WINDOW).contains(&usize::from(sequence.distance)), "{sequence:?}");
+            for _ in 0..sequence.length {
+                page.push(page[page.len() - usize::from(sequence.distance)]);
+            }
+        }
+        page.extend_from_slice(literals);
+        page
+    }
+
+    #[test]
+    fn a_page_taken_apart_makes_the_page() {
+        for page_bytes in [4096, 65536] {
+            let mut matches = Matches::new(page_bytes);
+            for period in [1, 3, 8, 100, 4095, 4096, 4097, 70_000] {
+                let noise = noise(period);
+                let page: Vec<_> = noise.iter().copied().cycle().take(page_bytes).collect();
+                matches.find(&page);
+                assert!(put_together(&matches) == page, "period {period}");
+                let found = !matches.sequences().is_empty();
+                assert!(found || period > 100, "period {period}");
+                assert!(!found || period <= WINDOW, "period {period}");
+            }
+        }
+    }
+
+    #[test]
+    fn matches_longer_than_the_longest_are_parted_into_matches() {
+        let mut matches = Matches::new(4096);
+        for length in HASHED..1100 {
+            let mut page = noise(2000);
+            page.extend_from_within(..length);
+            page.resize(4096, !page[length]);
+            matches.find(&page);
+            assert!(put_together(&matches) == page, "{length}");
+            let length = length.div_ceil(LONGEST);
+            assert!(matches.sequences().len() >= length);
+        }
+    }
 }

@@ -38,8 +38,7 @@ impl Compressor {
     /// they do not fit.
     ///
     /// # Errors
-    /// None: the other engines have some.
-    #[allow(clippy::unnecessary_wraps, reason = "every engine has the same face")]
+    /// None. The other engines have some.
     pub(crate) fn compress(
         &mut self,
         page: &[u8],
@@ -49,4 +48,3 @@ impl Compressor {
         Ok(self.block.write(&self.matches, chunk))
     }
 }
-

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 pub mod inflate;
+pub mod pages;
 pub mod streams;
 
 use multifd_conformance::ends::{Receiver, Sender};
