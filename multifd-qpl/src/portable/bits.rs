@@ -15,8 +15,10 @@ impl Bits {
     }
 
     /// A Huffman code of `count` bits, up to 15, which goes out from its highest bit on.
+    #[inline(always)]
     pub(super) const fn code(code: u16, count: u32) -> Self {
-        Self::new(code.reverse_bits() as u32 >> (16 - count), count)
+        debug_assert!(count < 16 && code >> count == 0);
+        Self((code.reverse_bits() as u64) << 48 | count as u64)
     }
 
     /// These, and behind them `next`: up to 32 together.

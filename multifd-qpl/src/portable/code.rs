@@ -20,8 +20,8 @@ const FRACTION_BITS: u32 = 3;
 /// No length may be longer.
 const LONGEST: usize = 15;
 
-/// The ideal lengths, in fractions, are below that.
-const IDEALS: usize = 128;
+/// The ideal lengths, in fractions, are not above that: shares are 1/2^17 or more.
+const IDEALS: usize = (17 << FRACTION_BITS) + 1;
 
 impl<const N: usize> Code<N> {
     pub(super) fn new() -> Self {
@@ -42,7 +42,8 @@ impl<const N: usize> Code<N> {
         &self.bits
     }
 
-    /// Chooses lengths of up to `longest` bits for symbols that occur so many times.
+    /// Chooses lengths of up to `longest` bits for symbols that occur so many times, less than 2^17
+    /// in all.
     ///
     /// An ideal length is the logarithm of one over the symbol's share. They are rounded, by as much
     /// as just makes them a code; what is then left goes to whom it fits.
@@ -53,8 +54,9 @@ impl<const N: usize> Code<N> {
         if self.used_count < 2 {
             return self.fit_two();
         }
-        let ideals = ideals(frequencies);
-        let at_most = self.count_ideals(&ideals);
+        let ideals = self.ideals(frequencies);
+        let ideals = &ideals[..self.used_count];
+        let at_most = at_most(ideals);
         let whole = 1 << longest;
         let mut up = 0;
         let mut taken = share(&at_most, longest, up);
@@ -62,8 +64,8 @@ impl<const N: usize> Code<N> {
             up += 1;
             taken = share(&at_most, longest, up);
         }
-        for &symbol in &self.used[..self.used_count] {
-            let length = (usize::from(ideals[usize::from(symbol)]) + up) >> FRACTION_BITS;
+        for (&symbol, &ideal) in self.used[..self.used_count].iter().zip(ideals) {
+            let length = (usize::from(ideal) + up) >> FRACTION_BITS;
             self.lengths[usize::from(symbol)] = length.clamp(1, longest) as u8;
         }
         self.give_away(whole - taken, longest);
@@ -89,18 +91,14 @@ impl<const N: usize> Code<N> {
         }
     }
 
-    /// For each ideal length, how many symbols have it or a shorter one.
-    fn count_ideals(&self, ideals: &[u8; N]) -> [u16; IDEALS] {
-        let mut counts = [0; IDEALS];
-        for &symbol in self.used() {
-            counts[usize::from(ideals[usize::from(symbol)])] += 1;
+    /// The ideal length of each symbol that is used, in fractions of a bit.
+    fn ideals(&self, frequencies: &[u16; N]) -> [u8; N] {
+        let total = logarithm(frequencies.iter().map(|&frequency| u32::from(frequency)).sum());
+        let mut ideals = [0; N];
+        for (&symbol, ideal) in self.used().iter().zip(&mut ideals) {
+            *ideal = (total - logarithm(frequencies[usize::from(symbol)].into())) as u8;
         }
-        let mut sum = 0;
-        for count in &mut counts {
-            sum += *count;
-            *count = sum;
-        }
-        counts
+        ideals
     }
 
     /// Makes codes shorter until nothing is left. What is left is a multiple of what the longest
@@ -138,19 +136,24 @@ impl<const N: usize> Code<N> {
     }
 }
 
-/// The ideal length of each symbol that occurs, in fractions of a bit.
-fn ideals<const N: usize>(frequencies: &[u16; N]) -> [u8; N] {
-    let total = logarithm(frequencies.iter().map(|&frequency| u32::from(frequency)).sum());
-    frequencies.map(|frequency| {
-        let ideal = total.wrapping_sub(logarithm(frequency.into()));
-        ideal.min(IDEALS as u32 - 1) as u8
-    })
-}
-
 /// The logarithm to the base 2, in fractions, at most 0.09 too small.
 fn logarithm(value: u32) -> u32 {
     // A float is an exponent and a mantissa, which between powers of two is nearly the logarithm.
     (value as f32).to_bits().wrapping_sub(1_f32.to_bits()) >> (23 - FRACTION_BITS)
+}
+
+/// For each ideal length, how many symbols have it or a shorter one.
+fn at_most(ideals: &[u8]) -> [u16; IDEALS] {
+    let mut counts = [0; IDEALS];
+    for &ideal in ideals {
+        counts[usize::from(ideal)] += 1;
+    }
+    let mut sum = 0;
+    for count in &mut counts {
+        sum += *count;
+        *count = sum;
+    }
+    counts
 }
 
 /// What the lengths would take of all sequences of `longest` bits, if ideal lengths were rounded up
@@ -182,7 +185,12 @@ mod tests {
         let one = (0..N, prop_oneof![Just(1_u16), 1..30_u16, 1..60_000_u16]);
         proptest::collection::vec(one, 0..600).prop_map(|symbols| {
             let mut frequencies = [0; N];
-            symbols.iter().for_each(|&(symbol, count)| frequencies[symbol] = count);
+            let mut left = u16::MAX;
+            for (symbol, count) in symbols {
+                let count = count.min(left);
+                left -= count;
+                frequencies[symbol] += count;
+            }
             frequencies
         })
     }

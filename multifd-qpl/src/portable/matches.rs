@@ -45,7 +45,7 @@ impl Matches {
             seen: Box::new([0; 1 << HASH_BITS]),
             literals: vec![0; page_bytes + BLOCK].into(),
             literal_count: 0,
-            // A match has HASHED bytes or more, and all parts of a long one but the last have 255.
+            // A match has HASHED bytes or more, and all parts of a long one but the last have 256.
             sequences: vec![Sequence::default(); page_bytes / 4].into(),
             sequence_count: 0,
         }
@@ -84,6 +84,7 @@ impl Matches {
             self.seen[hash(load(page, taken - 2))] = (taken - 2) as u16;
         }
         let mut first = taken.max(1);
+        // Two looks a step cost less, and find more, than one look a step half as long.
         while first + 1 < end {
             for at in [first, first + 1] {
                 let bytes = load(page, at);
