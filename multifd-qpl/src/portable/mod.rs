@@ -2,7 +2,7 @@
 //!
 //! A page is little, so what any encoder does once a block counts here as much as what it does for
 //! every byte. Each step settles for nearly the best in a fraction of the time: matches from one
-//! probe of a hash table ([`matches`]), a Huffman code from rounded logarithms ([`code`]), and code
+//! probe of a hash table ([`mod@matches`]), a Huffman code from rounded logarithms ([`code`]), and code
 //! lengths that go out in a code that is the same for every page ([`header`]). What comes out
 //! depends on the page alone.
 
@@ -22,16 +22,13 @@ use matches::Matches;
 #[derive(Debug)]
 pub(crate) struct Compressor {
     matches: Matches,
-    block: Block,
+    block: Box<Block>,
 }
 
 impl Compressor {
     pub(crate) fn new(config: &ChannelConfig) -> Self {
-        Self::of_pages(config.page_size.bytes())
-    }
-
-    pub(crate) fn of_pages(page_bytes: usize) -> Self {
-        Self { matches: Matches::new(page_bytes), block: Block::new(page_bytes) }
+        let page_bytes = config.page_size.bytes();
+        Self { matches: Matches::new(page_bytes), block: Box::new(Block::new(page_bytes)) }
     }
 
     /// Compresses `page` into `chunk`, which is no longer. Returns the bytes written; `None` where
