@@ -11,9 +11,9 @@ pub(super) const LITLEN_LONGEST: usize = 11;
 /// Bits of the longest code for distances.
 pub(super) const DISTANCE_LONGEST: usize = 8;
 
-/// The lengths of the code in which the code lengths go out, the same for every page. It is the best
-/// code for how often each occurred over a Linux guest's memory: lengths of 8 to 10 bits the most.
-/// Without the symbol 16, which repeats a length.
+/// The lengths of the code in which the code lengths go out, the same for every page: Huffman's, with
+/// 7 bits at most, for how often each of the lengths 0 to 11, and each run, occurs over the memory of
+/// a Linux guest. It has no symbol 16, which repeats a length.
 const PRECODE_LENGTHS: [u8; 19] = [3, 7, 7, 7, 5, 4, 4, 4, 2, 3, 3, 4, 0, 0, 0, 0, 0, 4, 7];
 
 /// Symbols of runs of zeros: 3 to 10 of them, and 11 to 138.
@@ -87,5 +87,25 @@ fn write_lengths<const N: usize>(writer: &mut Writer<'_>, code: &Code<N>) {
         writer.push(PRECODES[usize::from(code.lengths()[symbol])]);
         writer.flush();
         next = symbol + 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lengths_code_suits_what_it_was_made_for() {
+        // Of 1000 symbols in the headers over the image of scripts/guest-ram.
+        let mut frequencies = [0; 19];
+        frequencies[..12].copy_from_slice(&[125, 5, 4, 14, 30, 37, 44, 77, 213, 185, 147, 70]);
+        frequencies[SHORT_RUN..].copy_from_slice(&[43, 10]);
+        let mut code = Code::<19>::new();
+        code.fit(&frequencies, 7);
+        let bits = |lengths: &[u8; 19]| {
+            let products = frequencies.iter().zip(lengths);
+            products.map(|(&count, &length)| u32::from(count) * u32::from(length)).sum::<u32>()
+        };
+        assert!(bits(&PRECODE_LENGTHS) <= bits(code.lengths()));
     }
 }
