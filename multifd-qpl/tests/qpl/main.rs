@@ -7,5 +7,6 @@ mod conformance;
 mod device;
 mod faults;
 mod pairs;
+mod portable;
 mod support;
 mod window;

@@ -1,61 +1,13 @@
 //! Whatever a page holds, its chunk is one whole stream, and no distance in it passes the window.
 
 use crate::support::inflate::inflate;
+use crate::support::pages::page;
 use crate::support::streams::{at_distance, deflate_wide, text};
 use crate::support::{chunks, engines};
 use multifd_conformance::ends::noise;
 use multifd_core::PageSize;
 use multifd_qpl::WINDOW;
 use proptest::prelude::*;
-
-/// Pages made of noise, of runs, and of what was there before at any distance.
-fn page() -> impl Strategy<Value = (PageSize, Vec<u8>)> {
-    let piece = prop_oneof![
-        (any::<u64>(), 1..600_usize).prop_map(|(seed, count)| Piece::Noise(seed, count)),
-        (any::<u8>(), 1..3000_usize).prop_map(|(byte, count)| Piece::Run(byte, count)),
-        (1..40_000_usize, 3..5000_usize).prop_map(|(back, count)| Piece::Again(back, count)),
-        // Around the window, where a mistake would be.
-        (4050..4150_usize, 3..5000_usize).prop_map(|(back, count)| Piece::Again(back, count)),
-    ];
-    let pieces = proptest::collection::vec(piece, 1..60);
-    (0..PageSize::ALL.len(), pieces).prop_map(|(size, pieces)| {
-        let page_size = PageSize::ALL[size];
-        (page_size, fill(page_size.bytes(), &pieces))
-    })
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Piece {
-    Noise(u64, usize),
-    Run(u8, usize),
-    Again(usize, usize),
-}
-
-fn fill(page_bytes: usize, pieces: &[Piece]) -> Vec<u8> {
-    let mut page = Vec::with_capacity(page_bytes + 5000);
-    for &piece in pieces.iter().cycle() {
-        match piece {
-            Piece::Noise(seed, count) => {
-                let mut state = seed | 1;
-                page.extend((0..count).map(|_| {
-                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    (state >> 56) as u8
-                }));
-            }
-            Piece::Run(byte, count) => page.resize(page.len() + count, byte),
-            Piece::Again(back, count) => {
-                for _ in 0..count {
-                    page.push(page.len().checked_sub(back).map_or(0, |at| page[at]));
-                }
-            }
-        }
-        if page.len() >= page_bytes {
-            page.truncate(page_bytes);
-            return page;
-        }
-    }
-    unreachable!("there is at least one piece")
-}
 
 fn check(page_size: PageSize, page: &[u8]) {
     for (path, codec) in engines() {

@@ -68,6 +68,12 @@ impl Code {
         Self { counts, symbols }
     }
 
+    /// Whether there is a symbol for any bits. Where there is none, or more, decoders differ.
+    fn is_complete(&self) -> bool {
+        let counts = self.counts.iter().zip(0..);
+        counts.map(|(count, length)| count << (15 - length)).sum::<usize>() == 1 << 15
+    }
+
     fn next(&self, bits: &mut Bits<'_>) -> Result<usize, &'static str> {
         let (mut code, mut first, mut index) = (0, 0, 0);
         for count in &self.counts[1..] {
@@ -110,8 +116,15 @@ fn dynamic(bits: &mut Bits<'_>) -> Result<(Code, Code), &'static str> {
         };
         lengths.extend(std::iter::repeat_n(length, times));
     }
-    let distances = lengths.get(literals..literals + distances).ok_or("too many lengths")?;
-    Ok((Code::new(&lengths[..literals]), Code::new(distances)))
+    if lengths.len() > literals + distances {
+        return Err("too many lengths");
+    }
+    let (literals, distances) = lengths.split_at(literals);
+    let codes = (Code::new(literals), Code::new(distances));
+    match codes.0.is_complete() && codes.1.is_complete() && code.is_complete() {
+        true => Ok(codes),
+        false => Err("a code that is not complete"),
+    }
 }
 
 fn stored(bits: &mut Bits<'_>, output: &mut Inflated) -> Result<(), &'static str> {

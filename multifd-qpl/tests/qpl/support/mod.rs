@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod inflate;
+pub mod pages;
 pub mod simulated;
 pub mod streams;
 

@@ -1,0 +1,155 @@
+//! The symbols of DEFLATE (RFC 1951, section 3.2.5).
+
+use super::bits::Bits;
+use crate::WINDOW;
+
+/// Symbols for bytes, the end of the block, and lengths. The last two are never used, but have a
+/// fixed code.
+pub(super) const LITLEN: usize = 288;
+
+/// Symbols for distances. The last two are never used, but have a fixed code.
+pub(super) const DISTANCES: usize = 32;
+
+/// The end of the block.
+pub(super) const END: usize = 256;
+
+/// The length of the longest match, in bytes.
+pub(super) const LONGEST: usize = 258;
+
+/// The length of the shortest match, in bytes.
+pub(super) const SHORTEST: usize = 3;
+
+const LENGTHS: usize = 29;
+
+/// A symbol is the first of so many lengths or distances, which extra bits tell apart.
+#[derive(Clone, Copy)]
+struct Range {
+    start: u16,
+    extra: u8,
+}
+
+/// The lengths' symbols, from [`END`] + 1 on.
+const LENGTH_RANGES: [Range; LENGTHS] = {
+    let mut ranges = [Range { start: 0, extra: 0 }; LENGTHS];
+    let (mut symbol, mut start) = (0, SHORTEST as u16);
+    while symbol < LENGTHS - 1 {
+        let extra = if symbol < 8 { 0 } else { symbol as u8 / 4 - 1 };
+        ranges[symbol] = Range { start, extra };
+        start += 1 << extra;
+        symbol += 1;
+    }
+    ranges[LENGTHS - 1] = Range { start: LONGEST as u16, extra: 0 };
+    ranges
+};
+
+const DISTANCE_RANGES: [Range; DISTANCES] = {
+    let mut ranges = [Range { start: 0, extra: 0 }; DISTANCES];
+    let (mut symbol, mut start) = (0, 1_u16);
+    while start as usize <= WINDOW {
+        let extra = if symbol < 4 { 0 } else { symbol as u8 / 2 - 1 };
+        ranges[symbol] = Range { start, extra };
+        start += 1 << extra;
+        symbol += 1;
+    }
+    ranges
+};
+
+/// The symbol of each length less [`SHORTEST`], less [`END`] + 1.
+static LENGTH_SYMBOLS: [u8; LONGEST - SHORTEST + 1] = {
+    let mut symbols = [0; LONGEST - SHORTEST + 1];
+    let mut symbol = 0;
+    while symbol < LENGTHS {
+        let Range { start, extra } = LENGTH_RANGES[symbol];
+        let mut at = start as usize - SHORTEST;
+        let end = at + (1 << extra);
+        // The longest has a symbol of its own, though the one before reaches it too.
+        while at < end && at < symbols.len() {
+            symbols[at] = symbol as u8;
+            at += 1;
+        }
+        symbol += 1;
+    }
+    symbols
+};
+
+/// How many extra bits a symbol for bytes and lengths has.
+pub(super) const LITLEN_EXTRA: [u8; LITLEN] = {
+    let mut extra = [0; LITLEN];
+    let mut symbol = 0;
+    while symbol < LENGTHS {
+        extra[END + 1 + symbol] = LENGTH_RANGES[symbol].extra;
+        symbol += 1;
+    }
+    extra
+};
+
+/// How many extra bits a distance's symbol has.
+pub(super) const DISTANCE_EXTRA: [u8; DISTANCES] = {
+    let mut extra = [0; DISTANCES];
+    let mut symbol = 0;
+    while symbol < DISTANCES {
+        extra[symbol] = DISTANCE_RANGES[symbol].extra;
+        symbol += 1;
+    }
+    extra
+};
+
+/// The symbol of a length.
+#[inline(always)]
+pub(super) fn of_length(length: u16) -> usize {
+    END + 1 + usize::from(LENGTH_SYMBOLS[usize::from(length) - SHORTEST])
+}
+
+/// The extra bits behind the symbol of a length.
+#[inline(always)]
+pub(super) fn length_extra(symbol: usize, length: u16) -> Bits {
+    static RANGES: [Range; LENGTHS] = LENGTH_RANGES;
+    RANGES[symbol - (END + 1)].extra_bits(length)
+}
+
+/// The symbol of a distance.
+#[inline(always)]
+pub(super) fn of_distance(distance: u16) -> usize {
+    let index = u32::from(distance) - 1;
+    // Two symbols for each power of two, but for the first.
+    let extra = (index | 2).ilog2() - 1;
+    (2 * extra + (index >> extra)) as usize
+}
+
+/// The extra bits behind the symbol of a distance.
+#[inline(always)]
+pub(super) fn distance_extra(symbol: usize, distance: u16) -> Bits {
+    static RANGES: [Range; DISTANCES] = DISTANCE_RANGES;
+    RANGES[symbol].extra_bits(distance)
+}
+
+impl Range {
+    #[inline(always)]
+    fn extra_bits(self, value: u16) -> Bits {
+        Bits::new((value - self.start).into(), self.extra.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_length_is_in_its_symbols_range() {
+        for length in SHORTEST as u16..=LONGEST as u16 {
+            let Range { start, extra } = LENGTH_RANGES[of_length(length) - END - 1];
+            assert!((start..start + (1 << extra)).contains(&length), "{length}");
+        }
+        // The RFC's table, where it is not regular.
+        assert_eq!([3, 10, 11, 257, 258].map(of_length), [257, 264, 265, 284, 285]);
+    }
+
+    #[test]
+    fn every_distance_is_in_its_symbols_range() {
+        for distance in 1..=WINDOW as u16 {
+            let Range { start, extra } = DISTANCE_RANGES[of_distance(distance)];
+            assert!((start..start + (1 << extra)).contains(&distance), "{distance}");
+        }
+        assert_eq!([1, 4, 5, 7, 3072, 3073, 4096].map(of_distance), [0, 3, 4, 5, 22, 23, 23]);
+    }
+}
