@@ -43,6 +43,8 @@ struct Found {
     inspector: Inspector,
     /// Findings that have been looked at.
     seen: usize,
+    /// The relay has ended. That connections are cut is then no news, and in the report.
+    is_over: bool,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +73,7 @@ impl Inspection {
 
     /// Ends all connections and says what they carried.
     pub(super) fn finish(&self) -> Report {
+        lock(&self.wires.found).is_over = true;
         drop(lock(&self.main).take());
         if let Some(thread) = lock(&self.thread).take() {
             // Without what it still had to look at, the report says that the channel is cut.
@@ -173,7 +176,7 @@ impl Found {
     fn say(&mut self) {
         for finding in self.inspector.findings().iter().skip(self.seen) {
             self.seen += 1;
-            if finding.kind.severity() == Severity::Error {
+            if finding.kind.severity() == Severity::Error && !self.is_over {
                 output::note(&one_line(&format!("multifd: inspecting the source: {finding}")));
             }
         }

@@ -175,7 +175,7 @@ fn an_inspected_relay_of_a_good_migration_says_that_nothing_is_wrong() {
 }
 
 #[test]
-fn what_is_wrong_with_an_inspected_migration_is_said_and_its_report_printed() {
+fn an_inspected_relay_reports_a_migration_that_fails() {
     let ((_folder, file), to) = (ram(500), tempfile::tempdir().unwrap());
     let (recv, uri) = Running::recv(&["--listen", ANYWHERE, "--to", text(&to.path().join("vm"))]);
     let args = ["--inspect", "--from-channels", "3", "--channel-timeout", "0.5"];
@@ -184,12 +184,24 @@ fn what_is_wrong_with_an_inspected_migration_is_said_and_its_report_printed() {
     let (relayed, received) = (relay.wait(), recv.wait());
     let status = [sent.status, relayed.status, received.status];
     assert_eq!(status, [Some(1); 3], "{relayed:?}");
-    assert!(
-        relayed.stderr.contains("multifd: inspecting the source: error: channel 2, "),
-        "{relayed:?}"
-    );
-    assert!(relayed.stderr.contains("from the source: 2 of 3 channels"), "{relayed:?}");
-    assert!(relayed.stdout.contains("main channel: "), "{relayed:?}");
+    let relayed = relayed.failed_saying(&["from the source: 2 of 3 channels"]);
+    for words in ["\nmain channel: ", "\nerror: channel 2, byte 0"] {
+        assert!(relayed.stdout.contains(words), "{relayed:?}");
+    }
+}
+
+#[test]
+fn what_an_inspected_source_sends_against_the_format_is_said_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("tcp:{}", listener.local_addr().unwrap());
+    let (relay, uri) = relay(&mut command(&["relay"]), &to, &["--inspect"]);
+    let mut source = TcpStream::connect(uri.strip_prefix("tcp:").unwrap()).unwrap();
+    source.write_all(b"QEVM\0\0\0\x09").unwrap();
+    let ended = relay.wait();
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    let said = ended.stderr.find("multifd: inspecting the source: error: main channel, byte ");
+    let failed = ended.stderr.find("multifd: from the source: ");
+    assert!(said.is_some() && said < failed, "{ended:?}");
 }
 
 #[test]
