@@ -98,13 +98,14 @@ fn arrives(way: &Way) -> Tested {
     let (mut destination, uri) = waiting(way.to, way.machine(), &received)?;
     let mut source = source(way.from, way.machine())?;
     source.set_up(&sent)?;
-    let (relays, uri) = relays(way.legs, uri)?;
+    let (relays, uri) = relays(way.legs, uri, &["--inspect"])?;
     migrate(&mut source, &uri, &sent, way.live)?;
     let migration = source.complete_migration()?;
     destination.complete_migration()?;
     for relay in relays {
         let report: Value = serde_json::from_str(&relay.succeed()?)?;
         check(report["confirmed"] == way.return_path, || format!("the relay says {report}"))?;
+        check_nothing_wrong(way.from, &report["inspection"])?;
     }
     let enough = !way.live || migration.rounds >= ROUNDS;
     check(enough, || format!("only {} rounds", migration.rounds))?;
@@ -114,6 +115,17 @@ fn arrives(way: &Way) -> Tested {
     destination.goes_on()?;
     destination.stop()?;
     check_equal(&unchanging(ram), &unchanging(destination.ram()?))
+}
+
+/// What the relay has inspected is as the format wants it. But QEMU 7.2 sends pages on two channels
+/// in the same round, which are equal as long as the guest is paused.
+fn check_nothing_wrong(from: Version, inspection: &Value) -> Tested {
+    let findings = inspection["findings"].as_array().into_iter().flatten();
+    let mut errors = findings.filter(|finding| {
+        let is_known = from == V7_2 && finding["code"] == "two-connections";
+        finding["severity"] == "error" && !is_known
+    });
+    errors.next().map_or(Ok(()), |error| Err(format!("the source sends: {error}").into()))
 }
 
 fn destination_vanishes(version: Version) -> Tested {
@@ -126,7 +138,7 @@ fn destination_vanishes(version: Version) -> Tested {
     let (mut destination, uri) = waiting(version, version.machine(), &received)?;
     let mut source = source(version, version.machine())?;
     source.set_up(&sent)?;
-    let (relays, uri) = relays(&legs, uri)?;
+    let (relays, uri) = relays(&legs, uri, &[])?;
     begin(&mut source, &uri)?;
     destination.kill();
     for relay in relays {
@@ -136,16 +148,16 @@ fn destination_vanishes(version: Version) -> Tested {
 }
 
 /// Starts a relay from each leg to the next, the last of them to `uri`. Where the first listens.
-fn relays(legs: &[(&str, u8)], uri: String) -> Tested<(Vec<Multifd>, String)> {
+fn relays(legs: &[(&str, u8)], uri: String, more: &[&str]) -> Tested<(Vec<Multifd>, String)> {
     let mut relays = Vec::new();
     let mut next = uri;
     for pair in legs.windows(2).rev() {
         let [(from, from_channels), (to, to_channels)] = [pair[0], pair[1]];
         let [from_channels, to_channels] = [from_channels, to_channels].map(|n| n.to_string());
-        let ends = ["relay", "--json", "--listen", "tcp:127.0.0.1:0", "--to", &next];
+        let ends = ["relay", "--listen", "tcp:127.0.0.1:0", "--to", &next, "--json"];
         let codecs = ["--from-compression", from, "--to-compression", to];
         let channels = ["--from-channels", &from_channels, "--to-channels", &to_channels];
-        let mut relay = Multifd::start(ends.iter().chain(&codecs).chain(&channels))?;
+        let mut relay = Multifd::start(ends.iter().chain(&codecs).chain(&channels).chain(more))?;
         next = relay.listening()?;
         relays.push(relay);
     }
