@@ -22,7 +22,7 @@ pub(crate) const MIB: u32 = 16;
 pub(crate) const UUID: &str = "01020304-0506-0708-090a-0b0c0d0e0f10";
 
 /// The least rounds of a migration while the guest runs.
-const ROUNDS: u64 = 4;
+pub(crate) const ROUNDS: u64 = 4;
 
 /// A test that needs QEMUs of these versions. Where one is missing, it is skipped.
 pub(crate) fn trial(

@@ -144,14 +144,14 @@ fn source_vanishes(version: Version) -> Tested {
 }
 
 /// Begins a migration that cannot end by itself, and waits until it is in the middle.
-fn begin(source: &mut Qemu, uri: &str) -> Tested {
+pub(crate) fn begin(source: &mut Qemu, uri: &str) -> Tested {
     source.set_parameters(&json!({ "downtime-limit": 1, "max-bandwidth": 4 << 20 }))?;
     source.migrate(uri)?;
     Ok(source.wait_for_rounds(2)?)
 }
 
 /// The migration has failed and the guest has not: it runs, and goes on.
-fn runs_on(source: &mut Qemu) -> Tested {
+pub(crate) fn runs_on(source: &mut Qemu) -> Tested {
     let migration = source.wait_for_migration()?;
     check(migration.status == "failed", || format!("{migration:?}"))?;
     check(source.status()? == "running", || "the guest does not run".to_owned())?;
@@ -286,7 +286,7 @@ fn check_fails(destination: &mut Qemu) -> Tested {
 }
 
 /// It failed with one line, apart from its log, that has these words.
-fn failed_saying(ended: &Ended, words: &[&str]) -> Tested {
+pub(crate) fn failed_saying(ended: &Ended, words: &[&str]) -> Tested {
     check(!ended.success, || format!("it succeeded: {}", ended.stdout))?;
     let lines: Vec<_> = ended.stderr.lines().filter(|line| line.starts_with("multifd: ")).collect();
     check(lines.len() == 1, || format!("it said: {}", ended.stderr))?;

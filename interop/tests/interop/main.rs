@@ -7,6 +7,7 @@ mod common;
 mod failures;
 mod matrix;
 mod references;
+mod relays;
 
 use std::process::ExitCode;
 
@@ -16,7 +17,12 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A test has up to two QEMUs, each with a guest that does not rest.
     arguments.test_threads.get_or_insert(1);
-    let trials: [Vec<Trial>; 4] =
-        [references::trials(), matrix::trials(), chains::trials(), failures::trials()];
+    let trials: [Vec<Trial>; 5] = [
+        references::trials(),
+        matrix::trials(),
+        chains::trials(),
+        relays::trials(),
+        failures::trials(),
+    ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

@@ -23,7 +23,7 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), DrawingAreaErrorKind<io::Error>>;
 
 /// Writes packets by channel and pages by round to `path`.
-pub(super) fn write(report: &Report, path: &Path) -> Result<(), Failure> {
+pub(crate) fn write(report: &Report, path: &Path) -> Result<(), Failure> {
     let mut svg = String::new();
     draw(report, &mut svg).map_err(|error| Failure::new(format!("cannot draw: {error}")))?;
     let cannot = |error| Failure::io(format!("cannot write {}", path.display()), &error);

@@ -28,10 +28,10 @@ pub(super) fn packet(packet: &PacketRecord<'_>) -> String {
     })
 }
 
-/// The last line.
-pub(super) fn summary(report: &Report) -> String {
+/// What the last line says.
+pub(crate) fn summary(report: &Report) -> Summary<'_> {
     let counted = |counts: &Counts| Counted::new(counts, report.compression, report.page_size);
-    line(&Summary {
+    Summary {
         kind: "summary",
         machine: report.configuration.machine.as_deref(),
         uuid: report.uuid.map(|uuid| uuid.to_string()),
@@ -45,7 +45,7 @@ pub(super) fn summary(report: &Report) -> String {
         errors: report.findings.errors(),
         notes: report.findings.notes(),
         findings: report.findings.iter().map(Found::new).collect(),
-    })
+    }
 }
 
 /// A line of JSON. No type here can fail: all keys are text.
@@ -69,7 +69,7 @@ struct Packet<'a> {
 }
 
 #[derive(Serialize)]
-struct Summary<'a> {
+pub(crate) struct Summary<'a> {
     kind: &'static str,
     machine: Option<&'a str>,
     uuid: Option<String>,

@@ -1,11 +1,11 @@
 //! `multifd inspect`.
 
-mod chart;
+pub(crate) mod chart;
 mod image;
-mod json;
+pub(crate) mod json;
 mod packets;
 mod recording;
-mod text;
+pub(crate) mod text;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -15,7 +15,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<bool, Failure> {
     let report = if args.json {
         let mut lines = output::Lines::default();
         let report = pass(args, output, &interrupt, |packet| lines.add(&json::packet(packet)))?;
-        lines.add(&json::summary(&report));
+        lines.add(&json::line(&json::summary(&report)));
         lines.finish()?;
         report
     } else {

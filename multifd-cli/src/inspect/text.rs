@@ -15,7 +15,7 @@ const FIRST: usize = 30;
 const LAST: usize = 10;
 
 /// What the migration is made of.
-pub(super) fn summary(report: &Report) -> String {
+pub(crate) fn summary(report: &Report) -> String {
     let mut text = heading(report);
     text += &main_channel(&report.main);
     for table in [channels(report), rounds(report), blocks(report)] {
@@ -26,7 +26,7 @@ pub(super) fn summary(report: &Report) -> String {
 }
 
 /// What is wrong with it, or that nothing is.
-pub(super) fn findings(findings: &Findings) -> String {
+pub(crate) fn findings(findings: &Findings) -> String {
     let mut text = String::new();
     for finding in findings.iter() {
         text += &(one_line(&finding.to_string()) + "\n");

@@ -1,5 +1,7 @@
 //! `multifd relay`.
 
+mod inspect;
+mod pieces;
 mod progress;
 mod record;
 
@@ -8,17 +10,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multifd::core::{MethodDescriptor, MethodStats};
-use multifd::relay::{Relay, Relayed};
-use multifd::{Stats, Uri};
+use multifd::inspect::Report as Inspected;
+use multifd::relay::{Relay, Relayed, Tap, Wire};
+use multifd::{Side, Stats, Uri};
 use serde::Serialize;
 
 use crate::args::{channel_count, codec_names, seconds};
 use crate::cancel::Interrupt;
 use crate::codecs;
 use crate::failure::Failure;
+use crate::inspect::{chart, json, text};
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 use crate::summary::Summary;
+use inspect::Inspection;
 use record::Recorder;
 
 /// Relay a migration, with another codec or number of channels on the other side.
@@ -32,12 +37,13 @@ use record::Recorder;
 /// The exit status is 0 if the migration went through: with the capability return-path at the
 /// source, when the destination has confirmed it; without, when the destination has closed its
 /// connection after the last byte. It is 1 if it failed, which both sides see as a connection
-/// closed, and 3 if it went through but the recording is incomplete.
+/// closed, and 3 if it went through but the recording or the inspection is incomplete.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   multifd relay --listen tcp::4444 --to tcp:host:4444 --from-compression zstd --to-compression zlib
   multifd relay --listen tcp::4444 --to unix:/tmp/vm.sock --from-channels 2 --to-channels 8
+  multifd relay --listen tcp::4444 --to tcp:host:4444 --inspect --chart migration.svg
 
 A compressed tunnel between two QEMUs, on the source's and on the destination's host:
   multifd relay --listen tcp:127.0.0.1:4444 --to tcp:there:5555 --to-compression zstd
@@ -76,6 +82,13 @@ pub(crate) struct Args {
     /// Record both sides, in the folders from and to of this new folder, for multifd decode
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
+    /// Inspect what the source sends, as multifd inspect does: errors are said as they come, the rest
+    /// at the end, also of a migration that fails. The exit status does not depend on it
+    #[arg(long)]
+    inspect: bool,
+    /// Draw packets by channel and pages by round of what is inspected, as SVG
+    #[arg(long, value_name = "FILE", requires = "inspect")]
+    chart: Option<PathBuf>,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -96,8 +109,10 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .to_level(args.to_level)
         .channel_timeout(args.channel_timeout);
     let recorder = args.record.as_deref().map(Recorder::new).transpose()?.map(Arc::new);
-    if let Some(recorder) = &recorder {
-        setup = setup.tap(Arc::clone(recorder) as _);
+    let inspection = args.inspect.then(|| Inspection::new(args.from_channels)).transpose()?;
+    let inspection = inspection.map(Arc::new);
+    if let Some(tap) = Taps::of(recorder.as_ref(), inspection.as_ref()) {
+        setup = setup.tap(Arc::new(tap));
     }
     let relay = setup.listen(&args.listen, &args.to)?;
     // Whoever started us on port 0 waits for this line, whatever else is to be quiet.
@@ -112,6 +127,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         let sides = [(from, progress.from.snapshot()), (to, progress.to.snapshot())];
         recorder.finish(sides, relayed.is_ok())
     });
+    let inspected = inspection.map(|inspection| inspection.finish());
+    let shown = inspected.as_ref().map_or(Ok(()), |inspected| show(args, inspected));
     let relayed = relayed.map_err(|error| match (interrupt.check(), &args.record) {
         (Ok(()), _) => error.into(),
         (Err(cancelled), None) => cancelled,
@@ -119,11 +136,43 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
             cancelled.saying(format!("cancelled; what came is in {}", folder.display()))
         }
     })?;
-    report(args, [from, to], relayed, output)?;
+    report(args, [from, to], relayed, inspected.as_ref(), output)?;
     recorded.transpose().map_err(|failure| {
         Failure::incomplete(format!("the migration went through, but its recording not: {failure}"))
     })?;
-    Ok(())
+    shown.map_err(|failure| {
+        Failure::incomplete(format!(
+            "the migration went through, but its inspection not: {failure}"
+        ))
+    })
+}
+
+/// All that look at the bytes.
+#[derive(Debug)]
+struct Taps(Vec<Arc<dyn Tap>>);
+
+impl Taps {
+    /// `None` where nobody looks, since looking has its price.
+    fn of(recorder: Option<&Arc<Recorder>>, inspection: Option<&Arc<Inspection>>) -> Option<Self> {
+        let recorder = recorder.map(|recorder| Arc::clone(recorder) as Arc<dyn Tap>);
+        let inspection = inspection.map(|inspection| Arc::clone(inspection) as Arc<dyn Tap>);
+        let taps: Vec<_> = recorder.into_iter().chain(inspection).collect();
+        (!taps.is_empty()).then_some(Self(taps))
+    }
+}
+
+impl Tap for Taps {
+    fn pass(&self, side: Side, wire: Wire, bytes: &[u8]) {
+        self.0.iter().for_each(|tap| tap.pass(side, wire, bytes));
+    }
+}
+
+/// Prints what the source has sent, as a person reads it, and draws it.
+fn show(args: &Args, inspected: &Inspected) -> Result<(), Failure> {
+    if !args.json {
+        output::print(&(text::summary(inspected) + &text::findings(&inspected.findings)))?;
+    }
+    args.chart.as_deref().map_or(Ok(()), |path| chart::write(inspected, path))
 }
 
 #[derive(Serialize)]
@@ -132,6 +181,9 @@ struct Report<'a> {
     confirmed: bool,
     from: Moved<'a>,
     to: Moved<'a>,
+    /// What the source has sent, where it was inspected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inspection: Option<json::Summary<'a>>,
 }
 
 /// What was moved on one side.
@@ -147,6 +199,7 @@ fn report(
     args: &Args,
     [from, to]: [&MethodDescriptor; 2],
     relayed: Relayed,
+    inspected: Option<&Inspected>,
     output: &Output,
 ) -> Result<(), Failure> {
     let Relayed { confirmed, page_size, elapsed, .. } = relayed;
@@ -157,7 +210,12 @@ fn report(
     let from = moved(from, args.from_channels, relayed.from);
     let to = moved(to, args.to_channels, relayed.to);
     if args.json {
-        return output::print_json(&Report { confirmed, from, to });
+        return output::print_json(&Report {
+            confirmed,
+            from,
+            to,
+            inspection: inspected.map(json::summary),
+        });
     }
     for (side, Moved { codec, channels, summary }) in [("from", &from), ("to", &to)] {
         let sentence = summary.sentence();

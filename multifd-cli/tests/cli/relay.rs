@@ -148,6 +148,63 @@ fn a_full_disk_ends_the_recording_and_not_the_migration() {
 }
 
 #[test]
+fn an_inspected_relay_of_a_good_migration_says_that_nothing_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let [decoded, image, chart] =
+        ["decoded", "vm", "chart.svg"].map(|name| folder.path().join(name));
+    multifd(&["decode", text(&recordings()[0]), "--to", text(&decoded)]).succeeded();
+    let args = ["--from-compression", "zstd", "--from-channels", "3", "--inspect"];
+    let send = ["--from", text(&decoded), "--compression", "zstd", "--channels", "3"];
+
+    let ended =
+        migrate(&send, &[&[&args[..], &["--chart", text(&chart)]].concat()], &[], &image).remove(0);
+    assert!(ended.stdout.contains(": zstd, 3 channels, pages of "), "{ended:?}");
+    assert!(ended.stdout.contains("\nnothing is wrong"), "{ended:?}");
+    assert!(ended.stdout.contains("has confirmed"), "{ended:?}");
+    assert!(!ended.stderr.contains("inspecting"), "{ended:?}");
+    assert!(fs::read_to_string(chart).unwrap().contains("seconds since the start"));
+
+    fs::remove_dir_all(&image).unwrap();
+    let report =
+        migrate(&send, &[&[&args[..], &["--json"]].concat()], &[], &image).remove(0).json();
+    let inspection = &report["inspection"];
+    assert_eq!((&inspection["errors"], &inspection["main"]["is_whole"]), (&0.into(), &true.into()));
+    assert_eq!(inspection["total"]["normal_pages"], report["from"]["normal_pages"]);
+    let ids = inspection["channels"].as_array().unwrap().iter().map(|channel| &channel["id"]);
+    assert!(ids.eq(&[0.into(), 1.into(), 2.into()] as &[Value; 3]), "{inspection}");
+}
+
+#[test]
+fn an_inspected_relay_reports_a_migration_that_fails() {
+    let ((_folder, file), to) = (ram(500), tempfile::tempdir().unwrap());
+    let (recv, uri) = Running::recv(&["--listen", ANYWHERE, "--to", text(&to.path().join("vm"))]);
+    let args = ["--inspect", "--from-channels", "3", "--channel-timeout", "0.5"];
+    let (relay, uri) = relay(&mut command(&["relay"]), &uri, &args);
+    let sent = multifd(&["send", "--ram", text(&file), "--to", &uri]);
+    let (relayed, received) = (relay.wait(), recv.wait());
+    let status = [sent.status, relayed.status, received.status];
+    assert_eq!(status, [Some(1); 3], "{relayed:?}");
+    let relayed = relayed.failed_saying(&["from the source: 2 of 3 channels"]);
+    for words in ["\nmain channel: ", "\nerror: channel 2, byte 0"] {
+        assert!(relayed.stdout.contains(words), "{relayed:?}");
+    }
+}
+
+#[test]
+fn what_an_inspected_source_sends_against_the_format_is_said_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = format!("tcp:{}", listener.local_addr().unwrap());
+    let (relay, uri) = relay(&mut command(&["relay"]), &to, &["--inspect"]);
+    let mut source = TcpStream::connect(uri.strip_prefix("tcp:").unwrap()).unwrap();
+    source.write_all(b"QEVM\0\0\0\x09").unwrap();
+    let ended = relay.wait();
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    let said = ended.stderr.find("multifd: inspecting the source: error: main channel, byte ");
+    let failed = ended.stderr.find("multifd: from the source: ");
+    assert!(said.is_some() && said < failed, "{ended:?}");
+}
+
+#[test]
 fn a_destination_that_is_not_there_fails_relay_and_source() {
     let (_folder, file) = ram(100);
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -214,6 +271,7 @@ fn usage_errors_have_exit_status_2() {
         (&["--from-compression", "lzma"], "zstd"),
         (&["--to-channels", "0"], "1..=255"),
         (&["--channel-timeout", "0"], "above 0"),
+        (&["--chart", "chart.svg"], "--inspect"),
     ] {
         let ended = multifd(&[&relay, args].concat());
         assert_eq!(ended.status, Some(2), "{ended:?}");

@@ -17,7 +17,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// The findings that are kept: errors first, then by their place.
+    /// The findings that are kept: in a [`Report`](super::Report) errors first, then by their place.
     pub fn iter(&self) -> impl Iterator<Item = &Finding> {
         self.list.iter()
     }

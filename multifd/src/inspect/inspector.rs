@@ -94,6 +94,12 @@ impl Inspector {
         self.main.is_whole
     }
 
+    /// What is wrong or unusual so far, in the order in which it was found. More is found when the
+    /// connections are compared with each other, in the end.
+    pub fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
     /// A parser for one more channel. Its events are for [`channel`](Self::channel).
     pub fn connect(&mut self) -> ChannelParser {
         self.channels.push(Channel::default());
