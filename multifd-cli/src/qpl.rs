@@ -1,9 +1,12 @@
 //! Where codec qpl works.
 
+use std::time::Duration;
+
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use multifd::core::Registry;
 use multifd::qpl::{Numa, Options, Path};
 
+use crate::args::seconds;
 use crate::failure::Failure;
 
 /// The options of codec qpl.
@@ -18,7 +21,16 @@ pub(crate) struct Qpl {
     qpl_numa: Numa,
     /// How often a page is submitted again while the IAAs are busy, before the CPU takes it
     #[arg(long, value_name = "N", default_value_t = Options::default().submit_retries)]
-    qpl_retries: u32,
+    qpl_retries: u8,
+    /// How many seconds an IAA may take for a page, before the CPU takes all that are left
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "5",
+        value_parser = seconds,
+        allow_negative_numbers = true
+    )]
+    qpl_timeout: Duration,
 }
 
 impl Qpl {
@@ -27,6 +39,7 @@ impl Qpl {
         let mut options = Options::new(self.qpl_path);
         options.numa = self.qpl_numa;
         options.submit_retries = self.qpl_retries;
+        options.timeout = self.qpl_timeout;
         // A program has one set of options.
         let options: &'static Options = Box::leak(Box::new(options));
         Ok(multifd::registry()?.replacing(options.descriptor())?)

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use multifd_core::MethodDescriptor;
-use qpl_sys::Job;
+use qpl_sys::{Job, Version};
 
 use crate::methods;
 use crate::path::Path;
@@ -33,7 +33,7 @@ pub struct Options {
     pub numa: Numa,
     /// How many times a page is submitted again while the devices' queues are busy, before the CPU
     /// takes it.
-    pub submit_retries: u32,
+    pub submit_retries: u8,
     /// How long a job may take. One that takes longer never ends: the CPU takes its page, and the
     /// channel leaves the devices alone from then on.
     pub timeout: Duration,
@@ -65,10 +65,10 @@ impl Default for Options {
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Numa {
-    /// Those of its socket.
+    /// Those of its socket; any, once there are none.
     #[default]
     Socket,
-    /// Those of its NUMA node.
+    /// Those of its NUMA node; any, once there are none.
     Node,
     /// Any.
     Any,
@@ -77,6 +77,15 @@ pub enum Numa {
 }
 
 impl Numa {
+    /// Whether the library knows the policy. Before 1.6, near is what is on the same NUMA node.
+    pub(crate) fn check(self, library: Version) -> Result<(), String> {
+        const POLICIES: Version = Version { major: 1, minor: 6, patch: 0 };
+        if library < POLICIES && !matches!(self, Self::Socket | Self::Of(_)) {
+            return Err(format!("libqpl {library} has no NUMA policy {self}: it came with 1.6"));
+        }
+        Ok(())
+    }
+
     /// The value of the job's `numa_id`.
     pub(crate) fn id(self) -> i32 {
         match self {

@@ -7,6 +7,7 @@ use multifd_core::MethodDescriptor;
 use qpl_sys::Library;
 
 use crate::hardware;
+use crate::job::Job;
 use crate::options::Options;
 
 /// What compresses and restores pages. What comes out is the same format, and each reads what the
@@ -69,6 +70,13 @@ impl Path {
             }
             Err(error) => return Err(error.to_string()),
         };
+        if let Err(status) = Job::new(&library, qpl_sys::Path::Software) {
+            let reason = format!("libqpl ({}) cannot set up a job: {status}", library.origin());
+            if self == Self::Auto && Library::named().is_none() {
+                return Ok(Engine::Portable { without: Some(reason) });
+            }
+            return Err(reason);
+        }
         if self == Self::Software {
             return Ok(Engine::Software { library, without: None });
         }

@@ -6,12 +6,11 @@ use multifd_core::io::ChannelReader;
 use multifd_core::ram::GuestPages;
 use multifd_core::wire::RamPacket;
 use multifd_core::{ChannelConfig, Error, MAX_PAYLOAD, MethodStats, RecvMethod};
-use qpl_sys::{Operation, Status};
+use qpl_sys::Operation;
 
 use crate::counts::Counts;
-use crate::hardware::{Hardware, Submitted};
+use crate::hardware::{Hardware, Outcome, Submitted};
 use crate::inflate;
-use crate::job::Ended;
 use crate::options::Options;
 use crate::path::Engine;
 
@@ -119,7 +118,7 @@ impl Packet<'_> {
                     self.inflate(index, chunk)?;
                     self.counts.busy += 1;
                 }
-                Submitted::Off => {
+                Submitted::No => {
                     self.inflate(index, chunk)?;
                     self.counts.fault += 1;
                 }
@@ -138,13 +137,13 @@ impl Packet<'_> {
         for (index, chunk) in chunks.enumerate() {
             let (true, Chunk::Compressed(chunk)) = (submitted[index], chunk) else { continue };
             let whole = (chunk.len(), self.page.len());
-            match hardware.ended(index).await {
-                Some(Ended { status: Status::OK, read, written }) if (read, written) == whole => {
+            match hardware.ended(index, |ended| (ended.read, ended.written) == whole).await {
+                Outcome::Done(_) => {
                     self.pages.write(index, hardware.output(index));
                     self.counts.hardware += 1;
                 }
                 // A device that failed, or found the data wrong: the CPU says which, and what.
-                _ => {
+                Outcome::DoesNotFit | Outcome::Refused | Outcome::Failed => {
                     self.inflate(index, chunk)?;
                     self.counts.fault += 1;
                 }

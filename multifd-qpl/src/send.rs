@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use multifd_core::codec::ChunkWriter;
 use multifd_core::ram::NormalPages;
 use multifd_core::{ChannelConfig, Error, MethodStats, Payload, SendMethod};
-use qpl_sys::{Operation, Status};
+use qpl_sys::Operation;
 
 use crate::counts::Counts;
-use crate::hardware::{Hardware, Submitted};
+use crate::hardware::{Hardware, Outcome, Submitted};
 use crate::job::Ended;
 use crate::options::Options;
 use crate::path::Engine;
@@ -58,13 +58,9 @@ impl Sender {
     }
 
     /// Compresses all pages on the CPU.
-    fn on_cpu(
-        &mut self,
-        pages: &NormalPages<'_>,
-        chunks: &mut ChunkWriter<'_>,
-    ) -> Result<(), Error> {
-        for (index, page) in pages.private().chunks_exact(pages.page_size().bytes()).enumerate() {
-            let compressed = self.cpu.compress(index, page, chunks.spare())?;
+    fn on_cpu(&mut self, pages: &NormalPages<'_>, chunks: &mut ChunkWriter<'_>) {
+        for page in pages.private().chunks_exact(pages.page_size().bytes()) {
+            let compressed = self.cpu.compress(page, chunks.spare());
             match compressed {
                 Some(count) => chunks.advance(count),
                 None => chunks.push_raw(),
@@ -72,7 +68,6 @@ impl Sender {
             self.counts.cpu += u64::from(compressed.is_some());
             self.counts.raw += u64::from(compressed.is_none());
         }
-        Ok(())
     }
 }
 
@@ -85,11 +80,13 @@ impl SendMethod for Sender {
     ) -> Result<(), Error> {
         let mut chunks = ChunkWriter::new(payload, pages);
         let Self { hardware: Some(hardware), cpu, counts, pages: states } = self else {
-            return self.on_cpu(pages, &mut chunks);
+            self.on_cpu(pages, &mut chunks);
+            return Ok(());
         };
         let mut packet = Packet { hardware, cpu, counts, pages, states };
-        packet.submit().await?;
-        packet.collect(&mut chunks).await
+        packet.submit().await;
+        packet.collect(&mut chunks).await;
+        Ok(())
     }
 
     async fn send_cleanup(self: Box<Self>) -> Result<MethodStats, Error> {
@@ -113,7 +110,7 @@ struct Packet<'a> {
 impl Packet<'_> {
     /// Submits every page. One that finds the queues full is compressed at once, which gives the
     /// devices the time to have room for the next.
-    async fn submit(&mut self) -> Result<(), Error> {
+    async fn submit(&mut self) {
         self.hardware.settle().await;
         self.states.clear();
         let page_bytes = self.pages.page_size().bytes();
@@ -121,65 +118,55 @@ impl Packet<'_> {
             let most = page_bytes - 1;
             let state = match self.hardware.submit(index, Operation::Compress, page, most) {
                 Submitted::Yes => Page::Submitted,
-                Submitted::Off => Page::Left,
+                Submitted::No => Page::Left,
                 Submitted::Busy => {
                     let chunk = &mut self.hardware.output(index)[..most];
-                    let compressed = self.cpu.compress(index, page, chunk)?;
+                    let compressed = self.cpu.compress(page, chunk);
                     self.counts.busy += u64::from(compressed.is_some());
                     compressed.map_or(Page::Raw, Page::Compressed)
                 }
             };
             self.states.push(state);
         }
-        Ok(())
     }
 
     /// Writes the chunks, each as its job ends.
-    async fn collect(&mut self, chunks: &mut ChunkWriter<'_>) -> Result<(), Error> {
+    async fn collect(&mut self, chunks: &mut ChunkWriter<'_>) {
         for index in 0..self.states.len() {
             match self.states[index] {
-                Page::Submitted => self.collect_job(index, chunks).await?,
+                Page::Submitted => self.collect_job(index, chunks).await,
                 Page::Compressed(count) => chunks.push(&self.hardware.output(index)[..count]),
                 Page::Raw => self.push_raw(chunks),
-                Page::Left => self.compress(index, chunks)?,
+                Page::Left => self.compress(index, chunks),
             }
         }
-        Ok(())
     }
 
-    async fn collect_job(
-        &mut self,
-        index: usize,
-        chunks: &mut ChunkWriter<'_>,
-    ) -> Result<(), Error> {
+    async fn collect_job(&mut self, index: usize, chunks: &mut ChunkWriter<'_>) {
         let page_bytes = self.pages.page_size().bytes();
-        match self.hardware.ended(index).await {
-            Some(Ended { status: Status::OK, read, written })
-                if read == page_bytes && (1..page_bytes).contains(&written) =>
-            {
-                chunks.push(&self.hardware.output(index)[..written]);
+        let good =
+            |ended: Ended| ended.read == page_bytes && (1..page_bytes).contains(&ended.written);
+        match self.hardware.ended(index, good).await {
+            Outcome::Done(count) => {
+                chunks.push(&self.hardware.output(index)[..count]);
                 self.counts.hardware += 1;
             }
-            Some(Ended { status: Status::MORE_OUTPUT_NEEDED, .. }) => self.push_raw(chunks),
-            Some(Ended { status, .. }) if status.is_operation_error() => self.push_raw(chunks),
-            // A fault, a job that never ends, or a device that says it is done and is not.
-            _ => self.compress(index, chunks)?,
+            Outcome::DoesNotFit | Outcome::Refused => self.push_raw(chunks),
+            Outcome::Failed => self.compress(index, chunks),
         }
-        Ok(())
     }
 
     /// Has the CPU do what the devices have not.
-    fn compress(&mut self, index: usize, chunks: &mut ChunkWriter<'_>) -> Result<(), Error> {
+    fn compress(&mut self, index: usize, chunks: &mut ChunkWriter<'_>) {
         let page_bytes = self.pages.page_size().bytes();
         let page = &self.pages.private()[index * page_bytes..][..page_bytes];
-        match self.cpu.compress(index, page, chunks.spare())? {
+        match self.cpu.compress(page, chunks.spare()) {
             Some(count) => {
                 chunks.advance(count);
                 self.counts.fault += 1;
             }
             None => self.push_raw(chunks),
         }
-        Ok(())
     }
 
     fn push_raw(&mut self, chunks: &mut ChunkWriter<'_>) {
@@ -189,18 +176,12 @@ impl Packet<'_> {
 }
 
 impl Cpu {
-    /// Compresses `page`, the packet's with that index, into `chunk`. Returns the bytes written;
-    /// `None` where it does not get shorter.
-    fn compress(
-        &mut self,
-        index: usize,
-        page: &[u8],
-        chunk: &mut [u8],
-    ) -> Result<Option<usize>, Error> {
-        let compressed = match self {
+    /// Compresses `page` into `chunk`. Returns the bytes written; `None` where it does not get
+    /// shorter.
+    fn compress(&mut self, page: &[u8], chunk: &mut [u8]) -> Option<usize> {
+        match self {
             Self::Software(engine) => engine.compress(page, chunk),
             Self::Portable(engine) => engine.compress(page, chunk),
-        };
-        compressed.map_err(|error| error.at_page(index))
+        }
     }
 }

@@ -11,35 +11,44 @@ use crate::job::{Ended, Job};
 
 /// Compresses pages with libqpl.
 #[derive(Debug)]
-pub(crate) struct Compressor(Job);
+pub(crate) struct Compressor {
+    job: Job,
+    /// It was said that libqpl fails.
+    warned: bool,
+}
 
 impl Compressor {
     pub(crate) fn new(library: &Library) -> Result<Self, Error> {
         let job = Job::new(library, Path::Software);
-        job.map(Self)
+        job.map(|job| Self { job, warned: false })
             .map_err(|status| Error::backend(format!("libqpl cannot set up a job: {status}")))
     }
 
     /// Compresses `page` into `chunk`. Returns the bytes written; `None` where they do not fit, or
-    /// where libqpl can make nothing of the page.
-    pub(crate) fn compress(
-        &mut self,
-        page: &[u8],
-        chunk: &mut [u8],
-    ) -> Result<Option<usize>, Error> {
-        let Ended { status, read, written } = self.0.compress(page, chunk);
+    /// where libqpl can make nothing of the page: it can always go as it is.
+    pub(crate) fn compress(&mut self, page: &[u8], chunk: &mut [u8]) -> Option<usize> {
+        let Ended { status, read, written } = self.job.compress(page, chunk);
         match status {
             Status::OK if read == page.len() && (1..=chunk.len()).contains(&written) => {
-                Ok(Some(written))
+                Some(written)
             }
-            Status::OK => {
-                let page = page.len();
-                let what = format!("libqpl makes {written} bytes of {read} of a page's {page}");
-                Err(Error::backend(what))
+            Status::MORE_OUTPUT_NEEDED => None,
+            status if status.is_operation_error() => None,
+            status => {
+                self.fail(status, read, written);
+                None
             }
-            Status::MORE_OUTPUT_NEEDED => Ok(None),
-            status if status.is_operation_error() => Ok(None),
-            status => Err(Error::backend(format!("libqpl cannot compress a page: {status}"))),
         }
+    }
+
+    fn fail(&mut self, status: Status, read: usize, written: usize) {
+        if !self.warned {
+            tracing::warn!(
+                "libqpl fails in software, pages go as they are: {status}, {read} bytes read, {written} written"
+            );
+        }
+        self.warned = true;
+        // Where not even that can be done, the next page fails as this one did.
+        _ = self.job.set_up_anew();
     }
 }

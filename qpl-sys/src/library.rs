@@ -87,7 +87,11 @@ impl Library {
     /// # Errors
     /// It is missing, cannot be loaded, is something else, or is a version that is not supported.
     pub fn open() -> Result<Self, OpenError> {
-        Self::named().map_or_else(Self::find, |file| Self::open_file(&file))
+        match Self::named() {
+            // SAFETY: who runs the program names the file, and is trusted as the program itself is.
+            Some(file) => unsafe { Self::open_file(&file) },
+            None => Self::find(),
+        }
     }
 
     /// The library that `QPL_LIBRARY` names, if it is set and not empty.
@@ -99,7 +103,11 @@ impl Library {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_file(file: &OsStr) -> Result<Self, OpenError> {
+    ///
+    /// # Safety
+    /// What is run when the file is loaded does no harm, and where it has libqpl's functions and says
+    /// that it is a version that is supported, these are libqpl's.
+    pub unsafe fn open_file(file: &OsStr) -> Result<Self, OpenError> {
         let origin = file.to_string_lossy().into_owned();
         match load(file) {
             Ok(library) => Self::of(library, origin),

@@ -96,10 +96,10 @@ statuses! {
 }
 
 impl Status {
-    /// Whether an engine found the data wrong, or could not do with them: 200 to 299. The next
-    /// job may well succeed.
+    /// Whether an engine found the data wrong, or could not do with them: 200 to 299, but for
+    /// [`TIMEOUT`](Self::TIMEOUT). The next job may well succeed.
     pub const fn is_operation_error(self) -> bool {
-        matches!(self.0, 200..300)
+        matches!(self.0, 200..300) && self.0 != Self::TIMEOUT.0
     }
 
     /// Whether the device or its queues are not there, not set up, or lost: 500 to 599, and
@@ -146,7 +146,8 @@ mod tests {
     #[test]
     fn operation_errors_are_those_of_the_engine() {
         assert!(Status::BAD_DIST.is_operation_error() && Status(299).is_operation_error());
-        assert!(!Status(199).is_operation_error() && !Status::PAGE_FAULT.is_operation_error());
+        let others = [Status(199), Status::PAGE_FAULT, Status::TIMEOUT];
+        assert!(!others.into_iter().any(Status::is_operation_error));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::fs;
 use qpl_sys::{Library, OpenError, Path, Version};
 
 fn refusal(file: &str) -> OpenError {
-    Library::open_file(OsStr::new(file)).expect_err("it is not libqpl")
+    // SAFETY: what the tests name is a system library, or nothing that can be loaded.
+    unsafe { Library::open_file(OsStr::new(file)) }.expect_err("it is not libqpl")
 }
 
 #[test]

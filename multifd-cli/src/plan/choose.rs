@@ -115,8 +115,9 @@ fn find(
         QPL_HARDWARE => match qpl(QplPath::Software) {
             Ok(codec) => Ok((codec, "ratio of libqpl in software".to_owned())),
             Err(_) => {
-                // libqpl's fixed Huffman codes take 1.28 times as much (benches/README.md).
-                let what = "ratio of libdeflate, up to 1.3 times a device's; --ratio sets another";
+                // libqpl's fixed Huffman codes take 1.21 times as much (benches/README.md).
+                let what =
+                    "ratio of what is built in, about 1.2 times a device's; --ratio sets another";
                 Ok((QplPath::Portable.descriptor(), what.to_owned()))
             }
         },

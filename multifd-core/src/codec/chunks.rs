@@ -86,6 +86,7 @@ const _: () = assert!(MAX_PAYLOAD >= 2 * crate::page_size::PACKET_BYTES);
 impl<'a> ChunkWriter<'a> {
     /// Begins the payload, which is empty, of a packet with `pages`.
     pub fn new(payload: &'a mut Payload, pages: &'a NormalPages<'a>) -> Self {
+        debug_assert!(payload.is_empty(), "a payload comes empty");
         payload.advance(pages.len() * LENGTH_BYTES);
         Self { payload, pages, page: 0 }
     }

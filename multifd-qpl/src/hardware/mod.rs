@@ -37,6 +37,8 @@ pub(crate) struct Hardware {
     off: bool,
     /// How long a job is waited for.
     patience: Duration,
+    /// Jobs that no device took, since one was.
+    refused_in_a_row: u32,
     retries: u64,
     errors: u64,
 }
@@ -48,8 +50,21 @@ pub(crate) enum Submitted {
     Yes,
     /// All queues were full, time and again.
     Busy,
-    /// The devices are not used, any more.
-    Off,
+    /// No device takes it, or any job any more.
+    No,
+}
+
+/// How a submitted job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is done, with so many bytes of output.
+    Done(usize),
+    /// There is more output than room.
+    DoesNotFit,
+    /// The device can make nothing of the data.
+    Refused,
+    /// It failed, says of itself what cannot be, or did not end and was given up.
+    Failed,
 }
 
 impl Hardware {
@@ -64,12 +79,14 @@ impl Hardware {
         options: &Options,
     ) -> Result<Option<Self>, Error> {
         let Engine::Hardware(library) = engine else { return Ok(None) };
+        options.numa.check(library.version()).map_err(Error::backend)?;
         match Queue::new(library, page_size, options) {
             Ok(queue) => Ok(Some(Self {
                 queue,
                 options: *options,
                 off: false,
                 patience: options.timeout,
+                refused_in_a_row: 0,
                 retries: 0,
                 errors: 0,
             })),
@@ -84,7 +101,7 @@ impl Hardware {
     /// Waits for what is left of a packet that was given up half-way.
     pub(crate) async fn settle(&mut self) {
         for page in self.queue.submitted() {
-            self.ended(page).await;
+            self.awaited(page).await;
         }
     }
 
@@ -97,27 +114,49 @@ impl Hardware {
         output_bytes: usize,
     ) -> Submitted {
         if self.off {
-            return Submitted::Off;
+            return Submitted::No;
         }
         if let Err(status) = self.queue.load(page, op, input, output_bytes) {
-            return self.refused(status);
+            return self.refused(page, status);
         }
         let mut left = self.options.submit_retries;
         loop {
             match self.queue.submit(page) {
-                Ok(()) => return Submitted::Yes,
+                Ok(()) => {
+                    self.refused_in_a_row = 0;
+                    return Submitted::Yes;
+                }
                 Err(Status::QUEUES_ARE_BUSY) if left > 0 => {
                     left -= 1;
                     self.retries += 1;
                 }
                 Err(Status::QUEUES_ARE_BUSY) => return Submitted::Busy,
-                Err(status) => return self.refused(status),
+                Err(status) => return self.refused(page, status),
             }
         }
     }
 
-    /// How a submitted job ended; `None` where it did not, and was given up.
-    pub(crate) async fn ended(&mut self, page: usize) -> Option<Ended> {
+    /// How a submitted job ended, where `good` tells counts of a job that is done from those that
+    /// cannot be.
+    pub(crate) async fn ended(&mut self, page: usize, good: impl Fn(Ended) -> bool) -> Outcome {
+        let Some(ended) = self.awaited(page).await else { return Outcome::Failed };
+        match ended.status {
+            Status::OK if good(ended) => return Outcome::Done(ended.written),
+            Status::MORE_OUTPUT_NEEDED => return Outcome::DoesNotFit,
+            _ => self.errors += 1,
+        }
+        if ended.status.is_operation_error() {
+            return Outcome::Refused;
+        }
+        self.queue.spoil(page);
+        if ended.status.is_set_up_error() {
+            self.turn_off(&ended.status.to_string());
+        }
+        Outcome::Failed
+    }
+
+    /// Waits for a submitted job; `None` where it does not end, and was given up.
+    async fn awaited(&mut self, page: usize) -> Option<Ended> {
         /// Checks before anybody else is let in: most jobs have ended when they are asked for.
         const CHECKS: usize = 32;
 
@@ -125,7 +164,6 @@ impl Hardware {
         loop {
             for _ in 0..CHECKS {
                 if let Some(ended) = self.queue.ended(page) {
-                    self.judge(page, ended.status);
                     return Some(ended);
                 }
                 std::hint::spin_loop();
@@ -165,26 +203,22 @@ impl Hardware {
         self.errors
     }
 
-    /// Counts a job that failed, and draws the consequences for those to come.
-    fn judge(&mut self, page: usize, status: Status) {
-        match status {
-            Status::OK | Status::MORE_OUTPUT_NEEDED | Status::MORE_INPUT_NEEDED => {}
-            status if status.is_operation_error() => self.errors += 1,
-            status => {
-                self.errors += 1;
-                self.queue.spoil(page);
-                if status.is_set_up_error() {
-                    self.turn_off(&status.to_string());
-                }
-            }
-        }
-    }
+    /// Counts a job that no device takes, and draws the consequences for those to come.
+    fn refused(&mut self, page: usize, status: Status) -> Submitted {
+        /// A packet of pages: with so many, it is not about one of them.
+        const MOST_IN_A_ROW: u32 = 128;
 
-    /// Counts a job that libqpl takes for no device, now or ever.
-    fn refused(&mut self, status: Status) -> Submitted {
         self.errors += 1;
-        self.turn_off(&status.to_string());
-        Submitted::Off
+        self.refused_in_a_row += 1;
+        self.queue.spoil(page);
+        let numa = self.options.numa;
+        // What libqpl answers, too, where no device is near the processor that this thread is on now.
+        if status == Status::INIT_WORK_QUEUES_NOT_AVAILABLE && self.queue.widen() {
+            tracing::warn!("there is no IAA by NUMA policy {numa}: any is used from now on");
+        } else if status.is_set_up_error() || self.refused_in_a_row >= MOST_IN_A_ROW {
+            self.turn_off(&format!("{status} (NUMA policy {numa})"));
+        }
+        Submitted::No
     }
 
     fn turn_off(&mut self, reason: &str) {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use multifd_core::PageSize;
-use qpl_sys::{Library, Operation, Path, Status};
+use qpl_sys::{Job as RawJob, Library, Operation, Path, Status};
 
 use crate::job::{Ended, Job};
 use crate::options::Options;
@@ -37,6 +37,8 @@ struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Resting,
+    /// Its job is set, and may be submitted.
+    Loaded,
     /// The device has it.
     Submitted,
     /// It must be set up anew before it runs again.
@@ -55,13 +57,14 @@ impl Queue {
         page_size: PageSize,
         options: &Options,
     ) -> Result<Self, Status> {
+        let numa_id = options.numa.id();
         let slot = |_| {
             let job = Job::new(library, Path::Hardware)?;
             Ok(Slot { job, state: State::Resting })
         };
         let slots = (0..page_size.page_count()).map(slot).collect::<Result<_, _>>()?;
         let [input, output] = [Pages::new(page_size), Pages::new(page_size)];
-        Ok(Self { slots, input, output, numa_id: options.numa.id(), timeout: options.timeout })
+        Ok(Self { slots, input, output, numa_id, timeout: options.timeout })
     }
 
     /// Has the slot's job do `op`, next, with a copy of `input`, and room for `output_bytes`.
@@ -83,14 +86,24 @@ impl Queue {
         assert!(output_bytes <= self.output.page_bytes, "a slot has room for a page");
         if *state == State::Spoilt {
             job.set_up_anew()?;
-            *state = State::Resting;
         }
+        *state = State::Loaded;
         // SAFETY: the slot's job rests, so no device is at its pages.
         let page = unsafe { self.input.page_mut(slot) };
         page[..input.len()].copy_from_slice(input);
         let output = (self.output.at(slot).as_ptr(), output_bytes);
         job.set(op, (page.as_ptr(), input.len()), output, self.numa_id);
         Ok(())
+    }
+
+    /// Lets jobs have any device from now on, where they were to have a near one. Returns whether
+    /// that is something new.
+    pub(super) fn widen(&mut self) -> bool {
+        let near = self.numa_id == RawJob::NUMA_SOCKET || self.numa_id == RawJob::NUMA_NODE;
+        if near {
+            self.numa_id = RawJob::NUMA_ANY;
+        }
+        near
     }
 
     /// Has a device run the job as it was [loaded](Self::load).
@@ -102,7 +115,7 @@ impl Queue {
     /// While the job runs, and before it was loaded.
     pub(super) fn submit(&mut self, slot: usize) -> Result<(), Status> {
         let Slot { job, state } = &mut self.slots[slot];
-        assert!(*state == State::Resting, "the job runs or is spoilt");
+        assert!(*state == State::Loaded, "the job was not loaded");
         // SAFETY: from now on the slot counts as submitted, and nothing here lends its pages, sets
         // its job or frees any of the three before `ended` has found that it has ended. Input and
         // output are as long as `load` told the job.
@@ -120,7 +133,7 @@ impl Queue {
     /// Where it was not submitted.
     pub(super) fn ended(&mut self, slot: usize) -> Option<Ended> {
         let Slot { job, state } = &mut self.slots[slot];
-        assert!(*state == State::Submitted, "the job was not submitted");
+        assert!(state.runs(), "the job was not submitted");
         // SAFETY: it was.
         let ended = unsafe { job.check() }?;
         *state = State::Resting;
@@ -164,8 +177,8 @@ impl Queue {
         slots.into_iter()
     }
 
-    /// Waits until no job runs, but no longer than `timeout`, and not for those that were given up.
-    /// Returns whether none runs.
+    /// Waits until no job runs, but no longer than `timeout`, and not for those that were given up,
+    /// which may have ended meanwhile. Returns whether none runs.
     fn settle(&mut self, timeout: Duration) -> bool {
         let started = Instant::now();
         for slot in self.submitted() {
@@ -176,7 +189,9 @@ impl Queue {
                 thread::yield_now();
             }
         }
-        !self.slots.iter().any(|slot| slot.state.runs())
+        let given_up = |slot: &usize| self.slots[*slot].state == State::GivenUp;
+        let given_up: Vec<_> = (0..self.slots.len()).filter(given_up).collect();
+        given_up.into_iter().all(|slot| self.ended(slot).is_some())
     }
 }
 

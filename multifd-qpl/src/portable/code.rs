@@ -162,11 +162,11 @@ fn share(at_most: &[u16; IDEALS], longest: usize, up: usize) -> u32 {
     let (mut shorter, mut taken) = (0, 0);
     for length in 1..=longest {
         let ideal = if length < longest {
-            (((length + 1) << FRACTION_BITS) - 1).saturating_sub(up)
+            (((length + 1) << FRACTION_BITS) - 1).checked_sub(up)
         } else {
-            IDEALS - 1
+            Some(IDEALS - 1)
         };
-        let up_to = u32::from(at_most[ideal]);
+        let up_to = ideal.map_or(0, |ideal| u32::from(at_most[ideal]));
         taken += (up_to - shorter) << (longest - length);
         shorter = up_to;
     }

@@ -64,8 +64,8 @@ fn slow_on_faults(device: &Device, queue: &WorkQueue) -> Finding {
     };
     Finding::new(Level::Warning, "queue", found)
         .meaning(
-            "A job that meets a page that is not mapped fails, and its page is done on the CPU: \
-             memory that was just received, above all.",
+            "A job that meets a page that is not mapped is submitted once more by libqpl, or fails, \
+             and then the CPU does its page: slower either way.",
         )
         .mend(remedy)
 }
