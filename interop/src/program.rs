@@ -39,10 +39,25 @@ impl Multifd {
     pub fn start<A: AsRef<std::ffi::OsStr>>(
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<Self, Error> {
+        Self::spawn(Command::new(built()?).args(arguments))
+    }
+
+    /// Starts it where no file may grow above 1 MiB: writing fails then, as on a disk that is full.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_on_full_disk<A: AsRef<std::ffi::OsStr>>(
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<Self, Error> {
+        // Blocks of 512 bytes. The signal would end the program where a full disk does not.
+        let limited = r#"trap "" XFSZ; ulimit -f 2048; exec "$0" "$@""#;
+        Self::spawn(Command::new("sh").args(["-c", limited]).arg(built()?).args(arguments))
+    }
+
+    fn spawn(command: &mut Command) -> Result<Self, Error> {
         let folder = tempfile::tempdir().map_err(Error::io("make a folder"))?;
         let file = |name| File::create(folder.path().join(name)).map_err(Error::io("make a file"));
-        let child = Command::new(built()?)
-            .args(arguments)
+        let child = command
             .stdin(Stdio::null())
             .stdout(file("stdout")?)
             .stderr(file("stderr")?)

@@ -14,12 +14,13 @@ use crate::common::{
 
 type Test = fn(Version) -> Tested;
 
-const FROM_QEMU: [(&str, Test); 8] = [
+const FROM_QEMU: [(&str, Test); 9] = [
     ("a_receiver_of_another_codec_refuses_and_the_guest_runs_on", another_codec_at_recv),
     ("a_receiver_of_more_channels_refuses_and_the_guest_runs_on", more_channels_at_recv),
     ("a_receiver_of_fewer_channels_refuses_and_the_guest_runs_on", fewer_channels_at_recv),
     ("a_receiver_of_another_vm_refuses_and_the_guest_runs_on", another_uuid_at_recv),
     ("a_receiver_that_cannot_hold_the_ram_refuses_and_the_guest_runs_on", too_little_ram_at_recv),
+    ("a_receiver_whose_disk_is_full_refuses_and_the_guest_runs_on", full_disk_at_recv),
     ("a_receiver_that_vanishes_leaves_the_guest_running", recv_vanishes),
     (
         "a_migration_cancelled_in_the_middle_leaves_no_image_and_can_be_made_again",
@@ -100,6 +101,20 @@ fn refused_by_recv(
     let (recv, uri) = receive(&image, recv_has, options)?;
     source.migrate(&uri)?;
     failed_saying(&recv.wait()?, words)?;
+    check_left_nothing(folder.path())?;
+    runs_on(&mut source)
+}
+
+fn full_disk_at_recv(version: Version) -> Tested {
+    let folder = tempfile::tempdir()?;
+    let image = folder.path().join("vm");
+    let mut source = source(version, version.machine())?;
+    source.set_up(&Settings::default())?;
+    let listen = ["recv", "--listen", "tcp:127.0.0.1:0", "--to"].map(AsRef::as_ref);
+    let mut recv = Multifd::start_on_full_disk(listen.into_iter().chain([image.as_os_str()]))?;
+    let uri = recv.listening()?;
+    source.migrate(&uri)?;
+    failed_saying(&recv.wait()?, &["File too large"])?;
     check_left_nothing(folder.path())?;
     runs_on(&mut source)
 }

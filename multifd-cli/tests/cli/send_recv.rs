@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::{Running, assert_same_files, multifd, names, recordings, text};
+use crate::common::{PROGRAM, Running, assert_same_files, multifd, names, recordings, text};
 
 /// Sends with `from`, receives into `to`, both with `agreed`.
 fn migrate(from: &[&str], listen: &str, to: &Path, agreed: &[&str]) {
@@ -95,4 +95,32 @@ fn an_image_is_replaced_by_force_alone_and_only_when_the_new_one_is_complete() {
     multifd(&["decode", text(other), "--to", text(&image), "--force"]).succeeded();
     assert!(fs::read(image.join("vm.json")).unwrap() != before);
     assert_eq!(names(folder.path()), ["broken", "vm"]);
+}
+
+#[test]
+fn a_disk_that_is_full_fails_both_sides_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guest.ram");
+    fs::write(&file, crate::common::memory(500)).unwrap();
+    let image = folder.path().join("vm");
+    // No file may grow above 64 KiB, which fails a write as a full disk does; the signal would end
+    // the program where a full disk does not.
+    let limited = r#"trap "" XFSZ; ulimit -f 128; exec "$0" "$@""#;
+    let mut recv = std::process::Command::new("sh");
+    recv.args([
+        "-c",
+        limited,
+        PROGRAM,
+        "recv",
+        "--listen",
+        "tcp:127.0.0.1:0",
+        "--to",
+        text(&image),
+    ]);
+    let mut recv = Running::start(&mut recv);
+    let uri = recv.listening();
+    let sent = multifd(&["send", "--ram", text(&file), "--to", &uri]);
+    recv.wait().failed_saying(&["File too large"]);
+    sent.failed_saying(&["destination"]);
+    assert_eq!(names(folder.path()), ["guest.ram"]);
 }
