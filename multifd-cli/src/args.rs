@@ -46,6 +46,7 @@ pub(crate) enum Command {
     Recv(Recv),
     Decode(Decode),
     Inspect(inspect::Args),
+    Show(crate::show::Show),
     Codecs(Codecs),
     Conformance(Conformance),
     Doctor(doctor::Args),

@@ -17,6 +17,7 @@ mod progress;
 mod qpl;
 mod recv;
 mod send;
+mod show;
 mod size;
 mod summary;
 mod table;
@@ -55,6 +56,7 @@ fn run(args: Args) -> Result<ExitCode, Failure> {
         Command::Recv(args) => recv::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Decode(args) => decode::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(&args, &output),
+        Command::Show(args) => show::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Codecs(args) => codecs::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Conformance(args) => conformance::run(&args, &output),
         Command::Doctor(args) => doctor::run(&args),

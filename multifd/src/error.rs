@@ -114,6 +114,12 @@ pub enum Error {
          messages say why; the guest's memory here is untouched"
     )]
     DestinationGone,
+    /// The destination closed a connection while it was written to, and did not say why.
+    #[error(
+        "{0}: the destination closed the connection; its own messages say why, and the guest's \
+         memory here is untouched"
+    )]
+    DestinationClosed(#[source] Box<Self>),
     /// A codec, or something given to the migration, panicked.
     #[error("a thread of the migration panicked: a codec is at fault; its message is on stderr")]
     Panicked,

@@ -200,23 +200,17 @@ impl<T: fmt::Debug + Send + 'static> Session<T> {
     }
 
     /// Runs `body` in a thread of this migration. What it fails with, a panic included, stops the
-    /// migration, after `before_failing` has had a look at it.
+    /// migration.
     pub(crate) fn spawn<R: Send + 'static>(
         self: &Arc<Self>,
         name: String,
         body: impl FnOnce(&Self) -> Result<R, Error> + Send + 'static,
-        before_failing: impl FnOnce(&Self, &Error) + Send + 'static,
     ) -> Result<JoinHandle<Option<R>>, Error> {
         let session = Arc::clone(self);
         let run = move || {
             let result = catch_unwind(AssertUnwindSafe(|| body(&session)));
             let result = result.unwrap_or_else(|_| Err(Error::Panicked));
-            result
-                .map_err(|error| {
-                    before_failing(&session, &error);
-                    session.fail(error)
-                })
-                .ok()
+            result.map_err(|error| session.fail(error)).ok()
         };
         let thread = std::thread::Builder::new().name(name).spawn(run);
         thread.map_err(Error::system("starting a thread"))

@@ -145,6 +145,21 @@ fn a_source_that_goes_away_is_no_migration() {
 }
 
 #[test]
+fn a_destination_that_closes_its_connections_without_a_word_is_said_to_have() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("tcp:{}", listener.local_addr().unwrap()).parse().unwrap();
+    let source_ram = guest();
+    let source = send(&source_ram, &uri, |setup| setup.channels(2)).unwrap();
+    let [main, channels @ ..] = [(); 3].map(|()| listener.accept().unwrap().0);
+    drop(channels);
+    // Its main channel stays open, and silent.
+    let error = source.finish(&PageSet::all(&source_ram), None).unwrap_err();
+    assert!(matches!(error, Error::DestinationClosed(_)), "{error}");
+    assert!(error.to_string().starts_with("channel "), "{error}");
+    drop(main);
+}
+
+#[test]
 fn nobody_listening_is_said_with_the_address() {
     let registry = common::registry();
     let uri = "tcp:127.0.0.1:1".parse().unwrap();

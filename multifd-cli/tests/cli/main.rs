@@ -12,3 +12,4 @@ mod inspect;
 mod program;
 mod qpl;
 mod send_recv;
+mod show;

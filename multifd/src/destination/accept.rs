@@ -98,7 +98,7 @@ impl Acceptor {
             let Some(connection) = added.map_err(stopped)? else { continue };
             let acceptor = Arc::clone(self);
             let take = move |_: &_| acceptor.take(connection, socket);
-            threads.push(self.session.spawn("multifd-recv".to_owned(), take, |_, _| ())?);
+            threads.push(self.session.spawn("multifd-recv".to_owned(), take)?);
         }
         Ok(())
     }

@@ -123,7 +123,7 @@ impl Destination {
             let acceptor = Arc::clone(&acceptor);
             move |_: &Session<State>| acceptor.run()
         };
-        let thread = session.spawn("multifd-accept".to_owned(), accept, |_, _| ())?;
+        let thread = session.spawn("multifd-accept".to_owned(), accept)?;
         let threads = Threads::Accepted(Arc::clone(&acceptor), thread);
         Ok(Self {
             channels: setup.channels,
@@ -192,7 +192,7 @@ fn decode<R: ChannelReader + 'static>(
             let counters = progress.counters(initial.channel);
             channel::receive(session, &method, initial.channel, reader, counters)
         };
-        threads.push(session.spawn("multifd-recv".to_owned(), receive, |_, _| ())?);
+        threads.push(session.spawn("multifd-recv".to_owned(), receive)?);
     }
     let mut ending =
         Ending::new(setup, session, progress, Threads::Given(ChannelThreads::of(threads)));

@@ -12,7 +12,7 @@ use socket2::Socket;
 
 use super::builder::{SourceBuilder, ZeroPages};
 use super::queue::{Queue, Work};
-use super::stopped;
+use super::{explained, stopped};
 use crate::error::Error;
 use crate::session::{Session, Wake};
 
@@ -43,10 +43,12 @@ pub(super) fn start(
     let methods = method.methods;
     let number = config.channel.channel;
     let send = move |session: &Session<Queue>| {
-        let channel = block_on(SendChannel::open(io::Socket::new(socket), methods, config))?;
-        send(session, channel, number.into())
+        block_on(SendChannel::open(io::Socket::new(socket), methods, config))
+            .map_err(Error::from)
+            .and_then(|channel| send(session, channel, number.into()))
+            .map_err(|error| explained(session, error))
     };
-    session.spawn(format!("multifd-send-{number}"), send, super::hear_last_word)
+    session.spawn(format!("multifd-send-{number}"), send)
 }
 
 /// Sends what there is to send, until there is no more or the migration stops.

@@ -134,7 +134,7 @@ impl Source {
                 None => return Err(Error::DestinationGone),
             }
         };
-        let thread = self.session.spawn("multifd-answers".to_owned(), listen, |_, _| ());
+        let thread = self.session.spawn("multifd-answers".to_owned(), listen);
         self.answers = Some(thread?);
         Ok(())
     }
@@ -255,7 +255,7 @@ impl Source {
     /// Ends the migration where `result` is an error, and gives the error that came first.
     fn whole<R>(&mut self, result: Result<R, Error>) -> Result<R, Error> {
         result.map_err(|error| {
-            hear_last_word(&self.session, &error);
+            let error = explained(&self.session, error);
             self.session.fail(error);
             self.stop();
             self.session.take_failure().unwrap_or(Error::Cancelled)
@@ -290,11 +290,19 @@ fn check_page_size(setup: &SourceBuilder<'_>) -> Result<(), Error> {
     }
 }
 
-/// Gives a destination that closed the connection time to say why: its word on the return path, if
-/// it comes, fails the migration first, and says more than the broken pipe.
-fn hear_last_word(session: &Session<Queue>, error: &Error) {
-    if error.is_disconnect() && session.look(Queue::answers) == Answers::Open {
+/// Ends a thread of the migration with `error`. A destination that closed the connection is given
+/// time to say why: its word on the return path, if it comes, fails the migration first, and says
+/// more than the broken pipe.
+fn explained(session: &Session<Queue>, error: Error) -> Error {
+    if !error.is_disconnect() {
+        return error;
+    }
+    if session.look(Queue::answers) == Answers::Open {
         _ = session.wait_for::<()>(LAST_WORD, |_| None);
+    }
+    match error {
+        Error::Connect { .. } => error,
+        broken => Error::DestinationClosed(Box::new(broken)),
     }
 }
 

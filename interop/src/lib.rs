@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod firmware;
+pub mod guest;
+pub mod matrix;
+pub mod program;
+pub mod qemu;
+mod wait;
+
+pub use error::Error;
+pub use wait::{LIMIT, wait_until};

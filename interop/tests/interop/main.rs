@@ -1,0 +1,22 @@
+//! Real QEMUs and `multifd`, in processes of their own.
+//!
+//! The short run is what runs unless `--include-ignored` asks for all.
+
+mod chains;
+mod common;
+mod failures;
+mod matrix;
+mod references;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // A test has up to two QEMUs, each with a guest that does not rest.
+    arguments.test_threads.get_or_insert(1);
+    let trials: [Vec<Trial>; 4] =
+        [references::trials(), matrix::trials(), chains::trials(), failures::trials()];
+    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
+}

@@ -1,0 +1,131 @@
+//! `multifd show`.
+
+mod destination;
+
+use std::path::PathBuf;
+
+use multifd::Uri;
+use multifd::core::wire::Uuid;
+use serde::Serialize;
+
+use crate::args::Agreed;
+use crate::failure::Failure;
+use crate::image::Image;
+use crate::output::{self, Output};
+use crate::size::Bytes;
+use destination::{Destination, command_line, older_than_9};
+
+/// Show a VM image and how to give it to a QEMU.
+///
+/// Prints what is in the image, the command line of a QEMU that takes it, the commands that set
+/// that QEMU up, and the command that sends it there. The processor, the devices and the firmware
+/// are the source's: an image has their state, and not the options that made them.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  multifd show vm
+  multifd show vm --compression zstd --channels 4 --listen tcp:0.0.0.0:4444
+  multifd show vm --json")]
+pub(crate) struct Show {
+    /// The folder of the VM image
+    image: PathBuf,
+    #[command(flatten)]
+    agreed: Agreed,
+    /// Where the QEMU is to listen: tcp:HOST:PORT or unix:PATH
+    #[arg(long, value_name = "URI", default_value = "tcp:127.0.0.1:4444")]
+    listen: Uri,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is in an image, and where it can go.
+#[derive(Debug, Serialize)]
+struct Shown {
+    image: String,
+    machine: Option<String>,
+    uuid: Option<String>,
+    page_size: u64,
+    blocks: Vec<ShownBlock>,
+    device_state_bytes: Option<usize>,
+    /// None for RAM alone, which no QEMU takes.
+    destination: Option<Destination>,
+    /// The program and its arguments.
+    send: Vec<String>,
+}
+
+/// A RAM block.
+#[derive(Debug, Serialize)]
+struct ShownBlock {
+    name: String,
+    bytes: u64,
+}
+
+pub(crate) fn run(args: &Show, output: &Output) -> Result<(), Failure> {
+    let shown = Shown::new(&Image::open(&args.image)?, args);
+    if args.json {
+        return output::print_json(&shown);
+    }
+    shown.lines().iter().try_for_each(|line| output.say(line))
+}
+
+impl Shown {
+    fn new(image: &Image, args: &Show) -> Self {
+        let blocks = image.ram.blocks().iter();
+        let blocks: Vec<_> = blocks
+            .map(|block| ShownBlock { name: block.name().to_string(), bytes: block.bytes() })
+            .collect();
+        let uuid = (image.uuid != Uuid::default()).then(|| image.uuid.to_string());
+        let machine = image.configuration.machine.clone();
+        let has_devices = image.device_state.is_some();
+        let destination = machine.as_deref().filter(|_| has_devices).map(|machine| {
+            Destination::new(machine, &blocks, uuid.as_deref(), &args.agreed, &args.listen)
+        });
+        Self {
+            image: args.image.display().to_string(),
+            page_size: image.ram.page_size().bytes() as u64,
+            device_state_bytes: image.device_state.as_ref().map(Vec::len),
+            send: send(args, machine.as_deref()),
+            machine,
+            uuid,
+            blocks,
+            destination,
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let fact = |name: &str, what: &str| format!("{name:<14}{what}");
+        let mut lines = vec![fact("machine", self.machine.as_deref().unwrap_or("none"))];
+        lines.extend(self.uuid.as_ref().map(|uuid| fact("UUID", uuid)));
+        lines.push(fact("page size", &Bytes(self.page_size).to_string()));
+        lines.extend(self.blocks.iter().map(|ShownBlock { name, bytes }| {
+            fact("RAM block", &format!("{name}, {}", Bytes(*bytes)))
+        }));
+        let bytes = self.device_state_bytes.map(|bytes| Bytes(bytes as u64).to_string());
+        lines.push(fact("device state", bytes.as_deref().unwrap_or("none")));
+        if let Some(destination) = &self.destination {
+            let title = |line: &str| [String::new(), line.to_owned()];
+            lines.extend(title("A QEMU for it (add the source's processor, devices, firmware):"));
+            lines.push(destination.command_line());
+            lines.extend(title("In that QEMU's monitor:"));
+            lines.extend(destination.monitor_commands());
+            lines.extend(title("Then:"));
+            lines.push(command_line(&self.send));
+        }
+        lines
+    }
+}
+
+/// The command that sends the image.
+fn send(args: &Show, machine: Option<&str>) -> Vec<String> {
+    let image = args.image.display().to_string();
+    let (to, channels) = (args.listen.to_string(), args.agreed.channels.to_string());
+    let compression = args.agreed.compression.as_str();
+    let send = ["multifd", "send", "--from", &image, "--to", &to, "--compression", compression];
+    let mut send: Vec<_> = send.into_iter().chain(["--channels", &channels]).collect();
+    // With an older machine type, the QEMU may be as old. Every QEMU understands this.
+    if machine.is_some_and(older_than_9) {
+        send.extend(["--zero-page-detection", "legacy"]);
+    }
+    send.into_iter().map(str::to_owned).collect()
+}
