@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::codec::Codec;
+use crate::route::Route;
 
 /// Migrates a guest's RAM between QEMU and multifd, in all four ways in turn, and measures the time,
 /// the CPU time of both processes and the bytes on the wire.
@@ -37,6 +38,14 @@ pub(crate) struct Measure {
     #[arg(long, value_name = "LIST", value_delimiter = ',',
           default_values_t = [Codec::None, Codec::Zlib, Codec::Zstd, Codec::QplPortable])]
     pub(crate) compression: Vec<Codec>,
+    /// From whom to whom, separated by commas
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "qemu-to-qemu,qemu-to-multifd,multifd-to-qemu,multifd-to-multifd,stored"
+    )]
+    pub(crate) routes: Vec<Route>,
     /// The level of those codecs that have levels
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) level: i32,

@@ -5,7 +5,6 @@ use std::io;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::codec::Codec;
 use crate::error::Error;
 use crate::measure::{Measured, Run};
 use crate::report::Report;

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use clap::ValueEnum;
 use serde::Serialize;
 
-/// Source and destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Source and destination, in the order of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Route {
     QemuToQemu,
@@ -17,15 +18,6 @@ pub(crate) enum Route {
 }
 
 impl Route {
-    /// All, in the order of a run.
-    pub(crate) const ALL: [Self; 5] = [
-        Self::QemuToQemu,
-        Self::QemuToMultifd,
-        Self::MultifdToQemu,
-        Self::MultifdToMultifd,
-        Self::Stored,
-    ];
-
     pub(crate) fn is_from_qemu(self) -> bool {
         matches!(self, Self::QemuToQemu | Self::QemuToMultifd)
     }
