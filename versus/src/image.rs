@@ -38,7 +38,8 @@ impl Image {
 
         let mut command = Command::new(multifd);
         command.args(["recv", "--listen", "tcp:127.0.0.1:0", "--to"]).arg(image.path());
-        let mut destination = Program::start(&mut command.stderr(Stdio::piped()))?;
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut destination = Program::start(&mut command)?;
         let uri = destination.listening()?;
         let mut source = Qemu::with_memory(qemu, &private_memory(ram, mib), &machine(mib))?;
         source.set_up(&Settings::default())?;
