@@ -68,7 +68,7 @@ pub(crate) fn provide(incoming: &Incoming<'_>, limit: Option<u64>) -> Result<Arc
     }
     let blocks = incoming.blocks.iter().map(|block| {
         let memory = mapping::anonymous(block.bytes).map_err(Error::Caller)?;
-        Ok(RamBlock::new(BlockName::new(&block.name)?, memory).fresh())
+        Ok(RamBlock::new(BlockName::new(&block.name)?, memory).fresh().with_huge_pages())
     });
     let blocks: Vec<_> = blocks.collect::<Result<_, Error>>()?;
     Ok(Arc::new(Ram::new(incoming.page_size, blocks)?))

@@ -38,17 +38,37 @@ impl Qemu {
     /// QEMU does not run, or refuses the arguments, in its words.
     pub fn start(program: &Path, mib: u32, arguments: &[String]) -> Result<Self, Error> {
         let folder = tempfile::tempdir().map_err(Error::io("make a folder"))?;
+        let file = folder.path().join("ram");
+        let ram = format!(
+            "memory-backend-file,id=pc.ram,size={mib}M,share=on,mem-path={}",
+            file.display()
+        );
+        Self::start_in(folder, program, &ram, arguments)
+    }
+
+    /// As [`start`](Self::start), with memory that the caller describes: a memory backend with the
+    /// id `pc.ram`, as QEMU's option `-object` takes it.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn with_memory(program: &Path, memory: &str, arguments: &[String]) -> Result<Self, Error> {
+        let folder = tempfile::tempdir().map_err(Error::io("make a folder"))?;
+        Self::start_in(folder, program, memory, arguments)
+    }
+
+    fn start_in(
+        folder: TempDir,
+        program: &Path,
+        memory: &str,
+        arguments: &[String],
+    ) -> Result<Self, Error> {
         let file = |name: &str| folder.path().join(name);
         fs::write(file("firmware"), firmware::image()).map_err(Error::io("write the firmware"))?;
         let stderr = File::create(file("stderr")).map_err(Error::io("make a file"))?;
-        let ram = format!(
-            "memory-backend-file,id=pc.ram,size={mib}M,share=on,mem-path={}",
-            file("ram").display()
-        );
         let mut child = Command::new(program)
             .args(["-nodefaults", "-accel", "tcg", "-display", "none", "-S"])
             .args(arguments)
-            .args(["-object", &ram, "-machine", "memory-backend=pc.ram"])
+            .args(["-object", memory, "-machine", "memory-backend=pc.ram"])
             .arg("-bios")
             .arg(file("firmware"))
             .args(["-qmp", &format!("unix:{},server=on,wait=off", file("qmp").display())])
@@ -83,6 +103,24 @@ impl Qemu {
             },
             executed => executed,
         }
+    }
+
+    /// Waits for an event of this name for which `take` gives something. Events are read only here:
+    /// those that came before another command's answer are gone.
+    ///
+    /// # Errors
+    /// It does not come, or QEMU has ended.
+    pub fn wait_for_event<T>(
+        &mut self,
+        name: &str,
+        take: impl FnMut(&Value) -> Option<T>,
+    ) -> Result<T, Error> {
+        self.qmp.wait_for_event(name, take)
+    }
+
+    /// The number of its process.
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Lets the guest run.

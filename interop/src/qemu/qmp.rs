@@ -59,6 +59,22 @@ impl Qmp {
         }
     }
 
+    /// Waits for an event of this name for whose data `take` gives something.
+    pub(super) fn wait_for_event<T>(
+        &mut self,
+        name: &str,
+        mut take: impl FnMut(&Value) -> Option<T>,
+    ) -> Result<T, Error> {
+        loop {
+            let event = self.read()?;
+            if event["event"] == name {
+                if let Some(taken) = take(&event["data"]) {
+                    return Ok(taken);
+                }
+            }
+        }
+    }
+
     fn read(&mut self) -> Result<Value, Error> {
         let mut line = String::new();
         let count = self.stream.read_line(&mut line).map_err(Error::io("read from QMP"))?;
@@ -91,6 +107,19 @@ mod tests {
         let lines = [GREETING, r#"{"return": {}}"#, event, event, r#"{"return": 7}"#];
         let (qmp, _theirs) = client(&lines);
         assert_eq!(qmp.unwrap().execute("stop", &json!({})).unwrap(), 7);
+    }
+
+    #[test]
+    fn an_event_is_waited_for_by_name_and_data() {
+        let event = |name, n| format!(r#"{{"event": "{name}", "data": {n}}}"#);
+        let events = [event("A", 1), event("B", 2), event("A", 3)];
+        let lines = [GREETING, r#"{"return": {}}"#, &events[0], &events[1], &events[2]];
+        let (qmp, theirs) = client(&lines);
+        let mut qmp = qmp.unwrap();
+        let taken = qmp.wait_for_event("A", |n| n.as_u64().filter(|&n| n > 1));
+        assert_eq!(taken.unwrap(), 3);
+        drop(theirs);
+        assert!(qmp.wait_for_event("A", |_| Some(())).is_err());
     }
 
     #[test]

@@ -1,0 +1,60 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod args;
+mod chart;
+mod codec;
+mod cpu;
+mod destination;
+mod error;
+mod image;
+mod machine;
+mod measure;
+mod page;
+mod peer;
+mod report;
+mod route;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command, Measure};
+use error::Error;
+use image::Image;
+use machine::Machine;
+use measure::Bench;
+use multifd_interop::qemu::Version;
+use report::Report;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = match &args.command {
+        Some(Command::Destination(args)) => destination::run(args),
+        None => measure(&args.measure),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            _ = writeln!(io::stderr(), "versus-qemu: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(args: &Measure) -> Result<(), Error> {
+    let qemu = Version::Newest.program().map_err(|error| Error::Other(error.to_string()))?;
+    let image = Image::of(&args.ram, &qemu, &args.multifd)?;
+    let machine = Machine::here(&qemu)?;
+    let bench = Bench { qemu, image, args };
+    let report = Report::new(bench.measure_all()?, machine, args);
+    let text = if args.json {
+        let json = serde_json::to_string_pretty(&report);
+        json.map_err(|error| Error::Other(error.to_string()))? + "\n"
+    } else {
+        report.to_string()
+    };
+    io::stdout().write_all(text.as_bytes()).map_err(Error::io("write to stdout"))?;
+    args.docs.as_ref().map_or(Ok(()), |page| page::update(page, &report))
+}
