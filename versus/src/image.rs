@@ -32,7 +32,8 @@ impl Image {
             return Err(Error::Other(format!("{} is not of whole MiB", ram.display())));
         }
         // Beside the RAM, where there is room for as much.
-        let parent = ram.parent().unwrap_or(Path::new("."));
+        let parent = ram.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
         let folder = tempfile::tempdir_in(parent).map_err(Error::io("make a folder"))?;
         let mut image = Self { folder, mib, qemu_has_qpl: false };
 
