@@ -101,7 +101,8 @@ impl Hardware {
     /// Waits for what is left of a packet that was given up half-way.
     pub(crate) async fn settle(&mut self) {
         for page in self.queue.submitted() {
-            self.awaited(page).await;
+            // What it did is of no use to anybody, but what failed must be set up anew.
+            self.ended(page, |_| true).await;
         }
     }
 

@@ -205,6 +205,15 @@ simulated! {
         block_on(goes_on.send_cleanup()).unwrap();
     }
 
+    what_was_given_up_half_way_and_failed_is_set_up_anew(LATENCY = "1ms", PAGE_FAULT = "0.5") {
+        let mut goes_on = method(&Path::Hardware.descriptor());
+        for _ in 0..3 {
+            begin_and_give_up(&mut *goes_on, Waker::noop());
+        }
+        let stats = block_on(goes_on.send_cleanup()).unwrap();
+        assert!(stats["hardware errors"] > 0, "{stats:?}");
+    }
+
     a_panic_half_way_frees_nothing_that_a_device_works_on(ENGINES = "1", LATENCY = "1ms") {
         struct Panics;
         impl Wake for Panics {
