@@ -194,7 +194,7 @@ simulated! {
         assert_eq!(log.times("is left to it"), 2);
     }
 
-    what_was_given_up_half_way_is_waited_for(ENGINES = "1", LATENCY = "1ms") {
+    what_was_given_up_half_way_is_waited_for(LATENCY = "200ms") {
         // The simulation ends the process where what a device works on is freed or used again.
         let mut given_up = method(&Path::Hardware.descriptor());
         begin_and_give_up(&mut *given_up, Waker::noop());
@@ -205,7 +205,7 @@ simulated! {
         block_on(goes_on.send_cleanup()).unwrap();
     }
 
-    what_was_given_up_half_way_and_failed_is_set_up_anew(LATENCY = "1ms", PAGE_FAULT = "0.5") {
+    what_was_given_up_half_way_and_failed_is_set_up_anew(LATENCY = "200ms", PAGE_FAULT = "0.5") {
         let mut goes_on = method(&Path::Hardware.descriptor());
         for _ in 0..3 {
             begin_and_give_up(&mut *goes_on, Waker::noop());
@@ -214,7 +214,7 @@ simulated! {
         assert!(stats["hardware errors"] > 0, "{stats:?}");
     }
 
-    a_panic_half_way_frees_nothing_that_a_device_works_on(ENGINES = "1", LATENCY = "1ms") {
+    a_panic_half_way_frees_nothing_that_a_device_works_on(LATENCY = "200ms") {
         struct Panics;
         impl Wake for Panics {
             fn wake(self: Arc<Self>) {
