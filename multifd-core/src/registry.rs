@@ -103,7 +103,7 @@ impl MethodDescriptor {
 /// use std::sync::Arc;
 /// # use multifd_core::none::Plain;
 /// multifd_core::inventory::submit! {
-///     multifd_core::Registration(|| Arc::new(Plain::new()))
+///     multifd_core::Registration(|| Arc::new(Plain))
 /// }
 /// ```
 #[allow(clippy::exhaustive_structs, reason = "submitted from a static")]
