@@ -9,8 +9,10 @@ use std::env;
 use std::process::Command;
 use std::time::Instant;
 
-use multifd_benches::{Destination, Guest, PACKET_PAGES, PAGE_BYTES, Packet, Payloads, Sender};
-use multifd_core::MethodDescriptor;
+use multifd_benches::{
+    Destination, Guest, PACKET_PAGES, PAGE_BYTES, Packet, Payloads, Sender, mark_if_busy,
+};
+use multifd_core::MultiFdMethods;
 use multifd_qpl::Path;
 
 /// Passes over the packets; the result is their median.
@@ -25,6 +27,7 @@ fn main() {
         "own-cost" => own_cost(),
         "slow-engines" => slow_engines(),
         _ => {
+            mark_if_busy();
             println!("{:<40} {:>10} {:>10}", "", "measured", "target");
             simulated("own-cost", &[]);
             for engines in ["1", "2"] {
@@ -97,7 +100,7 @@ fn slow_engines() {
 }
 
 fn recv_share(
-    codec: &MethodDescriptor,
+    codec: &dyn MultiFdMethods,
     packets: &[Packet<'_>],
     engines: f64,
     share: impl Fn(f64) -> f64,
