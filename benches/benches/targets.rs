@@ -19,7 +19,7 @@ use multifd_benches::{
 use multifd_core::channel::{SendConfig, SendMachine, SendNext};
 use multifd_core::ram::{PageBatch, copy_unless_zero};
 use multifd_core::{Compression, MultiFdMethods, Registry};
-use multifd_qpl::Path;
+use multifd_qpl::{Options, Path, Qpl};
 use pollster::block_on;
 
 fn main() {
@@ -143,7 +143,7 @@ impl Bench<'_> {
             ("qpl software", Path::Software, [0.95, 0.95]),
             ("qpl portable", Path::Portable, [0.85, 0.7]),
         ] {
-            let codec = path.descriptor();
+            let codec = Qpl::new(Options::new(path));
             let send = format!("{name} compress");
             self.compare(&send, Some(targets[0]), || self.send(&codec), compress);
             let ours = Payloads::of(&codec, &self.packets);
