@@ -82,6 +82,9 @@ pub enum Error {
     /// Pages after the last sync.
     #[error("channel {0} carries pages or a SYNC after the last sync of the main channel")]
     AfterLastSync(u8),
+    /// Pages while the channel's own SYNC is pending.
+    #[error("channel {0} goes on before the main channel has come to the same SYNC")]
+    AheadOfSync(u8),
     /// The source's RAM does not fit this side's.
     #[error("the source's RAM block '{name}' has {bytes} bytes: {why}")]
     Block {
@@ -147,6 +150,9 @@ pub enum Error {
     /// A codec, or something given to the migration, panicked.
     #[error("a thread of the migration panicked: a codec is at fault; its message is on stderr")]
     Panicked,
+    /// The migration has failed before.
+    #[error("the migration is over: it has failed before")]
+    Over,
     /// The migration was cancelled.
     #[error("cancelled")]
     Cancelled,

@@ -3,6 +3,7 @@
 
 mod codecs;
 mod destination;
+mod engine;
 mod error;
 #[cfg(feature = "inspect")]
 pub mod inspect;
