@@ -230,6 +230,18 @@ mod tests {
             }
         }
 
+        /// The end of a channel that waits at its SYNC is noted before the others are there.
+        fn end_at_sync(&self, number: u8, steps: &[Step]) -> Turn {
+            let mut next = self.clone();
+            let (done, waits) = &mut next.channels[usize::from(number)];
+            if !*waits || steps.get(*done) != Some(&Step::End) {
+                return Turn::Nothing;
+            }
+            *done += 1;
+            next.barrier.ended(number);
+            Turn::Next(next)
+        }
+
         fn main(&self, syncs: usize) -> Turn {
             let mut next = self.clone();
             let result = match self.main.cmp(&syncs) {
@@ -259,8 +271,13 @@ mod tests {
                 return;
             }
             self.nobody_overtakes();
-            let turns =
-                [self.channel(0, channels[0]), self.channel(1, channels[1]), self.main(syncs)];
+            let turns = [
+                self.channel(0, channels[0]),
+                self.channel(1, channels[1]),
+                self.end_at_sync(0, channels[0]),
+                self.end_at_sync(1, channels[1]),
+                self.main(syncs),
+            ];
             let mut over = true;
             for turn in turns {
                 over &= matches!(turn, Turn::Nothing);
