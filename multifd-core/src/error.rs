@@ -3,9 +3,8 @@
 use std::fmt;
 use std::io;
 
-use crate::compression::{Compression, UnknownCompression};
 use crate::page_size::PageSize;
-use crate::wire::{BlockName, Uuid};
+use crate::wire::{BlockName, Compression, UnknownCompression, Uuid};
 
 /// An error on one channel or in its set-up: what happened, and where.
 ///
@@ -45,7 +44,7 @@ pub enum ErrorKind {
     #[error(transparent)]
     Usage(#[from] UsageError),
     /// A connection or a file failed.
-    #[error("{doing} failed: {source}")]
+    #[error("{doing} failed")]
     Io {
         /// What was being done, such as "reading from the channel".
         doing: &'static str,
@@ -58,9 +57,6 @@ pub enum ErrorKind {
         /// What failed, in words.
         what: String,
     },
-    /// The migration was cancelled.
-    #[error("cancelled")]
-    Cancelled,
 }
 
 /// What a peer sent and must not have.
@@ -237,15 +233,14 @@ pub enum PeerError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
     /// A codec that the registry does not hold.
-    #[error(
-        "no codec is registered for '{wanted}'; registered are: {registered}. A codec's crate \
-         registers itself only where it is linked: mention it (`use multifd_zstd as _;`)"
-    )]
+    #[error("no codec is registered for '{wanted}'; registered are: {registered}; {how}")]
     NotRegistered {
         /// The codec asked for.
         wanted: String,
         /// The names of those there are.
         registered: String,
+        /// What to do so that it is.
+        how: &'static str,
     },
     /// Two codecs with one name or one value of the compression field.
     #[error("two codecs are registered as '{name}' ({compression})")]
@@ -262,6 +257,15 @@ pub enum UsageError {
         name: &'static str,
         /// Why, in words a person can act on.
         reason: String,
+    },
+    /// A channel that has failed before.
+    #[error("the channel has failed before and can only be dropped")]
+    ChannelFailed,
+    /// A call that does not fit what a channel is doing.
+    #[error("the channel is busy with something else: {call} was called out of turn")]
+    OutOfTurn {
+        /// The call.
+        call: &'static str,
     },
     /// A text that names no codec.
     #[error(transparent)]
@@ -352,12 +356,14 @@ impl Error {
         ErrorKind::Io { doing, source }.into()
     }
 
-    /// A failure to read from a channel. That it ended in the middle is the peer's doing.
+    /// A failure to read from a channel.
     pub fn reading(source: io::Error) -> Self {
-        if source.kind() == io::ErrorKind::UnexpectedEof {
-            return PeerError::Truncated.into();
-        }
         Self::io("reading from the channel", source)
+    }
+
+    /// A failure to write to a channel.
+    pub fn writing(source: io::Error) -> Self {
+        Self::io("writing to the channel", source)
     }
 
     /// The same error with the channel, where none is set yet.

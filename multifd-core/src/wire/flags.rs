@@ -2,8 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, U32, Unaligned, byteorder::BE};
 
-use super::{MAGIC, VERSION, check_magic_and_version};
-use crate::compression::Compression;
+use super::{Compression, MAGIC, VERSION, check_magic_and_version};
 use crate::error::PeerError;
 
 bitflags::bitflags! {

@@ -4,8 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, U32, U64, Unaligned
 
 use super::flags::RawHeader;
 use super::name::{NAME_BYTES, parse_name, write_name};
-use super::{BlockName, PacketFlags};
-use crate::compression::Compression;
+use super::{BlockName, Compression, PacketFlags};
 use crate::error::PeerError;
 use crate::page_size::PageSize;
 
@@ -186,6 +185,11 @@ impl RamPacketBuilder {
             slot.set(*offset);
         }
         slots[used..].fill(0.into());
+        &self.bytes
+    }
+
+    /// The packet that was made last.
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 

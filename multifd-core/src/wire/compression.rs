@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::PacketFlags;
 use crate::page_size::PACKET_BYTES;
-use crate::wire::PacketFlags;
 
 /// The codec of a migration: the value that both sides configure.
 ///
