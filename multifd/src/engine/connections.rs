@@ -112,6 +112,11 @@ impl<M> Connections<M> {
         self.uuid
     }
 
+    /// Channels that are expected.
+    pub(crate) fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
     /// Channels that have connected.
     pub(crate) fn connected(&self) -> usize {
         self.channels.iter().filter(|here| **here).count()

@@ -1,5 +1,13 @@
 //! What the destination says on the return path.
 
+use std::time::Duration;
+
+use super::session::{Session, Waiter};
+use crate::error::Error;
+
+/// How long a side whose connection broke waits for the destination's word on why.
+pub(crate) const LAST_WORD: Duration = Duration::from_millis(500);
+
 /// The state of the return path at the side that hears it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ReturnPath {
@@ -20,10 +28,6 @@ enum Heard {
     Closed,
 }
 
-/// A confirmation before everything was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Early;
-
 impl ReturnPath {
     pub(crate) fn open(&mut self) {
         self.open = true;
@@ -39,9 +43,9 @@ impl ReturnPath {
     }
 
     /// The destination has said that it has everything.
-    pub(crate) fn confirm(&mut self) -> Result<(), Early> {
+    pub(crate) fn confirm(&mut self) -> Result<(), Error> {
         if !self.complete {
-            return Err(Early);
+            return Err(Error::EarlyConfirmation);
         }
         self.heard = Heard::Confirmed;
         Ok(())
@@ -66,5 +70,16 @@ impl ReturnPath {
     /// Whether the destination has said its last.
     pub(crate) fn is_over(&self) -> bool {
         self.heard != Heard::Nothing
+    }
+}
+
+/// Gives a destination that closed a connection time to say why on the return path: its word fails
+/// the migration first, says more than the broken pipe, and is for the source to hear.
+pub(crate) fn hear_last_word<S>(session: &Session<S>, error: &Error)
+where
+    S: AsRef<ReturnPath> + Send + 'static,
+{
+    if error.is_disconnect() && session.look(|state| state.as_ref().may_speak()) {
+        _ = session.wait_for::<()>(Waiter::Main, "the destination's last word", LAST_WORD, |_| None);
     }
 }

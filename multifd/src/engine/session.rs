@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use crate::error::Error;
+use crate::transport::Listener;
 
 /// The state `T` of a migration, with which its threads wait for each other.
 ///
@@ -37,6 +38,7 @@ struct Inner<T> {
     succeeded: bool,
     failure: Option<Error>,
     sockets: Vec<(Weak<Socket>, Shutdown)>,
+    listener: Weak<Listener>,
     /// Threads that sleep until a future goes on.
     parked: Vec<Thread>,
 }
@@ -84,6 +86,7 @@ impl<T: Send + 'static> Session<T> {
                 succeeded: false,
                 failure: None,
                 sockets: Vec::new(),
+                listener: Weak::new(),
                 parked: Vec::new(),
             }),
             stopped: AtomicBool::new(false),
@@ -223,6 +226,15 @@ impl<T: Send + 'static> Session<T> {
         inner.sockets.push((Arc::downgrade(socket), how));
     }
 
+    /// Has `listener` stop when the migration does: now, if it has.
+    pub(crate) fn register_listener(&self, listener: &Arc<Listener>) {
+        let mut inner = self.lock();
+        if self.check().is_err() {
+            listener.stop();
+        }
+        inner.listener = Arc::downgrade(listener);
+    }
+
     /// Stops the migration with `error`, unless it has stopped or succeeded already.
     pub(crate) fn fail(&self, error: Error) -> Stopped {
         let mut inner = self.lock();
@@ -266,6 +278,9 @@ impl<T: Send + 'static> Session<T> {
                 // Fails where the other side is gone already.
                 _ = socket.shutdown(how);
             }
+        }
+        if let Some(listener) = inner.listener.upgrade() {
+            listener.stop();
         }
         inner.parked.iter().for_each(Thread::unpark);
         drop(inner);
