@@ -11,6 +11,7 @@ mod page_size;
 mod payload;
 pub mod ram;
 mod registry;
+pub mod stream;
 pub mod wire;
 
 #[doc(no_inline)]

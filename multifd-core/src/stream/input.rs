@@ -1,164 +1,199 @@
-//! Reading a stream piece by piece.
+//! Taking a stream's fields out of bytes that come in pieces.
 
-use std::fmt;
-use std::io::{ErrorKind, Read};
+use std::mem;
 use std::str;
 
+use super::ram::Word;
 use super::{StreamError, StreamErrorKind};
+use crate::PageSize;
 
-/// The longest name that one length byte can announce.
-pub(super) const SHORT: usize = u8::MAX as usize;
+/// Why a field is not there.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Its last byte has not come yet. What has come is kept.
+    Wait,
+    /// It is against the format.
+    Refused(StreamErrorKind),
+}
 
-/// A buffered reader that knows where in the stream it is.
+impl From<StreamErrorKind> for Stop {
+    fn from(kind: StreamErrorKind) -> Self {
+        Self::Refused(kind)
+    }
+}
+
+/// Where in the stream a decoder is, and what has come of a field whose end has not.
 ///
-/// It asks its reader only when its buffer is empty and something is wanted, and takes what a
-/// single `read` gives: so it never waits for more than what it has been asked for.
-pub(super) struct Input<R> {
-    reader: R,
-    buffer: Box<[u8]>,
-    start: usize,
-    end: usize,
+/// A field is taken whole or not at all: a decoder changes its state after each, and asks for the
+/// same one again where it was told to [wait](Stop::Wait). Memory is taken for what has come, never
+/// for a length that is claimed.
+#[derive(Debug)]
+pub(super) struct Input {
+    gathered: Vec<u8>,
+    /// The gathered field has been given out; what comes next is another one.
+    given: bool,
     /// Bytes taken so far.
     offset: u64,
     /// The offset at which the current item starts, for errors.
     item: u64,
+    what: &'static str,
 }
 
-impl<R: Read> Input<R> {
-    pub(super) fn new(reader: R, capacity: usize) -> Self {
-        let buffer = vec![0; capacity].into_boxed_slice();
-        Self { reader, buffer, start: 0, end: 0, offset: 0, item: 0 }
+impl Input {
+    pub(super) fn new() -> Self {
+        Self { gathered: Vec::new(), given: false, offset: 0, item: 0, what: "the header" }
     }
 
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Notes that an item of the stream starts here.
-    pub(super) fn begin_item(&mut self) {
-        self.item = self.offset;
+    /// Whether nothing has come of the next field.
+    pub(super) fn is_between_fields(&self) -> bool {
+        self.given || self.gathered.is_empty()
     }
 
     /// The error with the place it belongs to.
     pub(super) fn error(&self, kind: StreamErrorKind) -> StreamError {
         let offset = match kind {
-            StreamErrorKind::Truncated { .. } | StreamErrorKind::Read { .. } => self.offset,
+            StreamErrorKind::Truncated { .. } => self.offset,
             StreamErrorKind::Trailing { bytes } => self.offset - bytes as u64,
             _ => self.item,
         };
         StreamError { offset, kind }
     }
 
-    /// Sees to it that there is at least one byte in the buffer; false at the end of the stream.
-    pub(super) fn fill(&mut self, what: &'static str) -> Result<bool, StreamErrorKind> {
-        if self.start < self.end {
-            return Ok(true);
-        }
-        (self.start, self.end) = (0, 0);
-        loop {
-            match self.reader.read(&mut self.buffer) {
-                Ok(bytes) => {
-                    self.end = bytes;
-                    return Ok(bytes > 0);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // How TLS reports a peer that closes without saying so first. QEMU may do that at
-                // the end of the stream; anywhere else what is missing is found out
-                // anyway.
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(false),
-                Err(error) => return Err(StreamErrorKind::Read { what, error }),
-            }
-        }
+    /// The error of a stream that has ended before the field that was asked for.
+    pub(super) fn truncated(&self) -> StreamErrorKind {
+        StreamErrorKind::Truncated { what: self.what }
     }
 
-    /// What has arrived, at least a byte; `None` at the end of the stream.
-    pub(super) fn chunk(&mut self, what: &'static str) -> Result<Option<&[u8]>, StreamErrorKind> {
-        if !self.fill(what)? {
-            return Ok(None);
-        }
-        let chunk = &self.buffer[self.start..self.end];
-        self.offset += chunk.len() as u64;
-        self.start = self.end;
-        Ok(Some(chunk))
+    /// Notes that an item of the stream starts with the next field, of which some may have come.
+    pub(super) fn begin_item(&mut self) {
+        let pending = if self.given { 0 } else { self.gathered.len() };
+        self.item = self.offset - pending as u64;
+    }
+
+    /// Takes `count` of the bytes, which the caller has looked at.
+    pub(super) fn skip(&mut self, bytes: &mut &[u8], count: usize) {
+        *bytes = &bytes[count..];
+        self.offset += count as u64;
     }
 
     /// The next byte, which stays where it is.
-    pub(super) fn peek(&mut self, what: &'static str) -> Result<u8, StreamErrorKind> {
-        if self.fill(what)? {
-            Ok(self.buffer[self.start])
-        } else {
-            Err(StreamErrorKind::Truncated { what })
-        }
-    }
-
-    /// Fills `out`.
-    pub(super) fn exact(
-        &mut self,
-        mut out: &mut [u8],
-        what: &'static str,
-    ) -> Result<(), StreamErrorKind> {
-        while !out.is_empty() {
-            if !self.fill(what)? {
-                return Err(StreamErrorKind::Truncated { what });
-            }
-            let count = out.len().min(self.end - self.start);
-            let (head, rest) = out.split_at_mut(count);
-            head.copy_from_slice(&self.buffer[self.start..self.start + count]);
-            self.start += count;
-            self.offset += count as u64;
-            out = rest;
-        }
-        Ok(())
+    pub(super) fn peek(&mut self, bytes: &[u8], what: &'static str) -> Result<u8, Stop> {
+        self.what = what;
+        bytes.first().copied().ok_or(Stop::Wait)
     }
 
     pub(super) fn array<const N: usize>(
         &mut self,
+        bytes: &mut &[u8],
         what: &'static str,
-    ) -> Result<[u8; N], StreamErrorKind> {
-        let mut bytes = [0; N];
-        self.exact(&mut bytes, what)?;
-        Ok(bytes)
+    ) -> Result<[u8; N], Stop> {
+        if self.is_between_fields() {
+            if let Some(&array) = bytes.first_chunk() {
+                self.skip(bytes, N);
+                return Ok(array);
+            }
+        }
+        let gathered = self.exact(bytes, N, what)?;
+        gathered.try_into().map_err(|_| Stop::Wait)
     }
 
-    pub(super) fn u8(&mut self, what: &'static str) -> Result<u8, StreamErrorKind> {
-        Ok(u8::from_be_bytes(self.array(what)?))
+    pub(super) fn u8(&mut self, bytes: &mut &[u8], what: &'static str) -> Result<u8, Stop> {
+        Ok(u8::from_be_bytes(self.array(bytes, what)?))
     }
 
-    pub(super) fn u16(&mut self, what: &'static str) -> Result<u16, StreamErrorKind> {
-        Ok(u16::from_be_bytes(self.array(what)?))
+    pub(super) fn u32(&mut self, bytes: &mut &[u8], what: &'static str) -> Result<u32, Stop> {
+        Ok(u32::from_be_bytes(self.array(bytes, what)?))
     }
 
-    pub(super) fn u32(&mut self, what: &'static str) -> Result<u32, StreamErrorKind> {
-        Ok(u32::from_be_bytes(self.array(what)?))
+    pub(super) fn u64(&mut self, bytes: &mut &[u8], what: &'static str) -> Result<u64, Stop> {
+        Ok(u64::from_be_bytes(self.array(bytes, what)?))
     }
 
-    pub(super) fn u64(&mut self, what: &'static str) -> Result<u64, StreamErrorKind> {
-        Ok(u64::from_be_bytes(self.array(what)?))
+    /// A word of the ram section, which is an item of its own.
+    pub(super) fn word(&mut self, bytes: &mut &[u8], page_size: PageSize) -> Result<Word, Stop> {
+        self.begin_item();
+        Ok(Word::parse(self.u64(bytes, "the ram section")?, page_size)?)
     }
 
-    /// A length byte and as many bytes, without allocating.
-    pub(super) fn short<'b>(
+    /// A field of `size` bytes.
+    pub(super) fn exact(
         &mut self,
-        buffer: &'b mut [u8; SHORT],
+        bytes: &mut &[u8],
+        size: usize,
         what: &'static str,
-    ) -> Result<&'b [u8], StreamErrorKind> {
-        let length = usize::from(self.u8(what)?);
-        let bytes = &mut buffer[..length];
-        self.exact(bytes, what)?;
-        Ok(bytes)
+    ) -> Result<&[u8], Stop> {
+        self.gather(bytes, size, what)?;
+        self.given = true;
+        Ok(&self.gathered)
+    }
+
+    /// A field of `size` bytes, which are the caller's then.
+    pub(super) fn owned(
+        &mut self,
+        bytes: &mut &[u8],
+        size: usize,
+        what: &'static str,
+    ) -> Result<Box<[u8]>, Stop> {
+        self.gather(bytes, size, what)?;
+        Ok(mem::take(&mut self.gathered).into_boxed_slice())
+    }
+
+    /// A length byte and as many bytes; gives these.
+    pub(super) fn short(
+        &mut self,
+        bytes: &mut &[u8],
+        what: &'static str,
+    ) -> Result<&[u8], Stop> {
+        self.gather(bytes, 1, what)?;
+        let length = usize::from(self.gathered[0]);
+        self.gather(bytes, 1 + length, what)?;
+        self.given = true;
+        Ok(&self.gathered[1..])
     }
 
     /// A length byte and a name of as many bytes.
-    pub(super) fn name(&mut self, what: &'static str) -> Result<String, StreamErrorKind> {
-        let mut buffer = [0; SHORT];
-        let bytes = self.short(&mut buffer, what)?;
-        Ok(name(bytes, what)?.to_owned())
+    pub(super) fn name(
+        &mut self,
+        bytes: &mut &[u8],
+        what: &'static str,
+    ) -> Result<&str, Stop> {
+        Ok(name(self.short(bytes, what)?, what)?)
     }
-}
 
-impl<R> fmt::Debug for Input<R> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Input").field("offset", &self.offset).finish_non_exhaustive()
+    /// A field of a length byte, a name of as many bytes and a big-endian number. Gives the name's
+    /// bytes and the number.
+    pub(super) fn entry(
+        &mut self,
+        bytes: &mut &[u8],
+        what: &'static str,
+    ) -> Result<(&[u8], u64), Stop> {
+        self.gather(bytes, 1, what)?;
+        let name = 1..1 + usize::from(self.gathered[0]);
+        self.gather(bytes, name.end + size_of::<u64>(), what)?;
+        self.given = true;
+        let number = self.gathered[name.end..].iter().fold(0, |n, &byte| n << 8 | u64::from(byte));
+        Ok((&self.gathered[name], number))
+    }
+
+    /// Gathers until `size` bytes of the field are there.
+    fn gather(
+        &mut self,
+        bytes: &mut &[u8],
+        size: usize,
+        what: &'static str,
+    ) -> Result<(), Stop> {
+        if mem::take(&mut self.given) {
+            self.gathered.clear();
+        }
+        self.what = what;
+        let count = size.saturating_sub(self.gathered.len()).min(bytes.len());
+        self.gathered.extend_from_slice(&bytes[..count]);
+        self.skip(bytes, count);
+        if self.gathered.len() < size { Err(Stop::Wait) } else { Ok(()) }
     }
 }
 

@@ -1,104 +1,134 @@
 //! The return path: what a destination answers on the main channel's connection.
 
-use std::io::{self, Read, Write};
-
-use super::input::Input;
-use super::{StreamError, StreamErrorKind};
-
-/// The longest message: a header of 4 bytes and a number.
-const LONGEST: usize = 8;
+use super::input::{Input, Stop};
+use super::{AFTER_AN_ERROR, StreamError, StreamErrorKind};
 
 const SHUT: u16 = 1;
 const PONG: u16 = 2;
 const SWITCHOVER_ACK: u16 = 7;
 
 /// A message from the destination to the source. Only sent after
-/// [`Event::OpenReturnPath`](super::Event::OpenReturnPath).
+/// [`MainEvent::OpenReturnPath`](super::MainEvent::OpenReturnPath).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ReturnMessage {
     /// The destination is done: 0 says that it has everything, anything else that it failed. On 0
     /// the source gives its VM up, so **0 may be sent only once every byte is safely stored**.
     Shut(u32),
-    /// The answer to [`Event::Ping`](super::Event::Ping), with the same number.
+    /// The answer to [`MainEvent::Ping`](super::MainEvent::Ping), with the same number.
     Pong(u32),
     /// The source may switch over. It waits for this where switchover-ack is on.
     SwitchoverAck,
 }
 
 impl ReturnMessage {
-    /// Writes the message with one `write_all`, and flushes.
-    ///
-    /// # Errors
-    ///
-    /// Those of the writer.
-    pub fn write(self, mut writer: impl Write) -> io::Result<()> {
+    /// The message's bytes: 4 or 8. They should leave in one write.
+    pub fn to_bytes(self) -> Vec<u8> {
         let (kind, number) = match self {
             Self::Shut(status) => (SHUT, Some(status)),
             Self::Pong(number) => (PONG, Some(number)),
             Self::SwitchoverAck => (SWITCHOVER_ACK, None),
         };
-        let mut bytes = Vec::with_capacity(LONGEST);
-        bytes.extend_from_slice(&kind.to_be_bytes());
-        bytes.extend_from_slice(&length(kind).unwrap_or(0).to_be_bytes());
-        bytes.extend(number.iter().flat_map(|number| number.to_be_bytes()));
-        writer.write_all(&bytes)?;
-        writer.flush()
+        let number = number.map(u32::to_be_bytes);
+        let data = number.as_ref().map_or(&[][..], |number| number);
+        [&kind.to_be_bytes(), &(data.len() as u16).to_be_bytes(), data].concat()
     }
 }
 
-/// Reads the return path at the source.
+/// Decodes the return path at the source: it is given the bytes as they come, in pieces of any size.
 #[derive(Debug)]
-pub struct ReturnReader<R> {
-    input: Input<R>,
+pub struct ReturnDecoder {
+    input: Input,
+    state: State,
 }
 
-impl<R: Read> ReturnReader<R> {
-    /// A reader of a return path from its first byte on.
-    pub fn new(reader: R) -> Self {
-        Self { input: Input::new(reader, LONGEST) }
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Head,
+    /// The number of a SHUT or a PONG.
+    Number(fn(u32) -> ReturnMessage),
+    Failed,
+}
+
+const WHAT: &str = "a message of the return path";
+
+impl Default for ReturnDecoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ReturnDecoder {
+    /// A decoder of a return path from its first byte on.
+    pub fn new() -> Self {
+        Self { input: Input::new(), state: State::Head }
     }
 
-    /// The next message. Waits for it. `None` is the end of the return path between two messages:
-    /// the destination went away, which before [`ReturnMessage::Shut`] means that it failed.
+    /// Takes bytes off the front of `bytes`, up to the end of the next message, and gives this.
+    /// `None` means that all were taken and that the message has not wholly come.
     ///
     /// # Errors
     ///
-    /// A message that is unknown, has the wrong length or is cut off, or a reader that fails.
-    pub fn next_message(&mut self) -> Result<Option<ReturnMessage>, StreamError> {
-        self.read().map_err(|kind| self.input.error(kind))
+    /// A message that is unknown or has the wrong length. Every later call is an error then.
+    pub fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<ReturnMessage>, StreamError> {
+        match self.message(bytes) {
+            Ok(message) => Ok(Some(message)),
+            Err(Stop::Wait) => Ok(None),
+            Err(Stop::Refused(kind)) => Err(self.refuse(kind)),
+        }
     }
 
-    fn read(&mut self) -> Result<Option<ReturnMessage>, StreamErrorKind> {
-        let what = "a message of the return path";
-        if !self.input.fill(what)? {
-            return Ok(None);
+    /// Takes note that the return path has ended. Before a [`ReturnMessage::Shut`] that means that
+    /// the destination has failed, between two messages as well.
+    ///
+    /// # Errors
+    ///
+    /// A message that is cut off.
+    pub fn finish(&mut self) -> Result<(), StreamError> {
+        if matches!(self.state, State::Head) && self.input.is_between_fields() {
+            return Ok(());
         }
-        self.input.begin_item();
-        let kind = self.input.u16(what)?;
-        let found = self.input.u16(what)?;
-        let allowed = length(kind).ok_or(StreamErrorKind::UnknownMessage(kind))?;
-        if found != allowed {
-            return Err(StreamErrorKind::Length {
-                what,
-                length: u64::from(found),
-                allowed: if allowed == 0 { "0 for SWITCHOVER_ACK" } else { "4 for SHUT and PONG" },
-            });
+        Err(self.refuse(StreamErrorKind::Truncated { what: WHAT }))
+    }
+
+    fn refuse(&mut self, kind: StreamErrorKind) -> StreamError {
+        self.state = State::Failed;
+        self.input.error(kind)
+    }
+
+    fn message(&mut self, bytes: &mut &[u8]) -> Result<ReturnMessage, Stop> {
+        loop {
+            match self.state {
+                State::Head => {
+                    self.input.begin_item();
+                    let [a, b, c, d] = self.input.array(bytes, WHAT)?;
+                    let (kind, length) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+                    self.state = match (kind, length) {
+                        (SHUT, 4) => State::Number(ReturnMessage::Shut),
+                        (PONG, 4) => State::Number(ReturnMessage::Pong),
+                        (SWITCHOVER_ACK, 0) => return Ok(ReturnMessage::SwitchoverAck),
+                        _ => return Err(refusal(kind, length).into()),
+                    };
+                }
+                State::Number(message) => {
+                    let number = self.input.u32(bytes, WHAT)?;
+                    self.state = State::Head;
+                    return Ok(message(number));
+                }
+                State::Failed => return Err(AFTER_AN_ERROR.into()),
+            }
         }
-        Ok(Some(match kind {
-            SHUT => ReturnMessage::Shut(self.input.u32(what)?),
-            PONG => ReturnMessage::Pong(self.input.u32(what)?),
-            _ => ReturnMessage::SwitchoverAck,
-        }))
     }
 }
 
-/// The length of a message's data, which goes by its type.
-fn length(kind: u16) -> Option<u16> {
-    match kind {
-        SHUT | PONG => Some(4),
-        SWITCHOVER_ACK => Some(0),
-        _ => None,
-    }
+/// Why a message of this type and length is none.
+fn refusal(kind: u16, length: u16) -> StreamErrorKind {
+    let allowed = match kind {
+        SHUT | PONG => "4 for SHUT and PONG",
+        SWITCHOVER_ACK => "0 for SWITCHOVER_ACK",
+        _ => return StreamErrorKind::UnknownMessage(kind),
+    };
+    StreamErrorKind::Length { what: WHAT, length: length.into(), allowed }
 }
 
 #[cfg(test)]
@@ -111,34 +141,51 @@ mod tests {
         (ReturnMessage::Shut(0), &[0, 1, 0, 4, 0, 0, 0, 0]),
     ];
 
+    /// All messages of a return path that comes in pieces of `size` bytes.
+    fn decode(bytes: &[u8], size: usize) -> Result<Vec<ReturnMessage>, StreamError> {
+        let (mut decoder, mut messages) = (ReturnDecoder::new(), Vec::new());
+        for mut piece in bytes.chunks(size) {
+            while let Some(message) = decoder.next(&mut piece)? {
+                messages.push(message);
+            }
+        }
+        decoder.finish()?;
+        Ok(messages)
+    }
+
     #[test]
-    fn messages_are_written_as_the_format_says_and_read_back() {
-        let mut bytes = Vec::new();
+    fn messages_are_encoded_as_the_format_says_and_decoded_however_they_are_split() {
         for (message, expected) in ALL {
-            let start = bytes.len();
-            message.write(&mut bytes).unwrap();
-            assert_eq!(&bytes[start..], expected);
+            assert_eq!(message.to_bytes(), expected);
         }
-        let mut reader = ReturnReader::new(bytes.as_slice());
-        for (message, _) in ALL {
-            assert_eq!(reader.next_message().unwrap(), Some(message));
+        let bytes = ALL.map(|(_, bytes)| bytes).concat();
+        for size in 1..=bytes.len() {
+            let messages = decode(&bytes, size).unwrap();
+            assert_eq!(messages, ALL.map(|(message, _)| message), "{size}");
         }
-        assert_eq!(reader.next_message().unwrap(), None);
+    }
+
+    #[test]
+    fn a_message_ends_where_its_bytes_do() {
+        let bytes = [ALL[0].1, b"more"].concat();
+        let mut rest = &bytes[..];
+        assert_eq!(ReturnDecoder::new().next(&mut rest), Ok(Some(ALL[0].0)));
+        assert_eq!(rest, b"more");
     }
 
     #[test]
     fn an_unknown_message_is_refused_by_its_number_and_place() {
-        let mut reader = ReturnReader::new([0, 7, 0, 0, 0, 3, 0, 12].as_slice());
-        reader.next_message().unwrap();
-        let error = reader.next_message().unwrap_err();
-        assert!(matches!(error.kind, StreamErrorKind::UnknownMessage(3)));
-        assert_eq!(error.offset, 4);
+        for size in [1, 8] {
+            let error = decode(&[0, 7, 0, 0, 0, 3, 0, 12], size).unwrap_err();
+            let kind = StreamErrorKind::UnknownMessage(3);
+            assert_eq!(error, StreamError { offset: 4, kind });
+        }
     }
 
     #[test]
     fn a_message_of_another_length_is_refused() {
         for bytes in [[0, 1, 0, 0, 0], [0, 2, 0, 5, 0], [0, 7, 0, 4, 0]] {
-            let error = ReturnReader::new(bytes.as_slice()).next_message().unwrap_err();
+            let error = decode(&bytes, 5).unwrap_err();
             assert!(matches!(error.kind, StreamErrorKind::Length { .. }), "{error}");
         }
     }
@@ -146,11 +193,19 @@ mod tests {
     #[test]
     fn a_message_cut_off_anywhere_is_an_error() {
         for (_, bytes) in ALL {
-            for end in 1..bytes.len() {
-                let error = ReturnReader::new(&bytes[..end]).next_message().unwrap_err();
+            for (end, size) in (1..bytes.len()).flat_map(|end| [(end, 1), (end, end)]) {
+                let error = decode(&bytes[..end], size).unwrap_err();
                 assert!(matches!(error.kind, StreamErrorKind::Truncated { .. }), "{error}");
                 assert_eq!(error.offset, end as u64);
             }
         }
+    }
+
+    #[test]
+    fn a_decoder_is_at_its_end_after_an_error() {
+        let mut decoder = ReturnDecoder::new();
+        decoder.next(&mut &[0, 3, 0, 0][..]).unwrap_err();
+        let error = decoder.next(&mut ALL[0].1).unwrap_err();
+        assert_eq!(error.kind, AFTER_AN_ERROR);
     }
 }
