@@ -12,6 +12,7 @@
 //! made again goes on where it was.
 
 mod blocking;
+mod main_channel;
 #[allow(unsafe_code, reason = "the kernel reads and writes guest memory, which is never a slice")]
 mod socket;
 #[cfg(feature = "tokio")]
@@ -30,6 +31,7 @@ use multifd_core::ram::GuestSlices;
 use multifd_core::wire::RamPacket;
 
 pub use self::blocking::Blocking;
+pub use self::main_channel::{MainChannelError, MainReader, MainWriter, ReturnReader};
 pub use self::socket::Socket;
 #[cfg(feature = "tokio")]
 pub use self::tokio::Tokio;

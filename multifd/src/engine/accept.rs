@@ -172,9 +172,7 @@ fn join<M: Send + 'static>(
     session.update(Wake::Main, |state| match (opened, socket) {
         (Opened::Channel(initial), _) => {
             let added = state.connections.add_channel(connection, initial);
-            added.map_err(|error| {
-                multifd_core::Error::from(error).on_channel(initial.channel).into()
-            })?;
+            added.map_err(|error| multifd_core::Error::from(error).on_channel(initial.channel))?;
             Ok(Some(initial.channel))
         }
         (Opened::Main, Some(socket)) => {

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use multifd_core::channel::{
-    PacketBuffer, Received, RecvMachine, SendConfig, SendMachine, Target,
-};
+use multifd_core::channel::{PacketBuffer, Received, RecvMachine, SendConfig, SendMachine, Target};
 use multifd_core::ram::PageBatch;
 use multifd_core::wire::{RamPacket, Uuid};
 use multifd_core::{MultiFdMethods, PageSize};
@@ -15,7 +13,7 @@ use socket2::Socket;
 
 use super::Receiving;
 use super::queue::{Queue, Work};
-use super::session::{Failure, Session, Waiter, Wake};
+use super::session::{Failure, Session, Stopped, Waiter, Wake};
 use crate::driver::{self, Receive, RecvChannel, SendChannel, Transmit};
 use crate::error::Error;
 use crate::progress::Progress;
@@ -100,15 +98,24 @@ impl Channels {
             let methods = Arc::clone(&self.methods);
             let run = move |session: &Session<S>| {
                 let sent = send(session, &*methods, config, stream);
-                session.settle(sent.map_err(|failure| failure.map(|error| explain(session, error))))?;
+                let sent = sent.map_err(|failure| failure.map(|error| explain(session, error)));
+                let sent = session.settle(sent);
                 // Fails where the destination is gone already.
                 _ = socket.shutdown(Shutdown::Write);
-                Ok(())
+                session.update(Wake::Main, |state| state.queue().note_end())?;
+                sent
             };
             session.spawn(format!("multifd-send-{number}"), run)?;
         }
         Ok(())
     }
+}
+
+/// Has the channels end, and waits for it.
+pub(crate) fn finish<S: Sending>(session: &Session<S>) -> Result<(), Stopped> {
+    session.update(Wake::Senders, |state| state.queue().finish())?;
+    session
+        .wait(Waiter::Main, "the channels to end", |state| state.queue().all_ended().then_some(()))
 }
 
 /// Sends what there is to send, until there is no more or the migration stops.
@@ -123,9 +130,8 @@ fn send<S: Sending>(
     let mut channel = SendChannel::new(machine, stream);
     session.run(channel.send())??;
     loop {
-        let work = session.wait(Waiter::Sender, "pages or a SYNC", |state| {
-            state.queue().next(number)
-        })?;
+        let work =
+            session.wait(Waiter::Sender, "pages or a SYNC", |state| state.queue().next(number))?;
         match work {
             Work::Pages(batch) => {
                 session.wake(Wake::Feeders);
@@ -195,8 +201,9 @@ pub(crate) fn receive<I: Intake>(
     stream: impl Receive,
 ) -> Result<(), Failure> {
     // Channels connect while the main channel is still on its way to announcing the RAM.
-    let (vm, page_size) = session
-        .wait(Waiter::Receiver, "the announcement of the RAM", |state| I::vm(&state.more))?;
+    let (vm, page_size) =
+        session
+            .wait(Waiter::Receiver, "the announcement of the RAM", |state| I::vm(&state.more))?;
     let Codec { methods, progress } = intake.codec();
     let counters = progress.counters(number);
     let machine = session.run(RecvMachine::new(&**methods, number, page_size, counters))??;

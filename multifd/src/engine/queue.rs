@@ -13,6 +13,8 @@ pub(crate) struct Queue<B> {
     asked: u64,
     sent: Vec<u64>,
     finished: bool,
+    /// Channels that have ended.
+    ended: usize,
 }
 
 /// What a channel does next.
@@ -32,6 +34,7 @@ impl<B> Queue<B> {
             asked: 0,
             sent: vec![0; limit],
             finished: false,
+            ended: 0,
         }
     }
 
@@ -75,6 +78,16 @@ impl<B> Queue<B> {
     pub(crate) fn finish(&mut self) {
         self.finished = true;
     }
+
+    /// Notes that a channel has ended.
+    pub(crate) fn note_end(&mut self) {
+        self.ended += 1;
+    }
+
+    /// Whether every channel has ended.
+    pub(crate) fn all_ended(&self) -> bool {
+        self.ended == self.sent.len()
+    }
 }
 
 #[cfg(test)]
@@ -112,6 +125,10 @@ mod tests {
             assert_eq!(queue.next(channel), Some(Work::Finish));
         }
         assert!(queue.all_synced());
+        queue.note_end();
+        assert!(!queue.all_ended());
+        queue.note_end();
+        assert!(queue.all_ended());
     }
 
     #[test]

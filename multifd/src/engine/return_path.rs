@@ -80,6 +80,7 @@ where
     S: AsRef<ReturnPath> + Send + 'static,
 {
     if error.is_disconnect() && session.look(|state| state.as_ref().may_speak()) {
-        _ = session.wait_for::<()>(Waiter::Main, "the destination's last word", LAST_WORD, |_| None);
+        _ = session
+            .wait_for::<()>(Waiter::Main, "the destination's last word", LAST_WORD, |_| None);
     }
 }
