@@ -107,7 +107,7 @@ impl FromStr for Compression {
     "no compression method is called '{0}'; there are none, zlib, zstd, qpl, uadk, qatzip and \
      private-0xNN"
 )]
-pub struct UnknownCompression(pub String);
+pub struct UnknownCompression(String);
 
 /// A value of the compression field that QEMU leaves unused.
 ///

@@ -13,6 +13,7 @@ use crate::page_size::PageSize;
 /// Every count, offset and size in it is within what the format and the codec that the packet
 /// names allow. Not yet known is whether the block exists and holds the offsets: that is
 /// [`Ram::pages`](crate::ram::Ram::pages)'s to say.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct RamPacket<'a> {
     /// The packet's flags.
@@ -27,6 +28,7 @@ pub struct RamPacket<'a> {
 }
 
 /// The pages of a packet: at least one, at most `page_count`, all of one block.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct Pages<'a> {
     /// The name of the block, not empty.
