@@ -1,10 +1,9 @@
 //! The device state of a VMM other than QEMU: one FULL section of its own.
 
-use multifd_core::PageSize;
-
 use super::StreamErrorKind;
-use super::device_state::{self, description_at};
+use super::device_state::{self, split_description};
 use super::wire::{self, section};
+use crate::PageSize;
 
 /// The section's number. It need not differ from QEMU's, only from the ram section's, which is 2
 /// unless said otherwise.
@@ -20,15 +19,16 @@ const FOOTER_BYTES: usize = 5;
 /// that around the bytes, and takes it off again.
 ///
 /// ```
-/// # use multifd::core::PageSize;
-/// # use multifd::stream::FullSection;
+/// # use multifd_core::PageSize;
+/// # use multifd_core::stream::FullSection;
 /// let vcpu = FullSection { name: "vcpu", version: 1, body: b"registers" };
 /// let device_state = vcpu.to_device_state(PageSize::Kib4)?;    // for `Source::finish`
 /// let arrived = FullSection::of_device_state(&device_state);   // from `Arrived::device_state`
 /// assert_eq!(arrived, Some(vcpu));
-/// # Ok::<(), multifd::stream::StreamErrorKind>(())
+/// # Ok::<(), multifd_core::stream::StreamErrorKind>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "a section has these parts, which a caller names")]
 pub struct FullSection<'a> {
     /// Whose state it is: 1 to 255 bytes without a NUL.
     pub name: &'a str,
@@ -60,7 +60,7 @@ impl<'a> FullSection<'a> {
             json_escaped(self.name),
             self.version
         );
-        out.extend(device_state::described_end(page_size.bytes() as u64, &device));
+        out.extend(device_state::described_end(page_size, &device));
         match device_state::trailing(&out) {
             None => Ok(out),
             Some(_) => Err(StreamErrorKind::Misuse(
@@ -72,7 +72,7 @@ impl<'a> FullSection<'a> {
     /// The one section that `device_state` is made of. `None` where it is anything else, such as
     /// QEMU's, which has a section for each device.
     pub fn of_device_state(device_state: &'a [u8]) -> Option<Self> {
-        let sections = &device_state[..description_at(device_state)?];
+        let (sections, _) = split_description(device_state)?;
         let (&kind, rest) = sections.split_first()?;
         let (section_id, rest) = rest.split_first_chunk::<4>()?;
         let (&name_bytes, rest) = rest.split_first()?;
@@ -121,7 +121,7 @@ mod tests {
         let name = "a \"toy\"\n\\ vCPU";
         let sent = FullSection { name, version: 7, body: b"x" };
         let device_state = sent.to_device_state(PageSize::Kib16).unwrap();
-        let json = &device_state[description_at(&device_state).unwrap() + 6..];
+        let (_, json) = split_description(&device_state).unwrap();
         let json: serde_json::Value = serde_json::from_slice(json).unwrap();
         assert_eq!(json["page_size"], 16384);
         assert_eq!(json["devices"][0]["name"], name);
@@ -154,7 +154,7 @@ mod tests {
         for end in 0..whole.len() {
             assert_eq!(FullSection::of_device_state(&whole[..end]), None, "{end}");
         }
-        assert_eq!(FullSection::of_device_state(&device_state::without_devices(4096)), None);
+        assert_eq!(FullSection::of_device_state(&device_state::without_devices(PageSize::Kib4)), None);
         // The type byte, the section's number, the instance.
         for at in [0, 4, 13] {
             let mut broken = whole.clone();
@@ -163,7 +163,7 @@ mod tests {
         }
         // Two devices: the last FOOTER is not the first section's.
         let section = |id| [&[4, 0, 0, 0, id, 1, b'd'], &[0; 8][..], &[0x7e, 0, 0, 0, id]].concat();
-        let end = device_state::described_end(4096, "");
+        let end = device_state::described_end(PageSize::Kib4, "");
         assert_eq!(FullSection::of_device_state(&[section(0), section(1), end].concat()), None);
     }
 }

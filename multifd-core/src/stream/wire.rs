@@ -6,17 +6,27 @@ pub(super) const MAGIC: [u8; 4] = *b"QEVM";
 pub(super) const VERSION: u32 = 3;
 
 /// The byte that says what comes next.
-pub(crate) mod section {
-    pub(crate) const EOF: u8 = 0x00;
-    pub(crate) const START: u8 = 0x01;
-    pub(crate) const PART: u8 = 0x02;
-    pub(crate) const END: u8 = 0x03;
-    pub(crate) const FULL: u8 = 0x04;
-    pub(crate) const SUBSECTION: u8 = 0x05;
-    pub(crate) const DESCRIPTION: u8 = 0x06;
-    pub(crate) const CONFIGURATION: u8 = 0x07;
-    pub(crate) const COMMAND: u8 = 0x08;
-    pub(crate) const FOOTER: u8 = 0x7e;
+pub mod section {
+    /// The end of the sections.
+    pub const EOF: u8 = 0x00;
+    /// The first part of a section that comes in parts.
+    pub const START: u8 = 0x01;
+    /// A later part.
+    pub const PART: u8 = 0x02;
+    /// The last part.
+    pub const END: u8 = 0x03;
+    /// A section that comes at once: the state of a device.
+    pub const FULL: u8 = 0x04;
+    /// A subsection, here of CONFIGURATION.
+    pub const SUBSECTION: u8 = 0x05;
+    /// The VMDESCRIPTION, behind the EOF.
+    pub const DESCRIPTION: u8 = 0x06;
+    /// CONFIGURATION.
+    pub const CONFIGURATION: u8 = 0x07;
+    /// A command.
+    pub const COMMAND: u8 = 0x08;
+    /// What ends a section of the four kinds above.
+    pub const FOOTER: u8 = 0x7e;
 }
 
 /// What a COMMAND says; the ones that are supported.
@@ -54,18 +64,6 @@ pub(super) mod command {
 /// The name and the version of the one section that comes as START, PART and END.
 pub(super) const RAM: &str = "ram";
 pub(super) const RAM_VERSION: u32 = 4;
-
-/// The page size of a source that does not say otherwise.
-pub(super) const DEFAULT_PAGE_SIZE: u64 = 4096;
-
-/// The page sizes that are supported, as powers of two: 4 to 64 KiB. From 4 KiB on, the low bits of
-/// an address have room for all flags.
-pub(super) const PAGE_BITS: [u32; 3] = [12, 14, 16];
-
-/// Whether `bytes` is one of [`PAGE_BITS`]' sizes.
-pub(super) fn is_page_size(bytes: u64) -> bool {
-    bytes.is_power_of_two() && PAGE_BITS.contains(&bytes.trailing_zeros())
-}
 
 /// Appends a length byte and `name`; an error where the name could not be read back.
 pub(super) fn put_name(

@@ -1,7 +1,8 @@
 //! The `ram` section: the list of RAM blocks, and the words that its bodies are made of.
 
 use super::StreamErrorKind;
-use super::wire;
+use crate::PageSize;
+use crate::wire::BlockName;
 
 /// How many RAM blocks a source may have. QEMU has one for each DIMM, ROM and video memory: some
 /// tens.
@@ -9,15 +10,24 @@ pub(super) const MAX_BLOCKS: usize = 1024;
 
 /// A RAM block: a run of guest memory with a name. Pages are said by their offset in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BlockInfo {
-    /// QEMU's name of it, such as `pc.ram`: 1 to 255 bytes without a NUL.
-    pub name: String,
+    /// QEMU's name of it, such as `pc.ram`.
+    pub name: BlockName,
     /// Its used length: the bytes that are migrated, a whole number of pages and not 0.
     pub bytes: u64,
 }
 
+impl BlockInfo {
+    /// The block `name` of `bytes` bytes.
+    pub const fn new(name: BlockName, bytes: u64) -> Self {
+        Self { name, bytes }
+    }
+}
+
 /// How the main channel says that all multifd channels are to be waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "the format has these two, and a caller must know both")]
 pub enum SyncForm {
     /// By a `MULTIFD_FLUSH` word, once in START and at the end of each round. QEMU 8.1 and later.
     #[default]
@@ -31,23 +41,27 @@ pub enum SyncForm {
 #[derive(Debug)]
 pub(super) struct BlockList {
     blocks: Vec<BlockInfo>,
-    page_size: u64,
+    page_size: PageSize,
 }
 
 impl BlockList {
-    pub(super) fn new(page_size: u64) -> Self {
+    pub(super) fn new(page_size: PageSize) -> Self {
         Self { blocks: Vec::new(), page_size }
     }
 
-    /// Adds a block whose name is a good one.
+    pub(super) fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    /// Adds a block.
     pub(super) fn push(&mut self, block: BlockInfo) -> Result<(), StreamErrorKind> {
         if self.blocks.len() == MAX_BLOCKS {
             return Err(StreamErrorKind::TooManyBlocks { limit: MAX_BLOCKS });
         }
-        if self.find(block.name.as_bytes()).is_some() {
+        if self.find(block.name.as_str().as_bytes()).is_some() {
             return Err(StreamErrorKind::RepeatedBlock(block.name));
         }
-        if block.bytes == 0 || block.bytes % self.page_size != 0 {
+        if block.bytes == 0 || !self.page_size.is_aligned(block.bytes) {
             let BlockInfo { name, bytes } = block;
             return Err(StreamErrorKind::BlockSize { name, bytes, page_size: self.page_size });
         }
@@ -67,7 +81,7 @@ impl BlockList {
             total.ok_or(StreamErrorKind::Misuse("there is no RAM, or more than 2^64 bytes"))?;
         out.extend_from_slice(&Word::MemSize { total }.to_bytes());
         for block in &self.blocks {
-            wire::put_name(out, &block.name, "the name of a RAM block")?;
+            put_block_name(out, &block.name);
             out.extend_from_slice(&block.bytes.to_be_bytes());
         }
         Ok(())
@@ -75,7 +89,7 @@ impl BlockList {
 
     /// The index of the block with this name.
     pub(super) fn find(&self, name: &[u8]) -> Option<usize> {
-        self.blocks.iter().position(|block| block.name.as_bytes() == name)
+        self.blocks.iter().position(|block| block.name.as_str().as_bytes() == name)
     }
 
     /// The block by its index, if it has a page at `offset`, a multiple of the page size.
@@ -93,6 +107,12 @@ impl BlockList {
             bytes: block.bytes,
         })
     }
+}
+
+/// Appends a length byte, which every block's name has room in, and the name.
+pub(super) fn put_block_name(out: &mut Vec<u8>, name: &BlockName) {
+    out.push(name.as_str().len() as u8);
+    out.extend_from_slice(name.as_str().as_bytes());
 }
 
 const ZERO: u64 = 0x002;
@@ -125,9 +145,8 @@ pub(super) enum Word {
 }
 
 impl Word {
-    pub(super) fn parse(word: u64, page_size: u64) -> Result<Self, StreamErrorKind> {
-        debug_assert!(wire::is_page_size(page_size));
-        let flags = word & (page_size - 1);
+    pub(super) fn parse(word: u64, page_size: PageSize) -> Result<Self, StreamErrorKind> {
+        let flags = word & (page_size.bytes() as u64 - 1);
         let address = word - flags;
         match (flags, address) {
             (ZERO | ZERO_CONTINUE, offset) => {
@@ -190,7 +209,7 @@ mod tests {
             Word::EndOfSection,
             Word::Flush,
         ];
-        for page_size in [4096, 16384, 65536] {
+        for page_size in PageSize::ALL {
             for word in words {
                 let bytes = u64::from_be_bytes(word.to_bytes());
                 assert_eq!(Word::parse(bytes, page_size).unwrap(), word);
@@ -201,7 +220,7 @@ mod tests {
     #[test]
     fn a_4_kib_address_is_no_address_of_a_64_kib_page() {
         assert!(matches!(
-            Word::parse(0x1000 | ZERO, 0x10000),
+            Word::parse(0x1000 | ZERO, PageSize::Kib64),
             Err(StreamErrorKind::UnknownFlags(0x1000))
         ));
     }
@@ -211,7 +230,7 @@ mod tests {
         for flags in [0, CONTINUE, ZERO | PAGE, EOS | CONTINUE, MEM_SIZE | EOS, EOS | MULTIFD_FLUSH]
         {
             assert!(
-                matches!(Word::parse(flags, 4096), Err(StreamErrorKind::Word(_))),
+                matches!(Word::parse(flags, PageSize::Kib4), Err(StreamErrorKind::Word(_))),
                 "{flags:#x}"
             );
         }
@@ -220,7 +239,7 @@ mod tests {
     #[test]
     fn an_address_beside_a_flag_that_has_none_is_refused() {
         for flags in [EOS, MULTIFD_FLUSH] {
-            let word = Word::parse(0x1000 | flags, 4096);
+            let word = Word::parse(0x1000 | flags, PageSize::Kib4);
             assert!(matches!(word, Err(StreamErrorKind::Word(_))), "{flags:#x}");
         }
     }

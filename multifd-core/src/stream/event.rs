@@ -1,13 +1,14 @@
 //! What the main channel says.
 
 use super::{BlockInfo, Configuration, SyncForm};
+use crate::PageSize;
 
-/// What a reader expects and accepts.
+/// What a decoder expects and accepts.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Limits {
-    /// The page size that the source must have, in bytes: 4096, 16384 or 65536.
-    /// `None` takes what CONFIGURATION says, or 4096.
-    pub page_size: Option<u64>,
+    /// The page size that the source must have. `None` takes what CONFIGURATION says, or 4 KiB.
+    pub page_size: Option<PageSize>,
     /// The most bytes of device state. 256 MiB unless said otherwise.
     pub device_state: usize,
 }
@@ -18,16 +19,16 @@ impl Default for Limits {
     }
 }
 
-/// What the main channel says. [`MainReader::next_event`](super::MainReader::next_event) gives them
-/// in this order:
+/// What the main channel says. A [`MainDecoder`](super::MainDecoder) gives the events in this
+/// order:
 ///
 /// `Configuration`; `RamStart`, `Sync`; any number of `ZeroPage`, `Page`, `Sync` with a `BodyEnd`
-/// after each PART; the same for END, whose `BodyEnd` is the last one; `DeviceState`; `End`.
+/// after each PART; the same for END, whose `BodyEnd` is the last one; `DeviceState`.
 /// `OpenReturnPath`, `Ping` and `SwitchoverStart` come between any two sections before
 /// `DeviceState`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Event {
+pub enum MainEvent {
     /// The header was right, and the stream is of this machine. Always the first.
     Configuration(Configuration),
     /// The source waits for answers on the return path ([`ReturnMessage`](super::ReturnMessage)).
@@ -56,7 +57,7 @@ pub enum Event {
         /// Where in the block: a multiple of the page size, inside.
         offset: u64,
     },
-    /// A page that comes on the main channel itself.
+    /// A page that comes on the main channel itself. With multifd that is rare.
     Page {
         /// Its block, as an index into the list of `RamStart`.
         block: usize,
@@ -71,8 +72,6 @@ pub enum Event {
         last: bool,
     },
     /// The device state, byte for byte: FULL sections, EOF and, unless the source suppresses it,
-    /// VMDESCRIPTION. Without devices only the latter.
+    /// VMDESCRIPTION. Without devices only the latter. The stream is complete.
     DeviceState(Vec<u8>),
-    /// The stream is complete. Every later call says so again.
-    End,
 }

@@ -6,12 +6,16 @@
 //! the VMDESCRIPTION, the last thing that QEMU sends, has a length and is JSON.
 
 use super::wire::section;
+use crate::PageSize;
 
 /// The type byte and the length before a VMDESCRIPTION's JSON, with the EOF before both.
-pub(crate) const DESCRIPTION_HEAD: usize = 6;
+const DESCRIPTION_HEAD: usize = 6;
 
 /// The most that a collector of the end alone keeps: more than any VMDESCRIPTION has.
 const LONGEST_END: usize = 8 << 20;
+
+/// Bytes that are taken in before what is not needed of them is forgotten.
+const PIECE: usize = 64 << 10;
 
 /// The device state as it arrives.
 #[derive(Debug, Default)]
@@ -32,7 +36,29 @@ impl Collector {
         self.bytes.len()
     }
 
-    pub(super) fn push(&mut self, chunk: &[u8]) {
+    /// Takes in `bytes` up to the end of the first VMDESCRIPTION that is whole, wherever they are
+    /// split. Returns how many these are; `None` where all were taken and none has ended.
+    pub(super) fn push_to_end(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut taken = 0;
+        // A VMDESCRIPTION ends in a brace.
+        while let Some(brace) = bytes[taken..].iter().position(|&byte| byte == b'}') {
+            let end = taken + brace + 1;
+            self.push(&bytes[taken..end]);
+            if self.is_described() {
+                return Some(end);
+            }
+            taken = end;
+        }
+        self.push(&bytes[taken..]);
+        None
+    }
+
+    /// Takes in `bytes`.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        bytes.chunks(PIECE).for_each(|piece| self.push_piece(piece));
+    }
+
+    fn push_piece(&mut self, chunk: &[u8]) {
         if let Some(at) = chunk.iter().rposition(|&byte| byte == 0) {
             self.last_zero = Some(self.bytes.len() + at);
         }
@@ -59,9 +85,8 @@ impl Collector {
         }
     }
 
-    /// Whether the bytes so far end in EOF and a whole VMDESCRIPTION. Cheap enough to be asked
-    /// after every chunk.
-    pub(super) fn is_described(&self) -> bool {
+    /// Whether the bytes so far end in EOF and a whole VMDESCRIPTION.
+    fn is_described(&self) -> bool {
         described_at(&self.bytes, self.last_zero).is_some()
     }
 
@@ -86,13 +111,14 @@ pub(super) fn is_whole(bytes: &[u8], footers: bool) -> bool {
 }
 
 /// A device state with no device in it, but with the VMDESCRIPTION by which its end is known.
-pub(super) fn without_devices(page_size: u64) -> Vec<u8> {
+pub(super) fn without_devices(page_size: PageSize) -> Vec<u8> {
     described_end(page_size, "")
 }
 
 /// EOF and the VMDESCRIPTION that lists `devices`, which are JSON separated by commas.
-pub(super) fn described_end(page_size: u64, devices: &str) -> Vec<u8> {
-    let json = format!("{{\"page_size\": {page_size}, \"devices\": [{devices}]}}");
+pub(super) fn described_end(page_size: PageSize, devices: &str) -> Vec<u8> {
+    let bytes = page_size.bytes();
+    let json = format!("{{\"page_size\": {bytes}, \"devices\": [{devices}]}}");
     let mut bytes = vec![section::EOF, section::DESCRIPTION];
     bytes.extend_from_slice(&(json.len() as u32).to_be_bytes());
     bytes.extend_from_slice(json.as_bytes());
@@ -100,8 +126,15 @@ pub(super) fn described_end(page_size: u64, devices: &str) -> Vec<u8> {
 }
 
 /// Where the EOF is before the VMDESCRIPTION that these bytes end in, if they do.
-pub(crate) fn description_at(bytes: &[u8]) -> Option<usize> {
+fn description_at(bytes: &[u8]) -> Option<usize> {
     described_at(bytes, bytes.iter().rposition(|&byte| byte == 0))
+}
+
+/// The sections of a device state, up to the EOF, and the JSON of its VMDESCRIPTION. `None` where it
+/// has no VMDESCRIPTION.
+pub fn split_description(device_state: &[u8]) -> Option<(&[u8], &[u8])> {
+    let eof = description_at(device_state)?;
+    Some((&device_state[..eof], &device_state[eof + DESCRIPTION_HEAD..]))
 }
 
 /// How many bytes follow the first EOF with a whole VMDESCRIPTION, if there is one with something
@@ -181,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_device_state_without_devices_is_whole_and_described() {
-        let bytes = without_devices(65536);
+        let bytes = without_devices(PageSize::Kib64);
         assert!(is_whole(&bytes, true) && is_described_at_once(&bytes));
         assert!(serde_json::from_slice::<serde_json::Value>(&bytes[6..]).is_ok());
     }

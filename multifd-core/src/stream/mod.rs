@@ -2,8 +2,8 @@
 //!
 //! A migration is one main channel and N multifd channels. Nearly all pages travel on the latter.
 //! The main channel says what is being migrated (machine, RAM blocks), where each round ends, and
-//! carries the state of the devices. It is QEMU's own format, so a source that writes it with
-//! [`MainWriter`] can feed a real QEMU, and a destination that reads it with [`MainReader`] can
+//! carries the state of the devices. It is QEMU's own format, so a source that encodes it with
+//! [`MainEncoder`] can feed a real QEMU, and a destination that decodes it with [`MainDecoder`] can
 //! take a VM from one. `docs/migration-stream.md` describes the format; in short:
 //!
 //! ```text
@@ -28,23 +28,28 @@
 //! - [`SyncForm::EachSection`] (older): no `MULTIFD_FLUSH`. START, every PART and END end in an EOS
 //!   that is the sync, so the channels carry one SYNC for each of those sections.
 //!
-//! An [`Event::Sync`] is therefore what a destination has to count, never an [`Event::BodyEnd`].
+//! An [`MainEvent::Sync`] is therefore what a destination has to count, never an [`MainEvent::BodyEnd`].
 //!
-//! Nothing here starts a thread or knows what a socket is: everything works over [`std::io::Read`]
-//! and [`std::io::Write`]. Nothing a peer sends panics or allocates by a length that it claims.
+//! # Without IO
+//!
+//! Nothing here reads or writes, waits or starts a thread: a [`MainDecoder`] and a [`ReturnDecoder`]
+//! are given bytes as they come, in pieces of any size, and a [`MainEncoder`] gives bytes that are to
+//! be written. Nothing a peer sends panics or allocates by a length that it claims.
 
+mod body;
 mod configuration;
-pub(crate) mod device_state;
+mod configuration_decoder;
+mod decoder;
+mod device_state;
+mod encoder;
 mod error;
 mod event;
 mod full_section;
 mod input;
-mod output;
 mod ram;
-mod reader;
 mod return_path;
-pub(crate) mod wire;
-mod writer;
+mod start;
+mod wire;
 
 #[cfg(test)]
 mod hostile_tests;
@@ -54,10 +59,15 @@ mod refusal_tests;
 mod tests;
 
 pub use configuration::{Configuration, Subsection, SubsectionData};
+pub use decoder::MainDecoder;
+pub use device_state::split_description;
+pub use encoder::MainEncoder;
 pub use error::{StreamError, StreamErrorKind};
-pub use event::{Event, Limits};
+pub use event::{Limits, MainEvent};
 pub use full_section::FullSection;
 pub use ram::{BlockInfo, SyncForm};
-pub use reader::MainReader;
-pub use return_path::{ReturnMessage, ReturnReader};
-pub use writer::MainWriter;
+pub use return_path::{ReturnDecoder, ReturnMessage};
+pub use wire::section;
+
+const AFTER_AN_ERROR: StreamErrorKind =
+    StreamErrorKind::Misuse("the stream was read on after an error");

@@ -1,30 +1,23 @@
 //! What can be wrong with a stream.
 
-use std::io;
+use crate::PageSize;
+use crate::wire::BlockName;
 
 /// What is wrong with a stream, and where in it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} (byte {offset} of the stream)")]
+#[non_exhaustive]
 pub struct StreamError {
-    /// Where the section, word or message starts that was refused; where the stream ended or broke
-    /// for [`Truncated`](StreamErrorKind::Truncated), [`Read`](StreamErrorKind::Read) and
-    /// [`Write`](StreamErrorKind::Write); where it should have ended for
+    /// Where the section, word or message starts that was refused; where the stream ended for
+    /// [`Truncated`](StreamErrorKind::Truncated); where it should have ended for
     /// [`Trailing`](StreamErrorKind::Trailing). In bytes from the start of the stream.
     pub offset: u64,
     /// What is wrong.
     pub kind: StreamErrorKind,
 }
 
-impl StreamError {
-    /// Whether the other side reset the connection while it was read.
-    pub(crate) fn is_reset(&self) -> bool {
-        matches!(&self.kind, StreamErrorKind::Read { error, .. }
-            if error.kind() == io::ErrorKind::ConnectionReset)
-    }
-}
-
 /// What is wrong with a stream.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamErrorKind {
     /// The stream ended too early.
@@ -65,12 +58,12 @@ pub enum StreamErrorKind {
     #[error("the source's pages are 2^{0} bytes, but only 4, 16 and 64 KiB are supported")]
     PageBits(u32),
     /// The source's pages are not of the size that the caller expects.
-    #[error("the source's pages are {found} bytes but the destination's are {expected}")]
+    #[error("the source's pages are {found} but the destination's are {expected}")]
     PageSizeMismatch {
         /// The destination's page size.
-        expected: u64,
+        expected: PageSize,
         /// The source's page size.
-        found: u64,
+        found: PageSize,
     },
     /// A byte that starts no section.
     #[error("no section starts with {0:#04x}")]
@@ -121,22 +114,22 @@ pub enum StreamErrorKind {
     },
     /// Two RAM blocks of one name.
     #[error("there are two RAM blocks named {0:?}")]
-    RepeatedBlock(String),
+    RepeatedBlock(BlockName),
     /// A RAM block whose size is 0 or not a multiple of the page size.
     #[error("RAM block {name:?} has {bytes} bytes, which are not one or more pages of {page_size}")]
     BlockSize {
         /// The block.
-        name: String,
+        name: BlockName,
         /// Its used length.
         bytes: u64,
         /// The page size.
-        page_size: u64,
+        page_size: PageSize,
     },
     /// The RAM blocks are not as large together as the list said.
     #[error("the RAM blocks up to {name:?} pass the {total} bytes that were announced")]
     BlockTotal {
         /// The block with which the announced sum is passed.
-        name: String,
+        name: BlockName,
         /// The announced sum.
         total: u64,
     },
@@ -164,7 +157,7 @@ pub enum StreamErrorKind {
     #[error("a page is at {offset:#x} of RAM block {block:?}, which has only {bytes:#x} bytes")]
     PageOutsideBlock {
         /// The block.
-        block: String,
+        block: BlockName,
         /// The page's offset in it.
         offset: u64,
         /// The block's used length.
@@ -191,15 +184,4 @@ pub enum StreamErrorKind {
     /// The caller asked for what cannot be; the text says what.
     #[error("{0}")]
     Misuse(&'static str),
-    /// The system could not read.
-    #[error("cannot read {what}: {error}")]
-    Read {
-        /// What was being read.
-        what: &'static str,
-        /// The system's error.
-        error: io::Error,
-    },
-    /// The system could not write.
-    #[error("cannot write: {0}")]
-    Write(io::Error),
 }

@@ -1,27 +1,30 @@
-//! Writing the main channel.
-
-use std::io::Write;
+//! The main channel, from what it is to say to its bytes.
 
 use super::device_state;
-use super::output::Output;
-use super::ram::{BlockList, Word};
+use super::ram::{BlockList, Word, put_block_name};
 use super::wire::{self, command, section};
 use super::{BlockInfo, Configuration, StreamError, StreamErrorKind, SyncForm};
+use crate::PageSize;
 
-/// Writes the main channel as QEMU does.
+/// Encodes the main channel as QEMU writes it.
 ///
 /// The order is [`header`](Self::header), [`ram_start`](Self::ram_start), bodies, the last of them
 /// by [`end_begin`](Self::end_begin) or [`ram_end`](Self::ram_end), then
 /// [`device_state`](Self::device_state) or [`no_device_state`](Self::no_device_state). Commands go
-/// between any two of them. Anything else is a [`StreamErrorKind::Misuse`] and writes nothing.
+/// between any two of them. Anything else is a [`StreamErrorKind::Misuse`] and adds nothing to the
+/// bytes.
 ///
-/// What was written is passed on to the inner writer, and that flushed, whenever the other side may
-/// have to act on it: by every method except [`zero_page`](Self::zero_page), [`page`](Self::page)
-/// and those that begin a body. An error of the inner writer is final. Dropping writes nothing.
+/// [`bytes`](Self::bytes) are what is to be written next, and [`written`](Self::written) takes note
+/// of what was. The other side may have to act on every call but [`zero_page`](Self::zero_page),
+/// [`page`](Self::page) and those that begin a body: what is there after it has to be written.
 #[derive(Debug)]
-pub struct MainWriter<W> {
-    output: Output<W>,
-    page_size: u64,
+pub struct MainEncoder {
+    /// What was encoded, from `start` on not yet written.
+    bytes: Vec<u8>,
+    start: usize,
+    /// Where the bytes start in the stream.
+    base: u64,
+    page_size: PageSize,
     footers: bool,
     state: State,
     section_id: u32,
@@ -41,31 +44,39 @@ enum State {
     End,
 }
 
-impl<W: Write> MainWriter<W> {
-    /// A writer of a stream with 4 KiB pages and a FOOTER after each section, as QEMU's are.
-    pub fn new(writer: W) -> Self {
+impl Default for MainEncoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MainEncoder {
+    /// An encoder of a stream with 4 KiB pages and a FOOTER after each section, as QEMU's are.
+    pub fn new() -> Self {
         Self {
-            output: Output::new(writer),
-            page_size: wire::DEFAULT_PAGE_SIZE,
+            bytes: Vec::new(),
+            start: 0,
+            base: 0,
+            page_size: PageSize::default(),
             footers: true,
             state: State::Header,
             section_id: 0,
             sync: SyncForm::default(),
-            blocks: BlockList::new(wire::DEFAULT_PAGE_SIZE),
+            blocks: BlockList::new(PageSize::default()),
             last_block: None,
         }
     }
 
-    /// Sets the page size in bytes, before the header: 4096, 16384 or 65536. What a
-    /// CONFIGURATION says ([`Configuration::page_bits`]) goes before it.
+    /// Sets the page size, before the header. What a CONFIGURATION says
+    /// ([`Configuration::page_size`]) goes before it.
     #[must_use]
-    pub fn with_page_size(self, page_size: u64) -> Self {
+    pub fn with_page_size(self, page_size: PageSize) -> Self {
         Self { page_size, ..self }
     }
 
     /// Sets, before the header, whether each section ends in a FOOTER. A QEMU wants that as its
     /// machine type says, so a stream that is given back needs what
-    /// [`MainReader::footers`](super::MainReader::footers) said.
+    /// [`MainDecoder::footers`](super::MainDecoder::footers) said.
     #[must_use]
     pub fn with_footers(self, footers: bool) -> Self {
         Self { footers, ..self }
@@ -75,29 +86,24 @@ impl<W: Write> MainWriter<W> {
     ///
     /// # Errors
     ///
-    /// A configuration or a page size that could not be read back; misuse; the inner writer's.
+    /// A configuration that could not be read back; misuse.
     pub fn header(&mut self, configuration: &Configuration) -> Result<(), StreamError> {
         self.expect(self.state == State::Header, "the header comes once, at the start")?;
-        let page_size = match configuration.page_bits() {
-            Some(bits) => 1_u64.checked_shl(bits).unwrap_or(0),
-            None => self.page_size,
-        };
-        self.expect(wire::is_page_size(page_size), "the page size has to be 4096, 16384 or 65536")?;
-        self.output.put_whole(|out| {
+        self.put_whole(|out| {
             out.extend_from_slice(&wire::MAGIC);
             out.extend_from_slice(&wire::VERSION.to_be_bytes());
             configuration.write(out)
         })?;
-        self.page_size = page_size;
+        self.page_size = configuration.page_size().unwrap_or(self.page_size);
         self.state = State::Setup;
-        self.output.flush(&[])
+        Ok(())
     }
 
     /// Says that the source waits for answers on the return path.
     ///
     /// # Errors
     ///
-    /// Misuse; the inner writer's.
+    /// Misuse.
     pub fn open_return_path(&mut self) -> Result<(), StreamError> {
         self.command(command::OPEN_RETURN_PATH, 0, &[])
     }
@@ -106,7 +112,7 @@ impl<W: Write> MainWriter<W> {
     ///
     /// # Errors
     ///
-    /// Misuse; the inner writer's.
+    /// Misuse.
     pub fn ping(&mut self, number: u32) -> Result<(), StreamError> {
         self.command(command::PING, 4, &number.to_be_bytes())
     }
@@ -115,7 +121,7 @@ impl<W: Write> MainWriter<W> {
     ///
     /// # Errors
     ///
-    /// Misuse; the inner writer's.
+    /// Misuse.
     pub fn switchover_start(&mut self) -> Result<(), StreamError> {
         self.command(command::SWITCHOVER_START, 0, &[])
     }
@@ -125,10 +131,11 @@ impl<W: Write> MainWriter<W> {
             matches!(self.state, State::Setup | State::Ram | State::RamEnded),
             "a command comes between two sections",
         )?;
-        self.output.put(&[section::COMMAND]);
-        self.output.put(&number.to_be_bytes());
-        self.output.put(&length.to_be_bytes());
-        self.output.flush(data)
+        self.put(&[section::COMMAND]);
+        self.put(&number.to_be_bytes());
+        self.put(&length.to_be_bytes());
+        self.put(data);
+        Ok(())
     }
 
     /// Writes START: the list of RAM blocks and the first sync, to which the first SYNC packet of
@@ -136,7 +143,7 @@ impl<W: Write> MainWriter<W> {
     ///
     /// # Errors
     ///
-    /// A list that could not be read back; misuse; the inner writer's.
+    /// A list that could not be read back; misuse.
     pub fn ram_start(
         &mut self,
         section_id: u32,
@@ -146,7 +153,7 @@ impl<W: Write> MainWriter<W> {
     ) -> Result<(), StreamError> {
         self.expect(self.state == State::Setup, "START comes once, after the header")?;
         let list = self.block_list(blocks)?;
-        self.output.put_whole(|out| {
+        self.put_whole(|out| {
             out.push(section::START);
             out.extend_from_slice(&section_id.to_be_bytes());
             wire::put_name(out, wire::RAM, "a section")?;
@@ -158,13 +165,13 @@ impl<W: Write> MainWriter<W> {
         self.put_sync();
         self.put_end_of_body();
         self.state = State::Ram;
-        self.output.flush(&[])
+        Ok(())
     }
 
     fn block_list(&self, blocks: &[BlockInfo]) -> Result<BlockList, StreamError> {
         let mut list = BlockList::new(self.page_size);
         for block in blocks {
-            list.push(block.clone()).map_err(|kind| self.output.error(kind))?;
+            list.push(block.clone()).map_err(|kind| self.error(kind))?;
         }
         Ok(list)
     }
@@ -189,8 +196,8 @@ impl<W: Write> MainWriter<W> {
 
     fn body_begin(&mut self, kind: u8, last: bool) -> Result<(), StreamError> {
         self.expect(self.state == State::Ram, "a body comes after START and before END")?;
-        self.output.put(&[kind]);
-        self.output.put(&self.section_id.to_be_bytes());
+        self.put(&[kind]);
+        self.put(&self.section_id.to_be_bytes());
         // Every body names its first block, whatever a receiver remembers of the body before.
         self.last_block = None;
         self.state = State::Body { last };
@@ -202,41 +209,38 @@ impl<W: Write> MainWriter<W> {
     ///
     /// # Errors
     ///
-    /// A page that the list has not; misuse; the inner writer's.
+    /// A page that the list has not; misuse.
     pub fn zero_page(&mut self, block: usize, offset: u64) -> Result<(), StreamError> {
         let same_block = self.last_block == Some(block);
         self.put_page(block, offset, Word::ZeroPage { offset, same_block })?;
-        self.output.put(&[0]);
-        self.output.pass_on_if_much()
+        self.put(&[0]);
+        Ok(())
     }
 
     /// Writes a page with its bytes into the body. With multifd they go over the channels instead.
     ///
     /// # Errors
     ///
-    /// A page that the list has not or of another size; misuse; the inner writer's.
+    /// A page that the list has not or of another size; misuse.
     pub fn page(&mut self, block: usize, offset: u64, data: &[u8]) -> Result<(), StreamError> {
-        self.expect(data.len() as u64 == self.page_size, "a page has to be of the page size")?;
+        self.expect(data.len() == self.page_size.bytes(), "a page has to be of the page size")?;
         let same_block = self.last_block == Some(block);
         self.put_page(block, offset, Word::Page { offset, same_block })?;
-        self.output.put(data);
-        self.output.pass_on_if_much()
+        self.put(data);
+        Ok(())
     }
 
     fn put_page(&mut self, block: usize, offset: u64, word: Word) -> Result<(), StreamError> {
         self.expect_body()?;
-        self.expect(offset % self.page_size == 0, "a page is at a multiple of the page size")?;
+        self.expect(self.page_size.is_aligned(offset), "a page is at a multiple of the page size")?;
         let name = match self.blocks.page(block, offset) {
             Ok(block) => &block.name,
-            Err(kind) => return Err(self.output.error(kind)),
+            Err(kind) => return Err(self.error(kind)),
         };
-        self.output.put_whole(|out| {
-            out.extend_from_slice(&word.to_bytes());
-            if self.last_block == Some(block) {
-                return Ok(());
-            }
-            wire::put_name(out, name, "the name of a RAM block")
-        })?;
+        self.bytes.extend_from_slice(&word.to_bytes());
+        if self.last_block != Some(block) {
+            put_block_name(&mut self.bytes, name);
+        }
         self.last_block = Some(block);
         Ok(())
     }
@@ -248,30 +252,30 @@ impl<W: Write> MainWriter<W> {
     ///
     /// # Errors
     ///
-    /// Misuse; the inner writer's.
+    /// Misuse.
     pub fn sync(&mut self) -> Result<(), StreamError> {
         self.expect_body()?;
         self.put_sync();
-        self.output.flush(&[])
+        Ok(())
     }
 
     /// Ends the body.
     ///
     /// # Errors
     ///
-    /// Misuse; the inner writer's.
+    /// Misuse.
     pub fn body_end(&mut self) -> Result<(), StreamError> {
         let last = self.expect_body()?;
         self.put_end_of_body();
         self.state = if last { State::RamEnded } else { State::Ram };
-        self.output.flush(&[])
+        Ok(())
     }
 
     /// Writes an END that has a sync and nothing else.
     ///
     /// # Errors
     ///
-    /// Misuse; the inner writer's.
+    /// Misuse.
     pub fn ram_end(&mut self) -> Result<(), StreamError> {
         self.end_begin()?;
         self.sync()?;
@@ -283,13 +287,14 @@ impl<W: Write> MainWriter<W> {
     ///
     /// # Errors
     ///
-    /// Misuse, which bytes without the end of a device state are too; the inner writer's.
+    /// Misuse, which bytes without the end of a device state are too.
     pub fn device_state(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
         self.expect(self.state == State::RamEnded, "the device state comes after the END of ram")?;
         let whole = device_state::is_whole(bytes, self.footers);
         self.expect(whole, "the device state is not whole")?;
         self.state = State::End;
-        self.output.flush(bytes)
+        self.put(bytes);
+        Ok(())
     }
 
     /// Writes a device state without devices, for a stream that is only RAM. It completes the
@@ -297,32 +302,67 @@ impl<W: Write> MainWriter<W> {
     ///
     /// # Errors
     ///
-    /// Misuse; the inner writer's.
+    /// Misuse.
     pub fn no_device_state(&mut self) -> Result<(), StreamError> {
         self.device_state(&device_state::without_devices(self.page_size))
     }
 
-    /// The bytes written so far.
-    pub fn offset(&self) -> u64 {
-        self.output.offset()
+    /// What is to be written next.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
     }
 
-    /// The inner writer. What has not been passed on to it is lost.
-    pub fn into_inner(self) -> W {
-        self.output.into_inner()
+    /// Takes note that the first `count` of the [`bytes`](Self::bytes) were written.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer.
+    pub fn written(&mut self, count: usize) {
+        assert!(count <= self.bytes().len(), "no more was written than there was");
+        self.start += count;
+        if self.start == self.bytes.len() {
+            self.base += self.start as u64;
+            self.start = 0;
+            self.bytes.clear();
+        }
+    }
+
+    /// Where the stream ends so far, in bytes: those that are still to be written are counted.
+    pub fn offset(&self) -> u64 {
+        self.base + self.bytes.len() as u64
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Where what belongs together is built, so that an error in it leaves nothing behind.
+    fn put_whole(
+        &mut self,
+        build: impl FnOnce(&mut Vec<u8>) -> Result<(), StreamErrorKind>,
+    ) -> Result<(), StreamError> {
+        let whole = self.bytes.len();
+        build(&mut self.bytes).map_err(|kind| {
+            self.bytes.truncate(whole);
+            self.error(kind)
+        })
+    }
+
+    fn error(&self, kind: StreamErrorKind) -> StreamError {
+        StreamError { offset: self.offset(), kind }
     }
 
     fn put_sync(&mut self) {
         if self.sync == SyncForm::Flush {
-            self.output.put(&Word::Flush.to_bytes());
+            self.put(&Word::Flush.to_bytes());
         }
     }
 
     fn put_end_of_body(&mut self) {
-        self.output.put(&Word::EndOfSection.to_bytes());
+        self.put(&Word::EndOfSection.to_bytes());
         if self.footers {
-            self.output.put(&[section::FOOTER]);
-            self.output.put(&self.section_id.to_be_bytes());
+            self.put(&[section::FOOTER]);
+            self.put(&self.section_id.to_be_bytes());
         }
     }
 
@@ -330,11 +370,11 @@ impl<W: Write> MainWriter<W> {
     fn expect_body(&self) -> Result<bool, StreamError> {
         match self.state {
             State::Body { last } => Ok(last),
-            _ => Err(self.output.error(StreamErrorKind::Misuse("no body has begun"))),
+            _ => Err(self.error(StreamErrorKind::Misuse("no body has begun"))),
         }
     }
 
     fn expect(&self, right: bool, otherwise: &'static str) -> Result<(), StreamError> {
-        if right { Ok(()) } else { Err(self.output.error(StreamErrorKind::Misuse(otherwise))) }
+        if right { Ok(()) } else { Err(self.error(StreamErrorKind::Misuse(otherwise))) }
     }
 }
