@@ -43,8 +43,8 @@ fn migrate(compression: Compression, channels: u8, zero_pages: ZeroPages, sync_f
     assert_equal(&source_ram, &arrived.ram);
     assert_eq!(arrived.configuration.machine.as_deref(), Some("pc-i440fx-10.0"));
     assert_eq!(arrived.sync_form, sync_form);
-    let (received, _) = arrived.confirm().unwrap();
-    let (sent, _) = sent.join().unwrap().unwrap();
+    let received = arrived.confirm().unwrap();
+    let sent = sent.join().unwrap().unwrap();
     assert_eq!(sent.total(), received.total(), "both sides count the same");
     assert_eq!(sent.zero_pages(), received.zero_pages());
     assert_eq!(received.syncs, 4);
