@@ -160,6 +160,25 @@ fn a_destination_that_closes_its_connections_without_a_word_is_said_to_have() {
 }
 
 #[test]
+fn a_destination_that_says_why_only_after_it_has_closed_its_channels_is_heard() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("tcp:{}", listener.local_addr().unwrap()).parse().unwrap();
+    let source_ram = guest();
+    let source = send(&source_ram, &uri, |setup| setup.channels(2)).unwrap();
+    let [mut main, channels @ ..] = [(); 3].map(|()| listener.accept().unwrap().0);
+    let failing = std::thread::spawn(move || {
+        drop(channels);
+        std::thread::sleep(Duration::from_millis(150));
+        main.write_all(&[0, 1, 0, 4, 0, 0, 0, 1]).unwrap();
+        main
+    });
+    // The broken pipe is noticed at once.
+    let error = source.finish(&PageSet::all(&source_ram), None).unwrap_err();
+    assert!(matches!(error, Error::DestinationFailed(1)), "{error:?}");
+    failing.join().unwrap();
+}
+
+#[test]
 fn nobody_listening_is_said_with_the_address() {
     let registry = common::registry();
     let uri = "tcp:127.0.0.1:1".parse().unwrap();

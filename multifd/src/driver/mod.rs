@@ -18,9 +18,6 @@ mod socket;
 #[cfg(feature = "tokio")]
 mod tokio;
 
-#[cfg(all(test, feature = "tokio"))]
-mod cancel_tests;
-
 use std::io;
 
 use multifd_core::Error;

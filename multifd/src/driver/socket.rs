@@ -179,3 +179,127 @@ fn retry(mut attempt: impl FnMut() -> isize) -> io::Result<usize> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    use multifd_core::channel::{Received, RecvMachine, SendConfig, SendMachine, Target};
+    use multifd_core::none::Plain;
+    use multifd_core::ram::{GuestPages, PageBatch, Ram, RamBlock};
+    use multifd_core::vm_memory::MmapRegion;
+    use multifd_core::wire::BlockName;
+    use multifd_core::{ChannelConfig, Error, PageSize};
+    use pollster::block_on;
+
+    use super::super::{RecvChannel, SendChannel, open};
+    use super::*;
+
+    const PAGES: usize = 128;
+
+    fn ram() -> Arc<Ram> {
+        let memory = MmapRegion::<()>::new(PAGES * 4096).unwrap();
+        let block = RamBlock::new(BlockName::new("ram").unwrap(), memory);
+        Arc::new(Ram::new(PageSize::Kib4, [block]).unwrap())
+    }
+
+    /// Some neighbours, then every page's offset, odd ones first, so that no two are neighbours.
+    fn offsets() -> Vec<u64> {
+        let (even, odd): (Vec<_>, Vec<_>) = (8..PAGES as u64).partition(|page| page % 2 == 0);
+        (0..8).chain(odd).chain(even).map(|page| page * 4096).collect()
+    }
+
+    fn content(page: u64) -> Vec<u8> {
+        (0..4096).map(|at| (at * 31 + page * 7) as u8).collect()
+    }
+
+    #[test]
+    fn pages_go_from_guest_memory_to_guest_memory_in_their_order() {
+        let (left, right) = UnixStream::pair().unwrap();
+        let (source, destination) = (ram(), ram());
+        for page in 0..PAGES as u64 {
+            source.blocks()[0].write(page * 4096, &content(page));
+        }
+        let sending = std::thread::spawn({
+            let source = Arc::clone(&source);
+            move || {
+                let config = SendConfig::new(ChannelConfig::new(0, PageSize::Kib4, 0));
+                block_on(async {
+                    let machine = SendMachine::new(&Plain, config).await?;
+                    let mut channel = SendChannel::new(machine, Socket::new(left));
+                    channel.send().await?;
+                    let block = Arc::clone(&source.blocks()[0]);
+                    channel.machine().pages(PageBatch::new(block, PageSize::Kib4, offsets())?)?;
+                    channel.send().await?;
+                    channel.finish().await.map(drop)
+                })
+            }
+        });
+        block_on(async {
+            let mut socket = Socket::new(right);
+            open(&mut socket, &mut multifd_core::channel::Opening::new()).await?;
+            let machine = RecvMachine::new(&Plain, 0, PageSize::Kib4, Arc::default()).await?;
+            let mut channel = RecvChannel::new(machine, socket);
+            let mut next = async || {
+                channel.next(|_| Ok::<_, Error>(Target::Ram(Arc::clone(&destination)))).await
+            };
+            assert_eq!(next().await?, Received::Pages);
+            assert_eq!(next().await?, Received::End);
+            Ok::<_, Error>(())
+        })
+        .unwrap();
+        sending.join().unwrap().unwrap();
+        for page in 0..PAGES as u64 {
+            let mut copy = vec![0; 4096];
+            destination.blocks()[0].slice(page * 4096, 4096).copy_to(&mut copy[..]);
+            assert!(copy == content(page), "page {page}");
+        }
+    }
+
+    /// The pieces of guest memory that the kernel gets.
+    fn pieces(offsets: &[u64], skip: usize) -> Vec<usize> {
+        let ram = ram();
+        let pages = GuestPages::new(&ram.blocks()[0], PageSize::Kib4, offsets).unwrap();
+        let mut pieces = Pieces::default();
+        pieces.push_guest(&GuestSlices::new(pages, skip));
+        // SAFETY: these vectors are initialised.
+        let len = |at: usize| unsafe { pieces.vectors[at].assume_init_ref() }.iov_len;
+        (0..pieces.len).map(len).collect()
+    }
+
+    #[test]
+    fn pages_that_are_neighbours_in_guest_memory_are_one_piece() {
+        assert_eq!(pieces(&[0, 4096, 8192, 0x8000, 0x7000], 0), [12288, 4096, 4096]);
+        assert_eq!(pieces(&[0, 4096, 8192, 0x8000, 0x7000], 5000), [7288, 4096, 4096]);
+        assert!(pieces(&[0, 4096], 8192).is_empty());
+    }
+
+    #[test]
+    fn more_pieces_than_there_is_room_for_wait_for_the_next_write() {
+        let mut pieces = ToSend::default();
+        let pushed = (0..1000).take_while(|_| pieces.push(&Part::Bytes(b"x"))).count();
+        assert_eq!(pushed, MOST_PIECES);
+        let (left, mut right) = UnixStream::pair().unwrap();
+        assert_eq!(pieces.send(left.as_fd()).unwrap(), MOST_PIECES);
+        drop(left);
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut right, &mut bytes).unwrap();
+        assert_eq!(bytes, vec![b'x'; MOST_PIECES]);
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_is_an_error_to_write_to_and_the_end_to_read_from() {
+        let (left, right) = UnixStream::pair().unwrap();
+        drop(right);
+        let ram = ram();
+        let pages = GuestPages::new(&ram.blocks()[0], PageSize::Kib4, &[0]).unwrap();
+        let pages = GuestSlices::new(pages, 0);
+        let mut to_send = ToSend::default();
+        to_send.push(&Part::Guest(pages));
+        assert_eq!(to_send.send(left.as_fd()).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        let mut socket = Socket::new(left);
+        assert_eq!(block_on(socket.read_guest(pages)).unwrap(), 0);
+        assert_eq!(block_on(socket.read(&mut [0; 4])).unwrap(), 0);
+    }
+}
