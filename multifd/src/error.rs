@@ -5,7 +5,8 @@ use std::io;
 
 use multifd_core::{ErrorKind, PageSize, UsageError};
 
-use crate::stream::{StreamError, StreamErrorKind};
+use crate::driver::MainChannelError;
+use crate::stream::StreamError;
 use crate::uri::Uri;
 
 /// Why a migration failed: the first error of any of its channels.
@@ -17,7 +18,7 @@ pub enum Error {
     Channel(#[from] multifd_core::Error),
     /// The main channel failed.
     #[error("main channel: {0}")]
-    Main(#[from] StreamError),
+    Main(#[from] MainChannelError),
     /// The caller asked for something that cannot be.
     #[error(transparent)]
     Usage(#[from] UsageError),
@@ -202,12 +203,18 @@ impl Error {
                 ErrorKind::Io { source, .. } => source,
                 _ => return false,
             },
-            Self::Main(StreamError { kind: StreamErrorKind::Write(source), .. }) => source,
+            Self::Main(MainChannelError::Write { source, .. }) => source,
             // A destination that has failed listens no more.
             Self::Connect { .. } => return true,
             _ => return false,
         };
         matches!(source.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+    }
+}
+
+impl From<StreamError> for Error {
+    fn from(error: StreamError) -> Self {
+        MainChannelError::from(error).into()
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod codecs;
 mod destination;
+pub mod driver;
 mod error;
 #[cfg(feature = "inspect")]
 pub mod inspect;
@@ -12,11 +13,12 @@ mod progress;
 pub mod relay;
 mod session;
 mod source;
-pub mod stream;
 mod uri;
 
 #[doc(no_inline)]
 pub use multifd_core as core;
+#[doc(no_inline)]
+pub use multifd_core::stream;
 
 #[cfg(feature = "qpl")]
 pub use codecs::qpl;

@@ -9,7 +9,9 @@ use super::input::{Input, Stop};
 use super::ram::Word;
 use super::start::{ONLY_THE_LIST, Start, StartDecoder};
 use super::wire::{self, command, section};
-use super::{AFTER_AN_ERROR, Configuration, Limits, MainEvent, StreamError, StreamErrorKind, SyncForm};
+use super::{
+    AFTER_AN_ERROR, Configuration, Limits, MainEvent, StreamError, StreamErrorKind, SyncForm,
+};
 use crate::PageSize;
 
 /// Decodes the main channel: it is given the bytes as they come and says what they say, event by

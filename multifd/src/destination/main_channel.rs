@@ -10,10 +10,11 @@ use multifd_core::ram::Ram;
 use super::accept::wait_for_all;
 use super::state::State;
 use super::{Incoming, stopped};
+use crate::driver::MainReader;
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::session::{Session, Wake};
-use crate::stream::{BlockInfo, Configuration, Event, MainReader, ReturnMessage, SyncForm};
+use crate::stream::{BlockInfo, Configuration, MainEvent, ReturnMessage, SyncForm};
 
 /// What the main channel has said.
 #[derive(Debug, Default)]
@@ -51,7 +52,7 @@ impl<W: Write> Answers<W> {
     pub(super) fn send(&mut self, message: ReturnMessage) -> Result<(), Error> {
         match &mut self.writer {
             Some(writer) if self.open => {
-                message.write(writer).map_err(Error::system("answering the source"))
+                writer.write_all(&message.to_bytes()).map_err(Error::system("answering the source"))
             }
             _ => Ok(()),
         }
@@ -69,47 +70,47 @@ impl<R: Read, W: Write> MainChannel<'_, R, W> {
         let ram = self.provide(&said, provide)?;
         self.session.update(Wake::Channels, |state| state.set_ram(&ram)).map_err(stopped)?;
         let blocks = find_blocks(&said.blocks, &ram)?;
-        loop {
-            let event = self.reader.next_event()?;
-            self.progress.set_main_bytes(self.reader.offset());
+        while let Some(event) = self.reader.next_event()? {
+            self.progress.set_main_bytes(self.reader.decoder().offset());
             match event {
-                Event::Sync => self.sync()?,
-                Event::ZeroPage { block, offset } => {
+                MainEvent::Sync => self.sync()?,
+                MainEvent::ZeroPage { block, offset } => {
                     blocks[block].receive_zero(offset, ram.page_size().bytes());
                     self.progress.count_zero_page();
                 }
-                Event::Page { block, offset, data } => {
+                MainEvent::Page { block, offset, data } => {
                     blocks[block].mark_received(offset);
                     blocks[block].write(offset, &data);
                 }
-                Event::DeviceState(bytes) => said.device_state = bytes,
-                Event::End => break,
+                MainEvent::DeviceState(bytes) => said.device_state = bytes,
                 event => self.command(&event)?,
             }
         }
         self.session.update(Wake::Nobody, State::complete).map_err(stopped)??;
-        said.footers = self.reader.footers();
+        said.footers = self.reader.decoder().footers();
         Ok((said, ram))
     }
 
     /// Reads up to the announcement of the RAM.
     fn set_up(&mut self, said: &mut Said) -> Result<(), Error> {
-        loop {
-            match self.reader.next_event()? {
-                Event::Configuration(configuration) => said.configuration = configuration,
-                Event::RamStart { section_id, blocks, sync, .. } => {
+        while let Some(event) = self.reader.next_event()? {
+            match event {
+                MainEvent::Configuration(configuration) => said.configuration = configuration,
+                MainEvent::RamStart { section_id, blocks, sync, .. } => {
                     (said.section_id, said.blocks, said.sync_form) = (section_id, blocks, sync);
                     return Ok(());
                 }
                 event => self.command(&event)?,
             }
         }
+        // The decoder lets no stream end before.
+        Ok(())
     }
 
-    fn command(&mut self, event: &Event) -> Result<(), Error> {
+    fn command(&mut self, event: &MainEvent) -> Result<(), Error> {
         match event {
-            Event::OpenReturnPath => self.answers.open = true,
-            Event::Ping(number) => self.answers.send(ReturnMessage::Pong(*number))?,
+            MainEvent::OpenReturnPath => self.answers.open = true,
+            MainEvent::Ping(number) => self.answers.send(ReturnMessage::Pong(*number))?,
             _ => {}
         }
         Ok(())
@@ -134,8 +135,7 @@ impl<R: Read, W: Write> MainChannel<'_, R, W> {
     }
 
     fn page_size(&self) -> PageSize {
-        // The reader refuses every size that is none of ours.
-        PageSize::from_bytes(self.reader.page_size()).unwrap_or_default()
+        self.reader.decoder().page_size()
     }
 
     /// Waits until every channel is at its SYNC, and lets them go on.
@@ -155,8 +155,9 @@ fn find_blocks<'a>(
     ram: &'a Ram,
 ) -> Result<Vec<&'a multifd_core::ram::RamBlock>, Error> {
     let find = |info: &BlockInfo| {
-        let refused = |why| Error::Block { name: info.name.clone(), bytes: info.bytes, why };
-        let block = ram.block(&info.name).ok_or_else(|| refused("there is none here".into()))?;
+        let refused = |why| Error::Block { name: info.name.to_string(), bytes: info.bytes, why };
+        let block =
+            ram.block(info.name.as_str()).ok_or_else(|| refused("there is none here".into()))?;
         if block.bytes() != info.bytes {
             return Err(refused(format!("the one here has {}", block.bytes())));
         }

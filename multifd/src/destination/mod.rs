@@ -23,11 +23,12 @@ pub use builder::DestinationBuilder;
 use main_channel::{Answers, MainChannel, Said};
 use state::State;
 
+use crate::driver::MainReader;
 use crate::error::Error;
 use crate::net::{Answering, Listener, Stream};
 use crate::progress::{Progress, Stats};
 use crate::session::{CancelToken, Session, Stopped, Wake};
-use crate::stream::{BlockInfo, Configuration, Limits, MainReader, ReturnMessage, SyncForm};
+use crate::stream::{BlockInfo, Configuration, Limits, MainDecoder, ReturnMessage, SyncForm};
 use crate::uri::Uri;
 
 /// The destination of a migration: takes in a VM's RAM and its device state.
@@ -233,10 +234,7 @@ fn prepare(setup: &DestinationBuilder<'_>) -> Result<Prepared, Error> {
 }
 
 fn limits(setup: &DestinationBuilder<'_>) -> Limits {
-    Limits {
-        page_size: setup.page_size.map(|size| size.bytes() as u64),
-        device_state: setup.device_state_limit,
-    }
+    Limits::default().with_page_size(setup.page_size).with_device_state(setup.device_state_limit)
 }
 
 impl Ending {
@@ -272,7 +270,7 @@ impl Ending {
         let main = MainChannel {
             session: &self.session,
             progress: &self.progress,
-            reader: MainReader::new(main, limits),
+            reader: MainReader::new(main, MainDecoder::new(limits)),
             answers: &mut self.answers,
             accept_waiting,
             channels,

@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::forward::{Forward, blame};
 use super::state::{Answers, State};
 use super::stopped;
+use crate::driver::ReturnReader;
 use crate::error::{Error, Side};
 use crate::session::{Session, Wake};
-use crate::stream::{ReturnMessage, ReturnReader};
+use crate::stream::ReturnMessage;
 
 /// How long a destination that closes may be ahead of the relay: it has read the last bytes, which
 /// were passed on before they were looked at, and the source has yet to close.
@@ -41,7 +42,7 @@ fn follow(session: &Session<State>, forward: Forward) -> Result<(), Error> {
                 session.update(Wake::Main, confirm).map_err(stopped)?;
             }
             Ok(Some(ReturnMessage::Shut(status))) => return Err(Error::DestinationRefused(status)),
-            Ok(Some(ReturnMessage::Pong(_) | ReturnMessage::SwitchoverAck)) => {}
+            Ok(Some(_)) => {}
             Ok(None) => return closed(session),
             Err(error) if error.is_reset() => return Err(Error::DestinationLeft),
             Err(error) => return Err(blame(error, Side::To)),

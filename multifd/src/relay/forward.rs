@@ -5,9 +5,9 @@ use std::io::{self, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::tap::Taps;
+use crate::driver::MainChannelError;
 use crate::error::{Error, Side};
 use crate::net::Stream;
-use crate::stream::{StreamError, StreamErrorKind};
 
 /// Reads from one side; what it has read, it has written to the other, byte for byte, so that
 /// whoever parses it holds nothing back.
@@ -77,17 +77,16 @@ impl std::error::Error for NotPassed {}
 
 /// What a parser over a [`Forward`] found, as the error of the side that is read from or, where
 /// it could not be written to, of the other.
-pub(super) fn blame(error: StreamError, from: Side) -> Error {
-    let StreamError { offset, kind } = error;
-    let kind = match kind {
-        StreamErrorKind::Read { what, error } => match error.downcast::<NotPassed>() {
-            Ok(NotPassed(error)) => {
-                let error = StreamError { offset, kind: StreamErrorKind::Write(error) };
+pub(super) fn blame(error: MainChannelError, from: Side) -> Error {
+    let error = match error {
+        MainChannelError::Read { offset, source } => match source.downcast::<NotPassed>() {
+            Ok(NotPassed(source)) => {
+                let error = MainChannelError::Write { offset, source };
                 return Error::on(from.other())(error.into());
             }
-            Err(error) => StreamErrorKind::Read { what, error },
+            Err(source) => MainChannelError::Read { offset, source },
         },
-        kind => kind,
+        error => error,
     };
-    Error::on(from)(StreamError { offset, kind }.into())
+    Error::on(from)(error.into())
 }

@@ -12,9 +12,10 @@ use super::stopped;
 use super::to::{Destination, Sending};
 use crate::destination::accept::{Acceptor, wait_for_all};
 use crate::destination::state::State as Incoming;
+use crate::driver::MainReader;
 use crate::error::{Error, Side};
 use crate::session::{Session, Wake};
-use crate::stream::{Event, MainReader};
+use crate::stream::MainEvent;
 
 /// Follows the main channel from its header to its end, while its bytes pass by.
 pub(super) struct MainChannel<'a, R> {
@@ -32,41 +33,41 @@ pub(super) struct MainChannel<'a, R> {
 impl<R: Read> MainChannel<'_, R> {
     /// Follows the channel to its end. Every page has been queued then, and every sync asked for.
     pub(super) fn run(mut self) -> Result<PageSize, Error> {
-        loop {
-            let event = self.reader.next_event().map_err(|error| blame(error, Side::From))?;
+        while let Some(event) =
+            self.reader.next_event().map_err(|error| blame(error, Side::From))?
+        {
             for progress in [&self.acceptor.intake.progress, &self.destination.progress] {
-                progress.set_main_bytes(self.reader.offset());
+                progress.set_main_bytes(self.reader.decoder().offset());
             }
             match event {
-                Event::Configuration(_) => self.open_channels()?,
-                Event::OpenReturnPath => {
+                MainEvent::Configuration(_) => self.open_channels()?,
+                MainEvent::OpenReturnPath => {
                     let open = |state: &mut State| state.return_path = true;
                     self.session.update(Wake::Nobody, open).map_err(stopped)?;
                 }
-                Event::RamStart { blocks, .. } => {
+                MainEvent::RamStart { blocks, .. } => {
                     let vm = Arc::new(Vm { page_size: self.page_size(), blocks });
                     // The channels from the source wait for it.
                     self.session.update(Wake::Main, |state| state.set_vm(&vm)).map_err(stopped)?;
                 }
-                Event::Sync => self.sync()?,
-                Event::ZeroPage { .. } => {
+                MainEvent::Sync => self.sync()?,
+                MainEvent::ZeroPage { .. } => {
                     self.acceptor.intake.progress.count_zero_page();
                     self.destination.progress.count_zero_page();
                 }
-                Event::BodyEnd { last: true } => {
+                MainEvent::BodyEnd { last: true } => {
                     let complete = |state: &mut State| state.as_mut().complete();
                     let complete = self.session.update(Wake::Nobody, complete);
                     complete.map_err(stopped)?.map_err(Error::on(Side::From))?;
                 }
-                Event::End => return Ok(self.page_size()),
                 _ => {}
             }
         }
+        Ok(self.page_size())
     }
 
     fn page_size(&self) -> PageSize {
-        // The reader refuses every size that is none of ours.
-        PageSize::from_bytes(self.reader.page_size()).unwrap_or_default()
+        self.reader.decoder().page_size()
     }
 
     /// Connects the channels to the destination, under the UUID that the source's have.

@@ -53,12 +53,13 @@ pub use builder::RelayBuilder;
 pub use tap::{Tap, Wire};
 
 use crate::destination::accept::{Acceptor, MAIN_MAGIC};
+use crate::driver::MainReader;
 use crate::error::{Error, Side};
 use crate::net::{self, Listener, Stream};
 use crate::progress::{Progress, Stats};
 use crate::session::{CancelToken, Session, Stopped, Wake};
 use crate::source::LAST_WORD;
-use crate::stream::{Limits, MainReader};
+use crate::stream::{Limits, MainDecoder};
 use crate::uri::Uri;
 use forward::Forward;
 use from::IntoQueue;
@@ -164,10 +165,7 @@ impl Relay {
                 tap: setup.tap.clone(),
             },
             from_channels: setup.from_channels,
-            limits: Limits {
-                page_size: setup.page_size.map(|size| size.bytes() as u64),
-                ..Limits::default()
-            },
+            limits: Limits::default().with_page_size(setup.page_size),
             threads: Threads { accepting, answers: None, sending: Vec::new() },
         })
     }
@@ -230,7 +228,8 @@ impl Relay {
         let passed = main.pass(&MAIN_MAGIC).map_err(Error::system("writing to the main channel"));
         passed.map_err(Error::on(Side::To))?;
         let bytes = io::Cursor::new(MAIN_MAGIC).chain(main.clone());
-        let reader = MainReader::new(bytes, self.limits.clone()).passing_device_state();
+        let decoder = MainDecoder::new(self.limits.clone()).passing_device_state();
+        let reader = MainReader::new(bytes, decoder);
         main.hold_back();
         let page_size = self.follow(reader, main.clone())?;
         let confirmed = self.finish(main)?;

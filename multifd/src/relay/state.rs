@@ -119,7 +119,7 @@ impl Vm {
 
     fn check_pages(&self, pages: &Pages<'_>) -> Result<(), PeerError> {
         let name = pages.block;
-        let block = self.blocks.iter().find(|block| block.name == name);
+        let block = self.blocks.iter().find(|block| block.name.as_str() == name);
         let block = block.ok_or_else(|| PeerError::UnknownBlock { name: name.to_owned() })?;
         // Both are multiples of the page size, so a page that starts inside also ends inside.
         let mut offsets = pages.normal.iter().chain(pages.zero).map(|offset| offset.get());

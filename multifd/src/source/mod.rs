@@ -16,12 +16,13 @@ use socket2::Socket;
 pub use builder::{SourceBuilder, ZeroPages};
 use queue::Answers;
 
+use crate::driver::{MainWriter, ReturnReader};
 use crate::error::Error;
 use crate::net::{self, Stream};
 use crate::page_set::PageSet;
 use crate::progress::{Progress, Stats};
 use crate::session::{CancelToken, Session, Stopped, Wake};
-use crate::stream::{BlockInfo, MainWriter, ReturnMessage, ReturnReader};
+use crate::stream::{BlockInfo, MainEncoder, ReturnMessage};
 use crate::uri::Uri;
 
 /// How long a source whose connection broke waits for the destination's word on why.
@@ -72,9 +73,12 @@ impl Source {
             progress: Progress::new(setup.channels),
             ram: Arc::clone(&setup.ram),
             zero_pages: setup.zero_pages,
-            main: MainWriter::new(Stream(Arc::clone(&main_socket)))
-                .with_page_size(setup.ram.page_size().bytes() as u64)
-                .with_footers(setup.footers),
+            main: MainWriter::new(
+                Stream(Arc::clone(&main_socket)),
+                MainEncoder::new()
+                    .with_page_size(setup.ram.page_size())
+                    .with_footers(setup.footers),
+            ),
             channels: Vec::new(),
             answers: None,
             main_socket,
@@ -92,11 +96,12 @@ impl Source {
         method: &MethodDescriptor,
         uri: &Uri,
     ) -> Result<(), Error> {
-        self.main.header(&setup.configuration)?;
+        self.main.encoder().header(&setup.configuration)?;
         if setup.return_path {
             self.listen_to_answers()?;
-            self.main.open_return_path()?;
+            self.main.encoder().open_return_path()?;
         }
+        self.main.flush()?;
         let packet_num = Arc::default();
         for number in 0..setup.channels {
             let socket = net::connect(uri, setup.connect_timeout)?;
@@ -109,10 +114,11 @@ impl Source {
             .ram
             .blocks()
             .iter()
-            .map(|block| BlockInfo { name: block.name().to_string(), bytes: block.bytes() });
+            .map(|block| BlockInfo::new(block.name().clone(), block.bytes()));
         let blocks: Vec<_> = blocks.collect();
         self.ask_sync()?;
-        self.main.ram_start(setup.section_id, 0, &blocks, setup.sync_form)?;
+        self.main.encoder().ram_start(setup.section_id, 0, &blocks, setup.sync_form)?;
+        self.main.flush()?;
         Ok(())
     }
 
@@ -133,7 +139,7 @@ impl Source {
                     return if confirmed { Ok(()) } else { Err(Error::EarlyConfirmation) };
                 }
                 Some(ReturnMessage::Shut(status)) => return Err(Error::DestinationFailed(status)),
-                Some(ReturnMessage::Pong(_) | ReturnMessage::SwitchoverAck) => {}
+                Some(_) => {}
                 None => return Err(Error::DestinationGone),
             }
         };
@@ -151,7 +157,8 @@ impl Source {
     /// # Panics
     /// With pages of another RAM.
     pub fn round(&mut self, pages: &PageSet) -> Result<(), Error> {
-        let sent = self.main.part_begin().map_err(Error::from).and_then(|()| self.body(pages));
+        let sent =
+            self.main.encoder().part_begin().map_err(Error::from).and_then(|()| self.body(pages));
         self.whole(sent)
     }
 
@@ -175,14 +182,15 @@ impl Source {
         pages: &PageSet,
         device_state: Option<&[u8]>,
     ) -> Result<(Stats, MethodStats), Error> {
-        let sent = self.main.end_begin().map_err(Error::from).and_then(|()| {
+        let sent = self.main.encoder().end_begin().map_err(Error::from).and_then(|()| {
             self.body(pages)?;
             self.session.update(Wake::Nobody, Queue::complete).map_err(stopped)?;
             match device_state {
-                Some(bytes) => self.main.device_state(bytes)?,
-                None => self.main.no_device_state()?,
+                Some(bytes) => self.main.encoder().device_state(bytes)?,
+                None => self.main.encoder().no_device_state()?,
             }
-            self.progress.set_main_bytes(self.main.offset());
+            self.main.flush()?;
+            self.progress.set_main_bytes(self.main.encoder().offset());
             self.wait_for_confirmation()?;
             self.session.succeed().map_err(stopped)
         });
@@ -212,15 +220,17 @@ impl Source {
             if !scan_here || !is_zero(self.ram.blocks()[block].slice(offset, page_bytes)) {
                 return Ok(false);
             }
-            main.zero_page(block, offset)?;
+            main.encoder().zero_page(block, offset)?;
+            main.flush_if_much()?;
             progress.count_zero_page();
             Ok(true)
         };
         pages.batches(skip, |batch| push(session, batch))?;
         self.ask_sync()?;
-        self.main.sync()?;
-        self.main.body_end()?;
-        self.progress.set_main_bytes(self.main.offset());
+        self.main.encoder().sync()?;
+        self.main.encoder().body_end()?;
+        self.main.flush()?;
+        self.progress.set_main_bytes(self.main.encoder().offset());
         self.wait_for_sync()
     }
 
@@ -286,10 +296,8 @@ impl Drop for Source {
 /// A configuration that says its page size must say that of the RAM.
 fn check_page_size(setup: &SourceBuilder<'_>) -> Result<(), Error> {
     let own = setup.ram.page_size();
-    match setup.configuration.page_bits() {
-        Some(bits) if own.bytes().trailing_zeros() != bits => {
-            Err(Error::PageSize { announced: 1 << bits.min(63), own })
-        }
+    match setup.configuration.page_size() {
+        Some(said) if said != own => Err(Error::PageSize { announced: said.bytes() as u64, own }),
         _ => Ok(()),
     }
 }

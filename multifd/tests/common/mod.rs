@@ -69,7 +69,7 @@ pub(crate) fn assert_equal(left: &Ram, right: &Ram) {
 pub(crate) fn provide(incoming: &Incoming<'_>) -> Result<Arc<Ram>, Error> {
     let blocks = incoming.blocks.iter().map(|info| {
         let memory = MmapRegion::<()>::new(info.bytes as usize).unwrap();
-        RamBlock::new(BlockName::new(&info.name).unwrap(), memory).fresh()
+        RamBlock::new(info.name.clone(), memory).fresh()
     });
     Ok(Arc::new(Ram::new(incoming.page_size, blocks)?))
 }

@@ -172,7 +172,7 @@ fn the_page_size_that_the_source_announces_is_taken() {
     let (uri, destination) = receive(|setup| setup);
     let running = relay(&uri, |setup| setup);
     let mut configuration = Configuration::new("virt-9.0");
-    configuration.subsections.push(Subsection { version: 1, data: SubsectionData::PageBits(14) });
+    configuration.subsections.push(Subsection::new(SubsectionData::PageSize(PageSize::Kib16)));
     let source =
         send(&source_ram, &running.uri, |setup| setup.configuration(configuration)).unwrap();
     let all = PageSet::all(&source_ram);
