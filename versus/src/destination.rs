@@ -11,7 +11,6 @@ use std::sync::Arc;
 use multifd::core::Registry;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::vm_memory::MmapRegion;
-
 use multifd::qpl::Options;
 use multifd::{Destination, Incoming, Uri};
 use multifd_interop::guest::difference;
