@@ -105,9 +105,9 @@ fn encode(encoder: &mut MainEncoder, events: &[MainEvent]) -> Result<(), StreamE
                 _ => None,
             });
             if last == Some(true) {
-                encoder.end_begin()?
+                encoder.end_begin()?;
             } else {
-                encoder.part_begin()?
+                encoder.part_begin()?;
             }
             in_body = true;
         }
