@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use multifd::core::ram::{Ram, RamBlock};
-use multifd::core::wire::BlockName;
 use multifd::{Arrived, Destination, Error, Incoming};
 use serde::Serialize;
 
@@ -68,7 +67,7 @@ pub(crate) fn provide(incoming: &Incoming<'_>, limit: Option<u64>) -> Result<Arc
     }
     let blocks = incoming.blocks.iter().map(|block| {
         let memory = mapping::anonymous(block.bytes).map_err(Error::Caller)?;
-        Ok(RamBlock::new(BlockName::new(&block.name)?, memory).fresh().with_huge_pages())
+        Ok(RamBlock::new(block.name.clone(), memory).fresh().with_huge_pages())
     });
     let blocks: Vec<_> = blocks.collect::<Result<_, Error>>()?;
     Ok(Arc::new(Ram::new(incoming.page_size, blocks)?))

@@ -7,9 +7,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use multifd::Side;
+use multifd::driver::{MainChannelError, MainReader};
 use multifd::inspect::{ChannelEvent, ChannelParser, Inspector, Report, Severity};
 use multifd::relay::{Tap, Wire};
-use multifd::stream::{Limits, MainReader};
+use multifd::stream::{Limits, MainDecoder};
 
 use super::pieces::{self, Pieces, Pipe};
 use crate::failure::{Failure, one_line};
@@ -101,12 +102,17 @@ impl Tap for Inspection {
 impl Wires {
     /// Follows the main channel to its end.
     fn follow_main(&self, mut pieces: Pieces) {
-        let mut reader = MainReader::new(&mut pieces, Limits::default());
+        let mut reader = MainReader::new(&mut pieces, MainDecoder::new(Limits::default()));
         let mut is_connected = false;
         let is_whole = loop {
-            let event = reader.next_event();
+            let event = match reader.next_event() {
+                Ok(Some(event)) => Ok(event),
+                Err(MainChannelError::Stream(error)) => Err(error),
+                // What is read are pieces in memory, which do not fail.
+                Ok(None) | Err(_) => break true,
+            };
             let mut found = lock(&self.found);
-            found.inspector.main(&reader, event.as_ref());
+            found.inspector.main(reader.decoder(), event.as_ref());
             found.say();
             if found.inspector.main_is_over() {
                 break event.is_ok();
@@ -118,7 +124,8 @@ impl Wires {
             }
         };
         // Read in any case, or the relay would wait.
-        let rest = io::copy(&mut pieces, &mut io::sink()).unwrap_or_default();
+        let unread = reader.unread().len() as u64;
+        let rest = unread + io::copy(&mut pieces, &mut io::sink()).unwrap_or_default();
         if is_whole {
             lock(&self.found).inspector.trailing(rest);
         }

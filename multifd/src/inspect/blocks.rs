@@ -60,11 +60,11 @@ impl Blocks {
     }
 
     pub(super) fn find(&self, name: &str) -> Option<usize> {
-        self.blocks.iter().position(|block| block.info.name == name)
+        self.blocks.iter().position(|block| block.info.name.as_str() == name)
     }
 
     pub(super) fn name(&self, block: usize) -> &str {
-        &self.blocks[block].info.name
+        self.blocks[block].info.name.as_str()
     }
 
     pub(super) fn bytes(&self, block: usize) -> u64 {
@@ -125,7 +125,7 @@ impl Blocks {
     pub(super) fn never_sent(&self, page_size: PageSize) -> Vec<(String, u64, u64)> {
         let lacking = self.blocks.iter().filter_map(|block| {
             let pages = block.info.bytes / page_size.bytes() as u64;
-            (block.sent < pages).then(|| (block.info.name.clone(), pages - block.sent, pages))
+            (block.sent < pages).then(|| (block.info.name.to_string(), pages - block.sent, pages))
         });
         lacking.collect()
     }
@@ -133,7 +133,7 @@ impl Blocks {
     pub(super) fn reports(self, page_size: PageSize) -> Vec<BlockReport> {
         let report = |block: Block| BlockReport {
             pages: block.info.bytes / page_size.bytes() as u64,
-            name: block.info.name,
+            name: block.info.name.to_string(),
             bytes: block.info.bytes,
             counts: block.counts,
             main_pages: block.main_pages,
@@ -162,12 +162,14 @@ fn unpack(packed: u16) -> Connection {
 
 #[cfg(test)]
 mod tests {
+    use multifd_core::wire::BlockName;
+
     use super::*;
 
     const CHANNEL: Connection = Connection::Channel(3);
 
     fn blocks(bytes: u64) -> Blocks {
-        Blocks::new(&[BlockInfo { name: "pc.ram".into(), bytes }])
+        Blocks::new(&[BlockInfo::new(BlockName::new("pc.ram").unwrap(), bytes)])
     }
 
     #[test]

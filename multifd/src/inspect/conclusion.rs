@@ -1,7 +1,6 @@
 //! What can be said only when everything has come.
 
 use multifd_core::Compression;
-use multifd_core::wire::Uuid;
 
 use super::channel::{at, field};
 use super::finding::{Connection, FindingKind, Place};
@@ -44,7 +43,7 @@ impl Inspector {
 
     /// A source with the capability validate-uuid says on the main channel, too, which VM it is.
     fn check_uuid(&mut self) {
-        let expected = self.configuration.uuid().copied().map(Uuid);
+        let expected = self.configuration.uuid();
         if let (Some(expected), Some(found)) = (expected, self.uuid) {
             if expected != found {
                 let from = "the main channel";

@@ -4,8 +4,7 @@ use multifd_core::PageSize;
 use serde::Deserialize;
 
 use super::FindingKind;
-use crate::stream::device_state::{DESCRIPTION_HEAD, description_at};
-use crate::stream::wire::section;
+use crate::stream::{section, split_description};
 
 /// The device state: everything on the main channel from the first FULL section on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,9 +70,8 @@ impl DeviceState {
     ) -> (Self, Vec<(u64, FindingKind)>) {
         let mut state = Self { offset, bytes: bytes.len() as u64, ..Self::default() };
         let mut faults = Vec::new();
-        match description_at(bytes) {
-            Some(eof) => {
-                let (before, json) = (&bytes[..eof], &bytes[eof + DESCRIPTION_HEAD..]);
+        match split_description(bytes) {
+            Some((before, json)) => {
                 state.description_bytes = Some(json.len() as u64);
                 let fault = state.describe(before, json, page_size, footers).err();
                 faults.extend(fault);
@@ -166,6 +164,9 @@ impl DeviceState {
 }
 
 const FOOTER_BYTES: usize = 5;
+
+/// The EOF, and the type byte and the length before a VMDESCRIPTION's JSON.
+const DESCRIPTION_HEAD: usize = 6;
 
 /// The byte that says FULL, and the section id.
 const BEFORE_NAME: usize = 5;

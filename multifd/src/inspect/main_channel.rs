@@ -1,21 +1,17 @@
 //! What the main channel says.
 
-use std::io::Read;
-
-use multifd_core::PageSize;
-
 use super::DeviceState;
 use super::blocks::Blocks;
 use super::finding::{Connection, FindingKind, Place};
 use super::inspector::Inspector;
-use crate::stream::{Event, MainReader, StreamError};
+use crate::stream::{MainDecoder, MainEvent, StreamError};
 
 impl Inspector {
-    /// Takes in what `reader` has just said of the main channel.
-    pub fn main<R: Read>(&mut self, reader: &MainReader<R>, event: Result<&Event, &StreamError>) {
-        self.main.bytes = reader.offset();
+    /// Takes in what `decoder` has just said of the main channel.
+    pub fn main(&mut self, decoder: &MainDecoder, event: Result<&MainEvent, &StreamError>) {
+        self.main.bytes = decoder.offset();
         match event {
-            Ok(event) => self.main_event(reader, event),
+            Ok(event) => self.main_event(decoder, event),
             Err(error) => {
                 self.main_is_over = true;
                 self.note_main(error.offset, FindingKind::Main(error.kind.to_string()));
@@ -30,38 +26,37 @@ impl Inspector {
         }
     }
 
-    fn main_event<R: Read>(&mut self, reader: &MainReader<R>, event: &Event) {
+    fn main_event(&mut self, decoder: &MainDecoder, event: &MainEvent) {
         match event {
-            Event::Configuration(configuration) => {
+            MainEvent::Configuration(configuration) => {
                 self.configuration = configuration.clone();
-                // The reader refuses every size that is none of ours.
-                self.page_size = PageSize::from_bytes(reader.page_size()).unwrap_or_default();
+                self.page_size = decoder.page_size();
             }
-            Event::RamStart { blocks, sync, .. } => {
+            MainEvent::RamStart { blocks, sync, .. } => {
                 self.blocks = Blocks::new(blocks);
                 self.main.sync = Some(*sync);
                 self.main.sections += 1;
                 self.knows_ram = true;
             }
-            Event::OpenReturnPath => self.main.return_path = true,
-            Event::Sync => self.main.syncs += 1,
-            Event::ZeroPage { block, offset } => {
+            MainEvent::OpenReturnPath => self.main.return_path = true,
+            MainEvent::Sync => self.main.syncs += 1,
+            MainEvent::ZeroPage { block, offset } => {
                 self.main.zero_pages += 1;
                 self.round(self.main.syncs).main_zero_pages += 1;
-                self.main_page(reader.offset(), *block, *offset);
+                self.main_page(decoder.offset(), *block, *offset);
             }
-            Event::Page { block, offset, .. } => {
+            MainEvent::Page { block, offset, .. } => {
                 self.main.normal_pages += 1;
                 self.round(self.main.syncs).main_normal_pages += 1;
-                self.main_page(reader.offset(), *block, *offset);
+                self.main_page(decoder.offset(), *block, *offset);
             }
-            Event::BodyEnd { .. } => self.main.sections += 1,
-            Event::DeviceState(bytes) => self.main_device_state(reader, bytes),
-            Event::End => {
+            MainEvent::BodyEnd { .. } => self.main.sections += 1,
+            MainEvent::DeviceState(bytes) => {
+                self.main_device_state(decoder, bytes);
                 self.main.is_whole = true;
                 self.main_is_over = true;
             }
-            Event::Ping(_) | Event::SwitchoverStart => {}
+            _ => {}
         }
     }
 
@@ -83,9 +78,9 @@ impl Inspector {
         }
     }
 
-    fn main_device_state<R: Read>(&mut self, reader: &MainReader<R>, bytes: &[u8]) {
-        let offset = reader.offset() - bytes.len() as u64;
-        let (state, found) = DeviceState::parse(bytes, offset, self.page_size, reader.footers());
+    fn main_device_state(&mut self, decoder: &MainDecoder, bytes: &[u8]) {
+        let offset = decoder.offset() - bytes.len() as u64;
+        let (state, found) = DeviceState::parse(bytes, offset, self.page_size, decoder.footers());
         self.main.device_state = Some(state);
         for (offset, kind) in found {
             self.note_main(offset, kind);

@@ -8,19 +8,19 @@
 //!
 //! [`recording()`] inspects a migration that has been recorded. One that is going on is inspected by
 //! whoever relays it: a [`ChannelParser`] for each channel turns bytes, in pieces of any size, into
-//! [`ChannelEvent`]s, a [`MainReader`](crate::stream::MainReader) the main channel into its own.
+//! [`ChannelEvent`]s, a [`MainDecoder`](crate::stream::MainDecoder) the main channel's into its own.
 //!
 //! ```
 //! use std::time::Duration;
 //! use multifd::inspect::Inspector;
-//! use multifd::stream::{Limits, MainReader};
+//! use multifd::stream::{Limits, MainDecoder};
 //!
-//! # fn example(main: &[u8], channel: &[u8]) {
+//! # fn example(mut main: &[u8], channel: &[u8]) -> Result<(), multifd::stream::StreamError> {
 //! let mut inspector = Inspector::new();
-//! let mut reader = MainReader::new(main, Limits::default());
-//! while !inspector.knows_ram() && !inspector.main_is_over() {
-//!     let event = reader.next_event();
-//!     inspector.main(&reader, event.as_ref());
+//! let mut decoder = MainDecoder::new(Limits::default());
+//! while !inspector.knows_ram() {
+//!     let Some(event) = decoder.next(&mut main)? else { break };
+//!     inspector.main(&decoder, Ok(&event));
 //! }
 //! // Only now: a channel's pages are in the RAM blocks that the main channel has listed.
 //! let mut parser = inspector.connect();
@@ -30,15 +30,18 @@
 //!     }
 //! }
 //! inspector.channel(&parser.end(), None);
-//! while !inspector.main_is_over() {
-//!     let event = reader.next_event();
-//!     inspector.main(&reader, event.as_ref());
+//! while let Some(event) = decoder.next(&mut main)? {
+//!     inspector.main(&decoder, Ok(&event));
+//! }
+//! if let Some(event) = decoder.finish()? {
+//!     inspector.main(&decoder, Ok(&event));
 //! }
 //! let report = inspector.finish();
 //! println!("{} errors", report.findings.errors());
+//! # Ok(())
 //! # }
 //! # let recordings = multifd_conformance::recordings();
-//! # example(recordings[0].main, recordings[0].channels[0]);
+//! # example(recordings[0].main, recordings[0].channels[0]).unwrap();
 //! ```
 
 mod blocks;

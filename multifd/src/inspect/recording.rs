@@ -6,7 +6,8 @@ use super::channel::PacketRecord;
 use super::inspector::Inspector;
 use super::parser::{ChannelParser, Content};
 use super::report::Report;
-use crate::stream::{Event, Limits, MainReader, StreamErrorKind};
+use crate::driver::{MainChannelError, MainReader};
+use crate::stream::{Limits, MainDecoder, MainEvent};
 
 /// Bytes that are read of a channel at once.
 const PIECE: usize = 64 << 10;
@@ -22,7 +23,7 @@ pub fn recording<M: Read, C: Read>(
     mut each: impl FnMut(&PacketRecord<'_>),
 ) -> io::Result<Report> {
     let mut inspector = Inspector::new();
-    let mut reader = MainReader::new(&mut main, Limits::default());
+    let mut reader = MainReader::new(&mut main, MainDecoder::new(Limits::default()));
     follow_main(&mut reader, &mut inspector)?;
     let feed = |reader| Feed::new(reader, inspector.connect());
     let mut feeds: Vec<_> = channels.into_iter().map(feed).collect();
@@ -34,7 +35,8 @@ pub fn recording<M: Read, C: Read>(
         follow_main(&mut reader, &mut inspector)?;
     }
     if inspector.main_is_whole() {
-        inspector.trailing(io::copy(&mut main, &mut io::sink())?);
+        let unread = reader.unread().len() as u64;
+        inspector.trailing(unread + io::copy(&mut main, &mut io::sink())?);
     }
     Ok(inspector.finish())
 }
@@ -42,16 +44,18 @@ pub fn recording<M: Read, C: Read>(
 /// Reads on to the next sync.
 fn follow_main<R: Read>(reader: &mut MainReader<R>, inspector: &mut Inspector) -> io::Result<()> {
     while !inspector.main_is_over() {
-        let event = reader.next_event();
-        inspector.main(reader, event.as_ref());
-        match event {
-            Ok(Event::Sync) => break,
-            Err(error) => {
-                if let StreamErrorKind::Read { error, .. } = error.kind {
-                    return Err(error);
+        match reader.next_event() {
+            Ok(Some(event)) => {
+                inspector.main(reader.decoder(), Ok(&event));
+                if event == MainEvent::Sync {
+                    break;
                 }
             }
-            Ok(_) => {}
+            Ok(None) => break,
+            Err(MainChannelError::Stream(error)) => inspector.main(reader.decoder(), Err(&error)),
+            Err(MainChannelError::Read { source, .. } | MainChannelError::Write { source, .. }) => {
+                return Err(source);
+            }
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Recordings changed at random, in pieces of random sizes.
 
 use multifd::inspect::{ChannelParser, Inspector, Report};
-use multifd::stream::{Limits, MainReader};
+use multifd::stream::{Limits, MainDecoder};
 use multifd_conformance::recordings;
 use proptest::prelude::*;
 
@@ -76,10 +76,23 @@ fn apply(streams: &mut Streams, change: &Change) {
 /// As a relay would: the main channel first, then each channel in pieces of these sizes.
 fn inspect_in_pieces(streams: &Streams, sizes: &[usize]) -> Report {
     let mut inspector = Inspector::new();
-    let mut reader = MainReader::new(&streams.main[..], Limits::default());
+    let mut decoder = MainDecoder::new(Limits::default());
+    let (mut rest, mut sizes_of_main) = (&streams.main[..], sizes.iter().cycle());
     while !inspector.main_is_over() {
-        let event = reader.next_event();
-        inspector.main(&reader, event.as_ref());
+        let size = (*sizes_of_main.next().unwrap()).min(rest.len());
+        let (mut piece, behind) = rest.split_at(size);
+        rest = behind;
+        loop {
+            let event = match decoder.next(&mut piece) {
+                Ok(None) if size == 0 => decoder.finish(),
+                event => event,
+            };
+            let Some(event) = event.as_ref().map(Option::as_ref).transpose() else { break };
+            inspector.main(&decoder, event);
+            if inspector.main_is_over() {
+                break;
+            }
+        }
     }
     let parsers: Vec<_> = streams.channels.iter().map(|_| inspector.connect()).collect();
     for (parser, bytes) in parsers.into_iter().zip(&streams.channels) {
