@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use multifd_core::wire::Uuid;
+use multifd_core::wire::{BlockName, Uuid};
 use multifd_core::{Compression, PeerError};
 
 /// Something that is against the format, or unusual, and where it is.
@@ -107,7 +107,7 @@ pub enum FindingKind {
         /// The page's offset in bytes.
         offset: u64,
         /// The block.
-        block: String,
+        block: BlockName,
         /// The block's size in bytes.
         bytes: u64,
     },
@@ -157,7 +157,7 @@ pub enum FindingKind {
         /// The first such page of the packet, its offset in bytes.
         offset: u64,
         /// Its block.
-        block: String,
+        block: BlockName,
         /// Where it came before.
         other: Connection,
         /// How many such pages the packet has.
@@ -178,7 +178,7 @@ pub enum FindingKind {
         /// The first such page of the packet, its offset in bytes.
         offset: u64,
         /// Its block.
-        block: String,
+        block: BlockName,
         /// How many such pages the packet has.
         pages: u64,
     },
@@ -189,7 +189,7 @@ pub enum FindingKind {
         /// The first such page of the packet, its offset in bytes.
         offset: u64,
         /// Its block.
-        block: String,
+        block: BlockName,
         /// How many such pages the packet has.
         pages: u64,
     },
@@ -210,7 +210,7 @@ pub enum FindingKind {
         /// The block's size in pages.
         of: u64,
         /// The block.
-        block: String,
+        block: BlockName,
     },
     /// No VMDESCRIPTION.
     #[error("there is no VMDESCRIPTION: the device state cannot be told apart")]
