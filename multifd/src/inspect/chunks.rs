@@ -28,11 +28,7 @@ pub(super) fn length_bytes(packet: &RamPacket<'_>) -> usize {
 impl Chunks {
     /// The chunks of `packet`, whose payload starts with `lengths`. `None` where the codec has
     /// none, or the packet no payload.
-    pub(super) fn new(
-        packet: &RamPacket<'_>,
-        lengths: &[u8],
-        page_size: PageSize,
-    ) -> Option<Self> {
+    pub(super) fn new(packet: &RamPacket<'_>, lengths: &[u8], page_size: PageSize) -> Option<Self> {
         let lengths = lengths.get(..length_bytes(packet)).filter(|lengths| !lengths.is_empty())?;
         let follow = (packet.payload_bytes - lengths.len()) as u64;
         let page_bytes = page_size.bytes() as u64;

@@ -7,6 +7,7 @@ use multifd_core::{Compression, PeerError};
 
 /// Something that is against the format, or unusual, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finding {
     /// Where it is.
     pub place: Place,
@@ -16,6 +17,7 @@ pub struct Finding {
 
 /// A place in a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct Place {
     /// Which connection.
     pub connection: Connection,
@@ -30,6 +32,7 @@ pub struct Place {
 
 /// One of a migration's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Connection {
     /// The main channel.
     Main,
@@ -39,6 +42,7 @@ pub enum Connection {
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Severity {
     /// Against the format: a destination refuses it or gets a damaged VM.
     Error,

@@ -29,7 +29,9 @@ pub struct Inspector {
 enum Main {
     Open,
     /// It has been followed to its end, and so many bytes came behind it.
-    Over { trailing: u64 },
+    Over {
+        trailing: u64,
+    },
     /// It cannot be followed any further.
     Broken,
 }
@@ -119,8 +121,12 @@ impl Inspector {
     fn main_event(&mut self, event: Result<Option<MainEvent>, StreamError>) -> Option<MainEvent> {
         match event {
             Ok(event) => {
-                if let Some(event) = &event { self.tally.main(&self.decoder, event); }
-                if self.decoder.is_over() { self.main = Main::Over { trailing: 0 } }
+                if let Some(event) = &event {
+                    self.tally.main(&self.decoder, event);
+                }
+                if self.decoder.is_over() {
+                    self.main = Main::Over { trailing: 0 }
+                }
                 event
             }
             Err(error) => {

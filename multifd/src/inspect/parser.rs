@@ -204,7 +204,8 @@ fn frame(framing: &mut Framing, lengths: &mut Vec<u8>, bytes: &mut &[u8]) -> Opt
             (take(room, bytes), None)
         }
         Wanted::Payload(left) => {
-            let (payload, rest) = bytes.split_at(bytes.len().min(left.try_into().unwrap_or(usize::MAX)));
+            let (payload, rest) =
+                bytes.split_at(bytes.len().min(left.try_into().unwrap_or(usize::MAX)));
             let lacking = length_bytes(framing) - lengths.len();
             lengths.extend(payload.iter().take(lacking));
             *bytes = rest;
