@@ -14,16 +14,9 @@ use crate::wire::Compression;
 inventory::submit! { Registration(|| Arc::new(Plain)) }
 
 /// Method none, which every registry of a whole program holds.
-#[non_exhaustive]
+#[allow(clippy::exhaustive_structs, reason = "it has no options")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Plain;
-
-impl Plain {
-    /// The method.
-    pub const fn new() -> Self {
-        Self
-    }
-}
 
 #[async_trait]
 impl MultiFdMethods for Plain {

@@ -103,7 +103,7 @@ impl MethodDescriptor {
 /// use std::sync::Arc;
 /// # use multifd_core::none::Plain;
 /// multifd_core::inventory::submit! {
-///     multifd_core::Registration(|| Arc::new(Plain::new()))
+///     multifd_core::Registration(|| Arc::new(Plain))
 /// }
 /// ```
 #[allow(clippy::exhaustive_structs, reason = "submitted from a static")]
@@ -155,10 +155,10 @@ impl Registry {
     ///
     /// # Errors
     /// Another codec has its name.
-    pub fn replacing(self, method: Arc<dyn MultiFdMethods>) -> Result<Self, UsageError> {
-        let others = self.methods.into_iter();
-        let others = others.filter(|other| other.compression() != method.compression());
-        Self::with(others.chain([Arc::clone(&method)]))
+    pub fn replacing(mut self, method: Arc<dyn MultiFdMethods>) -> Result<Self, UsageError> {
+        self.methods.retain(|other| other.compression() != method.compression());
+        self.methods.push(method);
+        Self::with(self.methods)
     }
 
     /// All codecs, QEMU's first.

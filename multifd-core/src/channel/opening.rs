@@ -1,4 +1,4 @@
-//! What a new connection says first.
+//! The first bytes of a connection.
 
 use crate::error::PeerError;
 use crate::wire::{InitialPacket, MAGIC};
@@ -6,8 +6,8 @@ use crate::wire::{InitialPacket, MAGIC};
 /// What every main channel starts with: QEMU's `QEVM`.
 pub const MAIN_MAGIC: [u8; 4] = *b"QEVM";
 
-/// The first bytes of a connection, by which it is known what it is: four are a main channel's
-/// magic or a multifd channel's, of which 60 more follow that are its initial packet.
+/// Finds out by the first bytes of a connection what it is. The first four are the magic of a main
+/// channel or of a multifd channel; with the next 60 they are a multifd channel's initial packet.
 #[derive(Debug)]
 pub struct Opening {
     bytes: [u8; InitialPacket::BYTES],

@@ -168,6 +168,7 @@ impl RecvMachine {
     ///
     /// # Errors
     /// The machine has failed before.
+    #[allow(clippy::should_implement_trait, reason = "it lends, which an iterator cannot")]
     pub fn next(&mut self) -> Result<RecvNext<'_>, Error> {
         match self.state {
             State::Packet => match self.framing.want() {

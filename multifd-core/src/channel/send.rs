@@ -292,6 +292,7 @@ impl SendMachine {
     ///
     /// # Errors
     /// The machine has failed before.
+    #[allow(clippy::should_implement_trait, reason = "it lends, which an iterator cannot")]
     pub fn next(&mut self) -> Result<SendNext<'_>, Error> {
         match self.state {
             State::Idle => Ok(SendNext::Idle),

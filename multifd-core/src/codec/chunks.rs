@@ -11,6 +11,7 @@ use crate::wire::MAX_PAYLOAD;
 const LENGTH_BYTES: usize = size_of::<u32>();
 
 /// One page in a payload of chunks.
+#[allow(clippy::exhaustive_enums, reason = "the format has these two")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chunk<'a> {
     /// The page itself, as it is.

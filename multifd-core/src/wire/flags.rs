@@ -19,6 +19,7 @@ bitflags::bitflags! {
 }
 
 /// The 12 bytes that every packet after the initial one starts with, checked.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketHeader {
     /// The packet's flags.

@@ -13,6 +13,7 @@ use crate::page_size::PageSize;
 /// Every count, offset and size in it is within what the format and the codec that the packet
 /// names allow. Not yet known is whether the block exists and holds the offsets: that is
 /// [`Ram::pages`](crate::ram::Ram::pages)'s to say.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct RamPacket<'a> {
     /// The packet's flags.
@@ -27,6 +28,7 @@ pub struct RamPacket<'a> {
 }
 
 /// The pages of a packet: at least one, at most `page_count`, all of one block.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct Pages<'a> {
     /// The name of the block, not empty.
@@ -159,8 +161,8 @@ impl RamPacketBuilder {
         Self { page_count, bytes: vec![0; RamPacket::bytes(page_count)] }
     }
 
-    /// The packet that carries pages of `block`, of which those at the offsets `normal` come as
-    /// `payload_bytes` bytes of payload.
+    /// The packet that carries the pages of `block` at the offsets `normal`, whose content is
+    /// `payload_bytes` bytes of payload, and `zero`, which are all zero.
     ///
     /// # Panics
     /// With more pages than a packet has slots. Offsets are not checked.
