@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::args::Verbosity;
 use crate::failure::{Failure, one_line};
+use crate::options::verbosity::Verbosity;
 use crate::progress::Bar;
 
 /// How much is said beside the result.

@@ -2,7 +2,7 @@
 
 use multifd::core::ram::{Ram, RamBlock};
 
-use super::guest::PAGE;
+use crate::page::PAGE;
 
 /// What came out of comparing two memories page by page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

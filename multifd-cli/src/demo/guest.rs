@@ -13,9 +13,8 @@ use multifd_conformance::made_up::{self, Noise};
 
 use crate::failure::Failure;
 use crate::mapping::{self, Access};
+use crate::page::{self, PAGE};
 use crate::size::Bytes;
-
-pub(super) const PAGE: usize = PageSize::Kib4.bytes();
 
 /// One page in so many is dirtied between two rounds.
 const DIRTY: u64 = 20;
@@ -53,7 +52,7 @@ impl Guest {
         for index in 0..guest.pages() {
             // The memory is new: zero pages need no room.
             let page = guest.original(index)?;
-            if page.iter().any(|&byte| byte != 0) {
+            if !page::is_zero(&page) {
                 guest.write(index, &page);
             }
         }
@@ -163,10 +162,6 @@ mod tests {
         bytes
     }
 
-    fn is_zero(page: &[u8]) -> bool {
-        page.iter().all(|&byte| byte == 0)
-    }
-
     #[test]
     fn a_guest_dirties_what_it_says_and_is_set_back() {
         let mut guest = Guest::made_up(PAGES * PAGE as u64, 1).unwrap();
@@ -177,8 +172,8 @@ mod tests {
         let changed = pages().filter(|(before, after)| before != after).count() as u64;
         assert!((PAGES / 40..PAGES / 10).contains(&dirtied.len()));
         assert!(changed <= dirtied.len() && changed > dirtied.len() / 2);
-        assert!(pages().any(|(before, after)| is_zero(before) && !is_zero(after)));
-        assert!(pages().any(|(before, after)| !is_zero(before) && is_zero(after)));
+        assert!(pages().any(|(before, after)| page::is_zero(before) && !page::is_zero(after)));
+        assert!(pages().any(|(before, after)| !page::is_zero(before) && page::is_zero(after)));
 
         guest.dirty(2).unwrap();
         assert!(content(&guest) != after);

@@ -10,12 +10,12 @@ use multifd::{Destination, Error, PageSet, Source, Stats, Uri};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::compare::{Comparison, compare};
-use super::guest::{Guest, PAGE};
-use crate::args;
+use super::guest::Guest;
+use crate::arrival;
 use crate::cancel::Interrupt;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::output::Output;
-use crate::recv;
+use crate::page::PAGE;
 use crate::summary::Summary;
 
 /// A migration to be run.
@@ -24,7 +24,7 @@ pub(super) struct Migration<'a> {
     pub(super) registry: &'a Registry,
     pub(super) codec: &'a MethodDescriptor,
     pub(super) level: Option<i32>,
-    pub(super) args: &'a args::Demo,
+    pub(super) channels: u8,
     pub(super) output: &'a Output,
 }
 
@@ -47,7 +47,7 @@ impl Migration<'_> {
         let loopback = Uri::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
         let destination = Destination::builder(self.registry)
             .compression(self.codec.compression())
-            .channels(self.args.channels)
+            .channels(self.channels)
             .listen(&loopback)?;
         let uri = destination.uri().clone();
         let token = destination.cancel_token();
@@ -82,7 +82,7 @@ impl Migration<'_> {
             Source::builder(self.registry, Arc::clone(&ram))
                 .compression(self.codec.compression())
                 .level(self.level)
-                .channels(self.args.channels)
+                .channels(self.channels)
                 .connect(uri)
         })?;
         let _watch = interrupt.watch(source.cancel_token());
@@ -101,7 +101,7 @@ impl Migration<'_> {
 
 /// What has arrived, and what the codec has counted.
 fn receive(destination: Destination) -> Result<(Arc<Ram>, MethodStats), Error> {
-    let arrived = destination.receive(|incoming| recv::provide(incoming, None))?;
+    let arrived = destination.receive(|incoming| arrival::provide(incoming, None))?;
     let ram = Arc::clone(&arrived.ram);
     let (_, codec_stats) = arrived.confirm()?;
     Ok((ram, codec_stats))
@@ -111,7 +111,7 @@ fn receive(destination: Destination) -> Result<(Arc<Ram>, MethodStats), Error> {
 fn blame<T>(sent: Failure, received: &Result<T, Error>) -> Failure {
     match received {
         Ok(_) | Err(Error::Cancelled) => sent,
-        Err(error) => Failure::new(format!("destination: {error}; source: {sent}")),
+        Err(error) => Failure::new(format!("destination: {}; source: {sent}", chain(error))),
     }
 }
 

@@ -6,10 +6,11 @@ use multifd::core::{MethodDescriptor, MethodStats, UsageError};
 use serde::Serialize;
 
 use super::compare::Comparison;
-use super::guest::{Guest, PAGE};
+use super::guest::Guest;
 use super::migration::{Migration, Moved};
 use crate::failure::{Failure, one_line};
 use crate::output::{self, Output};
+use crate::page::PAGE;
 use crate::size::{Bytes, gib};
 use crate::summary::{Summary, counted};
 use crate::table::Table;

@@ -11,15 +11,8 @@ mod survey;
 mod write;
 
 pub(crate) use manifest::Manifest;
+pub(crate) use name::MANIFEST;
 pub(crate) use place::Place;
 pub(crate) use read::Image;
 pub(crate) use survey::BlockSurvey;
 pub(crate) use write::write;
-
-/// The file that makes a folder an image.
-pub(crate) const MANIFEST: &str = "vm.json";
-
-const DEVICE_STATE: &str = "device-state.bin";
-
-/// How much of a block is handled at once.
-const CHUNK: usize = 1 << 20;

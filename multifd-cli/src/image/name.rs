@@ -1,8 +1,12 @@
-//! File names for RAM blocks.
+//! The files of an image, and names for those of RAM blocks.
 
 use std::path::{Component, Path};
 
-use super::{DEVICE_STATE, MANIFEST};
+/// The file that makes a folder an image.
+pub(crate) const MANIFEST: &str = "vm.json";
+
+/// The file with the state of all devices.
+pub(super) const DEVICE_STATE: &str = "device-state.bin";
 
 /// Bytes of a name that are kept. File systems take 255.
 const LONGEST: usize = 100;

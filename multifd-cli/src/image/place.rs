@@ -9,7 +9,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
-use super::MANIFEST;
+use super::name::MANIFEST;
 use crate::failure::Failure;
 
 /// A folder under a name of its own beside the image's, removed again unless the image is

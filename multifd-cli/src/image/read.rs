@@ -8,9 +8,8 @@ use multifd::core::wire::{BlockName, Uuid};
 use multifd::stream::{Configuration, SyncForm};
 use sha2::{Digest, Sha256};
 
-use super::MANIFEST;
 use super::manifest::{Block, Manifest};
-use super::name::is_inside;
+use super::name::{MANIFEST, is_inside};
 use super::write::{hash, hexadecimal};
 use crate::cancel::Interrupt;
 use crate::failure::Failure;

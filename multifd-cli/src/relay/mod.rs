@@ -15,11 +15,11 @@ use multifd::relay::{Relay, Relayed, Tap, Wire};
 use multifd::{Side, Stats, Uri};
 use serde::Serialize;
 
-use crate::args::{channel_count, codec_names, seconds};
 use crate::cancel::Interrupt;
-use crate::codecs;
 use crate::failure::Failure;
 use crate::inspect::{chart, json, text};
+use crate::options::codec::{self, channel_count};
+use crate::options::seconds;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 use crate::summary::Summary;
@@ -56,10 +56,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URI")]
     to: Uri,
     /// The source's codec
-    #[arg(long, value_name = "CODEC", default_value = "none", value_parser = codec_names(false))]
+    #[arg(long, value_name = "CODEC", default_value = "none", value_parser = codec::names())]
     from_compression: String,
     /// The destination's codec
-    #[arg(long, value_name = "CODEC", default_value = "none", value_parser = codec_names(false))]
+    #[arg(long, value_name = "CODEC", default_value = "none", value_parser = codec::names())]
     to_compression: String,
     /// How many channels the source has
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = channel_count())]
@@ -75,7 +75,7 @@ pub(crate) struct Args {
         long,
         value_name = "SECONDS",
         default_value = "10",
-        value_parser = seconds,
+        value_parser = seconds::parse,
         allow_negative_numbers = true
     )]
     channel_timeout: Duration,
@@ -98,8 +98,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let registry = args.qpl.registry()?;
-    let from = codecs::find(&registry, &args.from_compression, None)?;
-    let to = codecs::find(&registry, &args.to_compression, args.to_level)?;
+    let from = codec::find(&registry, &args.from_compression, None)?;
+    let to = codec::find(&registry, &args.to_compression, args.to_level)?;
     let interrupt = Interrupt::listen()?;
     let mut setup = Relay::builder(&registry)
         .from_compression(from.compression())

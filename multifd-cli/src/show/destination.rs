@@ -4,8 +4,14 @@ use multifd::Uri;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::ShownBlock;
-use crate::args::Agreed;
+use crate::options::codec::Agreed;
+
+/// A RAM block.
+#[derive(Debug, Serialize)]
+pub(super) struct ShownBlock {
+    pub(super) name: String,
+    pub(super) bytes: u64,
+}
 
 /// How to start a QEMU for an image, and how to set it up.
 #[derive(Debug, Serialize)]

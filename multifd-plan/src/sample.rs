@@ -1,24 +1,23 @@
-//! Packets from all over a memory, for codecs to be tried on.
+//! Packets from all over a guest's memory, on which codecs are measured.
 
-use std::path::Path;
-
-use multifd::core::PageSize;
-use multifd::core::ram::{GuestPages, NormalPages, Ram, RamBlock};
-use multifd::core::wire::BlockName;
 use multifd_conformance::made_up::{self, Noise};
+use multifd_core::PageSize;
+use multifd_core::ram::{GuestPages, NormalPages, Ram, RamBlock};
+use multifd_core::vm_memory::MmapRegion;
+use multifd_core::vm_memory::mmap::MmapRegionError;
+use multifd_core::wire::BlockName;
 
-use super::workload::{PACKET_PAGES, PAGE};
-use crate::failure::Failure;
-use crate::mapping;
+use crate::error::Error;
+use crate::workload::{PACKET_PAGES, PAGE};
 
 const PACKET_BYTES: u64 = PACKET_PAGES * PAGE as u64;
 
-/// Packets, in an order that has nothing to do with that of the memory.
+/// Packets of 128 pages from all over a guest's memory, in random order.
 #[derive(Debug)]
-pub(super) struct Sample {
-    /// Of the whole memory.
-    pub(super) bytes: u64,
-    /// The normal pages of all packets, one behind the other, as a guest has them and copied.
+pub struct Sample {
+    bytes: u64,
+    /// The normal pages of all packets, one after the other: as guest memory, and as a private
+    /// copy.
     block: RamBlock,
     private: Vec<u8>,
     offsets: Vec<u64>,
@@ -33,21 +32,21 @@ struct Counts {
 
 /// One packet of the sample.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Packet<'a> {
-    /// Its normal pages, where it has any.
-    pub(super) normal: Option<NormalPages<'a>>,
-    /// How many pages are zero.
-    pub(super) zero: u64,
+pub(crate) struct Packet<'a> {
+    /// Its normal pages; `None` if it has none.
+    pub(crate) normal: Option<NormalPages<'a>>,
+    /// The number of its zero pages.
+    pub(crate) zero: u64,
 }
 
 impl Sample {
-    /// At most `count` packets of a guest's memory.
-    pub(super) fn of_ram(ram: &Ram, count: u64, seed: u64) -> Result<Self, Failure> {
+    /// At most `count` packets of a guest's memory. The same `seed` takes the same packets.
+    ///
+    /// # Errors
+    /// Pages that are not 4 KiB large; no memory for the sampled pages.
+    pub fn of_ram(ram: &Ram, count: u64, seed: u64) -> Result<Self, Error> {
         if ram.page_size() != PageSize::Kib4 {
-            let size = ram.page_size();
-            return Err(Failure::new(format!(
-                "cannot plan for pages of {size}: only memory with pages of 4 KiB is simulated"
-            )));
+            return Err(Error::PageSize(ram.page_size()));
         }
         let packets: Vec<_> = ram
             .blocks()
@@ -67,9 +66,14 @@ impl Sample {
         Self::new(ram.bytes(), pages)
     }
 
-    /// At most `count` packets of made-up memory.
-    pub(super) fn made_up(bytes: u64, count: u64, seed: u64) -> Result<Self, Failure> {
-        mapping::check_pages(Path::new("--size"), bytes)?;
+    /// At most `count` packets of memory of `bytes` bytes that is made up from `seed`.
+    ///
+    /// # Errors
+    /// A size that is not one or more pages of 4 KiB; no memory for the sampled pages.
+    pub fn made_up(bytes: u64, count: u64, seed: u64) -> Result<Self, Error> {
+        if bytes == 0 || bytes % PAGE as u64 != 0 {
+            return Err(Error::Size(bytes));
+        }
         let chosen = spread(bytes.div_ceil(PACKET_BYTES), count, seed);
         let pages = chosen.into_iter().map(|index| {
             let bytes = (bytes - index * PACKET_BYTES).min(PACKET_BYTES) as usize;
@@ -82,7 +86,7 @@ impl Sample {
         Self::new(bytes, pages)
     }
 
-    fn new(bytes: u64, packets: impl Iterator<Item = Vec<u8>>) -> Result<Self, Failure> {
+    fn new(bytes: u64, packets: impl Iterator<Item = Vec<u8>>) -> Result<Self, Error> {
         let mut private = Vec::new();
         let mut counts = Vec::new();
         for packet in packets {
@@ -98,52 +102,55 @@ impl Sample {
             counts.push(count);
         }
         // A block cannot be empty.
-        let room = private.len().max(PAGE) as u64;
-        let block = RamBlock::new(
-            BlockName::new("sample")?,
-            mapping::anonymous(room).map_err(Failure::new)?,
-        );
+        let block = anonymous("sample", private.len().max(PAGE) as u64)?;
         block.write(0, &private);
         let offsets = (0..private.len() as u64).step_by(PAGE).collect();
         Ok(Self { bytes, block, private, offsets, packets: counts })
     }
 
+    /// The size of the memory from which the packets come, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Number of packets.
+    pub fn packet_count(&self) -> usize {
+        self.packets.len()
+    }
+
     /// The block with the sampled pages.
-    pub(super) fn block(&self) -> &RamBlock {
+    pub(crate) fn block(&self) -> &RamBlock {
         &self.block
     }
 
     /// Each packet.
-    pub(super) fn packets(&self) -> Result<Vec<Packet<'_>>, Failure> {
+    pub(crate) fn packets(&self) -> Vec<Packet<'_>> {
         let mut at = 0;
         let packets = self.packets.iter().map(|count| {
             let range = at..at + count.normal;
             at = range.end;
             let zero = count.zero as u64;
             if range.is_empty() {
-                return Ok(Packet { normal: None, zero });
+                return Packet { normal: None, zero };
             }
             let private = &self.private[range.start * PAGE..range.end * PAGE];
-            let guest = GuestPages::new(&self.block, PageSize::Kib4, &self.offsets[range])?;
-            Ok(Packet { normal: Some(NormalPages::new(guest, Some(private))), zero })
+            let guest = GuestPages::new(&self.block, PageSize::Kib4, &self.offsets[range]);
+            let guest = guest.expect("all offsets are pages of the block");
+            Packet { normal: Some(NormalPages::new(guest, Some(private))), zero }
         });
         packets.collect()
     }
-
-    /// The share of sampled pages that are zero.
-    pub(super) fn zero_share(&self) -> f64 {
-        let zero: usize = self.packets.iter().map(|count| count.zero).sum();
-        let pages: usize = self.packets.iter().map(|count| count.zero + count.normal).sum();
-        zero as f64 / pages as f64
-    }
-
-    /// Packets that were looked at.
-    pub(super) fn len(&self) -> usize {
-        self.packets.len()
-    }
 }
 
-/// `count` of the numbers below `end`, one in each of as many stretches of equal length, shuffled.
+/// A RAM block with new memory, all zero.
+pub(crate) fn anonymous(name: &str, bytes: u64) -> Result<RamBlock, Error> {
+    let memory = usize::try_from(bytes)
+        .map_or(Err(MmapRegionError::InvalidOffsetLength), MmapRegion::<()>::new);
+    let memory = memory.map_err(|source| Error::Memory { bytes, source })?;
+    Ok(RamBlock::new(BlockName::new(name).expect("it is a short name"), memory))
+}
+
+/// `count` of the numbers below `end`, one from each of `count` equal stretches, shuffled.
 fn spread(end: u64, count: u64, seed: u64) -> Vec<u64> {
     let count = count.min(end);
     let mut noise = Noise::new(seed, end);
@@ -182,6 +189,6 @@ mod tests {
         assert_eq!(all, (0..7).collect::<Vec<_>>());
         let sample = Sample::made_up(200 * PAGE as u64, 512, 1).unwrap();
         let pages: usize = sample.packets.iter().map(|count| count.normal + count.zero).sum();
-        assert_eq!((sample.len(), pages), (2, 200));
+        assert_eq!((sample.packet_count(), pages), (2, 200));
     }
 }

@@ -1,46 +1,57 @@
-//! What a codec makes of a sample, and how fast, on this machine.
+//! How well and how fast a codec compresses a sample on this machine.
 
 use std::time::Duration;
 
-use multifd::core::io::{Blocking, ChannelWriter};
-use multifd::core::ram::{GuestPages, RamBlock};
-use multifd::core::wire::{BlockName, RamPacket, RamPacketBuilder};
-use multifd::core::{Error, MethodDescriptor, PageSize, Payload};
+use multifd_core::io::{Blocking, ChannelWriter};
+use multifd_core::ram::{GuestPages, RamBlock};
+use multifd_core::wire::{RamPacket, RamPacketBuilder};
+use multifd_core::{Error as CodecError, MethodDescriptor, PageSize, Payload};
 use pollster::block_on;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::parameters::CodecSpeed;
-use super::sample::{Packet, Sample};
-use super::workload::{PAGE, Shape};
-use crate::failure::Failure;
-use crate::mapping;
+use crate::codec::CodecSpeed;
+use crate::error::Error;
+use crate::parameters::Speed;
+use crate::sample::{Packet, Sample, anonymous};
+use crate::workload::{PAGE, Shape, Workload};
 
-/// Each side runs so many times; the fastest counts, with the caches warm.
+/// How often each side runs. The fastest run counts: its caches are warm.
 const REPETITIONS: u32 = 2;
 
-/// What was measured.
+/// What a codec makes of a sample.
+#[non_exhaustive]
 #[derive(Clone, Debug)]
-pub(super) struct Measured {
-    pub(super) shapes: Vec<Shape>,
-    /// `None` without a page that is not zero.
-    pub(super) speed: Option<CodecSpeed>,
+pub struct Measured {
+    /// CPU speeds of this machine; `None` if all sampled pages are zero.
+    pub speed: Option<CodecSpeed>,
+    shapes: Vec<Shape>,
 }
 
-/// Runs both sides of `codec` on the sample.
-pub(super) fn measure(
+impl Measured {
+    /// Memory of `pages` pages, made of the sampled packets as the codec compressed them.
+    pub fn workload(&self, pages: u64) -> Workload {
+        Workload::new(pages, self.shapes.clone())
+    }
+}
+
+/// Runs both sides of `codec` on the sample, on one core.
+///
+/// # Errors
+/// The codec does not have that level, is not available or fails, or there is not enough memory to
+/// decompress into.
+pub fn measure(
     codec: &MethodDescriptor,
     level: Option<i32>,
     sample: &Sample,
-) -> Result<Measured, Failure> {
-    let failed = |error: Error| Failure::new(format!("{} fails: {error}", codec.name));
-    let packets = sample.packets()?;
+) -> Result<Measured, Error> {
+    let failed = |source| Error::Codec { codec: codec.name, source };
+    let packets = sample.packets();
     let mut sent = Sent { payloads: Vec::new(), time: Duration::MAX };
     for _ in 0..REPETITIONS {
         let again = block_on(send(codec, level, &packets)).map_err(failed)?;
         sent = Sent { time: sent.time.min(again.time), ..again };
     }
-    let memory = mapping::anonymous(sample.block().bytes()).map_err(Failure::new)?;
-    let block = RamBlock::new(BlockName::new("destination")?, memory);
+    let block = anonymous("destination", sample.block().bytes())?;
     let mut received = Duration::MAX;
     for _ in 0..REPETITIONS {
         let again = block_on(receive(codec, &packets, &sent.payloads, &block));
@@ -48,8 +59,10 @@ pub(super) fn measure(
     }
     let shapes: Vec<_> = packets.iter().zip(&sent.payloads).map(shape).collect();
     let normal: u64 = shapes.iter().map(|shape| shape.normal).sum();
-    let speed = |time: Duration| (normal * PAGE as u64) as f64 / time.as_secs_f64().max(1e-9);
-    let speed = CodecSpeed { compress: speed(sent.time), decompress: speed(received) };
+    let speed = |time: Duration| {
+        Speed::nearest((normal * PAGE as u64) as f64 / time.as_secs_f64().max(1e-9))
+    };
+    let speed = CodecSpeed::new(speed(sent.time), speed(received));
     Ok(Measured { shapes, speed: (normal > 0).then_some(speed) })
 }
 
@@ -59,9 +72,9 @@ fn shape((packet, payload): (&Packet<'_>, &Vec<u8>)) -> Shape {
 }
 
 struct Sent {
-    /// One for each packet, empty where it has no normal pages.
+    /// One for each packet, empty for a packet without normal pages.
     payloads: Vec<Vec<u8>>,
-    /// The CPU time that the codec took for all.
+    /// The codec's CPU time for all packets.
     time: Duration,
 }
 
@@ -69,7 +82,7 @@ async fn send(
     codec: &MethodDescriptor,
     level: Option<i32>,
     packets: &[Packet<'_>],
-) -> Result<Sent, Error> {
+) -> Result<Sent, CodecError> {
     let config = codec.config(0, PageSize::Kib4, level)?;
     let mut method = codec.methods.send_setup(&config).await?;
     let mut payload = Payload::new();
@@ -83,20 +96,20 @@ async fn send(
             sent.time += cpu_time().saturating_sub(started);
             let parts: Vec<_> = payload.parts(&pages).collect();
             let kept = bytes.write_parts(&parts).await;
-            kept.map_err(|error| Error::io("keeping a payload", error))?;
+            kept.map_err(|error| CodecError::io("keeping a payload", error))?;
         }
         sent.payloads.push(bytes.into_inner());
     }
     Ok(sent)
 }
 
-/// The CPU time that the codec takes to restore the pages into `block`.
+/// Decompresses all payloads into `block`. Returns the codec's CPU time.
 async fn receive(
     codec: &MethodDescriptor,
     packets: &[Packet<'_>],
     payloads: &[Vec<u8>],
     block: &RamBlock,
-) -> Result<Duration, Error> {
+) -> Result<Duration, CodecError> {
     let config = codec.config(0, PageSize::Kib4, None)?;
     let mut method = codec.methods.recv_setup(&config).await?;
     let mut builder = RamPacketBuilder::new(PageSize::Kib4);
@@ -115,7 +128,7 @@ async fn receive(
     Ok(time)
 }
 
-/// CPU time of this thread: what other programs take from it does not count.
+/// CPU time of this thread. It does not grow while other programs have the core.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
@@ -125,16 +138,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_registered_codec_restores_what_it_made_of_the_sample() {
+    fn a_codec_on_streams_and_none_restore_what_they_made_of_the_sample() {
         let sample = Sample::made_up(4 << 20, 8, 1).unwrap();
-        for codec in multifd::registry().unwrap().iter() {
+        for codec in
+            [multifd_core::none::DESCRIPTOR, multifd_zlib::DESCRIPTOR, multifd_zstd::DESCRIPTOR]
+        {
+            let codec = &codec;
             let measured = measure(codec, None, &sample).unwrap();
             let pages: u64 = measured.shapes.iter().map(|shape| shape.pages()).sum();
             assert_eq!(pages, 1024, "{}", codec.name);
             let normal: u64 = measured.shapes.iter().map(|shape| shape.normal).sum();
             let payload: u64 = measured.shapes.iter().map(|shape| shape.payload).sum();
             assert!(payload > 0 && payload <= normal * PAGE as u64, "{}", codec.name);
-            assert!(measured.speed.unwrap().compress > 1e6, "{}", codec.name);
+            assert!(measured.speed.unwrap().compress > Speed::MIN, "{}", codec.name);
         }
     }
 }
