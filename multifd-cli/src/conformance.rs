@@ -70,8 +70,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     Ok(if all == Some(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Those that are named, which must be available, or all, of which those that are not are only
-/// listed.
+/// The codecs to run: the named ones, which must be available, or all. Unavailable ones are then
+/// only listed.
 fn choose<'a>(
     registry: &'a Registry,
     names: &[String],

@@ -18,7 +18,7 @@ use crate::output::Output;
 use crate::page::PAGE;
 use crate::summary::Summary;
 
-/// A migration to be run.
+/// A migration to run.
 #[derive(Debug)]
 pub(super) struct Migration<'a> {
     pub(super) registry: &'a Registry,
@@ -28,7 +28,7 @@ pub(super) struct Migration<'a> {
     pub(super) output: &'a Output,
 }
 
-/// A migration that has been run.
+/// The result of a migration.
 #[derive(Debug)]
 pub(super) struct Moved {
     pub(super) summary: Summary,
@@ -40,7 +40,7 @@ pub(super) struct Moved {
 }
 
 impl Migration<'_> {
-    /// Migrates `guest`, as it is at first, in three rounds and compares every page.
+    /// Resets `guest`, migrates it in three rounds, and compares every page.
     pub(super) fn run(&self, guest: &mut Guest, interrupt: &Interrupt) -> Result<Moved, Failure> {
         tracing::debug!(codec = self.codec.name, level = self.level, "a migration begins");
         guest.reset()?;
@@ -107,7 +107,8 @@ fn receive(destination: Destination) -> Result<(Arc<Ram>, MethodStats), Error> {
     Ok((ram, codec_stats))
 }
 
-/// Why a migration failed, by what both sides say. Either may only have seen the other go away.
+/// The failure of a migration, from the errors of both sides. Either side may only have seen the
+/// other close its connections.
 fn blame<T>(sent: Failure, received: &Result<T, Error>) -> Failure {
     match received {
         Ok(_) | Err(Error::Cancelled) => sent,
@@ -115,7 +116,7 @@ fn blame<T>(sent: Failure, received: &Result<T, Error>) -> Failure {
     }
 }
 
-/// The time that is spent on moving memory, on the wall and on all CPUs.
+/// The time spent on moving memory: wall-clock time, and CPU time of all cores.
 #[derive(Debug, Default)]
 struct Clock {
     time: Duration,

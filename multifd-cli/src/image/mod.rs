@@ -1,7 +1,7 @@
 //! VM image folders: a VM as files.
 //!
 //! `vm.json` says what the VM is and where its parts are. Each RAM block is a sparse file, the
-//! device state is one as well. A folder has its name only when it is complete.
+//! device state is one as well. A folder gets its name only when it is complete.
 
 mod manifest;
 mod name;

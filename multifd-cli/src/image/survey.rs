@@ -1,4 +1,4 @@
-//! What an image's RAM is like.
+//! A survey of an image's RAM.
 
 use sha2::{Digest, Sha256};
 

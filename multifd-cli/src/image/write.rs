@@ -19,7 +19,7 @@ use crate::progress::Bar;
 /// How much of a block is read at once, in bytes.
 const CHUNK: usize = 1 << 20;
 
-/// Writes the VM that has arrived into `folder`. Everything is on the disk then.
+/// Writes the VM that has arrived into `folder`, and waits until it is on the disk.
 pub(crate) fn write(
     folder: &Path,
     vm: &Arrived,
@@ -85,7 +85,7 @@ fn write_block(
     Ok(hexadecimal(hash.finalize()))
 }
 
-/// Writes the pages of `chunk` that are not zero, neighbours at once.
+/// Writes the pages of `chunk` that are not zero, neighbours together.
 fn write_sparse(file: &File, offset: u64, chunk: &[u8]) -> std::io::Result<()> {
     let pages: Vec<_> = chunk.chunks(PAGE).map(|page| (page.len(), is_zero(page))).collect();
     let mut at = 0;

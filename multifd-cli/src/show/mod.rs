@@ -17,9 +17,9 @@ use destination::{Destination, ShownBlock, command_line, older_than_9};
 
 /// Show a VM image and how to give it to a QEMU.
 ///
-/// Prints what is in the image, the command line of a QEMU that takes it, the commands that set
-/// that QEMU up, and the command that sends it there. The processor, the devices and the firmware
-/// are the source's: an image has their state, and not the options that made them.
+/// Prints the content of the image, the command line of a QEMU that can receive it, the commands that
+/// set that QEMU up, and the command that sends the image there. Add the options for the source's
+/// processor, devices and firmware: an image has their state, but not their options.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What is in an image, and where it can go.
+/// The content of an image, and how to send it.
 #[derive(Debug, Serialize)]
 struct Shown {
     image: String,
@@ -48,7 +48,7 @@ struct Shown {
     page_size: u64,
     blocks: Vec<ShownBlock>,
     device_state_bytes: Option<usize>,
-    /// None for RAM alone, which no QEMU takes.
+    /// `None` for RAM alone, which QEMU does not accept.
     destination: Option<Destination>,
     /// The program and its arguments.
     send: Vec<String>,
