@@ -1,6 +1,5 @@
 //! Packets from all over a guest's memory, on which codecs are measured.
 
-use multifd_conformance::made_up::{self, Noise};
 use multifd_core::PageSize;
 use multifd_core::ram::{GuestPages, NormalPages, Ram, RamBlock};
 use multifd_core::vm_memory::MmapRegion;
@@ -66,21 +65,25 @@ impl Sample {
         Self::new(ram.bytes(), pages)
     }
 
-    /// At most `count` packets of memory of `bytes` bytes that is made up from `seed`.
+    /// At most `count` packets of memory of `bytes` bytes that is not at hand as RAM. `read` fills
+    /// whole pages from an offset in bytes. The same `seed` takes the same packets.
     ///
     /// # Errors
     /// A size that is not one or more pages of 4 KiB; no memory for the sampled pages.
-    pub fn made_up(bytes: u64, count: u64, seed: u64) -> Result<Self, Error> {
+    pub fn of_pages(
+        bytes: u64,
+        count: u64,
+        seed: u64,
+        mut read: impl FnMut(u64, &mut [u8]),
+    ) -> Result<Self, Error> {
         if bytes == 0 || bytes % PAGE as u64 != 0 {
             return Err(Error::Size(bytes));
         }
         let chosen = spread(bytes.div_ceil(PACKET_BYTES), count, seed);
         let pages = chosen.into_iter().map(|index| {
-            let bytes = (bytes - index * PACKET_BYTES).min(PACKET_BYTES) as usize;
-            let mut pages = vec![0; bytes];
-            for (page, number) in pages.chunks_mut(PAGE).zip(index * PACKET_PAGES..) {
-                made_up::fill(page, seed, number);
-            }
+            let offset = index * PACKET_BYTES;
+            let mut pages = vec![0; (bytes - offset).min(PACKET_BYTES) as usize];
+            read(offset, &mut pages);
             pages
         });
         Self::new(bytes, pages)
@@ -153,19 +156,37 @@ pub(crate) fn anonymous(name: &str, bytes: u64) -> Result<RamBlock, Error> {
 /// `count` of the numbers below `end`, one from each of `count` equal stretches, shuffled.
 fn spread(end: u64, count: u64, seed: u64) -> Vec<u64> {
     let count = count.min(end);
-    let mut noise = Noise::new(seed, end);
+    let mut random = Random(seed ^ end.wrapping_mul(0xd1b5_4a32_d192_ed03));
+    random.next();
     let mut chosen: Vec<_> = (0..count)
         .map(|stretch| {
             let bound =
                 |stretch: u64| (u128::from(stretch) * u128::from(end) / u128::from(count)) as u64;
             let (start, end) = (bound(stretch), bound(stretch + 1));
-            start + noise.below(end - start)
+            start + random.below(end - start)
         })
         .collect();
     for last in (1..chosen.len()).rev() {
-        chosen.swap(last, noise.below(last as u64 + 1) as usize);
+        chosen.swap(last, random.below(last as u64 + 1) as usize);
     }
     chosen
+}
+
+/// The generator of Steele, Lea and Flood (`SplitMix64`).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number in 0 to `end - 1`.
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
 }
 
 #[cfg(test)]
@@ -187,8 +208,16 @@ mod tests {
         let mut all = spread(7, 512, 3);
         all.sort_unstable();
         assert_eq!(all, (0..7).collect::<Vec<_>>());
-        let sample = Sample::made_up(200 * PAGE as u64, 512, 1).unwrap();
-        let pages: usize = sample.packets.iter().map(|count| count.normal + count.zero).sum();
-        assert_eq!((sample.packet_count(), pages), (2, 200));
+        let mut offsets = Vec::new();
+        let fill = |offset, pages: &mut [u8]| {
+            offsets.push(offset);
+            pages[..PAGE].fill(1);
+        };
+        let sample = Sample::of_pages(200 * PAGE as u64, 512, 1, fill).unwrap();
+        let normal: usize = sample.packets.iter().map(|count| count.normal).sum();
+        let zero: usize = sample.packets.iter().map(|count| count.zero).sum();
+        assert_eq!((sample.packet_count(), normal, zero), (2, 2, 198));
+        offsets.sort_unstable();
+        assert_eq!(offsets, [0, PACKET_BYTES]);
     }
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 use multifd::core::PageSize;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::wire::BlockName;
+use multifd_conformance::made_up;
 use multifd_plan::{MAX_BYTES, Sample, simulate};
 
 use crate::decode;
@@ -91,5 +92,10 @@ fn sample(args: &Args, output: &Output) -> Result<(String, Sample), Failure> {
     let bytes = args.size.unwrap_or(MADE_UP);
     mapping::check_pages(Path::new("--size"), bytes)?;
     let origin = format!("made up from seed {}", args.seed);
-    Ok((origin, Sample::made_up(bytes, args.sample, args.seed)?))
+    let fill = |offset, pages: &mut [u8]| {
+        for (page, number) in pages.chunks_mut(PAGE).zip(offset / PAGE as u64..) {
+            made_up::fill(page, args.seed, number);
+        }
+    };
+    Ok((origin, Sample::of_pages(bytes, args.sample, args.seed, fill)?))
 }
