@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use multifd_core::io::{Blocking, ChannelWriter};
+use multifd_core::channel::Part;
 use multifd_core::ram::{GuestPages, RamBlock};
-use multifd_core::wire::{RamPacket, RamPacketBuilder};
-use multifd_core::{Error as CodecError, MethodDescriptor, PageSize, Payload};
+use multifd_core::{Error as CodecError, MultiFdMethods, PageSize, Payload};
 use pollster::block_on;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -40,11 +39,11 @@ impl Measured {
 /// The codec does not have that level, is not available or fails, or there is not enough memory to
 /// decompress into.
 pub fn measure(
-    codec: &MethodDescriptor,
+    codec: &dyn MultiFdMethods,
     level: Option<i32>,
     sample: &Sample,
 ) -> Result<Measured, Error> {
-    let failed = |source| Error::Codec { codec: codec.name, source };
+    let failed = |source| Error::Codec { codec: codec.name(), source };
     let packets = sample.packets();
     let mut sent = Sent { payloads: Vec::new(), time: Duration::MAX };
     for _ in 0..REPETITIONS {
@@ -79,50 +78,54 @@ struct Sent {
 }
 
 async fn send(
-    codec: &MethodDescriptor,
+    codec: &dyn MultiFdMethods,
     level: Option<i32>,
     packets: &[Packet<'_>],
 ) -> Result<Sent, CodecError> {
-    let config = codec.config(0, PageSize::Kib4, level)?;
-    let mut method = codec.methods.send_setup(&config).await?;
+    let config = codec.descriptor().config(0, PageSize::Kib4, level)?;
+    let mut method = codec.send_setup(&config).await?;
     let mut payload = Payload::new();
     let mut sent = Sent { payloads: Vec::new(), time: Duration::ZERO };
     for packet in packets {
-        let mut bytes = Blocking::new(Vec::new());
+        let mut bytes = Vec::new();
         if let Some(pages) = packet.normal {
             payload.clear();
             let started = cpu_time();
             method.send_prepare(&pages, &mut payload).await?;
             sent.time += cpu_time().saturating_sub(started);
-            let parts: Vec<_> = payload.parts(&pages).collect();
-            let kept = bytes.write_parts(&parts).await;
-            kept.map_err(|error| CodecError::io("keeping a payload", error))?;
+            payload.parts(&pages).for_each(|part| append(&mut bytes, part));
         }
-        sent.payloads.push(bytes.into_inner());
+        sent.payloads.push(bytes);
     }
     Ok(sent)
 }
 
+fn append(bytes: &mut Vec<u8>, part: Part<'_>) {
+    match part {
+        Part::Bytes(part) => bytes.extend_from_slice(part),
+        Part::Guest(pages) => {
+            let end = bytes.len();
+            bytes.resize(end + pages.bytes(), 0);
+            pages.copy_to(&mut bytes[end..]);
+        }
+    }
+}
+
 /// Decompresses all payloads into `block`. Returns the codec's CPU time.
 async fn receive(
-    codec: &MethodDescriptor,
+    codec: &dyn MultiFdMethods,
     packets: &[Packet<'_>],
     payloads: &[Vec<u8>],
     block: &RamBlock,
 ) -> Result<Duration, CodecError> {
-    let config = codec.config(0, PageSize::Kib4, None)?;
-    let mut method = codec.methods.recv_setup(&config).await?;
-    let mut builder = RamPacketBuilder::new(PageSize::Kib4);
+    let config = codec.descriptor().config(0, PageSize::Kib4, None)?;
+    let mut method = codec.recv_setup(&config).await?;
     let mut time = Duration::ZERO;
     for (packet, payload) in packets.iter().zip(payloads) {
         let Some(pages) = packet.normal else { continue };
-        let offsets = pages.guest().offsets();
-        let (name, length) = (block.name(), payload.len());
-        let header = builder.pages(codec.compression(), 0, name, [offsets, &[]], length);
-        let header = RamPacket::parse(header, PageSize::Kib4)?;
-        let pages = GuestPages::new(block, PageSize::Kib4, offsets)?;
+        let pages = GuestPages::new(block, PageSize::Kib4, pages.guest().offsets())?;
         let started = cpu_time();
-        method.recv(&header, &mut Blocking::new(&payload[..]), pages).await?;
+        method.recv(payload, pages).await?;
         time += cpu_time().saturating_sub(started);
     }
     Ok(time)
@@ -135,10 +138,13 @@ fn cpu_time() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use multifd_core::Registry;
+    use {multifd_zlib as _, multifd_zstd as _};
+
     use super::*;
 
     #[test]
-    fn a_codec_on_streams_and_none_restore_what_they_made_of_the_sample() {
+    fn every_linked_codec_is_measured_on_the_whole_sample() {
         let fill = |offset: u64, pages: &mut [u8]| {
             for (at, page) in pages.chunks_mut(PAGE).enumerate().filter(|(at, _)| at % 3 > 0) {
                 page.fill(at as u8 | 1);
@@ -146,17 +152,14 @@ mod tests {
             }
         };
         let sample = Sample::of_pages(4 << 20, 8, 1, fill).unwrap();
-        for codec in
-            [multifd_core::none::DESCRIPTOR, multifd_zlib::DESCRIPTOR, multifd_zstd::DESCRIPTOR]
-        {
-            let codec = &codec;
-            let measured = measure(codec, None, &sample).unwrap();
+        for codec in Registry::collected().unwrap().iter() {
+            let measured = measure(&**codec, None, &sample).unwrap();
             let pages: u64 = measured.shapes.iter().map(|shape| shape.pages()).sum();
-            assert_eq!(pages, 1024, "{}", codec.name);
+            assert_eq!(pages, 1024, "{}", codec.name());
             let normal: u64 = measured.shapes.iter().map(|shape| shape.normal).sum();
             let payload: u64 = measured.shapes.iter().map(|shape| shape.payload).sum();
-            assert!(payload > 0 && payload <= normal * PAGE as u64, "{}", codec.name);
-            assert!(measured.speed.unwrap().compress > Speed::MIN, "{}", codec.name);
+            assert!(payload > 0 && payload <= normal * PAGE as u64, "{}", codec.name());
+            assert!(measured.speed.unwrap().compress > Speed::MIN, "{}", codec.name());
         }
     }
 }

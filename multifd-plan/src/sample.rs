@@ -1,7 +1,7 @@
 //! Packets from all over a guest's memory, on which codecs are measured.
 
 use multifd_core::PageSize;
-use multifd_core::ram::{GuestPages, NormalPages, Ram, RamBlock};
+use multifd_core::ram::{GuestPages, NormalPages, PageMemory, Ram, RamBlock};
 use multifd_core::vm_memory::MmapRegion;
 use multifd_core::vm_memory::mmap::MmapRegionError;
 use multifd_core::wire::BlockName;
@@ -15,18 +15,18 @@ const PACKET_BYTES: u64 = PACKET_PAGES * PAGE as u64;
 #[derive(Debug)]
 pub struct Sample {
     bytes: u64,
-    /// The normal pages of all packets, one after the other: as guest memory, and as a private
-    /// copy.
+    /// The normal pages of all packets, one after the other, and their offsets.
     block: RamBlock,
-    private: Vec<u8>,
     offsets: Vec<u64>,
-    packets: Vec<Counts>,
+    packets: Vec<Sampled>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Counts {
+#[derive(Debug)]
+struct Sampled {
     normal: usize,
     zero: usize,
+    /// Private copies of the normal pages.
+    private: PageMemory,
 }
 
 /// One packet of the sample.
@@ -90,25 +90,17 @@ impl Sample {
     }
 
     fn new(bytes: u64, packets: impl Iterator<Item = Vec<u8>>) -> Result<Self, Error> {
-        let mut private = Vec::new();
-        let mut counts = Vec::new();
-        for packet in packets {
-            let mut count = Counts::default();
-            for page in packet.chunks(PAGE) {
-                if page.iter().all(|&byte| byte == 0) {
-                    count.zero += 1;
-                } else {
-                    count.normal += 1;
-                    private.extend_from_slice(page);
-                }
-            }
-            counts.push(count);
-        }
+        let packets: Vec<_> = packets.map(|pages| Sampled::new(&pages)).collect();
+        let normal: usize = packets.iter().map(|packet| packet.normal).sum();
         // A block cannot be empty.
-        let block = anonymous("sample", private.len().max(PAGE) as u64)?;
-        block.write(0, &private);
-        let offsets = (0..private.len() as u64).step_by(PAGE).collect();
-        Ok(Self { bytes, block, private, offsets, packets: counts })
+        let block = anonymous("sample", (normal.max(1) * PAGE) as u64)?;
+        let offsets: Vec<_> = (0..normal as u64).map(|page| page * PAGE as u64).collect();
+        let mut offset = 0;
+        for Sampled { normal, private, .. } in &packets {
+            block.write(offset, &private.as_slice()[..normal * PAGE]);
+            offset += (normal * PAGE) as u64;
+        }
+        Ok(Self { bytes, block, offsets, packets })
     }
 
     /// The size of the memory from which the packets come, in bytes.
@@ -129,19 +121,32 @@ impl Sample {
     /// Each packet.
     pub(crate) fn packets(&self) -> Vec<Packet<'_>> {
         let mut at = 0;
-        let packets = self.packets.iter().map(|count| {
-            let range = at..at + count.normal;
+        let packets = self.packets.iter().map(|packet| {
+            let range = at..at + packet.normal;
             at = range.end;
-            let zero = count.zero as u64;
+            let zero = packet.zero as u64;
             if range.is_empty() {
                 return Packet { normal: None, zero };
             }
-            let private = &self.private[range.start * PAGE..range.end * PAGE];
             let guest = GuestPages::new(&self.block, PageSize::Kib4, &self.offsets[range]);
             let guest = guest.expect("all offsets are pages of the block");
-            Packet { normal: Some(NormalPages::new(guest, Some(private))), zero }
+            Packet { normal: Some(NormalPages::new(guest, Some(&packet.private))), zero }
         });
         packets.collect()
+    }
+}
+
+impl Sampled {
+    fn new(pages: &[u8]) -> Self {
+        let mut private = PageMemory::new(pages.len());
+        let mut normal = 0;
+        let copies = private.get_mut_or_new().chunks_mut(PAGE);
+        let with_data = pages.chunks(PAGE).filter(|page| page.iter().any(|&byte| byte != 0));
+        for (copy, page) in copies.zip(with_data) {
+            copy.copy_from_slice(page);
+            normal += 1;
+        }
+        Self { normal, zero: pages.len() / PAGE - normal, private }
     }
 }
 
@@ -204,7 +209,15 @@ mod tests {
     }
 
     #[test]
-    fn a_small_memory_is_looked_at_whole() {
+    fn a_size_that_is_not_one_or_more_whole_pages_is_refused() {
+        for bytes in [0, 1, PAGE as u64 + 1] {
+            let sample = Sample::of_pages(bytes, 1, 1, |_, _| {});
+            assert!(matches!(sample, Err(Error::Size(refused)) if refused == bytes));
+        }
+    }
+
+    #[test]
+    fn a_small_memory_is_sampled_whole() {
         let mut all = spread(7, 512, 3);
         all.sort_unstable();
         assert_eq!(all, (0..7).collect::<Vec<_>>());
