@@ -7,7 +7,6 @@ mod common;
 use std::time::Duration;
 
 use common::{content, provide, registry};
-use multifd::core::io::Blocking;
 use multifd::core::{ErrorKind, PeerError};
 use multifd::stream::SyncForm;
 use multifd::{Arrived, Destination, Error};
@@ -32,8 +31,7 @@ impl Streams {
     }
 
     fn decode(&self) -> Result<Arrived, Error> {
-        let channels =
-            self.channels.iter().map(|bytes| Blocking::new(std::io::Cursor::new(bytes.clone())));
+        let channels = self.channels.iter().map(|bytes| std::io::Cursor::new(bytes.clone()));
         Destination::builder(&registry())
             .compression(self.recording.compression)
             .channel_timeout(Duration::from_millis(500))

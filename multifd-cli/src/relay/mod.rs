@@ -1,7 +1,6 @@
 //! `multifd relay`.
 
 mod inspect;
-mod pieces;
 mod progress;
 mod record;
 
@@ -109,8 +108,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .to_level(args.to_level)
         .channel_timeout(args.channel_timeout);
     let recorder = args.record.as_deref().map(Recorder::new).transpose()?.map(Arc::new);
-    let inspection = args.inspect.then(|| Inspection::new(args.from_channels)).transpose()?;
-    let inspection = inspection.map(Arc::new);
+    let inspection = args.inspect.then(|| Arc::new(Inspection::new(args.from_channels)));
     if let Some(tap) = Taps::of(recorder.as_ref(), inspection.as_ref()) {
         setup = setup.tap(Arc::new(tap));
     }

@@ -70,28 +70,25 @@ fn interesting_places(bytes: usize) -> Vec<usize> {
     places
 }
 
+/// Lengths that a decoder must not believe: some that it has no memory for, and a page's.
+const LENGTHS: [u32; 7] = [0, 4096, 4097, 1 << 28, 1 << 30, i32::MAX as u32, u32::MAX];
+
 /// What a length at the start of `bytes` could be turned into, in either byte order.
-fn words(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
-    let mut words = vec![("the byte 0", vec![0]), ("the byte 0xff", vec![0xff])];
+fn words(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut words =
+        vec![("the byte 0".to_owned(), vec![0]), ("the byte 0xff".to_owned(), vec![0xff])];
     if let Some(&word) = bytes.first_chunk() {
         let (big, little) = (u32::from_be_bytes(word), u32::from_le_bytes(word));
-        let big_end = [
-            ("a word one more", big.wrapping_add(1)),
-            ("a word one less", big.wrapping_sub(1)),
-            ("the word 0", 0),
-            ("the word 0xffffffff", u32::MAX),
-            ("the word 0x7fffffff", i32::MAX as u32),
-            ("the word 0x40000000", 1 << 30),
-            ("the word 4096", 4096),
-            ("the word 4097", 4097),
-        ];
-        words.extend(big_end.map(|(what, word)| (what, word.to_be_bytes().to_vec())));
-        let little_end = [
-            ("a little-endian word one more", little.wrapping_add(1)),
-            ("a little-endian word one less", little.wrapping_sub(1)),
-            ("the little-endian word 0x40000000", 1 << 30),
-        ];
-        words.extend(little_end.map(|(what, word)| (what, word.to_le_bytes().to_vec())));
+        let lengths = |length: u32| {
+            LENGTHS.into_iter().chain([length.wrapping_add(1), length.wrapping_sub(1)])
+        };
+        words.extend(
+            lengths(big).map(|it| (format!("the word {it:#x}"), it.to_be_bytes().to_vec())),
+        );
+        words.extend(
+            lengths(little)
+                .map(|it| (format!("the little-endian word {it:#x}"), it.to_le_bytes().to_vec())),
+        );
     }
     words
 }
