@@ -155,7 +155,7 @@ fn an_offset_inside_a_page() {
         "malformed",
         Channel(0),
         at + 320,
-        "no multiple of the page size",
+        "not a multiple of the page size",
     );
 }
 
