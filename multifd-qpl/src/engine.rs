@@ -61,9 +61,7 @@ fn library() -> Result<Library, String> {
     let library = Library::open().map_err(|error| error.to_string())?;
     match Job::new(&library, qpl_sys::Path::Software) {
         Ok(_) => Ok(library),
-        Err(status) => {
-            Err(format!("libqpl ({}) cannot set up a job: {status}", library.origin()))
-        }
+        Err(status) => Err(format!("libqpl ({}) cannot set up a job: {status}", library.origin())),
     }
 }
 

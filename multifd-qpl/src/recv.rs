@@ -59,7 +59,11 @@ impl Receiver {
                 ranges: Vec::with_capacity(config.page_size.page_count()),
                 begun: false,
             }),
-            inflate: Inflate { inflate: inflate::Decompressor::new(config)?, config: *config, page },
+            inflate: Inflate {
+                inflate: inflate::Decompressor::new(config)?,
+                config: *config,
+                page,
+            },
             counts,
         })
     }

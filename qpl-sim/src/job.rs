@@ -79,12 +79,7 @@ impl Record {
                 status.0
             )),
             Phase::New | Phase::Ended(_) => {
-                *phase = Phase::InFlight(Flight {
-                    head,
-                    input_crc: None,
-                    due: 0,
-                    outcome: None,
-                });
+                *phase = Phase::InFlight(Flight { head, input_crc: None, due: 0, outcome: None });
             }
         }
     }
@@ -135,7 +130,6 @@ impl Record {
             _ => {}
         }
     }
-
 }
 
 /// The fields by which a caller says what to do.

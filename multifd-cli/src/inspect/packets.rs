@@ -6,7 +6,7 @@ use multifd::inspect::PacketRecord;
 
 use crate::failure::one_line;
 
-/// The columns. Their widths are fixed: nobody has seen all packets before the first is printed.
+/// The columns. Their widths are fixed: the first packet is printed before the others are read.
 pub(super) fn header() -> String {
     format!(
         "{:>7}  {:>7}  {:>12}  {:>5}  {:>10}  {:<10}  {:>6}  {:>5}  {:>5}  {:>8}  {:>6}  {}",
@@ -46,7 +46,7 @@ pub(super) fn row(packet: &PacketRecord) -> String {
     one_line(row.trim_end())
 }
 
-/// The packet's flags by their names: the codec's only where there are pages or it is one.
+/// The names of the packet's flags. `none` is named only if there are pages.
 pub(super) fn flags(packet: &PacketRecord) -> Vec<String> {
     let names = [(PacketFlags::SYNC, "sync"), (PacketFlags::DEVICE_STATE, "device-state")];
     let set = names.into_iter().filter(|(flag, _)| packet.flags.contains(*flag));

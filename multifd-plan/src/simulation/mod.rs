@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! feed → source channel ──→ socket ─→ link ─→ socket ─→ destination channel → memory
-//!            │   ▲            bounded, so a slow side holds      │   ▲
-//!            ▼   │            up the other                       ▼   │
+//!            │   ▲            bounded, so a slow side            │   ▲
+//!            ▼   │            slows down the other              ▼   │
 //!        queues and engines                              queues and engines
 //! ```
 //!
-//! Each channel of each side has at most one event ahead of it: the end of what it is doing. Events
-//! happen in the order of their times, those of one time in the order of the channels, so that a
-//! run is always the same. A packet moves as a whole; what goes to a device goes page by page.
+//! Each channel of each side has at most one event ahead: the end of what it is doing. Events happen
+//! in the order of their times, and those of the same time in the order of the channels. So the same
+//! input always gives the same result. A packet moves as a whole; pages go to devices one by one.
 
 mod costs;
 mod destination;
@@ -24,18 +24,18 @@ mod tests;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::codec::Codec;
-use super::parameters::Parameters;
-use super::workload::{Shape, Workload};
+use crate::codec::Codec;
+use crate::parameters::Parameters;
+use crate::workload::{Shape, Workload};
 use costs::Costs;
 use destination::Destination;
 use devices::Devices;
 use source::Source;
-pub(super) use tally::{SideTally, Tally};
+pub use tally::{SideTally, Tally};
 
-/// Simulates one round: everything of `workload` from one memory into the other, until the last
-/// channel is done. `placed` is told of pages as they arrive.
-pub(super) fn round(
+/// Simulates one round: all of `workload` goes from one memory into the other, until the last
+/// channel is done. `placed` is called with the number of pages as packets arrive.
+pub(crate) fn round(
     parameters: &Parameters,
     codec: &Codec,
     workload: &Workload,
@@ -64,9 +64,9 @@ pub(super) fn round(
 struct Round<'a, P> {
     costs: Costs,
     packets: P,
-    /// When the thread that hands out pages has those of the next packet.
+    /// When the thread that hands out pages has the pages of the next packet.
     fed_at: u64,
-    /// When the link is free. It carries packets in the order in which they were written.
+    /// When the link is free. It carries packets in the order of writing.
     link_free: u64,
     socket_buffer: u64,
     sources: Vec<Source>,
@@ -78,7 +78,7 @@ struct Round<'a, P> {
     placed: &'a mut dyn FnMut(u64),
 }
 
-/// Whose event it is: the channel with that number.
+/// The channel whose event it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Actor {
     Source(u8),
@@ -92,7 +92,7 @@ impl<P: Iterator<Item = Shape>> Round<'_, P> {
         }
     }
 
-    /// Lets `actor` go on for as long as nobody else's event comes first.
+    /// Lets `actor` go on until another channel's event comes first.
     fn act(&mut self, mut now: u64, actor: Actor) {
         loop {
             self.tally.elapsed_ns = self.tally.elapsed_ns.max(now);
@@ -109,8 +109,8 @@ impl<P: Iterator<Item = Shape>> Round<'_, P> {
         }
     }
 
-    /// The next packet, and when its pages have been handed out to whoever asks at `now`. The next
-    /// one's are being looked for from then on.
+    /// The next packet, for a channel that asks at `now`, and when its pages are handed out. From
+    /// then on the thread collects the pages of the packet after it.
     fn feed(&mut self, now: u64) -> Option<(u64, Shape)> {
         let packet = self.packets.next()?;
         let spent = self.costs.feed(packet);
@@ -120,7 +120,7 @@ impl<P: Iterator<Item = Shape>> Round<'_, P> {
         Some((given, packet))
     }
 
-    /// Sends a packet over the link. Returns when it is on the other side.
+    /// Sends a packet over the link. Returns when it has arrived.
     fn transmit(&mut self, now: u64, packet: Shape) -> u64 {
         let spent = self.costs.transmit(packet);
         self.link_free = self.link_free.max(now) + spent;

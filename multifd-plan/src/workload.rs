@@ -1,42 +1,48 @@
-//! What is to be moved: packets of pages, by their shapes.
+//! The memory that is sent: packets of pages, by their shapes.
 
-use multifd::core::PageSize;
-use multifd::core::wire::RamPacket;
+use multifd_core::PageSize;
+use multifd_core::wire::RamPacket;
 
-pub(super) const PAGE: usize = PageSize::Kib4.bytes();
+/// The most memory to plan for, in bytes: 16 TiB. At the slowest [`Speed`](crate::Speed), its
+/// times still fit into 64 bits of nanoseconds.
+pub const MAX_BYTES: u64 = 16 << 40;
 
-/// Pages in a whole packet.
-pub(super) const PACKET_PAGES: u64 = PageSize::Kib4.page_count() as u64;
+/// Bytes in a page.
+pub(crate) const PAGE: usize = PageSize::Kib4.bytes();
+
+/// Pages in a full packet.
+pub(crate) const PACKET_PAGES: u64 = PageSize::Kib4.page_count() as u64;
 
 /// Bytes of a packet before its payload.
 const HEADER_BYTES: u64 = RamPacket::bytes(PageSize::Kib4.page_count()) as u64;
 
-/// One packet, as far as the simulation looks at it.
+/// One packet, as the simulation sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    pub(super) normal: u64,
-    pub(super) zero: u64,
-    /// What the normal pages are compressed to.
-    pub(super) payload: u64,
+pub(crate) struct Shape {
+    pub(crate) normal: u64,
+    pub(crate) zero: u64,
+    /// Bytes to which the normal pages are compressed.
+    pub(crate) payload: u64,
 }
 
 impl Shape {
-    pub(super) fn pages(self) -> u64 {
+    pub(crate) fn pages(self) -> u64 {
         self.normal + self.zero
     }
 
-    pub(super) fn wire_bytes(self) -> u64 {
+    pub(crate) fn wire_bytes(self) -> u64 {
         HEADER_BYTES + self.payload
     }
 
-    /// The part of it that has `pages` pages.
+    /// A part of the packet, with `pages` pages.
     fn cut(self, pages: u64) -> Self {
         let normal = (self.normal * pages + self.pages() / 2) / self.pages();
         let payload = (self.payload * normal).checked_div(self.normal).unwrap_or(0);
         Self { normal, zero: pages - normal, payload }
     }
 
-    /// It, with data in all of its pages, as compressible as in those that have some.
+    /// The packet with data in all of its pages, as compressible as its normal pages; `None` if it
+    /// has none.
     fn dirtied(self) -> Option<Self> {
         let normal = self.pages();
         let payload = (self.payload * normal).checked_div(self.normal)?;
@@ -44,17 +50,16 @@ impl Shape {
     }
 }
 
-/// A memory of any size, as shapes of whole packets that come round again and again.
+/// Memory of any size: full packets of a sample, repeated in order.
 #[derive(Clone, Debug)]
-pub(super) struct Workload {
+pub struct Workload {
     pages: u64,
     shapes: Vec<Shape>,
 }
 
 impl Workload {
-    /// `pages` pages of the `shapes`, in order and then from the first again. Of a memory of which
-    /// no packet was seen, all is zero.
-    pub(super) fn new(pages: u64, mut shapes: Vec<Shape>) -> Self {
+    /// `pages` pages of the `shapes`, repeated in order. Without a shape, all pages are zero.
+    pub(crate) fn new(pages: u64, mut shapes: Vec<Shape>) -> Self {
         shapes.retain(|shape| shape.pages() > 0);
         if shapes.is_empty() {
             shapes.push(Shape { normal: 0, zero: PACKET_PAGES, payload: 0 });
@@ -62,9 +67,10 @@ impl Workload {
         Self { pages, shapes }
     }
 
-    /// `pages` pages of which a share is zero, spread evenly, and the others shrink by `ratio`.
-    pub(super) fn even(pages: u64, zero_share: f64, ratio: f64) -> Self {
-        /// Enough that a packet's whole pages add up to the share.
+    /// `pages` pages of 4 KiB. A share of them, 0 to 1, is zero, spread evenly. The others are
+    /// compressed by `ratio`: bytes of pages for each byte of payload, 1 or more.
+    pub fn even(pages: u64, zero_share: f64, ratio: f64) -> Self {
+        /// Enough packets for whole pages to add up to the share.
         const COUNT: u64 = 1000;
         let zeros_before =
             |packet: u64| ((packet * PACKET_PAGES) as f64 * zero_share).round() as u64;
@@ -77,26 +83,39 @@ impl Workload {
         Self::new(pages, shapes.collect())
     }
 
-    pub(super) fn pages(&self) -> u64 {
+    /// Memory of the same size, with another share of zero pages, another ratio or both, spread
+    /// evenly. What is not given stays as it is.
+    #[must_use]
+    pub fn with(self, zero_share: Option<f64>, ratio: Option<f64>) -> Self {
+        if zero_share.is_none() && ratio.is_none() {
+            return self;
+        }
+        let zero_share = zero_share.unwrap_or_else(|| self.zero_share());
+        let ratio = ratio.or(self.ratio()).unwrap_or(1.0);
+        Self::even(self.pages, zero_share, ratio)
+    }
+
+    /// Number of pages.
+    pub fn pages(&self) -> u64 {
         self.pages
     }
 
-    /// The share of pages that are zero.
-    pub(super) fn zero_share(&self) -> f64 {
+    /// The share of pages that are zero, 0 to 1.
+    pub fn zero_share(&self) -> f64 {
         let zero: u64 = self.shapes.iter().map(|shape| shape.zero).sum();
         let pages: u64 = self.shapes.iter().map(|shape| shape.pages()).sum();
         zero as f64 / pages as f64
     }
 
-    /// Bytes of normal pages for each byte of payload.
-    pub(super) fn ratio(&self) -> Option<f64> {
+    /// Bytes of normal pages for each byte of payload; `None` without a normal page.
+    pub fn ratio(&self) -> Option<f64> {
         let normal: u64 = self.shapes.iter().map(|shape| shape.normal).sum();
         let payload: u64 = self.shapes.iter().map(|shape| shape.payload).sum();
         (payload > 0).then(|| (normal * PAGE as u64) as f64 / payload as f64)
     }
 
-    /// What is sent of `pages` pages that the guest has written: none of them is zero.
-    pub(super) fn dirtied(&self, pages: u64) -> Self {
+    /// `pages` pages that the guest has written: all of them have data.
+    pub(crate) fn dirtied(&self, pages: u64) -> Self {
         let shapes: Vec<_> = self.shapes.iter().filter_map(|shape| shape.dirtied()).collect();
         if shapes.is_empty() {
             let payload = PACKET_PAGES * PAGE as u64;
@@ -105,8 +124,8 @@ impl Workload {
         Self { pages, shapes }
     }
 
-    /// All packets, the last one perhaps part full.
-    pub(super) fn packets(&self) -> impl Iterator<Item = Shape> + '_ {
+    /// All packets. The last one may have fewer pages.
+    pub(crate) fn packets(&self) -> impl Iterator<Item = Shape> + '_ {
         let mut left = self.pages;
         self.shapes.iter().cycle().map_while(move |&shape| {
             let pages = shape.pages().min(left);

@@ -1,18 +1,19 @@
-//! What must hold whatever the figures are.
+//! What must hold for any figures.
 
-use super::super::codec::{Codec, Work};
-use super::super::parameters::{CodecSpeed, Parameters};
-use super::super::workload::{PAGE, Shape, Workload};
+use std::num::NonZeroU8;
+
 use super::{Tally, round};
+use crate::codec::{Codec, CodecSpeed, Work};
+use crate::parameters::{Parameters, Speed};
+use crate::workload::{PAGE, Shape, Workload};
 
 const PAGES: u64 = 100_001;
-const SPEED: CodecSpeed = CodecSpeed { compress: 400e6, decompress: 800e6 };
-const WORKS: [Work; 3] = [Work::Nothing, Work::Cpu(SPEED), Work::Devices { fallback: SPEED }];
+const SPEED: CodecSpeed = CodecSpeed::new(Speed::nearest(400e6), Speed::nearest(800e6));
+const WORKS: [Work; 3] = [Work::Nothing, Work::Cpu(SPEED), Work::Devices(SPEED)];
 
 fn codec(work: Work) -> Codec {
     let ratio = if matches!(work, Work::Nothing) { 1.0 } else { 2.0 };
-    let workload = Workload::even(PAGES, 0.1, ratio);
-    Codec { name: "codec".to_owned(), work, workload, origin: String::new() }
+    Codec::new("codec", work, Workload::even(PAGES, 0.1, ratio))
 }
 
 fn run(parameters: &Parameters, work: Work, channels: u8) -> Tally {
@@ -24,18 +25,18 @@ fn seconds(tally: &Tally) -> f64 {
     tally.elapsed_ns as f64 / 1e9
 }
 
-/// So slow that nothing else counts.
+/// Engines so slow that nothing else counts.
 fn slow_engines() -> Parameters {
     let mut parameters = Parameters::default();
     parameters.devices.count = 1;
-    parameters.devices.engines = 1;
-    parameters.devices.compress = 100e6;
+    parameters.devices.engines = NonZeroU8::MIN;
+    parameters.devices.compress = Speed::nearest(100e6);
     parameters.devices.queue_depth = u16::MAX;
     parameters
 }
 
 #[test]
-fn every_page_arrives_once_on_whatever_path() {
+fn every_page_arrives_once_by_any_path() {
     for work in WORKS {
         for channels in [1, 3, 255] {
             for queue_depth in [1, 128] {
@@ -72,7 +73,7 @@ fn no_resource_is_used_for_longer_than_there_is_time() {
             let parameters = Parameters::default();
             let tally = run(&parameters, work, channels);
             let engines =
-                u64::from(parameters.devices.count) * u64::from(parameters.devices.engines);
+                u64::from(parameters.devices.count) * u64::from(parameters.devices.engines.get());
             let elapsed = tally.elapsed_ns;
             assert!(tally.link_ns <= elapsed && tally.feed_ns <= elapsed);
             for side in [tally.source, tally.destination] {
@@ -86,7 +87,7 @@ fn no_resource_is_used_for_longer_than_there_is_time() {
 #[test]
 fn a_slow_link_sets_the_time() {
     let mut parameters = Parameters::default();
-    parameters.link.bytes_per_second = 10e6;
+    parameters.link.bytes_per_second = Speed::nearest(10e6);
     parameters.link.efficiency = 1.0;
     for work in WORKS {
         let tally = run(&parameters, work, 4);
@@ -99,10 +100,10 @@ fn a_slow_link_sets_the_time() {
 
 #[test]
 fn twice_the_engines_take_half_the_time_where_these_hold_it_up() {
-    let work = Work::Devices { fallback: SPEED };
+    let work = Work::Devices(SPEED);
     let one = slow_engines();
     let mut two = slow_engines();
-    two.devices.engines = 2;
+    two.devices.engines = two.devices.engines.saturating_add(1);
     let mut two_devices = slow_engines();
     two_devices.devices.count = 2;
     let alone = seconds(&run(&one, work, 4));
@@ -124,7 +125,7 @@ fn twice_the_channels_take_half_the_time_where_their_cpu_holds_it_up() {
 
 #[test]
 fn a_queue_for_one_page_leaves_pages_to_software_and_a_deep_one_none() {
-    let work = Work::Devices { fallback: SPEED };
+    let work = Work::Devices(SPEED);
     let mut parameters = Parameters::default();
     parameters.devices.count = 1;
     parameters.devices.queue_depth = 1;
@@ -148,7 +149,7 @@ fn a_packet_larger_than_the_socket_buffer_still_goes() {
 
 #[test]
 fn a_slow_destination_holds_the_source_up() {
-    let slow = CodecSpeed { compress: 2e9, decompress: 100e6 };
+    let slow = CodecSpeed::new(Speed::nearest(2e9), Speed::nearest(100e6));
     let tally = run(&Parameters::default(), Work::Cpu(slow), 2);
     let least = tally.normal_pages as f64 * PAGE as f64 / 100e6 / 2.0;
     assert!(seconds(&tally) > least && seconds(&tally) < least * 1.2);

@@ -1,9 +1,9 @@
-//! What each step costs, in nanoseconds, out of the figures of the machines.
+//! What each step costs in nanoseconds, by the figures of the machines.
 
-use super::super::codec::{Codec, Work};
-use super::super::parameters::Parameters;
-use super::super::workload::{PAGE, Shape};
 use super::jobs::JobCosts;
+use crate::codec::{Codec, Work};
+use crate::parameters::{Parameters, Speed};
+use crate::workload::{PAGE, Shape};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Costs {
@@ -16,18 +16,18 @@ pub(super) struct Costs {
     packet: f64,
     compress_page: f64,
     decompress_page: f64,
-    /// Pages go to devices; what that costs the CPU of the source and of the destination.
+    /// CPU time of pages that go to devices, at the source and at the destination.
     pub(super) jobs: Option<[JobCosts; 2]>,
 }
 
 impl Costs {
     pub(super) fn new(parameters: &Parameters, codec: &Codec) -> Self {
         let Parameters { link, cpu, devices, .. } = parameters;
-        let page = |speed: f64| PAGE as f64 * 1e9 / speed;
+        let page = |speed: Speed| speed.ns(PAGE);
         let (compress_page, decompress_page, jobs) = match codec.work {
             Work::Nothing => (0.0, 0.0, None),
             Work::Cpu(speed) => (page(speed.compress), page(speed.decompress), None),
-            Work::Devices { fallback } => {
+            Work::Devices(fallback) => {
                 let jobs = |speed| JobCosts {
                     submit: devices.submit_ns,
                     collect: devices.collect_ns,
@@ -38,11 +38,11 @@ impl Costs {
         };
         Self {
             scan_page: page(cpu.scan),
-            // Pages that are not compressed are received in place.
+            // Uncompressed pages are received in place.
             place_page: if matches!(codec.work, Work::Nothing) { 0.0 } else { page(cpu.copy) },
-            send_byte: 1e9 / cpu.send,
-            receive_byte: 1e9 / cpu.receive,
-            link_byte: 1e9 / (link.bytes_per_second * link.efficiency),
+            send_byte: cpu.send.ns(1),
+            receive_byte: cpu.receive.ns(1),
+            link_byte: link.bytes_per_second.ns(1) / link.efficiency,
             feed_page: cpu.feed_ns as f64,
             packet: cpu.packet_ns as f64,
             compress_page,
@@ -56,7 +56,7 @@ impl Costs {
         (packet.pages() as f64 * self.feed_page).round() as u64
     }
 
-    /// Private copies, the scan for zeros, and what the CPU compresses.
+    /// Private copies, the scan for zeros, and compression on the CPU.
     pub(super) fn prepare(&self, packet: Shape) -> u64 {
         let pages = packet.pages() as f64 * self.scan_page;
         (self.packet + pages + packet.normal as f64 * self.compress_page).round() as u64
@@ -74,7 +74,7 @@ impl Costs {
         (self.packet + packet.wire_bytes() as f64 * self.receive_byte).round() as u64
     }
 
-    /// What the CPU decompresses, and placing the pages.
+    /// Decompression on the CPU, and placing the pages.
     pub(super) fn place(&self, packet: Shape) -> u64 {
         let page = self.decompress_page + self.place_page;
         (packet.normal as f64 * page).round() as u64

@@ -1,9 +1,9 @@
-//! The accelerators of one side: a queue each, and engines that take from it in order.
+//! The accelerators of one side. Each has a queue, and engines that take pages from it in order.
 
 use std::collections::VecDeque;
 
-use super::super::parameters::DeviceFigures;
-use super::super::workload::PAGE;
+use crate::parameters::{DeviceFigures, Speed};
+use crate::workload::PAGE;
 
 #[derive(Debug)]
 pub(super) struct Devices {
@@ -17,32 +17,32 @@ pub(super) struct Devices {
 struct Device {
     /// When each engine is free.
     engines: Vec<u64>,
-    /// When each of the pages in the queue will be taken out, the first first.
+    /// When each page in the queue will be taken out, in order.
     waiting: VecDeque<u64>,
 }
 
 impl Devices {
-    /// The devices, whose engines have `bytes_per_second` of pages each.
-    pub(super) fn new(figures: &DeviceFigures, bytes_per_second: f64) -> Self {
+    /// The devices of one side. Each engine has this speed.
+    pub(super) fn new(figures: &DeviceFigures, speed: Speed) -> Self {
         let device = || Device {
-            engines: vec![0; figures.engines.into()],
+            engines: vec![0; usize::from(figures.engines.get())],
             waiting: VecDeque::with_capacity(figures.queue_depth.into()),
         };
         Self {
             devices: (0..figures.count).map(|_| device()).collect(),
             depth: figures.queue_depth.into(),
-            service_ns: (PAGE as f64 * 1e9 / bytes_per_second).round().max(1.0) as u64,
+            service_ns: speed.ns(PAGE).round().max(1.0) as u64,
             latency_ns: figures.latency_ns,
         }
     }
 
-    /// Time that an engine needs for a page.
+    /// The time of a page in an engine.
     pub(super) fn service_ns(&self) -> u64 {
         self.service_ns
     }
 
-    /// Submits a page to the first device from `turn` on whose queue has room. Returns when it is
-    /// done, or nothing where every queue is full.
+    /// Submits a page to the first device, from `turn` on, whose queue has room. Returns when the
+    /// page is done; `None` if every queue is full.
     pub(super) fn submit(&mut self, now: u64, turn: &mut usize) -> Option<u64> {
         let count = self.devices.len();
         for step in 0..count {
@@ -65,7 +65,7 @@ impl Device {
         self.waiting.len()
     }
 
-    /// Queues a page. All pages take equally long, so when its work starts is known at once.
+    /// Queues a page. All pages take equally long, so its start is known at once.
     fn accept(&mut self, now: u64, service_ns: u64) -> u64 {
         let engine = self.engines.iter_mut().min().expect("a device has an engine");
         let start = now.max(*engine);
@@ -80,13 +80,16 @@ impl Device {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::parameters::Parameters;
+    use std::num::NonZeroU8;
+
     use super::*;
+    use crate::parameters::Parameters;
 
     fn devices(count: u8, engines: u8, queue_depth: u16) -> Devices {
         let figures = Parameters::default().devices;
+        let engines = NonZeroU8::new(engines).unwrap();
         let figures = DeviceFigures { count, engines, queue_depth, latency_ns: 7, ..figures };
-        Devices::new(&figures, PAGE as f64 * 1e7)
+        Devices::new(&figures, Speed::nearest(PAGE as f64 * 1e7))
     }
 
     #[test]

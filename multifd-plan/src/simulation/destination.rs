@@ -4,34 +4,34 @@ use std::collections::VecDeque;
 
 use super::Round;
 use super::jobs::Jobs;
-use crate::plan::workload::Shape;
+use crate::workload::Shape;
 
 #[derive(Debug, Default)]
 pub(super) struct Destination {
     stage: Stage,
     jobs: Jobs,
-    /// What is on the way, with the time of its arrival.
+    /// Packets on the way, each with the time of its arrival.
     coming: VecDeque<(u64, Shape)>,
 }
 
-/// What the channel's next event is about.
+/// What the channel does, up to its next event.
 #[derive(Clone, Copy, Debug, Default)]
 enum Stage {
-    /// It waits; nothing is on the way.
+    /// It waits, and no packet is on the way.
     #[default]
     Waiting,
     /// The next packet arrives.
     Arriving,
     /// A packet has been read.
     Read(Shape),
-    /// Its pages go to devices one by one.
+    /// Its pages are submitted to devices one by one.
     Submitting(Shape),
     /// All of its pages are in place.
     Placed(Shape),
 }
 
 impl Destination {
-    /// Announces a packet. Returns whether the channel has to be woken then.
+    /// Announces a packet. Returns whether the channel must be woken on its arrival.
     pub(super) fn expect(&mut self, arrival: u64, packet: Shape) -> bool {
         self.coming.push_back((arrival, packet));
         let waited = matches!(self.stage, Stage::Waiting);
@@ -43,7 +43,8 @@ impl Destination {
 }
 
 impl<P: Iterator<Item = Shape>> Round<'_, P> {
-    /// What the channel does at `now`. Returns when it goes on; `None` while nothing is on the way.
+    /// What the channel does at `now`. Returns the time of its next event; `None` if no packet is on
+    /// the way.
     pub(super) fn destination(&mut self, channel: u8, now: u64) -> Option<u64> {
         let index = usize::from(channel);
         let (stage, next) = match self.destinations[index].stage {

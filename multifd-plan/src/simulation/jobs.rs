@@ -1,17 +1,17 @@
-//! The pages of one packet that a channel gives to the devices of its side.
+//! The pages of one packet that a channel submits to the devices of its side.
 
 use super::devices::Devices;
 use super::tally::SideTally;
 
-/// Tries before a page is done in software, after the first.
+/// Attempts after the first, before the CPU takes a page.
 const RETRIES: u32 = 3;
 
-/// What the CPU spends on a page, in nanoseconds.
+/// CPU time of a page, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct JobCosts {
     pub(super) submit: u64,
     pub(super) collect: u64,
-    /// Of a page that no queue had room for.
+    /// To compress or decompress a page that found every queue full.
     pub(super) software: u64,
 }
 
@@ -21,20 +21,20 @@ pub(super) struct Jobs {
     tries: u32,
     /// The next device's turn.
     turn: usize,
-    /// When the pages that have been submitted are done, in their order.
+    /// When each submitted page is done, in the order of submission.
     done: Vec<u64>,
 }
 
 impl Jobs {
-    /// Begins with the next packet's pages.
+    /// Begins with the pages of the next packet.
     pub(super) fn begin(&mut self, pages: u64) {
         self.left = pages;
         self.tries = 0;
         self.done.clear();
     }
 
-    /// Tries to submit a page at `now`. Returns when the channel can go on, or `None` where all
-    /// pages have been submitted.
+    /// Tries to submit a page at `now`. Returns when the channel can go on; `None` if all pages
+    /// have been submitted.
     pub(super) fn submit(
         &mut self,
         now: u64,
@@ -68,7 +68,7 @@ impl Jobs {
         Some(now + spent)
     }
 
-    /// Takes the finished pages, in order, polling for each. Returns when the last is there.
+    /// Collects the finished pages in order, polling for each. Returns when the last one is done.
     pub(super) fn collect(&self, now: u64, costs: JobCosts, tally: &mut SideTally) -> u64 {
         self.done.iter().fold(now, |now, &done| {
             tally.polling_ns += done.saturating_sub(now);

@@ -4,35 +4,35 @@ use std::cmp::Reverse;
 
 use super::jobs::Jobs;
 use super::{Actor, Round};
-use crate::plan::workload::Shape;
+use crate::workload::Shape;
 
 #[derive(Debug, Default)]
 pub(super) struct Source {
     stage: Stage,
     jobs: Jobs,
-    /// Bytes in the socket and on the way, up to what the destination has read.
+    /// Bytes that the channel has written and the destination has not read.
     in_flight: u64,
 }
 
-/// What the channel's next event is about.
+/// What the channel does, up to its next event.
 #[derive(Clone, Copy, Debug, Default)]
 enum Stage {
     /// It has nothing to do.
     #[default]
     Idle,
-    /// Its pages are copied; they go to devices one by one.
+    /// Its pages are copied and are submitted to devices one by one.
     Submitting(Shape),
     /// The payload is complete.
     Ready(Shape),
-    /// The socket has had no room since then.
+    /// The socket has no room since that time.
     Blocked { packet: Shape, since: u64 },
-    /// The socket has taken it.
+    /// The packet is in the socket.
     Written(Shape),
 }
 
 impl<P: Iterator<Item = Shape>> Round<'_, P> {
-    /// What the channel does at `now`. Returns when it goes on; `None` while another has to wake
-    /// it, and at the end.
+    /// What the channel does at `now`. Returns the time of its next event; `None` if it waits for
+    /// the destination, or is done.
     pub(super) fn source(&mut self, channel: u8, now: u64) -> Option<u64> {
         let index = usize::from(channel);
         let (stage, next) = match self.sources[index].stage {
@@ -83,7 +83,8 @@ impl<P: Iterator<Item = Shape>> Round<'_, P> {
         }
     }
 
-    /// A packet larger than the whole buffer goes when that is empty.
+    /// Writes the packet if the socket has room. A packet larger than the buffer is written when the
+    /// buffer is empty.
     fn write(&mut self, index: usize, packet: Shape, now: u64) -> (Stage, Option<u64>) {
         let bytes = packet.wire_bytes();
         let in_flight = &mut self.sources[index].in_flight;
