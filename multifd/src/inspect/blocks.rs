@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use multifd_core::PageSize;
+use multifd_core::wire::BlockName;
 
 use super::finding::Connection;
 use super::report::{BlockReport, Counts};
@@ -15,7 +16,7 @@ const GROUP: u64 = 128;
 const MOST_GROUPS: usize = 1 << 20;
 
 /// The blocks in the order of the main channel's list.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Blocks {
     blocks: Vec<Block>,
     groups: usize,
@@ -56,14 +57,14 @@ impl Blocks {
             sent_again: 0,
             most_times: 0,
         };
-        Self { blocks: list.iter().map(block).collect(), ..Self::default() }
+        Self { blocks: list.iter().map(block).collect(), groups: 0, untracked: 0 }
     }
 
     pub(super) fn find(&self, name: &str) -> Option<usize> {
-        self.blocks.iter().position(|block| block.info.name == name)
+        self.blocks.iter().position(|block| block.info.name.as_str() == name)
     }
 
-    pub(super) fn name(&self, block: usize) -> &str {
+    pub(super) fn name(&self, block: usize) -> &BlockName {
         &self.blocks[block].info.name
     }
 
@@ -122,7 +123,7 @@ impl Blocks {
     }
 
     /// The blocks of which pages never came, with the number of these and of all.
-    pub(super) fn never_sent(&self, page_size: PageSize) -> Vec<(String, u64, u64)> {
+    pub(super) fn never_sent(&self, page_size: PageSize) -> Vec<(BlockName, u64, u64)> {
         let lacking = self.blocks.iter().filter_map(|block| {
             let pages = block.info.bytes / page_size.bytes() as u64;
             (block.sent < pages).then(|| (block.info.name.clone(), pages - block.sent, pages))
@@ -167,7 +168,7 @@ mod tests {
     const CHANNEL: Connection = Connection::Channel(3);
 
     fn blocks(bytes: u64) -> Blocks {
-        Blocks::new(&[BlockInfo { name: "pc.ram".into(), bytes }])
+        Blocks::new(&[BlockInfo::new(BlockName::new("pc.ram").unwrap(), bytes)])
     }
 
     #[test]

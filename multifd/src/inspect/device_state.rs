@@ -4,8 +4,7 @@ use multifd_core::PageSize;
 use serde::Deserialize;
 
 use super::FindingKind;
-use crate::stream::device_state::{DESCRIPTION_HEAD, description_at};
-use crate::stream::wire::section;
+use crate::stream::{section, split_description};
 
 /// The device state: everything on the main channel from the first FULL section on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,9 +70,8 @@ impl DeviceState {
     ) -> (Self, Vec<(u64, FindingKind)>) {
         let mut state = Self { offset, bytes: bytes.len() as u64, ..Self::default() };
         let mut faults = Vec::new();
-        match description_at(bytes) {
-            Some(eof) => {
-                let (before, json) = (&bytes[..eof], &bytes[eof + DESCRIPTION_HEAD..]);
+        match split_description(bytes) {
+            Some((before, json)) => {
                 state.description_bytes = Some(json.len() as u64);
                 let fault = state.describe(before, json, page_size, footers).err();
                 faults.extend(fault);
@@ -92,7 +90,7 @@ impl DeviceState {
         footers: bool,
     ) -> Result<(), Fault> {
         let fault = |at, text| Err((at, FindingKind::Description(text)));
-        let json_at = bytes.len() + DESCRIPTION_HEAD;
+        let json_at = bytes.len() + BEFORE_JSON;
         let description: Description = match serde_json::from_slice(json) {
             Ok(description) => description,
             Err(error) => {
@@ -164,6 +162,9 @@ impl DeviceState {
         }
     }
 }
+
+/// EOF, and the type byte and the length of the VMDESCRIPTION.
+const BEFORE_JSON: usize = 6;
 
 const FOOTER_BYTES: usize = 5;
 
