@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use multifd::core::channel::{Frame, Framing, Wanted};
 use multifd::core::wire::InitialPacket;
 use multifd::core::{Compression, PageSize};
-use multifd::stream::{Limits, MainReader};
+use multifd::driver::MainReader;
+use multifd::stream::Limits;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::mapping;
 
 const MAIN: &str = "main.bin";
@@ -68,9 +69,11 @@ impl Recording {
         let mut reader = MainReader::new(&self.main.file, Limits::default());
         let path = self.main.path.display();
         // Certain once the configuration has been read.
-        reader.next_event().map_err(|error| Failure::new(format!("cannot use {path}: {error}")))?;
+        let configured = reader.next_event();
+        configured
+            .map_err(|error| Failure::new(format!("cannot use {path}: {}", chain(&error))))?;
         self.main.rewind()?;
-        Ok(PageSize::from_bytes(reader.page_size()).unwrap_or_default())
+        Ok(reader.decoder().page_size())
     }
 
     /// The main channel's file, and those of the channels.
