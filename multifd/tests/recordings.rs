@@ -100,6 +100,20 @@ fn packets_after_the_last_sync_are_refused() {
 }
 
 #[test]
+fn pages_after_the_last_sync_are_refused_whichever_thread_is_first() {
+    let mut streams = Streams::named("none");
+    // The packet behind the first SYNC, with its pages.
+    let packet = &streams.channels[1][64 + 1344..];
+    let pages = u32::from_be_bytes(packet[16..20].try_into().unwrap()) as usize;
+    let late = packet[..1344 + pages * 4096].to_vec();
+    streams.channels[1].extend(late);
+    for run in 0..80 {
+        let error = streams.decode().unwrap_err();
+        assert!(matches!(error, Error::AfterLastSync(1)), "run {run}: {error}");
+    }
+}
+
+#[test]
 fn a_return_path_in_a_recording_leaves_no_check_out() {
     let mut streams = Streams::named("zlib");
     // Behind the header and the CONFIGURATION: a command that opens the return path.

@@ -190,7 +190,7 @@ fn bytes_behind_the_payload_that_are_ignored() {
 fn pages_that_come_short_without_an_error() {
     let codec = faulty(Fault::TakesShortPages);
     let case = "a_payload_that_is_cut_short_is_refused";
-    caught_though_pages_come_back(Group::Hostile, &codec, case, "not what was sent for it");
+    caught_though_pages_come_back(Group::Hostile, &codec, case, "keeps what memory held before");
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn memory_by_a_length_that_a_page_begins_with() {
     let codec: Codec = Arc::new(Prefixed.methods());
     unseen(Group::Hostile, &codec);
     let case = "no_hostile_packet_takes_more_memory_than_the_bound";
-    let message = "of the payload: that took 256 MiB of heap, the bound is 160 MiB";
+    let message = "at byte 12 of the payload: that took 25";
     caught_though_pages_come_back(Group::Memory, &codec, case, message);
 }
 

@@ -28,7 +28,7 @@ pub enum Wire {
 /// It is called in the thread that moves the bytes, so what takes it long holds up the migration.
 /// It cannot fail the migration.
 pub trait Tap: Debug + Send + Sync {
-    /// `bytes` have come from the side [`Side::From`], or gone to [`Side::To`]; the return path's
+    /// `bytes`, at least one, have come from the side [`Side::From`], or gone to [`Side::To`]; the return path's
     /// the other way round.
     fn pass(&self, side: Side, wire: Wire, bytes: &[u8]);
 }
@@ -47,8 +47,9 @@ impl Taps {
     }
 
     pub(super) fn pass(&self, bytes: &[u8]) {
-        if let Some(tap) = &self.tap {
-            tap.pass(self.side, self.wire, bytes);
+        match &self.tap {
+            Some(tap) if !bytes.is_empty() => tap.pass(self.side, self.wire, bytes),
+            _ => {}
         }
     }
 }

@@ -255,6 +255,26 @@ fn a_destination_that_dies_in_any_phase_ends_the_source() {
 }
 
 #[test]
+fn a_destination_that_says_why_only_after_it_has_closed_its_channels_is_heard_by_the_source() {
+    let (listener, uri) = listener();
+    let running = relay(&uri, |setup| setup);
+    let failing = std::thread::spawn(move || {
+        let (mut main, _) = listener.accept().unwrap();
+        drop([(); 2].map(|()| listener.accept().unwrap()));
+        std::thread::sleep(Duration::from_millis(150));
+        main.write_all(&[0, 1, 0, 4, 0, 0, 0, 1]).unwrap();
+        wait_for_close(&mut main);
+    });
+    let source_ram = guest();
+    let sent = send(&source_ram, &running.uri, |setup| setup)
+        .and_then(|source| source.finish(&PageSet::all(&source_ram), None));
+    assert!(matches!(sent, Err(Error::DestinationFailed(1))), "{sent:?}");
+    let relayed = running.join();
+    assert!(matches!(relayed, Err(Error::DestinationRefused(1))), "{relayed:?}");
+    failing.join().unwrap();
+}
+
+#[test]
 fn a_destination_that_closes_before_it_confirms_has_not_confirmed() {
     let source_ram = guest();
     let (uri, destination) = receive(|setup| setup);

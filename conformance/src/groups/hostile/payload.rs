@@ -99,12 +99,17 @@ pub(crate) fn a_flipped_bit_gives_an_error_or_a_whole_packet(subject: &Subject) 
     let mut random = Random::new(62);
     let packet = &scene.packets[CHANGED];
     let header_bytes = packet.header.len();
-    for _ in 0..FLIPS {
-        // Half of them in what the header says, the rest in the payload.
-        let in_header = random.below(2) == 0;
+    let places = interesting_places(packet.payload.len());
+    for flip in 0..FLIPS {
+        // Half of them in what the header says; of the rest, half where lengths and headers stand.
+        let in_header = flip % 2 == 0;
+        let at = match flip % 4 {
+            0 | 2 => random.below(Packet::OFFSETS + 64),
+            1 => random.below(packet.payload.len().min(4096)),
+            _ => places[random.below(places.len())],
+        };
         let mut changed = packet.clone();
         let bytes = if in_header { &mut changed.header } else { &mut changed.payload };
-        let at = random.below(bytes.len().min(if in_header { Packet::OFFSETS + 64 } else { 4096 }));
         let bit = random.below(8);
         bytes[at] ^= 1 << bit;
         let byte = if in_header { at } else { header_bytes + at };
