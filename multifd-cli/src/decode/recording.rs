@@ -8,7 +8,7 @@ use multifd::core::channel::{Frame, Framing, Wanted};
 use multifd::core::wire::InitialPacket;
 use multifd::core::{Compression, PageSize};
 use multifd::driver::MainReader;
-use multifd::stream::Limits;
+use multifd::stream::{Limits, MainDecoder};
 
 use crate::failure::{Failure, chain};
 use crate::mapping;
@@ -66,7 +66,8 @@ impl Recording {
     }
 
     fn page_size(&self) -> Result<PageSize, Failure> {
-        let mut reader = MainReader::new(&self.main.file, Limits::default());
+        let decoder = MainDecoder::new(Limits::default());
+        let mut reader = MainReader::new(&self.main.file, decoder);
         let path = self.main.path.display();
         // Certain once the configuration has been read.
         let configured = reader.next_event();
