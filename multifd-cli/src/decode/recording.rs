@@ -10,7 +10,7 @@ use multifd::core::{Compression, PageSize};
 use multifd::driver::MainReader;
 use multifd::stream::{Limits, MainDecoder};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::mapping;
 
 const MAIN: &str = "main.bin";
@@ -70,7 +70,9 @@ impl Recording {
         let mut reader = MainReader::new(&self.main.file, decoder);
         let path = self.main.path.display();
         // Certain once the configuration has been read.
-        reader.next_event().map_err(|error| Failure::new(format!("cannot use {path}: {error}")))?;
+        let configured = reader.next_event();
+        configured
+            .map_err(|error| Failure::new(format!("cannot use {path}: {}", chain(&error))))?;
         self.main.rewind()?;
         Ok(reader.decoder().page_size())
     }

@@ -102,23 +102,26 @@ impl Part {
             SubsectionData::PageSize(size) => PartData::TargetPageBits(size.bits()),
             SubsectionData::Capabilities(names) => PartData::Capabilities(names.clone()),
             SubsectionData::Uuid(uuid) => PartData::Uuid(uuid.to_string()),
-            other => return Err(format!("it has no form for the configuration's {other:?}")),
+            other => {
+                return Err(format!(
+                    "an image cannot hold the subsection {other:?}; use a newer program"
+                ));
+            }
         };
         Ok(Self { version: subsection.version, data })
     }
 
     fn subsection(&self) -> Result<Subsection, String> {
-        let data =
-            match &self.data {
-                PartData::TargetPageBits(bits) => {
-                    let size = PageSize::from_bits(*bits);
-                    SubsectionData::PageSize(size.ok_or_else(|| {
-                        format!("target-page-bits is {bits}, it can be 12, 14 or 16")
-                    })?)
-                }
-                PartData::Capabilities(names) => SubsectionData::Capabilities(names.clone()),
-                PartData::Uuid(text) => SubsectionData::Uuid(parse_uuid(text)?),
-            };
+        let data = match &self.data {
+            PartData::TargetPageBits(bits) => {
+                let size = PageSize::from_bits(*bits);
+                SubsectionData::PageSize(size.ok_or_else(|| {
+                    format!("target-page-bits is {bits}, but must be 12, 14 or 16")
+                })?)
+            }
+            PartData::Capabilities(names) => SubsectionData::Capabilities(names.clone()),
+            PartData::Uuid(text) => SubsectionData::Uuid(parse_uuid(text)?),
+        };
         Ok(Subsection::new(data).with_version(self.version))
     }
 }
