@@ -3,9 +3,8 @@
 use std::fmt;
 use std::io;
 
-use crate::compression::{Compression, UnknownCompression};
 use crate::page_size::PageSize;
-use crate::wire::{BlockName, Uuid};
+use crate::wire::{BlockName, Compression, UnknownCompression, Uuid};
 
 /// An error on one channel or in its set-up: what happened, and where.
 ///
@@ -45,7 +44,7 @@ pub enum ErrorKind {
     #[error(transparent)]
     Usage(#[from] UsageError),
     /// A connection or a file failed.
-    #[error("{doing} failed: {source}")]
+    #[error("{doing} failed")]
     Io {
         /// What was being done, such as "reading from the channel".
         doing: &'static str,
@@ -58,9 +57,6 @@ pub enum ErrorKind {
         /// What failed, in words.
         what: String,
     },
-    /// The migration was cancelled.
-    #[error("cancelled")]
-    Cancelled,
 }
 
 /// What a peer sent and must not have.
@@ -69,8 +65,8 @@ pub enum ErrorKind {
 pub enum PeerError {
     /// Not a multifd channel.
     #[error(
-        "a packet starts with {found:#010x}, not with multifd's magic 0x11223344: what connected is \
-         no multifd channel"
+        "a packet starts with {found:#010x}, not with multifd's magic 0x11223344: what connected is not \
+         a multifd channel"
     )]
     Magic {
         /// The word in place of the magic.
@@ -111,7 +107,7 @@ pub enum PeerError {
         id: u8,
     },
     /// Flags that the format does not define.
-    #[error("a packet has the flags {flags:#x}, of which {unknown:#x} are not defined")]
+    #[error("a packet has the flags {flags:#x}, but {unknown:#x} are not defined")]
     Flags {
         /// The whole word.
         flags: u32,
@@ -166,7 +162,7 @@ pub enum PeerError {
     /// A name without its NUL.
     #[error("a name has no NUL in its 256 bytes")]
     NameNotTerminated,
-    /// A name that is no text.
+    /// A name that is not UTF-8.
     #[error("a name is not UTF-8")]
     NameNotUtf8,
     /// Pages of a block without a name, or a device without an id.
@@ -179,7 +175,7 @@ pub enum PeerError {
         name: String,
     },
     /// An offset inside a page.
-    #[error("the page offset {offset:#x} is no multiple of the page size, {page_size}")]
+    #[error("the page offset {offset:#x} is not a multiple of the page size, {page_size}")]
     OffsetMisaligned {
         /// The offset in bytes.
         offset: u64,
@@ -237,15 +233,14 @@ pub enum PeerError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
     /// A codec that the registry does not hold.
-    #[error(
-        "no codec is registered for '{wanted}'; registered are: {registered}. A codec's crate \
-         registers itself only where it is linked: mention it (`use multifd_zstd as _;`)"
-    )]
+    #[error("no codec is registered for '{wanted}'; registered are: {registered}; {how}")]
     NotRegistered {
         /// The codec asked for.
         wanted: String,
         /// The names of those there are.
         registered: String,
+        /// What to do so that it is.
+        how: &'static str,
     },
     /// Two codecs with one name or one value of the compression field.
     #[error("two codecs are registered as '{name}' ({compression})")]
@@ -263,7 +258,16 @@ pub enum UsageError {
         /// Why, in words a person can act on.
         reason: String,
     },
-    /// A text that names no codec.
+    /// A channel that has failed before.
+    #[error("the channel has failed before and can only be dropped")]
+    ChannelFailed,
+    /// A call that does not fit what a channel is doing.
+    #[error("the channel is busy with something else: {call} was called out of turn")]
+    OutOfTurn {
+        /// The call.
+        call: &'static str,
+    },
+    /// A text that does not name a codec.
     #[error(transparent)]
     UnknownCompression(#[from] UnknownCompression),
     /// A level that the codec does not have.
@@ -352,12 +356,14 @@ impl Error {
         ErrorKind::Io { doing, source }.into()
     }
 
-    /// A failure to read from a channel. That it ended in the middle is the peer's doing.
+    /// A failure to read from a channel.
     pub fn reading(source: io::Error) -> Self {
-        if source.kind() == io::ErrorKind::UnexpectedEof {
-            return PeerError::Truncated.into();
-        }
         Self::io("reading from the channel", source)
+    }
+
+    /// A failure to write to a channel.
+    pub fn writing(source: io::Error) -> Self {
+        Self::io("writing to the channel", source)
     }
 
     /// The same error with the channel, where none is set yet.

@@ -1,14 +1,13 @@
 #![doc = include_str!("../README.md")]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
 pub mod channel;
 pub mod codec;
-mod compression;
+mod counters;
 mod error;
-pub mod io;
 mod method;
 pub mod none;
 mod page_size;
-mod payload;
 pub mod ram;
 mod registry;
 pub mod stream;
@@ -21,9 +20,10 @@ pub use inventory;
 #[doc(no_inline)]
 pub use vm_memory;
 
-pub use compression::{Compression, MAX_PAYLOAD, PrivateMethod, UnknownCompression};
+pub use codec::Payload;
+pub use counters::{MethodCounters, MethodStats};
 pub use error::{Error, ErrorKind, PeerError, Place, UsageError};
-pub use method::{ChannelConfig, MethodStats, MultiFdMethods, PageAccess, RecvMethod, SendMethod};
+pub use method::{ChannelConfig, MultiFdMethods, PageAccess, RecvMethod, SendMethod};
 pub use page_size::{PACKET_BYTES, PageSize};
-pub use payload::Payload;
-pub use registry::{Availability, Levels, MethodDescriptor, Registry};
+pub use registry::{Availability, Levels, MethodDescriptor, Registration, Registry};
+pub use wire::{Compression, MAX_PAYLOAD, PrivateMethod, UnknownCompression};

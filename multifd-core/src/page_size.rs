@@ -6,6 +6,7 @@ use std::fmt;
 pub const PACKET_BYTES: usize = 512 * 1024;
 
 /// Size of a guest page. Both sides of a migration must have the same.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PageSize {
     /// 4096 bytes, 128 pages in a packet: x86 and most others.

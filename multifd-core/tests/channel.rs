@@ -1,17 +1,18 @@
-//! One channel's loop with method none, over every kind of stream.
+//! One channel's machines with method none, over memory.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::sync::Arc;
 
 use multifd_core::channel::{
-    PacketBuffer, Received, RecvChannel, SendChannel, SendConfig, read_initial,
+    Opened, Opening, PacketBuffer, Received, RecvMachine, RecvNext, SendConfig, SendMachine,
+    SendNext, Target, memory,
 };
-use multifd_core::io::{Blocking, ChannelReader, ChannelWriter};
+use multifd_core::none::Plain;
 use multifd_core::ram::{PageBatch, Ram, RamBlock};
 use multifd_core::vm_memory::MmapRegion;
 use multifd_core::wire::{BlockName, DeviceStatePacket, InitialPacket, Uuid};
-use multifd_core::{Compression, Error, ErrorKind, PageSize, PeerError, UsageError, none};
+use multifd_core::{ChannelConfig, Compression, Error, ErrorKind, PageSize, PeerError, UsageError};
 use pollster::block_on;
 
 const PAGES: u64 = 300;
@@ -37,35 +38,59 @@ fn content(ram: &Ram) -> Vec<u8> {
     bytes
 }
 
-async fn send<W: ChannelWriter>(writer: W, ram: &Ram) -> Result<W, Error> {
-    let config = SendConfig {
-        channel: none::DESCRIPTOR.config(3, PageSize::Kib4, None)?,
-        uuid: Uuid([9; 16]),
-        detect_zero_pages: true,
-        packet_num: Arc::default(),
-        counters: Arc::default(),
-    };
-    let mut channel = SendChannel::open(writer, none::DESCRIPTOR.methods, config).await?;
+fn sender() -> SendMachine {
+    let config = SendConfig::new(ChannelConfig::new(3, PageSize::Kib4, 0)).with_uuid(Uuid([9; 16]));
+    block_on(SendMachine::new(&Plain, config)).unwrap()
+}
+
+fn receiver() -> RecvMachine {
+    block_on(RecvMachine::new(&Plain, 3, PageSize::Kib4, Arc::default())).unwrap()
+}
+
+fn batches(ram: &Ram) -> Vec<PageBatch> {
     let offsets: Vec<u64> = (0..PAGES).map(|page| page * 4096).collect();
-    for offsets in offsets.chunks(128) {
-        let batch = PageBatch::new(Arc::clone(&ram.blocks()[0]), PageSize::Kib4, offsets.to_vec())?;
-        channel.send_pages(&batch).await?;
+    let batch = |offsets: &[u64]| {
+        PageBatch::new(Arc::clone(&ram.blocks()[0]), PageSize::Kib4, offsets.to_vec()).unwrap()
+    };
+    offsets.chunks(128).map(batch).collect()
+}
+
+/// The stream of a channel: all pages of `ram`, and a SYNC.
+fn send(ram: &Ram) -> Vec<u8> {
+    let (mut channel, mut out) = (sender(), Vec::new());
+    block_on(memory::send(&mut channel, &mut out)).unwrap();
+    for batch in batches(ram) {
+        channel.pages(batch).unwrap();
+        block_on(memory::send(&mut channel, &mut out)).unwrap();
     }
-    channel.send_sync().await?;
-    Ok(channel.finish().await?.0)
+    channel.sync().unwrap();
+    block_on(memory::send(&mut channel, &mut out)).unwrap();
+    block_on(channel.finish()).unwrap();
+    out
+}
+
+/// Takes the opening off `bytes`.
+fn open(bytes: &mut &[u8]) -> Result<InitialPacket, Error> {
+    let mut opening = Opening::new();
+    loop {
+        let room = opening.want();
+        let count = room.len().min(bytes.len());
+        room[..count].copy_from_slice(&bytes[..count]);
+        *bytes = &bytes[count..];
+        match opening.filled(count)? {
+            None => {}
+            Some(Opened::Channel(initial)) => return Ok(initial),
+            Some(_) => return Err(PeerError::Truncated.into()),
+        }
+    }
 }
 
 /// Takes a channel in. Returns how often each thing came: pages, syncs.
-async fn receive<R: ChannelReader>(mut reader: R, ram: &Arc<Ram>) -> Result<[u32; 2], Error> {
-    let mut magic = [0; 4];
-    reader.read_exact(&mut magic).await.map_err(Error::reading)?;
-    let initial = read_initial(magic, &mut reader).await?;
-    assert_eq!(initial, InitialPacket { uuid: Uuid([9; 16]), channel: 3 });
-    let methods = none::DESCRIPTOR.methods;
-    let mut channel = RecvChannel::new(reader, methods, 3, Arc::clone(ram), Arc::default()).await?;
-    let mut counts = [0; 2];
+fn receive(mut bytes: &[u8], ram: &Arc<Ram>) -> Result<[u32; 2], Error> {
+    assert_eq!(open(&mut bytes)?, InitialPacket { uuid: Uuid([9; 16]), channel: 3 });
+    let (mut channel, mut counts) = (receiver(), [0; 2]);
     loop {
-        match channel.next().await? {
+        match block_on(memory::receive(&mut channel, &mut bytes, ram))? {
             Received::Pages => counts[0] += 1,
             Received::Sync => counts[1] += 1,
             Received::End => return Ok(counts),
@@ -74,15 +99,11 @@ async fn receive<R: ChannelReader>(mut reader: R, ram: &Arc<Ram>) -> Result<[u32
 }
 
 fn stream() -> Vec<u8> {
-    block_on(send(Blocking::new(Vec::new()), &guest())).unwrap().into_inner()
-}
-
-fn receive_bytes(bytes: &[u8]) -> Result<[u32; 2], Error> {
-    block_on(receive(Blocking::new(bytes), &ram()))
+    send(&guest())
 }
 
 fn peer_error(bytes: &[u8]) -> (PeerError, Error) {
-    let error = receive_bytes(bytes).expect_err("the stream is wrong");
+    let error = receive(bytes, &ram()).expect_err("the stream is wrong");
     match error.kind() {
         ErrorKind::Peer(peer) => (peer.clone(), error),
         other => panic!("not the peer's fault: {other}"),
@@ -92,28 +113,94 @@ fn peer_error(bytes: &[u8]) -> (PeerError, Error) {
 #[test]
 fn memory_carries_a_channel() {
     let (source, destination) = (guest(), ram());
-    let stream = block_on(send(Blocking::new(Vec::new()), &source)).unwrap().into_inner();
-    let counts = block_on(receive(Blocking::new(&stream[..]), &destination)).unwrap();
-    assert_eq!(counts, [3, 1]);
+    assert_eq!(receive(&send(&source), &destination).unwrap(), [3, 1]);
     assert!(content(&source) == content(&destination));
 }
 
-#[cfg(feature = "tokio")]
-#[tokio::test]
-async fn tokios_streams_carry_a_channel() {
-    use multifd_core::io::Tokio;
+/// Writes at most `step` bytes at a time.
+fn send_in_steps(channel: &mut SendMachine, out: &mut Vec<u8>, step: usize) {
+    loop {
+        match channel.next().unwrap() {
+            SendNext::Idle => return,
+            SendNext::Encode => block_on(channel.encode()).unwrap(),
+            SendNext::Write(mut parts) => {
+                let part = parts.next().expect("something is left to write");
+                let mut piece = vec![0; part.len().min(step)];
+                assert_eq!(part.copy_to(&mut piece), piece.len());
+                out.extend(&piece);
+                channel.sent(piece.len());
+            }
+        }
+    }
+}
 
-    let (source, destination) = (guest(), ram());
-    // A pipe smaller than a packet: both loops have to take turns on one thread.
-    let (left, right) = tokio::io::duplex(1000);
-    let (sent, received) = tokio::join!(
-        // The writer is dropped when it is done, which ends the stream.
-        async { send(Tokio::new(left), &source).await.map(drop) },
-        receive(Tokio::new(right), &destination)
-    );
-    sent.unwrap();
-    assert_eq!(received.unwrap(), [3, 1]);
-    assert!(content(&source) == content(&destination));
+#[test]
+fn bytes_written_in_pieces_of_any_size_are_the_same() {
+    let (source, expected) = (guest(), stream());
+    for step in [1, 63, 4095, 4097, 1 << 20] {
+        let (mut channel, mut out) = (sender(), Vec::new());
+        send_in_steps(&mut channel, &mut out, step);
+        for batch in batches(&source) {
+            channel.pages(batch).unwrap();
+            send_in_steps(&mut channel, &mut out, step);
+        }
+        channel.sync().unwrap();
+        send_in_steps(&mut channel, &mut out, step);
+        assert!(out == expected, "{step}");
+    }
+}
+
+/// Reads at most `step` bytes at a time, and asks twice what is next.
+fn receive_in_steps(mut bytes: &[u8], ram: &Arc<Ram>, step: usize) -> Vec<Received> {
+    open(&mut bytes).unwrap();
+    let (mut channel, mut all) = (receiver(), Vec::new());
+    loop {
+        let again = match channel.next().unwrap() {
+            RecvNext::Read(room) => room.len(),
+            RecvNext::ReadGuest(room) => room.bytes(),
+            RecvNext::Admit(packet) => packet.payload_bytes,
+            RecvNext::Decode => panic!("none has nothing to decode"),
+            RecvNext::Received(received) => {
+                all.push(received);
+                if received == Received::End {
+                    return all;
+                }
+                continue;
+            }
+        };
+        match channel.next().unwrap() {
+            RecvNext::Read(room) => {
+                assert_eq!(room.len(), again);
+                let count = room.len().min(bytes.len()).min(step);
+                room[..count].copy_from_slice(&bytes[..count]);
+                bytes = &bytes[count..];
+                channel.filled(count).unwrap();
+            }
+            RecvNext::ReadGuest(room) => {
+                assert_eq!(room.bytes(), again);
+                let count = room.copy_from(&bytes[..step.min(bytes.len())]);
+                bytes = &bytes[count..];
+                channel.filled(count).unwrap();
+            }
+            RecvNext::Admit(packet) => {
+                assert_eq!(packet.payload_bytes, again);
+                channel.place(Target::Ram(Arc::clone(ram))).unwrap();
+            }
+            RecvNext::Decode | RecvNext::Received(_) => panic!("it was something else before"),
+        }
+    }
+}
+
+#[test]
+fn bytes_read_in_pieces_of_any_size_give_the_same_pages() {
+    let stream = stream();
+    for step in [1, 63, 4095, 4097, 1 << 20] {
+        let destination = ram();
+        let received = receive_in_steps(&stream, &destination, step);
+        let pages = Received::Pages;
+        assert_eq!(received, [pages, pages, pages, Received::Sync, Received::End]);
+        assert!(content(&destination) == content(&guest()), "{step}");
+    }
 }
 
 #[test]
@@ -135,9 +222,8 @@ fn a_stream_that_ends_between_two_packets_has_ended_and_any_other_is_cut_off() {
     let near = |at: usize| packets.iter().any(|&end| at.abs_diff(end) < 20);
     // Every byte near a border, and some of the many between.
     for at in (0..stream.len()).filter(|&at| near(at) || at % 9973 == 0) {
-        let result = receive_bytes(&stream[..at]);
         if packets.contains(&at) {
-            result.unwrap();
+            receive(&stream[..at], &ram()).unwrap();
         } else {
             let (error, _) = peer_error(&stream[..at]);
             assert_eq!(error, PeerError::Truncated, "{at}");
@@ -208,7 +294,7 @@ fn a_sync_with_pages_puts_them_in_place_first() {
     // As QEMU before 9.0 sends it.
     let mut bytes = stream();
     bytes[64 + 11] |= 0x01;
-    assert_eq!(receive_bytes(&bytes).unwrap(), [2, 2]);
+    assert_eq!(receive(&bytes, &ram()).unwrap(), [2, 2]);
 }
 
 #[test]
@@ -219,7 +305,7 @@ fn two_channels_that_write_the_same_pages_do_not_disturb_each_other() {
         for _ in 0..2 {
             scope.spawn(|| {
                 for _ in 0..20 {
-                    block_on(receive(Blocking::new(&stream[..]), &destination)).unwrap();
+                    receive(&stream, &destination).unwrap();
                 }
             });
         }
@@ -227,34 +313,72 @@ fn two_channels_that_write_the_same_pages_do_not_disturb_each_other() {
     assert!(content(&destination) == content(&guest()));
 }
 
+#[test]
+fn after_an_error_a_channel_says_that_it_has_failed() {
+    let bytes = stream();
+    let (mut bytes, destination) = (&bytes[64..5000], ram());
+    let mut channel = receiver();
+    block_on(memory::receive(&mut channel, &mut bytes, &destination)).unwrap_err();
+    let failed =
+        |error: &Error| matches!(error.kind(), ErrorKind::Usage(UsageError::ChannelFailed));
+    assert!(failed(&channel.next().unwrap_err()));
+    assert!(failed(&channel.filled(1).unwrap_err()));
+    assert!(failed(&block_on(channel.decode()).unwrap_err()));
+}
+
+#[test]
+fn a_call_out_of_turn_is_an_error_and_changes_nothing() {
+    let turn =
+        |error: Error| matches!(error.kind(), ErrorKind::Usage(UsageError::OutOfTurn { .. }));
+    let mut sender = sender();
+    assert!(turn(sender.sync().unwrap_err()), "the initial packet has to be written first");
+    assert!(turn(block_on(sender.encode()).unwrap_err()));
+    let mut out = Vec::new();
+    block_on(memory::send(&mut sender, &mut out)).unwrap();
+    assert_eq!(out.len(), InitialPacket::BYTES);
+
+    let mut channel = receiver();
+    assert!(turn(channel.place(Target::Ram(ram())).unwrap_err()));
+    assert!(turn(block_on(channel.decode()).unwrap_err()));
+    let bytes = stream();
+    let received = block_on(memory::receive(&mut channel, &mut &bytes[64..], &ram())).unwrap();
+    assert_eq!(received, Received::Pages);
+}
+
 /// Takes a channel in and sends it on, without RAM.
-async fn relay(bytes: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut reader = Blocking::new(bytes);
-    let mut magic = [0; 4];
-    reader.read_exact(&mut magic).await.map_err(Error::reading)?;
-    read_initial(magic, &mut reader).await?;
-    let (methods, no_ram) = (none::DESCRIPTOR.methods, Arc::new(Ram::new(PageSize::Kib4, [])?));
-    let mut from = RecvChannel::new(reader, methods, 3, no_ram, Arc::default()).await?;
-    let config = SendConfig {
-        channel: none::DESCRIPTOR.config(3, PageSize::Kib4, None)?,
-        uuid: Uuid([9; 16]),
-        // Nothing is looked for in what comes as it is.
-        detect_zero_pages: true,
-        packet_num: Arc::default(),
-        counters: Arc::default(),
-    };
-    let mut to = SendChannel::open(Blocking::new(Vec::new()), methods, config).await?;
-    let mut buffer = PacketBuffer::new(PageSize::Kib4)?;
+fn relay(mut bytes: &[u8]) -> Vec<u8> {
+    open(&mut bytes).unwrap();
+    let (mut from, mut to, mut out) = (receiver(), sender(), Vec::new());
+    let mut spare = Some(PacketBuffer::new(PageSize::Kib4).unwrap());
+    block_on(memory::send(&mut to, &mut out)).unwrap();
     loop {
-        let received = from.next_into(&mut buffer, |_| Ok::<_, Error>(())).await?;
-        to.send_buffer(&buffer).await?;
-        match received {
-            Received::Pages => assert!(!buffer.is_empty()),
-            Received::Sync => {
-                assert!(buffer.is_empty(), "what the packet before held is gone");
-                to.send_sync().await?;
+        match from.next().unwrap() {
+            RecvNext::Read(room) => {
+                let count = room.len().min(bytes.len());
+                room[..count].copy_from_slice(&bytes[..count]);
+                bytes = &bytes[count..];
+                from.filled(count).unwrap();
             }
-            Received::End => return Ok(to.finish().await?.0.into_inner()),
+            RecvNext::ReadGuest(room) => {
+                let count = room.copy_from(bytes);
+                bytes = &bytes[count..];
+                from.filled(count).unwrap();
+            }
+            RecvNext::Admit(_) => from.place(Target::Buffer(spare.take().unwrap())).unwrap(),
+            RecvNext::Decode => block_on(from.decode()).unwrap(),
+            RecvNext::Received(Received::End) => return out,
+            RecvNext::Received(received) => {
+                let buffer = from.take_buffer().unwrap();
+                let sync = received == Received::Sync;
+                assert_eq!(buffer.is_empty(), sync, "what the packet before held is gone");
+                to.buffer(buffer).unwrap();
+                block_on(memory::send(&mut to, &mut out)).unwrap();
+                spare = to.take_buffer();
+                if sync {
+                    to.sync().unwrap();
+                    block_on(memory::send(&mut to, &mut out)).unwrap();
+                }
+            }
         }
     }
 }
@@ -262,9 +386,9 @@ async fn relay(bytes: &[u8]) -> Result<Vec<u8>, Error> {
 #[test]
 fn a_channel_goes_through_buffers_byte_for_byte_without_any_ram() {
     let bytes = stream();
-    assert!(block_on(relay(&bytes)).unwrap() == bytes);
+    assert!(relay(&bytes) == bytes);
     let received = ram();
-    block_on(receive(Blocking::new(&block_on(relay(&bytes)).unwrap()[..]), &received)).unwrap();
+    receive(&relay(&bytes), &received).unwrap();
     assert!(content(&received) == content(&guest()));
 }
 
@@ -273,18 +397,34 @@ fn a_normal_page_that_is_zero_stays_one_in_a_buffer() {
     // The first page's content, behind the initial packet and the first header, made all zero.
     let mut bytes = stream();
     bytes[64 + 1344..64 + 1344 + 4096].fill(0);
-    assert!(block_on(relay(&bytes)).unwrap() == bytes);
+    assert!(relay(&bytes) == bytes);
 }
 
 #[test]
-fn a_packet_that_is_refused_leaves_no_page_in_the_buffer() {
+fn a_packet_that_is_cut_off_leaves_no_page_in_the_buffer() {
     let bytes = stream();
-    let no_ram = Arc::new(Ram::new(PageSize::Kib4, []).unwrap());
-    let reader = Blocking::new(&bytes[64..64 + 1344 + 5000]);
-    let channel = RecvChannel::new(reader, none::DESCRIPTOR.methods, 3, no_ram, Arc::default());
-    let mut channel = block_on(channel).unwrap();
-    let mut buffer = PacketBuffer::new(PageSize::Kib4).unwrap();
-    let error = block_on(channel.next_into(&mut buffer, |_| Ok::<_, Error>(()))).unwrap_err();
+    let mut bytes = &bytes[64..64 + 1344 + 5000];
+    let mut channel = receiver();
+    let error = loop {
+        let filled = match channel.next().unwrap() {
+            RecvNext::Read(room) => {
+                let count = room.len().min(bytes.len());
+                room[..count].copy_from_slice(&bytes[..count]);
+                count
+            }
+            RecvNext::ReadGuest(room) => room.copy_from(bytes),
+            RecvNext::Admit(_) => {
+                let buffer = PacketBuffer::new(PageSize::Kib4).unwrap();
+                channel.place(Target::Buffer(buffer)).unwrap();
+                continue;
+            }
+            RecvNext::Decode | RecvNext::Received(_) => panic!("the packet is not whole"),
+        };
+        bytes = &bytes[filled..];
+        if let Err(error) = channel.filled(filled) {
+            break error;
+        }
+    };
     assert!(matches!(error.kind(), ErrorKind::Peer(PeerError::Truncated)), "{error}");
-    assert!(buffer.is_empty());
+    assert!(channel.take_buffer().unwrap().is_empty());
 }

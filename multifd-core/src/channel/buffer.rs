@@ -10,8 +10,8 @@ use crate::wire::{BlockName, Pages};
 /// The pages of one packet, in memory of their own: what a relay takes from one channel and puts
 /// on another, without the VM's RAM.
 ///
-/// [`RecvChannel::next_into`](super::RecvChannel::next_into) fills it,
-/// [`SendChannel::send_buffer`](super::SendChannel::send_buffer) sends what it holds. Its memory,
+/// [`RecvMachine::place`](super::RecvMachine::place) takes it to be filled,
+/// [`SendMachine::buffer`](super::SendMachine::buffer) to send what it holds. Its memory,
 /// 512 KiB, is reused from packet to packet.
 #[derive(Debug)]
 pub struct PacketBuffer {
@@ -57,9 +57,8 @@ impl PacketBuffer {
         self.normal = 0;
     }
 
-    /// Takes note of a packet's pages. The content of the normal ones is the caller's to write.
+    /// Takes note of a packet's pages, in an empty buffer. The content of the normal ones is the caller's to write.
     pub(super) fn set(&mut self, pages: &Pages<'_>) -> Result<(), Error> {
-        self.clear();
         self.normal = pages.normal.len();
         self.offsets.extend(pages.normal.iter().chain(pages.zero).map(|offset| offset.get()));
         // Most packets are of the block of the one before.
@@ -81,7 +80,7 @@ impl PacketBuffer {
     }
 
     /// The memory of the normal pages, in the packet's order.
-    pub(super) fn normal_pages(&self) -> Result<GuestPages<'_>, Error> {
-        Ok(GuestPages::new(&self.memory, self.page_size, &self.slots[..self.normal])?)
+    pub(super) fn normal_pages(&self) -> GuestPages<'_> {
+        GuestPages::found(&self.memory, self.page_size, &self.slots[..self.normal])
     }
 }

@@ -1,39 +1,82 @@
 //! The receiving side of one channel.
 
-use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::{ChannelCounters, ChannelStats, PacketBuffer};
-use crate::compression::Compression;
-use crate::error::{Error, PeerError};
-use crate::io::ChannelReader;
-use crate::method::{ChannelConfig, MethodStats, MultiFdMethods, RecvMethod};
-use crate::ram::Ram;
-use crate::wire::{
-    DeviceStatePacket, InitialPacket, MAGIC, PacketFlags, PacketHeader, Pages, RamPacket,
-};
+use super::{ChannelCounters, ChannelStats, Frame, Framing, PacketBuffer, Wanted};
+use crate::error::{Error, PeerError, UsageError};
+use crate::method::{ChannelConfig, MultiFdMethods, PageAccess, RecvMethod};
+use crate::page_size::PageSize;
+use crate::ram::{GuestPages, GuestSlices, Ram, RamBlock};
+use crate::wire::{Compression, InitialPacket, MAX_PAYLOAD, RamPacket};
 
-/// Reads the initial packet of a channel, which says whose it is, after its first four bytes
-/// `magic`: by these a destination tells a multifd channel from the main channel.
+/// The receiving side of one channel, from behind its initial packet: a machine.
 ///
-/// # Errors
-/// A malformed packet, or a stream that ends or fails.
-pub async fn read_initial(
-    magic: [u8; 4],
-    reader: &mut dyn ChannelReader,
-) -> Result<InitialPacket, Error> {
-    let mut bytes = [0; InitialPacket::BYTES];
-    let (head, rest) = bytes.split_at_mut(magic.len());
-    head.copy_from_slice(&magic);
-    // What is no channel at all is said before waiting for more of it.
-    if magic != MAGIC.to_be_bytes() {
-        return Err(PeerError::Magic { found: u32::from_be_bytes(magic) }.into());
-    }
-    reader.read_exact(rest).await.map_err(Error::reading)?;
-    Ok(InitialPacket::parse(&bytes)?)
+/// ```text
+/// loop { match machine.next()? {
+///     Read(bytes)        → read into bytes          → filled(count)
+///     ReadGuest(memory)  → read into guest memory   → filled(count)
+///     Admit(packet)      → may it come? where to?   → place(target)
+///     Decode             → decode().await
+///     Received(received) → a packet's pages are in place, or a SYNC or the end has come
+/// } }
+/// ```
+///
+/// Partial progress at any byte is normal, and so is to ask `next` again without having done what
+/// it said. After an error the machine can only be dropped, and says so: what is in guest memory
+/// then may be part of a packet.
+#[allow(missing_debug_implementations, reason = "a method need not be Debug")]
+pub struct RecvMachine {
+    channel: u8,
+    compression: Compression,
+    method: Box<dyn RecvMethod>,
+    framing: Framing,
+    /// Room for the current packet's payload; none where pages are read in place.
+    payload: Box<[u8]>,
+    /// What the current packet counts for, and whether it is a SYNC.
+    packet: (ChannelStats, bool),
+    placement: Placement,
+    state: State,
+    counters: Arc<ChannelCounters>,
 }
 
-/// What came next on a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Packet,
+    /// A packet is there and waits to be placed.
+    Admit,
+    /// This much of its payload is there.
+    Payload {
+        filled: usize,
+    },
+    /// This much of its payload is in the guest.
+    Guest {
+        filled: usize,
+    },
+    Decode,
+    Received(Received),
+    Ended,
+    Failed,
+}
+
+/// What is to be done next.
+#[allow(clippy::exhaustive_enums, reason = "a driver has to do each")]
+#[derive(Debug)]
+pub enum RecvNext<'a> {
+    /// Read bytes of the stream into these, at least one, then [`RecvMachine::filled`].
+    Read(&'a mut [u8]),
+    /// Read bytes of the stream straight into guest memory, then [`RecvMachine::filled`].
+    ReadGuest(GuestSlices<'a>),
+    /// A packet has come: say by [`RecvMachine::place`] where its pages go, or drop the machine.
+    /// No memory has been written yet.
+    Admit(RamPacket<'a>),
+    /// Await [`RecvMachine::decode`].
+    Decode,
+    /// This has come. It is said once.
+    Received(Received),
+}
+
+/// What has come on a channel.
+#[allow(clippy::exhaustive_enums, reason = "the format has these, and a caller deals with each")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
     /// A packet; its pages are in place.
@@ -45,219 +88,333 @@ pub enum Received {
     End,
 }
 
-/// The receiving side of one channel, from behind its initial packet. After an error it can only
-/// be finished or dropped: what is in guest memory then may be part of a packet.
-#[allow(missing_debug_implementations, reason = "neither stream nor method need be Debug")]
-pub struct RecvChannel<R> {
-    channel: u8,
-    packet: Box<[u8]>,
-    placement: Placement<R>,
-    counters: Arc<ChannelCounters>,
+/// Where a packet's pages go.
+#[allow(clippy::exhaustive_enums, reason = "there are a VM's RAM and a relay's buffer")]
+#[derive(Debug)]
+pub enum Target {
+    /// Into the VM's RAM.
+    Ram(Arc<Ram>),
+    /// Into this buffer, whatever it holds, without a look at any RAM: whoever gets the pages in
+    /// the end has to check block and offsets. Take it back by [`RecvMachine::take_buffer`].
+    Buffer(PacketBuffer),
 }
 
-/// What puts a packet's pages in place.
-struct Placement<R> {
-    reader: R,
-    method: Box<dyn RecvMethod>,
-    compression: Compression,
-    ram: Arc<Ram>,
+/// Where the pages of the current packet are.
+#[derive(Debug)]
+struct Placement {
+    page_size: PageSize,
+    place: Place,
+    /// The offsets of the normal pages in the RAM, then of the zero pages.
     offsets: Vec<u64>,
+    normal: usize,
 }
 
-impl<R: ChannelReader> RecvChannel<R> {
-    /// Sets up the codec for a channel into `ram`. The page size is that of `ram`.
+#[derive(Debug)]
+enum Place {
+    Nowhere,
+    Block(Arc<RamBlock>),
+    Buffer(PacketBuffer),
+}
+
+impl RecvMachine {
+    /// Sets up the codec for the channel with the number `channel`, in pages of `page_size`.
     ///
     /// # Errors
     /// Where the codec cannot be set up.
     pub async fn new(
-        reader: R,
         methods: &dyn MultiFdMethods,
         channel: u8,
-        ram: Arc<Ram>,
+        page_size: PageSize,
         counters: Arc<ChannelCounters>,
     ) -> Result<Self, Error> {
-        let page_size = ram.page_size();
-        let compression = methods.compression();
-        let method = methods.recv_setup(&ChannelConfig::new(channel, page_size, 0)).await;
+        Self::with_config(methods, &ChannelConfig::new(channel, page_size, 0), counters).await
+    }
+
+    /// As [`new`](Self::new), with all of a codec's set-up.
+    ///
+    /// # Errors
+    /// Where the codec cannot be set up.
+    pub async fn with_config(
+        methods: &dyn MultiFdMethods,
+        config: &ChannelConfig,
+        counters: Arc<ChannelCounters>,
+    ) -> Result<Self, Error> {
+        let (channel, page_size, compression) =
+            (config.channel, config.page_size, methods.compression());
+        let method = methods.recv_setup(config).await;
         let method = method.map_err(|error| error.on_channel(channel).with_method(compression))?;
-        let packet_bytes = RamPacket::bytes(page_size.page_count()).max(DeviceStatePacket::BYTES);
         let wire_bytes = InitialPacket::BYTES as u64;
         counters.add(ChannelStats { wire_bytes, ..ChannelStats::default() });
-        let placement = Placement { reader, method, compression, ram, offsets: Vec::new() };
-        Ok(Self { channel, packet: vec![0; packet_bytes].into(), placement, counters })
-    }
-
-    /// Reads the next packet and puts its pages in place.
-    ///
-    /// # Errors
-    /// Whatever the peer must not send, a stream that fails or ends inside a packet, and a codec
-    /// that fails: each with the channel and, from there on, the packet and the codec.
-    pub async fn next(&mut self) -> Result<Received, Error> {
-        self.next_if(|_| Ok(())).await
-    }
-
-    /// As [`next`](Self::next), for a caller that has to know, and may refuse, what comes before
-    /// memory is written: `admit` is asked when a packet has been parsed.
-    ///
-    /// # Errors
-    /// As [`next`](Self::next), and what `admit` says.
-    pub async fn next_if<E: From<Error>>(
-        &mut self,
-        admit: impl FnOnce(&RamPacket<'_>) -> Result<(), E>,
-    ) -> Result<Received, E> {
-        self.next_to(None, admit).await
-    }
-
-    /// As [`next_if`](Self::next_if), but the pages are put into `buffer`, whatever it held, and
-    /// the RAM is asked for nothing but its page size. After an error the buffer's pages are none.
-    ///
-    /// Neither block nor offsets are checked against any RAM: that is for `admit` to do, or for
-    /// whoever gets the pages in the end.
-    ///
-    /// # Errors
-    /// As [`next_if`](Self::next_if).
-    pub async fn next_into<E: From<Error>>(
-        &mut self,
-        buffer: &mut PacketBuffer,
-        admit: impl FnOnce(&RamPacket<'_>) -> Result<(), E>,
-    ) -> Result<Received, E> {
-        buffer.clear();
-        let received = self.next_to(Some(buffer), admit).await;
-        if received.is_err() {
-            buffer.clear();
-        }
-        received
-    }
-
-    /// Reads the next packet. Its pages go into `buffer`, or into the RAM.
-    async fn next_to<E: From<Error>>(
-        &mut self,
-        buffer: Option<&mut PacketBuffer>,
-        admit: impl FnOnce(&RamPacket<'_>) -> Result<(), E>,
-    ) -> Result<Received, E> {
-        let channel = self.channel;
-        let on_channel = |error: Error| error.on_channel(channel);
-        let Some(bytes) = self.read_packet().await.map_err(on_channel)? else {
-            return Ok(Received::End);
+        counters.set_method(method.counters());
+        let payload = match method.access() {
+            PageAccess::InPlace => Box::default(),
+            PageAccess::PrivateCopy => vec![0; MAX_PAYLOAD].into(),
         };
-        let page_size = self.placement.ram.page_size();
-        let bytes = &self.packet[..bytes];
-        let packet = RamPacket::parse(bytes, page_size).map_err(|error| {
-            let error = on_channel(error.into());
-            match RamPacket::claimed_num(bytes) {
-                Some(packet_num) => error.in_packet(packet_num),
-                None => error,
+        let (place, offsets) = (Place::Nowhere, Vec::new());
+        Ok(Self {
+            channel,
+            compression,
+            method,
+            framing: Framing::new(page_size),
+            payload,
+            packet: Default::default(),
+            placement: Placement { page_size, place, offsets, normal: 0 },
+            state: State::Packet,
+            counters,
+        })
+    }
+
+    /// What is to be done next.
+    ///
+    /// # Errors
+    /// The machine has failed before.
+    #[allow(clippy::should_implement_trait, reason = "it lends, which an iterator cannot")]
+    pub fn next(&mut self) -> Result<RecvNext<'_>, Error> {
+        match self.state {
+            State::Packet => match self.framing.want() {
+                Wanted::Packet(room) => Ok(RecvNext::Read(room)),
+                Wanted::Payload(_) | Wanted::Nothing => Err(UsageError::ChannelFailed.into()),
+            },
+            State::Admit => match self.framing.ram_packet() {
+                Some(packet) => Ok(RecvNext::Admit(packet)),
+                None => Err(UsageError::ChannelFailed.into()),
+            },
+            State::Payload { filled } => {
+                let bytes = self.payload_bytes();
+                Ok(RecvNext::Read(&mut self.payload[filled..bytes]))
             }
-        })?;
-        admit(&packet)?;
-        let placed = self.placement.place(&packet, buffer).await;
-        placed.map_err(|error| on_channel(error.in_packet(packet.packet_num)))?;
-        self.counters.add(ChannelStats {
-            packets: 1,
-            normal_pages: packet.pages.map_or(0, |pages| pages.normal.len()) as u64,
-            zero_pages: packet.pages.map_or(0, |pages| pages.zero.len()) as u64,
-            payload_bytes: packet.payload_bytes as u64,
-            wire_bytes: (bytes.len() + packet.payload_bytes) as u64,
-        });
-        Ok(if packet.is_sync() { Received::Sync } else { Received::Pages })
-    }
-
-    /// Reads the next packet without its payload. Returns its size in bytes; `None` where the
-    /// stream ends before it.
-    async fn read_packet(&mut self) -> Result<Option<usize>, Error> {
-        let Self { packet, placement: Placement { reader, ram, .. }, .. } = self;
-        let (header, rest) = packet
-            .split_first_chunk_mut::<{ PacketHeader::BYTES }>()
-            .expect("the buffer holds a packet");
-        let count = match reader.read(header).await {
-            Ok(0) => return Ok(None),
-            // Between two packets, TLS may end without saying so.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
-            count => count.map_err(Error::reading)?,
-        };
-        reader.read_exact(&mut header[count..]).await.map_err(Error::reading)?;
-        let header = PacketHeader::parse(header)?;
-        let rest = &mut rest[..header.following_bytes(ram.page_size().page_count())];
-        reader.read_exact(rest).await.map_err(Error::reading)?;
-        let bytes = PacketHeader::BYTES + rest.len();
-        if header.flags.contains(PacketFlags::DEVICE_STATE) {
-            return Err(refuse_device_state(&packet[..bytes]));
+            State::Guest { filled } => {
+                Ok(RecvNext::ReadGuest(GuestSlices::new(self.placement.normal_pages(), filled)))
+            }
+            State::Decode => Ok(RecvNext::Decode),
+            State::Received(received) => {
+                let ended = received == Received::End;
+                self.state = if ended { State::Ended } else { State::Packet };
+                Ok(RecvNext::Received(received))
+            }
+            State::Ended => Ok(RecvNext::Received(Received::End)),
+            State::Failed => Err(UsageError::ChannelFailed.into()),
         }
-        Ok(Some(bytes))
     }
 
-    /// Ends the channel. The stream is handed back.
+    /// Takes note that `count` bytes of the stream have come where they were wanted; 0 is the end
+    /// of the stream.
+    ///
+    /// # Errors
+    /// Whatever the peer must not send, and a stream that ends inside a packet: each with the
+    /// channel and, from there on, the packet and the codec.
+    ///
+    /// # Panics
+    /// With more bytes than were wanted.
+    pub fn filled(&mut self, count: usize) -> Result<(), Error> {
+        match self.state {
+            State::Packet => self.packet_filled(count),
+            State::Payload { filled } => self.payload_filled(count, filled),
+            State::Guest { filled } => self.guest_filled(count, filled),
+            State::Failed => Err(UsageError::ChannelFailed.into()),
+            _ => Err(UsageError::OutOfTurn { call: "RecvMachine::filled" }.into()),
+        }
+    }
+
+    fn packet_filled(&mut self, count: usize) -> Result<(), Error> {
+        self.state = match self.framing.filled(count) {
+            Ok(None) => return Ok(()),
+            Ok(Some(Frame::Ram(packet))) => {
+                self.packet = (stats(&packet, self.placement.page_size), packet.is_sync());
+                State::Admit
+            }
+            Ok(Some(Frame::End)) => State::Received(Received::End),
+            Ok(Some(Frame::DeviceState(packet))) => {
+                let device = packet.device;
+                return self.fail(PeerError::DeviceStateRefused { device }.into());
+            }
+            Err(error) => return self.fail(error.into()),
+        };
+        Ok(())
+    }
+
+    /// Says where the pages of the packet that [`RecvNext::Admit`] gave go.
+    ///
+    /// # Errors
+    /// A packet of another codec; pages that the RAM does not have.
+    pub fn place(&mut self, target: Target) -> Result<(), Error> {
+        let (State::Admit, Some(packet)) = (self.state, self.framing.ram_packet()) else {
+            return Err(UsageError::OutOfTurn { call: "RecvMachine::place" }.into());
+        };
+        let placed = check_method(self.compression, &packet)
+            .map_err(Error::from)
+            .and_then(|()| self.placement.set(&packet, target));
+        if let Err(error) = placed {
+            return self.fail(error);
+        }
+        if self.placement.normal == 0 {
+            self.complete();
+            return Ok(());
+        }
+        self.state = match self.method.access() {
+            PageAccess::InPlace => State::Guest { filled: 0 },
+            PageAccess::PrivateCopy => State::Payload { filled: 0 },
+        };
+        Ok(())
+    }
+
+    fn payload_filled(&mut self, count: usize, filled: usize) -> Result<(), Error> {
+        self.count_payload(count)?;
+        let filled = filled + count;
+        let whole = filled == self.payload_bytes();
+        self.state = if whole { State::Decode } else { State::Payload { filled } };
+        Ok(())
+    }
+
+    fn guest_filled(&mut self, count: usize, filled: usize) -> Result<(), Error> {
+        self.count_payload(count)?;
+        let end = filled + count;
+        // Only now: what was dirty before the bytes came could be taken for clean again.
+        self.placement.normal_pages().mark_dirty(filled..end);
+        if end < self.payload_bytes() {
+            self.state = State::Guest { filled: end };
+        } else {
+            self.complete();
+        }
+        Ok(())
+    }
+
+    fn count_payload(&mut self, count: usize) -> Result<(), Error> {
+        match self.framing.filled(count) {
+            Ok(_) => Ok(()),
+            Err(error) => self.fail(error.into()),
+        }
+    }
+
+    /// Has the codec restore the pages of the packet. Dropped before it is ready, it starts over
+    /// when it is called again.
+    ///
+    /// # Errors
+    /// A payload that is not the pages', and a codec that fails.
+    pub async fn decode(&mut self) -> Result<(), Error> {
+        match self.state {
+            State::Decode => {}
+            State::Failed => return Err(UsageError::ChannelFailed.into()),
+            _ => return Err(UsageError::OutOfTurn { call: "RecvMachine::decode" }.into()),
+        }
+        let payload = &self.payload[..self.packet.0.payload_bytes as usize];
+        let received = self.method.recv(payload, self.placement.normal_pages()).await;
+        match received {
+            Ok(()) => self.complete(),
+            Err(error) => return self.fail(error.with_method(self.compression)),
+        }
+        Ok(())
+    }
+
+    /// The buffer that a packet was placed in, when the packet has been received. After an error
+    /// it holds no page.
+    pub fn take_buffer(&mut self) -> Option<PacketBuffer> {
+        match std::mem::replace(&mut self.placement.place, Place::Nowhere) {
+            Place::Buffer(buffer) => Some(buffer),
+            Place::Block(_) | Place::Nowhere => None,
+        }
+    }
+
+    /// Ends the channel.
     ///
     /// # Errors
     /// Where the codec fails.
-    pub async fn finish(self) -> Result<(R, MethodStats), Error> {
-        let Placement { reader, method, compression, .. } = self.placement;
-        let stats = method.recv_cleanup().await;
-        let stats =
-            stats.map_err(|error| error.on_channel(self.channel).with_method(compression))?;
-        Ok((reader, stats))
+    pub async fn finish(self) -> Result<(), Error> {
+        let ended = self.method.recv_cleanup().await;
+        ended.map_err(|error| error.on_channel(self.channel).with_method(self.compression))
+    }
+
+    /// The same error with the channel and, as far as it is known, the packet on which the stream
+    /// failed.
+    pub fn locate(&self, error: Error) -> Error {
+        let error = error.on_channel(self.channel);
+        match self.framing.claimed_num() {
+            Some(packet_num) => error.in_packet(packet_num),
+            None => error,
+        }
+    }
+
+    fn payload_bytes(&self) -> usize {
+        self.packet.0.payload_bytes as usize
+    }
+
+    /// The packet's pages are in place.
+    fn complete(&mut self) {
+        self.placement.zero_pages();
+        let (stats, sync) = self.packet;
+        self.counters.add(stats);
+        self.state = State::Received(if sync { Received::Sync } else { Received::Pages });
+    }
+
+    fn fail(&mut self, error: Error) -> Result<(), Error> {
+        self.state = State::Failed;
+        if let Place::Buffer(buffer) = &mut self.placement.place {
+            buffer.clear();
+        }
+        Err(self.locate(error))
     }
 }
 
-impl<R: ChannelReader> Placement<R> {
-    /// Reads the payload of `packet` and puts its pages where they belong.
-    async fn place(
-        &mut self,
-        packet: &RamPacket<'_>,
-        buffer: Option<&mut PacketBuffer>,
-    ) -> Result<(), Error> {
-        let Some(pages) = packet.pages else { return Ok(()) };
-        check_method(self.compression, packet)?;
-        match buffer {
-            Some(buffer) => self.hold(packet, &pages, buffer).await,
-            None => self.write(packet, &pages).await,
-        }
-    }
-
-    /// Puts the pages into `buffer`.
-    async fn hold(
-        &mut self,
-        packet: &RamPacket<'_>,
-        pages: &Pages<'_>,
-        buffer: &mut PacketBuffer,
-    ) -> Result<(), Error> {
-        buffer.set(pages)?;
-        let normal = buffer.normal_pages()?;
-        if normal.is_empty() {
-            return Ok(());
-        }
-        let received = self.method.recv(packet, &mut self.reader, normal).await;
-        received.map_err(|error| error.with_method(self.compression))
-    }
-
-    /// Writes the pages to the RAM.
-    async fn write(&mut self, packet: &RamPacket<'_>, pages: &Pages<'_>) -> Result<(), Error> {
-        let [normal, zero] = self.ram.pages(pages, &mut self.offsets)?;
-        // Before they are written: a codec that fails half-way leaves them no longer fresh.
-        for &offset in normal.offsets() {
-            normal.block().mark_received(offset);
-        }
-        if !normal.is_empty() {
-            let received = self.method.recv(packet, &mut self.reader, normal).await;
-            received.map_err(|error| error.with_method(self.compression))?;
-        }
-        for &offset in zero.offsets() {
-            zero.block().receive_zero(offset, self.ram.page_size().bytes());
-        }
+impl Placement {
+    /// Takes the pages of `packet` to be placed in `target`.
+    fn set(&mut self, packet: &RamPacket<'_>, target: Target) -> Result<(), Error> {
+        self.offsets.clear();
+        self.normal = packet.pages.map_or(0, |pages| pages.normal.len());
+        self.place = match (target, packet.pages) {
+            (Target::Ram(_), None) => Place::Nowhere,
+            (Target::Ram(ram), Some(pages)) => {
+                let [normal, _] = ram.pages(&pages, &mut self.offsets)?;
+                // Before they are written: a codec that fails half-way leaves them no longer fresh.
+                for &offset in normal.offsets() {
+                    normal.block().mark_received(offset);
+                }
+                ram.block(pages.block).map_or(Place::Nowhere, |block| Place::Block(block.clone()))
+            }
+            (Target::Buffer(mut buffer), pages) => {
+                buffer.clear();
+                pages.map_or(Ok(()), |pages| buffer.set(&pages))?;
+                Place::Buffer(buffer)
+            }
+        };
         Ok(())
+    }
+
+    /// The memory of the normal pages of the packet that is placed.
+    fn normal_pages(&self) -> GuestPages<'_> {
+        match &self.place {
+            Place::Block(block) => {
+                GuestPages::found(block, self.page_size, &self.offsets[..self.normal])
+            }
+            Place::Buffer(buffer) => buffer.normal_pages(),
+            Place::Nowhere => unreachable!("a packet with pages has been placed"),
+        }
+    }
+
+    /// Takes in the zero pages of the packet that is placed.
+    fn zero_pages(&self) {
+        if let Place::Block(block) = &self.place {
+            for &offset in &self.offsets[self.normal..] {
+                block.receive_zero(offset, self.page_size.bytes());
+            }
+        }
+    }
+}
+
+fn stats(packet: &RamPacket<'_>, page_size: PageSize) -> ChannelStats {
+    let payload_bytes = packet.payload_bytes as u64;
+    ChannelStats {
+        packets: 1,
+        normal_pages: packet.pages.map_or(0, |pages| pages.normal.len()) as u64,
+        zero_pages: packet.pages.map_or(0, |pages| pages.zero.len()) as u64,
+        payload_bytes,
+        wire_bytes: RamPacket::bytes(page_size.page_count()) as u64 + payload_bytes,
     }
 }
 
 fn check_method(expected: Compression, packet: &RamPacket<'_>) -> Result<(), PeerError> {
     let found = packet.compression();
-    if found == expected { Ok(()) } else { Err(PeerError::Method { expected, found }) }
-}
-
-/// Why a device-state packet is not taken: its own fault, or that nothing here takes device state.
-fn refuse_device_state(packet: &[u8]) -> Error {
-    let parsed = packet.try_into().map_err(|_| PeerError::Truncated);
-    match parsed.and_then(DeviceStatePacket::parse) {
-        Ok(DeviceStatePacket { device, .. }) => PeerError::DeviceStateRefused { device }.into(),
-        Err(error) => error.into(),
+    if packet.pages.is_none() || found == expected {
+        return Ok(());
     }
+    Err(PeerError::Method { expected, found })
 }

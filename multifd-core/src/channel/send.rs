@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{ChannelCounters, ChannelStats, PacketBuffer};
-use crate::compression::Compression;
-use crate::error::Error;
-use crate::io::{ChannelWriter, Part};
-use crate::method::{ChannelConfig, MethodStats, MultiFdMethods, PageAccess, SendMethod};
+use crate::codec::Payload;
+use crate::error::{Error, UsageError};
+use crate::method::{ChannelConfig, MultiFdMethods, PageAccess, SendMethod};
 use crate::page_size::PACKET_BYTES;
-use crate::payload::Payload;
-use crate::ram::{GuestPages, NormalPages, PageBatch, copy_unless_zero, is_zero};
-use crate::wire::{BlockName, InitialPacket, RamPacketBuilder, Uuid};
+use crate::ram::{
+    GuestPages, GuestSlices, NormalPages, PageBatch, PageMemory, copy_unless_zero, is_zero,
+};
+use crate::wire::{Compression, InitialPacket, RamPacketBuilder, Uuid};
 
 /// What a sending channel needs to know beyond its codec's set-up.
+#[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct SendConfig {
     /// The codec's set-up.
@@ -29,115 +30,315 @@ pub struct SendConfig {
     pub counters: Arc<ChannelCounters>,
 }
 
-/// The sending side of one channel. After an error it can only be finished or dropped.
-#[allow(missing_debug_implementations, reason = "neither stream nor method need be Debug")]
-pub struct SendChannel<W> {
-    writer: W,
-    method: Box<dyn SendMethod>,
-    compression: Compression,
+impl SendConfig {
+    /// A channel of a VM without a UUID that looks for zero pages and shares no counter.
+    pub fn new(channel: ChannelConfig) -> Self {
+        let (packet_num, counters) = Default::default();
+        Self { channel, uuid: Uuid::default(), detect_zero_pages: true, packet_num, counters }
+    }
+
+    /// The VM's UUID.
+    #[must_use]
+    pub fn with_uuid(self, uuid: Uuid) -> Self {
+        Self { uuid, ..self }
+    }
+
+    /// Whether the channel looks for zero pages.
+    #[must_use]
+    pub fn with_detect_zero_pages(self, detect_zero_pages: bool) -> Self {
+        Self { detect_zero_pages, ..self }
+    }
+
+    /// The packet counter that all channels of the migration share.
+    #[must_use]
+    pub fn with_packet_num(self, packet_num: Arc<AtomicU64>) -> Self {
+        Self { packet_num, ..self }
+    }
+
+    /// Where the channel counts what it carries.
+    #[must_use]
+    pub fn with_counters(self, counters: Arc<ChannelCounters>) -> Self {
+        Self { counters, ..self }
+    }
+}
+
+/// The sending side of one channel: a machine.
+///
+/// ```text
+/// machine.pages(batch)? │ buffer(buffer)? │ sync()?      while idle
+/// loop { match machine.next()? {
+///     Encode       → encode().await
+///     Write(parts) → write some of them → sent(count)
+///     Idle         → everything is sent
+/// } }
+/// ```
+///
+/// It begins with the initial packet to be written. Partial progress at any byte is normal, and so
+/// is to ask `next` again without having done what it said. After an error the machine can only be
+/// dropped, and says so.
+#[allow(missing_debug_implementations, reason = "a method need not be Debug")]
+pub struct SendMachine {
     config: SendConfig,
+    compression: Compression,
+    method: Box<dyn SendMethod>,
+    work: Work,
+    state: State,
     batch: PartitionedBatch,
     payload: Payload,
     packet: RamPacketBuilder,
+    packet_num: u64,
 }
 
-impl<W: ChannelWriter> SendChannel<W> {
-    /// Sets up the codec and sends the initial packet.
+/// What is being sent.
+#[derive(Debug)]
+enum Work {
+    Initial([u8; InitialPacket::BYTES]),
+    Pages(PageBatch),
+    Buffer(PacketBuffer),
+    Sync,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    /// The work's pages have been looked at and wait for the codec.
+    Encode,
+    /// This much is written, of `total` bytes.
+    Write {
+        sent: usize,
+        total: usize,
+    },
+    Failed,
+}
+
+/// What is to be done next.
+#[allow(clippy::exhaustive_enums, reason = "a driver has to do each")]
+#[derive(Debug)]
+pub enum SendNext<'a> {
+    /// Await [`SendMachine::encode`].
+    Encode,
+    /// Write these, or a part of them, then [`SendMachine::sent`].
+    Write(Parts<'a>),
+    /// Nothing: give it pages or a SYNC.
+    Idle,
+}
+
+/// A part of what is written at once.
+#[allow(clippy::exhaustive_enums, reason = "a driver has to write each")]
+#[derive(Clone, Copy, Debug)]
+pub enum Part<'a> {
+    /// Bytes of ours.
+    Bytes(&'a [u8]),
+    /// Pages of guest memory, as they are when they are written.
+    Guest(GuestSlices<'a>),
+}
+
+impl<'a> Part<'a> {
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Guest(pages) => pages.bytes(),
+        }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies the part's first bytes, as many as `out` has room for. Returns how many.
+    pub fn copy_to(&self, out: &mut [u8]) -> usize {
+        match self {
+            Self::Bytes(bytes) => {
+                let count = bytes.len().min(out.len());
+                out[..count].copy_from_slice(&bytes[..count]);
+                count
+            }
+            Self::Guest(slices) => slices.copy_to(out),
+        }
+    }
+    /// What is left behind the first `count` bytes.
+    fn skip(self, count: usize) -> Self {
+        match self {
+            Self::Bytes(bytes) => Self::Bytes(&bytes[count..]),
+            Self::Guest(slices) => Self::Guest(slices.skip(count)),
+        }
+    }
+}
+
+/// What is still to be written of a packet, in order; none of the parts is empty.
+#[derive(Clone, Debug)]
+pub struct Parts<'a> {
+    head: &'a [u8],
+    payload: Option<(&'a Payload, NormalPages<'a>)>,
+    /// The part that comes next: the head, then those of the payload.
+    next: usize,
+    /// Bytes that have been written of what comes.
+    written: usize,
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = Part<'a>;
+
+    fn next(&mut self) -> Option<Part<'a>> {
+        loop {
+            let part = match self.next.checked_sub(1) {
+                None => Part::Bytes(self.head),
+                Some(index) => {
+                    let (payload, pages) = self.payload?;
+                    payload.part(index, &pages)?
+                }
+            };
+            self.next += 1;
+            let skip = self.written.min(part.len());
+            self.written -= skip;
+            if skip < part.len() {
+                return Some(part.skip(skip));
+            }
+        }
+    }
+}
+
+impl SendMachine {
+    /// Sets up the codec. The initial packet is what is to be written first.
     ///
     /// # Errors
-    /// Where the codec cannot be set up or the stream fails.
-    pub async fn open(
-        mut writer: W,
-        methods: &dyn MultiFdMethods,
-        config: SendConfig,
-    ) -> Result<Self, Error> {
+    /// Where the codec cannot be set up.
+    pub async fn new(methods: &dyn MultiFdMethods, config: SendConfig) -> Result<Self, Error> {
         let compression = methods.compression();
         let channel = config.channel.channel;
-        let place = |error: Error| error.on_channel(channel).with_method(compression);
-        let method = methods.send_setup(&config.channel).await.map_err(place)?;
+        let method = methods.send_setup(&config.channel).await;
+        let method = method.map_err(|error| error.on_channel(channel).with_method(compression))?;
+        config.counters.set_method(method.counters());
         let initial = InitialPacket { uuid: config.uuid, channel }.to_bytes();
-        writer.write_parts(&[Part::Bytes(&initial)]).await.map_err(writing).map_err(place)?;
-        let wire_bytes = initial.len() as u64;
-        config.counters.add(ChannelStats { wire_bytes, ..ChannelStats::default() });
         Ok(Self {
-            writer,
+            compression,
+            work: Work::Initial(initial),
+            state: State::Write { sent: 0, total: initial.len() },
             batch: PartitionedBatch::new(method.access()),
             method,
-            compression,
-            packet: RamPacketBuilder::new(config.channel.page_size),
             payload: Payload::new(),
+            packet: RamPacketBuilder::new(config.channel.page_size),
+            packet_num: 0,
             config,
         })
     }
 
-    /// Sends the pages of `batch` as one packet: those found zero behind the others, as offsets
-    /// alone.
+    /// Takes the pages of `batch` to be sent as one packet: those found zero behind the others, as
+    /// offsets alone. The pages are looked at, and copied for a codec that reads copies, here.
     ///
     /// # Errors
-    /// Where the codec or the stream fails.
-    pub async fn send_pages(&mut self, batch: &PageBatch) -> Result<(), Error> {
-        self.send_numbered(batch.pages(), None).await
+    /// The machine is busy or has failed.
+    pub fn pages(&mut self, batch: PageBatch) -> Result<(), Error> {
+        self.expect_idle("SendMachine::pages")?;
+        self.batch.partition(batch.pages(), self.config.detect_zero_pages);
+        self.work = Work::Pages(batch);
+        self.begin_packet();
+        Ok(())
     }
 
-    /// Sends the pages that `buffer` holds as one packet, as they came: normal pages as normal
-    /// ones, even if they are zero, and zero pages as such. Without a page nothing is sent.
+    /// Takes the pages that `buffer` holds to be sent as one packet, as they came: normal pages as
+    /// normal ones, even if they are zero, and zero pages as such. Without a page nothing is sent.
     ///
     /// # Errors
-    /// Where the codec or the stream fails.
-    pub async fn send_buffer(&mut self, buffer: &PacketBuffer) -> Result<(), Error> {
-        let (Some(block), false) = (buffer.block(), buffer.is_empty()) else { return Ok(()) };
-        let names = Names { block, offsets: buffer.offsets() };
-        self.send_numbered(buffer.normal_pages()?, Some(names)).await
-    }
-
-    async fn send_numbered(
-        &mut self,
-        pages: GuestPages<'_>,
-        names: Option<Names<'_>>,
-    ) -> Result<(), Error> {
-        let packet_num = self.next_packet_num();
-        self.send_packet(pages, names, packet_num).await.map_err(|error| {
-            error.in_packet(packet_num).on_channel(self.channel()).with_method(self.compression)
-        })
-    }
-
-    /// Sends `pages` under the `names` that they go by on the wire: without, their own, and zero
-    /// pages are looked for.
-    async fn send_packet(
-        &mut self,
-        pages: GuestPages<'_>,
-        names: Option<Names<'_>>,
-        packet_num: u64,
-    ) -> Result<(), Error> {
-        self.batch.partition(pages, self.config.detect_zero_pages && names.is_none());
-        self.payload.clear();
-        let normal = self.batch.normal_pages(pages)?;
-        if !normal.is_empty() {
-            self.method.send_prepare(&normal, &mut self.payload).await?;
+    /// The machine is busy or has failed.
+    pub fn buffer(&mut self, buffer: PacketBuffer) -> Result<(), Error> {
+        self.expect_idle("SendMachine::buffer")?;
+        let is_empty = buffer.is_empty();
+        self.batch.partition(buffer.normal_pages(), false);
+        self.work = Work::Buffer(buffer);
+        if !is_empty {
+            self.begin_packet();
         }
-        self.check_payload(&normal)?;
-        let own = [&self.batch.normal[..], &self.batch.zero[..]];
-        let Names { block, offsets } =
-            names.unwrap_or(Names { block: pages.block().name(), offsets: own });
-        let header =
-            self.packet.pages(self.compression, packet_num, block, offsets, self.payload.len());
-        let mut parts = vec![Part::Bytes(header)];
-        parts.extend(self.payload.parts(&normal));
-        self.writer.write_parts(&parts).await.map_err(writing)?;
-        self.config.counters.add(ChannelStats {
-            packets: 1,
-            normal_pages: normal.len() as u64,
-            zero_pages: offsets[1].len() as u64,
-            payload_bytes: self.payload.len() as u64,
-            wire_bytes: (header.len() + self.payload.len()) as u64,
-        });
+        Ok(())
+    }
+
+    /// Ends a round on this channel: a SYNC packet is to be sent.
+    ///
+    /// # Errors
+    /// The machine is busy or has failed.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        self.expect_idle("SendMachine::sync")?;
+        self.work = Work::Sync;
+        self.number_packet();
+        let total = self.packet.sync(self.packet_num).len();
+        self.state = State::Write { sent: 0, total };
+        Ok(())
+    }
+
+    fn expect_idle(&self, call: &'static str) -> Result<(), UsageError> {
+        match self.state {
+            State::Idle => Ok(()),
+            State::Failed => Err(UsageError::ChannelFailed),
+            State::Encode | State::Write { .. } => Err(UsageError::OutOfTurn { call }),
+        }
+    }
+
+    fn begin_packet(&mut self) {
+        self.number_packet();
+        self.payload.clear();
+        self.state = State::Encode;
+        if self.batch.normal.is_empty() {
+            self.finish_packet();
+        }
+    }
+
+    fn number_packet(&mut self) {
+        self.packet_num = self.config.packet_num.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What is to be done next.
+    ///
+    /// # Errors
+    /// The machine has failed before.
+    #[allow(clippy::should_implement_trait, reason = "it lends, which an iterator cannot")]
+    pub fn next(&mut self) -> Result<SendNext<'_>, Error> {
+        match self.state {
+            State::Idle => Ok(SendNext::Idle),
+            State::Encode => Ok(SendNext::Encode),
+            State::Write { sent, .. } => Ok(SendNext::Write(self.parts(sent))),
+            State::Failed => Err(UsageError::ChannelFailed.into()),
+        }
+    }
+
+    fn parts(&self, written: usize) -> Parts<'_> {
+        let (head, payload) = match &self.work {
+            Work::Initial(bytes) => (&bytes[..], None),
+            Work::Sync => (self.packet.bytes(), None),
+            Work::Pages(_) | Work::Buffer(_) => {
+                (self.packet.bytes(), self.normal_pages().map(|pages| (&self.payload, pages)))
+            }
+        };
+        Parts { head, payload, next: 0, written }
+    }
+
+    /// Has the codec make the payload. Dropped before it is ready, it starts over when it is called
+    /// again.
+    ///
+    /// # Errors
+    /// Where the codec fails.
+    pub async fn encode(&mut self) -> Result<(), Error> {
+        match self.state {
+            State::Encode => {}
+            State::Failed => return Err(UsageError::ChannelFailed.into()),
+            _ => return Err(UsageError::OutOfTurn { call: "SendMachine::encode" }.into()),
+        }
+        self.payload.clear();
+        let Some(pages) = normal_pages(&self.work, &self.batch) else { return Ok(()) };
+        let made = self.method.send_prepare(&pages, &mut self.payload).await;
+        if let Err(error) = made.and_then(|()| self.check_payload()) {
+            self.state = State::Failed;
+            return Err(self.locate(error.with_method(self.compression)));
+        }
+        self.finish_packet();
         Ok(())
     }
 
     /// A receiver would refuse a payload outside its bounds: better to fail here, by name.
-    fn check_payload(&self, normal: &NormalPages<'_>) -> Result<(), Error> {
-        let page_bytes = normal.page_size().bytes();
-        let (least, most) = self.compression.payload_bounds(normal.len(), page_bytes);
+    fn check_payload(&self) -> Result<(), Error> {
+        let (pages, page_bytes) = (self.batch.normal.len(), self.config.channel.page_size.bytes());
+        let (least, most) = self.compression.payload_bounds(pages, page_bytes);
         let made = self.payload.len();
         if (least..=most).contains(&made) {
             return Ok(());
@@ -146,51 +347,111 @@ impl<W: ChannelWriter> SendChannel<W> {
         Err(Error::backend(what))
     }
 
-    /// Ends a round on this channel.
-    ///
-    /// # Errors
-    /// Where the stream fails.
-    pub async fn send_sync(&mut self) -> Result<(), Error> {
-        let packet_num = self.next_packet_num();
-        let channel = self.channel();
-        let packet = self.packet.sync(packet_num);
-        let sent = self.writer.write_parts(&[Part::Bytes(packet)]).await;
-        sent.map_err(|error| writing(error).in_packet(packet_num).on_channel(channel))?;
-        let wire_bytes = packet.len() as u64;
-        let stats = ChannelStats { packets: 1, wire_bytes, ..ChannelStats::default() };
-        self.config.counters.add(stats);
-        Ok(())
+    /// Makes the packet before the payload.
+    fn finish_packet(&mut self) {
+        let (block, offsets) = match &self.work {
+            Work::Pages(batch) => {
+                (batch.pages().block().name(), [&self.batch.normal[..], &self.batch.zero[..]])
+            }
+            Work::Buffer(buffer) => match buffer.block() {
+                Some(block) => (block, buffer.offsets()),
+                None => return,
+            },
+            Work::Initial(_) | Work::Sync => return,
+        };
+        let (num, payload) = (self.packet_num, self.payload.len());
+        let head = self.packet.pages(self.compression, num, block, offsets, payload);
+        self.state = State::Write { sent: 0, total: head.len() + payload };
     }
 
-    /// Ends the channel. The stream is handed back, to be closed.
+    /// Takes note that `count` bytes of the parts have been written.
+    ///
+    /// # Panics
+    /// With more bytes than there were.
+    pub fn sent(&mut self, count: usize) {
+        let State::Write { sent, total } = self.state else {
+            assert!(count == 0, "more bytes than there were to send");
+            return;
+        };
+        let sent = sent + count;
+        assert!(sent <= total, "more bytes than there were to send");
+        self.state = State::Write { sent, total };
+        if sent == total {
+            self.complete(total);
+        }
+    }
+
+    fn complete(&mut self, wire_bytes: usize) {
+        let wire_bytes = wire_bytes as u64;
+        let nothing = ChannelStats { wire_bytes, ..ChannelStats::default() };
+        let zero_pages = match &self.work {
+            Work::Buffer(buffer) => buffer.offsets()[1].len(),
+            _ => self.batch.zero.len(),
+        };
+        self.config.counters.add(match self.work {
+            Work::Initial(_) => nothing,
+            Work::Sync => ChannelStats { packets: 1, ..nothing },
+            Work::Pages(_) | Work::Buffer(_) => ChannelStats {
+                packets: 1,
+                normal_pages: self.batch.normal.len() as u64,
+                zero_pages: zero_pages as u64,
+                payload_bytes: self.payload.len() as u64,
+                ..nothing
+            },
+        });
+        // A device's memory, and the guest's, are let go as soon as they have been sent.
+        self.payload.clear();
+        if !matches!(self.work, Work::Buffer(_)) {
+            self.work = Work::Sync;
+        }
+        self.state = State::Idle;
+    }
+
+    /// The buffer whose packet has been sent.
+    pub fn take_buffer(&mut self) -> Option<PacketBuffer> {
+        if self.state != State::Idle {
+            return None;
+        }
+        match std::mem::replace(&mut self.work, Work::Sync) {
+            Work::Buffer(buffer) => Some(buffer),
+            Work::Initial(_) | Work::Pages(_) | Work::Sync => None,
+        }
+    }
+
+    /// Ends the channel. The stream is then to be closed.
     ///
     /// # Errors
     /// Where the codec fails.
-    pub async fn finish(self) -> Result<(W, MethodStats), Error> {
-        let (channel, compression) = (self.channel(), self.compression);
-        let stats = self.method.send_cleanup().await;
-        let stats = stats.map_err(|error| error.on_channel(channel).with_method(compression))?;
-        Ok((self.writer, stats))
+    pub async fn finish(self) -> Result<(), Error> {
+        let channel = self.config.channel.channel;
+        let ended = self.method.send_cleanup().await;
+        ended.map_err(|error| error.on_channel(channel).with_method(self.compression))
     }
 
-    fn channel(&self) -> u8 {
-        self.config.channel.channel
+    /// The same error with the channel and, as far as it is known, the packet that was being sent
+    /// when the stream failed.
+    pub fn locate(&self, error: Error) -> Error {
+        let error = error.on_channel(self.config.channel.channel);
+        match self.work {
+            Work::Initial(_) => error,
+            Work::Pages(_) | Work::Buffer(_) | Work::Sync => error.in_packet(self.packet_num),
+        }
     }
 
-    fn next_packet_num(&self) -> u64 {
-        self.config.packet_num.fetch_add(1, Ordering::Relaxed)
+    fn normal_pages(&self) -> Option<NormalPages<'_>> {
+        normal_pages(&self.work, &self.batch)
     }
 }
 
-fn writing(source: std::io::Error) -> Error {
-    Error::io("writing to the channel", source)
-}
-
-/// What the pages of a packet are called on the wire.
-struct Names<'a> {
-    block: &'a BlockName,
-    /// The offsets of the normal pages, and of the zero pages.
-    offsets: [&'a [u64]; 2],
+/// The pages with data of what is being sent, after the scan.
+fn normal_pages<'a>(work: &'a Work, batch: &'a PartitionedBatch) -> Option<NormalPages<'a>> {
+    let pages = match work {
+        Work::Pages(batch) => batch.pages(),
+        Work::Buffer(buffer) => buffer.normal_pages(),
+        Work::Initial(_) | Work::Sync => return None,
+    };
+    let guest = GuestPages::found(pages.block(), pages.page_size(), &batch.normal);
+    Some(NormalPages::new(guest, batch.private.as_ref()))
 }
 
 /// The pages of one packet after the scan: which have data, with their private copies, and which
@@ -199,13 +460,13 @@ struct PartitionedBatch {
     normal: Vec<u64>,
     zero: Vec<u64>,
     /// Room for the copies of a whole packet; `None` for a method that reads in place.
-    private: Option<Box<[u8]>>,
+    private: Option<PageMemory>,
 }
 
 impl PartitionedBatch {
     fn new(access: PageAccess) -> Self {
         let private = match access {
-            PageAccess::PrivateCopy => Some(vec![0; PACKET_BYTES].into()),
+            PageAccess::PrivateCopy => Some(PageMemory::new(PACKET_BYTES)),
             PageAccess::InPlace => None,
         };
         Self { normal: Vec::new(), zero: Vec::new(), private }
@@ -215,8 +476,9 @@ impl PartitionedBatch {
         self.normal.clear();
         self.zero.clear();
         let page_bytes = pages.page_size().bytes();
+        let mut private = self.private.as_mut().map(PageMemory::get_mut_or_new);
         for (slice, &offset) in pages.slices().zip(pages.offsets()) {
-            let has_data = match &mut self.private {
+            let has_data = match &mut private {
                 None => !detect_zero_pages || !is_zero(slice),
                 Some(private) => {
                     let at = self.normal.len() * page_bytes;
@@ -231,11 +493,5 @@ impl PartitionedBatch {
             };
             if has_data { self.normal.push(offset) } else { self.zero.push(offset) }
         }
-    }
-
-    fn normal_pages<'a>(&'a self, pages: GuestPages<'a>) -> Result<NormalPages<'a>, Error> {
-        let guest = GuestPages::new(pages.block(), pages.page_size(), &self.normal)?;
-        let private = self.private.as_ref().map(|private| &private[..guest.bytes()]);
-        Ok(NormalPages::new(guest, private))
     }
 }

@@ -1,6 +1,9 @@
 //! What a channel has carried, readable while it runs.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::counters::{MethodCounters, MethodStats};
 
 /// The running counts of one channel. Shared with whoever watches.
 #[derive(Debug, Default)]
@@ -10,9 +13,11 @@ pub struct ChannelCounters {
     zero_pages: AtomicU64,
     payload_bytes: AtomicU64,
     wire_bytes: AtomicU64,
+    method: OnceLock<MethodCounters>,
 }
 
 /// The counts of one channel, or of several added up, at one moment.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChannelStats {
     /// Packets, those that only synchronise included.
@@ -37,6 +42,16 @@ impl ChannelCounters {
             payload_bytes: self.payload_bytes.load(Relaxed),
             wire_bytes: self.wire_bytes.load(Relaxed),
         }
+    }
+
+    /// What the codec has counted by now; nothing before the channel is set up.
+    pub fn method_stats(&self) -> MethodStats {
+        self.method.get().map(MethodCounters::snapshot).unwrap_or_default()
+    }
+
+    pub(super) fn set_method(&self, counters: MethodCounters) {
+        // A second channel that counts here keeps the first one's.
+        _ = self.method.set(counters);
     }
 
     pub(super) fn add(&self, more: ChannelStats) {

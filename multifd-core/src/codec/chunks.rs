@@ -1,14 +1,17 @@
 //! QPL's payload format (section 6): n lengths, then n chunks.
 
-use crate::compression::MAX_PAYLOAD;
+use std::ops::Range;
+
+use super::Payload;
 use crate::error::Error;
 use crate::page_size::PageSize;
-use crate::payload::Payload;
-use crate::ram::NormalPages;
+use crate::ram::{NormalPages, PageMemory};
+use crate::wire::MAX_PAYLOAD;
 
 const LENGTH_BYTES: usize = size_of::<u32>();
 
 /// One page in a payload of chunks.
+#[allow(clippy::exhaustive_enums, reason = "the format has these two")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chunk<'a> {
     /// The page itself, as it is.
@@ -116,6 +119,18 @@ impl<'a> ChunkWriter<'a> {
     pub fn push(&mut self, chunk: &[u8]) {
         self.spare()[..chunk.len()].copy_from_slice(chunk);
         self.advance(chunk.len());
+    }
+
+    /// Takes the bytes in `range` of `memory` as the next page's chunk, without a copy: see
+    /// [`Payload::push_part`].
+    ///
+    /// # Panics
+    /// Without a byte, with a page's bytes or more, and after the last page.
+    pub fn push_part(&mut self, memory: &PageMemory, range: Range<usize>) {
+        let (count, most) = (range.len(), self.pages.page_size().bytes() - 1);
+        assert!((1..=most).contains(&count), "a chunk has 1 to {most} bytes");
+        self.payload.push_part(memory, range);
+        self.set_length(count);
     }
 
     /// Takes the next page as it is.

@@ -1,42 +1,43 @@
 //! A whole packet's payload at once.
 
-use std::fmt::{self, Debug};
-use std::marker::PhantomData;
+use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::compression::{Compression, MAX_PAYLOAD};
+use super::Payload;
 use crate::error::Error;
-use crate::io::ChannelReader;
-use crate::method::{ChannelConfig, MethodStats, MultiFdMethods, RecvMethod, SendMethod};
+use crate::method::{ChannelConfig, MultiFdMethods, RecvMethod, SendMethod};
 use crate::page_size::PACKET_BYTES;
-use crate::payload::Payload;
 use crate::ram::{GuestPages, NormalPages};
-use crate::wire::RamPacket;
+use crate::registry::{Availability, MethodDescriptor};
 
-/// A codec that makes one payload of a packet's pages, with state that lives as long as the
-/// channel.
-pub trait PacketCodec: 'static {
-    /// The value of the compression field that the packets carry.
-    const COMPRESSION: Compression;
-
+/// A codec, with its options, that makes one payload of a packet's pages, with state that lives as
+/// long as the channel.
+pub trait PacketCodec: Debug + Send + Sync + 'static {
     /// One channel's compressor.
     type Encoder: Send + 'static;
 
     /// One channel's decompressor.
     type Decoder: Send + 'static;
 
+    /// The codec's name, levels and place on the wire. Always the same.
+    fn descriptor(&self) -> MethodDescriptor;
+
+    /// Looks whether the codec can work here with its options, in words a person can act on.
+    fn probe(&self) -> Availability;
+
     /// Sets up a compressor for the level in `config`.
     ///
     /// # Errors
     /// Where the library or device fails.
-    fn encoder(config: &ChannelConfig) -> Result<Self::Encoder, Error>;
+    fn encoder(&self, config: &ChannelConfig) -> Result<Self::Encoder, Error>;
 
     /// Sets up a decompressor.
     ///
     /// # Errors
     /// Where the library or device fails.
-    fn decoder(config: &ChannelConfig) -> Result<Self::Decoder, Error>;
+    fn decoder(&self, config: &ChannelConfig) -> Result<Self::Decoder, Error>;
 
     /// Appends to `payload` what a receiver needs to restore `pages`, whole pages one behind the
     /// other: 1 byte to 1 MiB.
@@ -44,6 +45,7 @@ pub trait PacketCodec: 'static {
     /// # Errors
     /// Where the library or device fails. The channel is over then.
     fn encode(
+        &self,
         encoder: &mut Self::Encoder,
         pages: &[u8],
         payload: &mut Payload,
@@ -55,54 +57,51 @@ pub trait PacketCodec: 'static {
     /// # Errors
     /// Less, more, malformed input, and input left over: [`Error::payload`].
     fn decode(
+        &self,
         decoder: &mut Self::Decoder,
         payload: &[u8],
         pages: &mut PageWriter<'_>,
     ) -> Result<(), Error>;
 }
 
-/// The method table of the [`PacketCodec`] `C`.
-pub struct PacketMethods<C>(PhantomData<fn() -> C>);
+/// The [`PacketCodec`] `C` as a method.
+#[derive(Debug)]
+pub struct PacketMethods<C>(Arc<C>);
 
 impl<C> PacketMethods<C> {
-    /// The method table.
-    pub const fn new() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<C> Default for PacketMethods<C> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<C: PacketCodec> Debug for PacketMethods<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PacketMethods({})", C::COMPRESSION)
+    /// The method of `codec`.
+    pub fn new(codec: C) -> Self {
+        Self(Arc::new(codec))
     }
 }
 
 #[async_trait]
 impl<C: PacketCodec> MultiFdMethods for PacketMethods<C> {
-    fn compression(&self) -> Compression {
-        C::COMPRESSION
+    fn descriptor(&self) -> MethodDescriptor {
+        self.0.descriptor()
+    }
+
+    fn probe(&self) -> Availability {
+        self.0.probe()
     }
 
     async fn send_setup(&self, config: &ChannelConfig) -> Result<Box<dyn SendMethod>, Error> {
-        Ok(Box::new(Sender::<C> { encoder: C::encoder(config)? }))
+        let encoder = self.0.encoder(config)?;
+        Ok(Box::new(Sender { codec: Arc::clone(&self.0), encoder }))
     }
 
     async fn recv_setup(&self, config: &ChannelConfig) -> Result<Box<dyn RecvMethod>, Error> {
-        Ok(Box::new(Receiver::<C> {
-            decoder: C::decoder(config)?,
-            payload: vec![0; MAX_PAYLOAD].into(),
+        Ok(Box::new(Receiver {
+            decoder: self.0.decoder(config)?,
+            codec: Arc::clone(&self.0),
+            config: *config,
             scratch: vec![0; PACKET_BYTES].into(),
         }))
     }
 }
 
 struct Sender<C: PacketCodec> {
+    codec: Arc<C>,
     encoder: C::Encoder,
 }
 
@@ -113,34 +112,29 @@ impl<C: PacketCodec> SendMethod for Sender<C> {
         pages: &NormalPages<'_>,
         payload: &mut Payload,
     ) -> Result<(), Error> {
-        C::encode(&mut self.encoder, pages.private(), payload)
+        self.codec.encode(&mut self.encoder, pages.private(), payload)
     }
 
-    async fn send_cleanup(self: Box<Self>) -> Result<MethodStats, Error> {
-        Ok(MethodStats::new())
+    async fn send_cleanup(self: Box<Self>) -> Result<(), Error> {
+        Ok(())
     }
 }
 
 struct Receiver<C: PacketCodec> {
+    codec: Arc<C>,
     decoder: C::Decoder,
-    payload: Box<[u8]>,
+    config: ChannelConfig,
     /// The pages of a whole packet: a codec is fastest where it gets all of the space at once.
     scratch: Box<[u8]>,
 }
 
 #[async_trait]
 impl<C: PacketCodec> RecvMethod for Receiver<C> {
-    async fn recv(
-        &mut self,
-        packet: &RamPacket<'_>,
-        reader: &mut dyn ChannelReader,
-        pages: GuestPages<'_>,
-    ) -> Result<(), Error> {
-        let payload = &mut self.payload[..packet.payload_bytes];
-        reader.read_exact(payload).await.map_err(Error::reading)?;
+    async fn recv(&mut self, payload: &[u8], pages: GuestPages<'_>) -> Result<(), Error> {
         let scratch = &mut self.scratch[..pages.bytes()];
+        self.config.fill_scratch(scratch);
         let mut writer = PageWriter { scratch, filled: 0 };
-        C::decode(&mut self.decoder, payload, &mut writer)?;
+        self.codec.decode(&mut self.decoder, payload, &mut writer)?;
         let missing = writer.remaining();
         if missing > 0 {
             let what = format!("{missing} bytes of the packet's pages are missing");
@@ -152,8 +146,8 @@ impl<C: PacketCodec> RecvMethod for Receiver<C> {
         Ok(())
     }
 
-    async fn recv_cleanup(self: Box<Self>) -> Result<MethodStats, Error> {
-        Ok(MethodStats::new())
+    async fn recv_cleanup(self: Box<Self>) -> Result<(), Error> {
+        Ok(())
     }
 }
 

@@ -5,13 +5,17 @@
 
 mod block;
 mod copy;
+mod memory;
 mod pages;
+mod slices;
 
 use std::sync::Arc;
 
 pub use block::{BlockMemory, RamBlock};
 pub use copy::{copy_unless_zero, is_zero};
+pub use memory::PageMemory;
 pub use pages::{GuestPages, NormalPages, PageBatch};
+pub use slices::GuestSlices;
 
 use crate::error::{PeerError, UsageError};
 use crate::page_size::PageSize;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use vm_memory::VolatileSlice;
 
-use super::RamBlock;
+use super::{PageMemory, RamBlock};
 use crate::error::UsageError;
 use crate::page_size::PageSize;
 
@@ -45,6 +45,11 @@ impl<'a> GuestPages<'a> {
             Some(&offset) => Err(offset),
             None => Ok(Self { block, page_size, offsets }),
         }
+    }
+
+    /// The pages at `offsets`, which have been found in `block` before.
+    pub(crate) fn found(block: &'a RamBlock, page_size: PageSize, offsets: &'a [u64]) -> Self {
+        Self { block, page_size, offsets }
     }
 
     /// The block.
@@ -100,6 +105,18 @@ impl<'a> GuestPages<'a> {
         self.block.write(self.offsets[index], page);
     }
 
+    /// Notes that the bytes in `range`, counted over all pages, have been written through a
+    /// [`slice`](Self::slice).
+    ///
+    /// # Panics
+    /// With bytes past the last page.
+    pub(crate) fn mark_dirty(&self, range: std::ops::Range<usize>) {
+        let page_bytes = self.page_size.bytes();
+        for page in range.start / page_bytes..range.end.div_ceil(page_bytes) {
+            self.block.memory().mark_dirty(self.offsets[page] as usize, page_bytes);
+        }
+    }
+
     /// The pages with the indices in `range`.
     ///
     /// # Panics
@@ -114,17 +131,18 @@ impl<'a> GuestPages<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct NormalPages<'a> {
     guest: GuestPages<'a>,
-    private: Option<&'a [u8]>,
+    private: Option<&'a PageMemory>,
 }
 
 impl<'a> NormalPages<'a> {
-    /// The pages `guest` with their private copies one behind the other in `private`, or with
-    /// none, for a method that reads them in place.
+    /// The pages `guest` with their private copies one behind the other at the start of `private`,
+    /// or with none, for a method that reads them in place.
     ///
     /// # Panics
-    /// Where the copies are not as long as the pages.
-    pub fn new(guest: GuestPages<'a>, private: Option<&'a [u8]>) -> Self {
-        assert!(private.is_none_or(|copy| copy.len() == guest.bytes()), "a copy of every page");
+    /// Where `private` is shorter than the pages.
+    pub fn new(guest: GuestPages<'a>, private: Option<&'a PageMemory>) -> Self {
+        let enough = |copy: &PageMemory| copy.as_slice().len() >= guest.bytes();
+        assert!(private.is_none_or(enough), "a copy of every page");
         Self { guest, private }
     }
 
@@ -154,12 +172,22 @@ impl<'a> NormalPages<'a> {
     /// For a method that asked to read pages in place
     /// ([`PageAccess::InPlace`](crate::PageAccess::InPlace)).
     pub fn private(&self) -> &'a [u8] {
+        &self.private_memory().as_slice()[..self.guest.bytes()]
+    }
+
+    /// The memory that [`private`](Self::private) is the start of. A method that hands it to a
+    /// device keeps a clone until the device has let go; the next packet's copies are then made in
+    /// other memory.
+    ///
+    /// # Panics
+    /// As [`private`](Self::private).
+    pub fn private_memory(&self) -> &'a PageMemory {
         self.private.expect("a method that reads in place has no private copies")
     }
 
     /// The private copies, where the method has them.
     pub(crate) fn private_if_any(&self) -> Option<&'a [u8]> {
-        self.private
+        self.private.map(|copy| &copy.as_slice()[..self.guest.bytes()])
     }
 }
 

@@ -9,6 +9,7 @@ use crate::error::PeerError;
 
 /// Announces a part of one device's state, which follows it on the channel. QEMU 10.0 and later
 /// send it, only with compression none.
+#[allow(clippy::exhaustive_structs, reason = "the format is fixed")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceStatePacket {
     /// The device's id, with the same limits as a block's name.

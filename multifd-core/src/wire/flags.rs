@@ -2,8 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, U32, Unaligned, byteorder::BE};
 
-use super::{MAGIC, VERSION, check_magic_and_version};
-use crate::compression::Compression;
+use super::{Compression, MAGIC, VERSION, check_magic_and_version};
 use crate::error::PeerError;
 
 bitflags::bitflags! {
@@ -20,6 +19,7 @@ bitflags::bitflags! {
 }
 
 /// The 12 bytes that every packet after the initial one starts with, checked.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketHeader {
     /// The packet's flags.

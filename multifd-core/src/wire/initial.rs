@@ -9,6 +9,7 @@ use super::{MAGIC, VERSION, check_magic_and_version};
 use crate::error::PeerError;
 
 /// The UUID of a virtual machine, all zero where it has none.
+#[allow(clippy::exhaustive_structs, reason = "the format is fixed")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Uuid(pub [u8; 16]);
 
@@ -36,12 +37,15 @@ impl FromStr for Uuid {
     }
 }
 
-/// A text that is no UUID.
+/// A text that is not a UUID.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no UUID: 32 hexadecimal digits, as 01020304-0506-0708-090a-0b0c0d0e0f10")]
-pub struct MalformedUuid(pub String);
+#[error(
+    "'{0}' is not a UUID: write 32 hexadecimal digits, as in 01020304-0506-0708-090a-0b0c0d0e0f10"
+)]
+pub struct MalformedUuid(String);
 
 /// What each channel sends first, once: which VM it belongs to and which channel it is.
+#[allow(clippy::exhaustive_structs, reason = "the format is fixed")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InitialPacket {
     /// The VM's UUID. Both sides must agree.

@@ -7,12 +7,14 @@
 //! [`RamPacket`] with its payload or a [`DeviceStatePacket`] with its data. All start with a
 //! [`PacketHeader`], which says which of the two it is.
 
+mod compression;
 mod device_state;
 mod flags;
 mod initial;
 mod name;
 mod ram;
 
+pub use compression::{Compression, MAX_PAYLOAD, PrivateMethod, UnknownCompression};
 pub use device_state::DeviceStatePacket;
 pub use flags::{PacketFlags, PacketHeader};
 pub use initial::{InitialPacket, MalformedUuid, Uuid};

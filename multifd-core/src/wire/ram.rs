@@ -4,8 +4,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, U32, U64, Unaligned
 
 use super::flags::RawHeader;
 use super::name::{NAME_BYTES, parse_name, write_name};
-use super::{BlockName, PacketFlags};
-use crate::compression::Compression;
+use super::{BlockName, Compression, PacketFlags};
 use crate::error::PeerError;
 use crate::page_size::PageSize;
 
@@ -14,6 +13,7 @@ use crate::page_size::PageSize;
 /// Every count, offset and size in it is within what the format and the codec that the packet
 /// names allow. Not yet known is whether the block exists and holds the offsets: that is
 /// [`Ram::pages`](crate::ram::Ram::pages)'s to say.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct RamPacket<'a> {
     /// The packet's flags.
@@ -28,6 +28,7 @@ pub struct RamPacket<'a> {
 }
 
 /// The pages of a packet: at least one, at most `page_count`, all of one block.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct Pages<'a> {
     /// The name of the block, not empty.
@@ -160,8 +161,8 @@ impl RamPacketBuilder {
         Self { page_count, bytes: vec![0; RamPacket::bytes(page_count)] }
     }
 
-    /// The packet that carries pages of `block`, of which those at the offsets `normal` come as
-    /// `payload_bytes` bytes of payload.
+    /// The packet that carries the pages of `block` at the offsets `normal`, whose content is
+    /// `payload_bytes` bytes of payload, and `zero`, which are all zero.
     ///
     /// # Panics
     /// With more pages than a packet has slots. Offsets are not checked.
@@ -186,6 +187,11 @@ impl RamPacketBuilder {
             slot.set(*offset);
         }
         slots[used..].fill(0.into());
+        &self.bytes
+    }
+
+    /// The packet that was made last.
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::PacketFlags;
 use crate::page_size::PACKET_BYTES;
-use crate::wire::PacketFlags;
 
 /// The codec of a migration: the value that both sides configure.
 ///
@@ -101,13 +101,12 @@ impl FromStr for Compression {
     }
 }
 
-/// A name that is no compression method.
+/// A name that is not a compression method's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no compression method is called '{0}'; there are none, zlib, zstd, qpl, uadk, qatzip and \
-     private-0xNN"
+    "'{0}' is not a compression method: use none, zlib, zstd, qpl, uadk, qatzip or private-0xNN"
 )]
-pub struct UnknownCompression(pub String);
+pub struct UnknownCompression(String);
 
 /// A value of the compression field that QEMU leaves unused.
 ///

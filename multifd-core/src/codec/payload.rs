@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use crate::compression::MAX_PAYLOAD;
-use crate::io::Part;
-use crate::ram::NormalPages;
+use crate::channel::Part;
+use crate::ram::{GuestSlices, NormalPages, PageMemory};
+use crate::wire::MAX_PAYLOAD;
 
-/// What a codec sends for one packet: compressed bytes and, where it sends pages as they are,
-/// references to these pages, in the order in which they go out.
+/// What a codec sends for one packet, in the order in which it goes out: compressed bytes, parts
+/// of memory that a device has written, and references to pages that are sent as they are.
 ///
 /// The bytes lie in one buffer of 1 MiB, the most that a packet may carry, which is reused from
 /// packet to packet.
@@ -15,7 +15,8 @@ use crate::ram::NormalPages;
 pub struct Payload {
     bytes: Box<[u8]>,
     used: usize,
-    page_bytes: usize,
+    /// Bytes that are not in the buffer.
+    elsewhere: usize,
     segments: Vec<Segment>,
 }
 
@@ -23,6 +24,8 @@ pub struct Payload {
 enum Segment {
     /// A range of the buffer.
     Bytes(Range<usize>),
+    /// A range of memory that the method has written.
+    Part(PageMemory, Range<usize>),
     /// A range of the packet's normal pages.
     Pages(Range<usize>),
 }
@@ -30,7 +33,7 @@ enum Segment {
 impl Default for Payload {
     fn default() -> Self {
         let bytes = vec![0; MAX_PAYLOAD].into();
-        Self { bytes, used: 0, page_bytes: 0, segments: Vec::new() }
+        Self { bytes, used: 0, elsewhere: 0, segments: Vec::new() }
     }
 }
 
@@ -43,13 +46,13 @@ impl Payload {
     /// Empties the payload for the next packet.
     pub fn clear(&mut self) {
         self.used = 0;
-        self.page_bytes = 0;
+        self.elsewhere = 0;
         self.segments.clear();
     }
 
-    /// Bytes in the payload, those of referenced pages included.
+    /// Bytes in the payload, those of parts and pages included.
     pub fn len(&self) -> usize {
-        self.used + self.page_bytes
+        self.used + self.elsewhere
     }
 
     /// Whether the payload has no bytes.
@@ -93,6 +96,17 @@ impl Payload {
         &mut self.bytes[..self.used][range]
     }
 
+    /// Appends the bytes in `range` of `memory`, without a copy: the payload holds a clone until it
+    /// is cleared.
+    ///
+    /// # Panics
+    /// With a range past the memory's end.
+    pub fn push_part(&mut self, memory: &PageMemory, range: Range<usize>) {
+        assert!(range.start <= range.end && range.end <= memory.as_slice().len(), "no such bytes");
+        self.elsewhere += range.len();
+        self.segments.push(Segment::Part(memory.clone(), range));
+    }
+
     /// Appends the normal page with the index `page`, as it is. It is not copied: the private
     /// copy, or the guest's memory where the method reads in place, is written out.
     pub fn push_page(&mut self, page: usize, pages: &NormalPages<'_>) {
@@ -105,7 +119,7 @@ impl Payload {
     /// With indices past the last page.
     pub fn push_pages(&mut self, range: Range<usize>, pages: &NormalPages<'_>) {
         assert!(range.end <= pages.len(), "no such page");
-        self.page_bytes += range.len() * pages.page_size().bytes();
+        self.elsewhere += range.len() * pages.page_size().bytes();
         match self.segments.last_mut() {
             Some(Segment::Pages(last)) if last.end == range.start => last.end = range.end,
             _ => self.segments.push(Segment::Pages(range)),
@@ -113,15 +127,27 @@ impl Payload {
     }
 
     /// What goes out, in order. `pages` are those that the payload was made from.
-    pub fn parts<'a>(&'a self, pages: &NormalPages<'a>) -> impl Iterator<Item = Part<'a>> {
-        let (guest, private) = (pages.guest(), pages.private_if_any());
+    pub fn parts<'a>(
+        &'a self,
+        pages: &NormalPages<'a>,
+    ) -> impl Iterator<Item = Part<'a>> + use<'a> {
+        let pages = *pages;
+        (0..).map_while(move |index| self.part(index, &pages))
+    }
+
+    /// The part with the index `index`; `None` behind the last.
+    pub(crate) fn part<'a>(&'a self, index: usize, pages: &NormalPages<'a>) -> Option<Part<'a>> {
         let page_bytes = pages.page_size().bytes();
-        self.segments.iter().map(move |segment| match (segment, private) {
+        let part = match (self.segments.get(index)?, pages.private_if_any()) {
             (Segment::Bytes(range), _) => Part::Bytes(&self.bytes[range.clone()]),
+            (Segment::Part(memory, range), _) => Part::Bytes(&memory.as_slice()[range.clone()]),
             (Segment::Pages(range), Some(private)) => {
                 Part::Bytes(&private[range.start * page_bytes..range.end * page_bytes])
             }
-            (Segment::Pages(range), None) => Part::Guest(guest.subset(range.clone())),
-        })
+            (Segment::Pages(range), None) => {
+                Part::Guest(GuestSlices::new(pages.guest().subset(range.clone()), 0))
+            }
+        };
+        Some(part)
     }
 }
