@@ -7,7 +7,7 @@ use std::time::Duration;
 use criterion::{BatchSize, Bencher, Criterion, Throughput, criterion_group, criterion_main};
 use multifd_benches::bare::{self, Memory};
 use multifd_benches::{
-    Destination, Guest, PACKET_PAGES, PAGE_BYTES, PAGE_SIZE, Packet, Payloads, Sender,
+    Destination, Guest, PACKET_PAGES, PAGE_BYTES, PAGE_SIZE, Packet, Payloads, Sender, mark_if_busy,
 };
 use multifd_core::ram::{copy_unless_zero, is_zero};
 use multifd_core::wire::{BlockName, RamPacket, RamPacketBuilder};
@@ -25,6 +25,7 @@ criterion_group! {
 const PACKETS: usize = 64;
 
 fn codecs(criterion: &mut Criterion) {
+    mark_if_busy();
     let guest = Guest::load();
     let packets = guest.sample(PACKETS);
     let bytes = (packets.len() * PACKET_PAGES * PAGE_BYTES) as u64;
@@ -33,8 +34,8 @@ fn codecs(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("send_prepare");
     group.throughput(Throughput::Bytes(bytes));
     for codec in registry.iter() {
-        let mut sender = Sender::new(codec);
-        group.bench_function(codec.name, |bencher| bencher.iter(|| sender.send(&packets)));
+        let mut sender = Sender::new(&**codec);
+        group.bench_function(codec.name(), |bencher| bencher.iter(|| sender.send(&packets)));
     }
     let mut zlib = bare::zlib::Compressor::new(1);
     group.bench_function("zlib, C zlib page by page", |bencher| {
@@ -50,11 +51,11 @@ fn codecs(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("recv");
     group.throughput(Throughput::Bytes(bytes));
     for codec in registry.iter() {
-        let payloads = Payloads::of(codec, &packets);
-        let destination = Destination::new(codec, &packets, &payloads);
+        let payloads = Payloads::of(&**codec, &packets);
+        let destination = Destination::new(&**codec, &packets, &payloads);
         destination.open().receive(0..packets.len());
         destination.check(&packets);
-        group.bench_function(codec.name, |bencher| {
+        group.bench_function(codec.name(), |bencher| {
             bencher.iter_batched(
                 || destination.open(),
                 |mut receiver| {

@@ -9,9 +9,11 @@ use std::env;
 use std::process::Command;
 use std::time::Instant;
 
-use multifd_benches::{Destination, Guest, PACKET_PAGES, PAGE_BYTES, Packet, Payloads, Sender};
-use multifd_core::MethodDescriptor;
-use multifd_qpl::Path;
+use multifd_benches::{
+    Destination, Guest, PACKET_PAGES, PAGE_BYTES, Packet, Payloads, Sender, mark_if_busy,
+};
+use multifd_core::MultiFdMethods;
+use multifd_qpl::{Options, Path, Qpl};
 
 /// Passes over the packets; the result is their median.
 const REPETITIONS: usize = 9;
@@ -25,6 +27,7 @@ fn main() {
         "own-cost" => own_cost(),
         "slow-engines" => slow_engines(),
         _ => {
+            mark_if_busy();
             println!("{:<40} {:>10} {:>10}", "", "measured", "target");
             simulated("own-cost", &[]);
             for engines in ["1", "2"] {
@@ -50,7 +53,7 @@ fn simulated(measurement: &str, settings: &[(&str, &str)]) {
 
 /// What a page costs where the devices answer at once: pages of one repeated byte.
 fn own_cost() {
-    let codec = Path::Hardware.descriptor();
+    let codec = Qpl::new(Options::new(Path::Hardware));
     let page = |page: usize| [page as u8 | 1; PAGE_BYTES];
     let bytes = (0..64 * PACKET_PAGES).flat_map(page).collect();
     let guest = Guest::new("pages of one repeated byte".to_owned(), bytes);
@@ -80,7 +83,7 @@ fn per_page(packets: &[Packet<'_>], mut work: impl FnMut(&[Packet<'_>])) -> f64 
 fn slow_engines() {
     let engines: f64 =
         env::var("QPL_SIM_ENGINES").ok().and_then(|it| it.parse().ok()).unwrap_or(8.0);
-    let codec = Path::Hardware.descriptor();
+    let codec = Qpl::new(Options::new(Path::Hardware));
     let guest = Guest::load();
     let packets = guest.packets();
     let packets = &packets[..packets.len().min(32)];
@@ -97,12 +100,12 @@ fn slow_engines() {
 }
 
 fn recv_share(
-    codec: &MethodDescriptor,
+    codec: &dyn MultiFdMethods,
     packets: &[Packet<'_>],
     engines: f64,
     share: impl Fn(f64) -> f64,
 ) {
-    let payloads = Payloads::of(&Path::Portable.descriptor(), packets);
+    let payloads = Payloads::of(&Qpl::new(Options::new(Path::Portable)), packets);
     let destination = Destination::new(codec, packets, &payloads);
     let recv = share(median(|| destination.open().receive(0..packets.len())));
     destination.check(packets);

@@ -13,14 +13,15 @@ use std::time::{Duration, Instant};
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::vm_memory::MmapRegion;
 use multifd::core::wire::BlockName;
-use multifd::core::{Compression, MethodDescriptor, PACKET_BYTES, Registry};
+use multifd::core::{Compression, PACKET_BYTES, Registry};
 use multifd::{Destination, PageSet, Source};
-use multifd_benches::{Guest, PAGE_SIZE};
+use multifd_benches::{Guest, PAGE_SIZE, mark_if_busy};
 
 const CHANNELS: u8 = 2;
 
 fn main() {
     let repetitions = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(5);
+    mark_if_busy();
     let guest = Guest::load();
     let registry = Registry::collected().expect("no codec is registered twice");
     let ram = new_ram(guest.normal().len() * PAGE_SIZE.bytes());
@@ -40,7 +41,7 @@ fn main() {
         let mut bare = Vec::new();
         // The first pass of each side only warms up.
         for _ in 0..=repetitions {
-            ours.push(migrate(&registry, codec, &ram, &destination));
+            ours.push(migrate(&registry, codec.compression(), &ram, &destination));
             bare.push(copy_only(&from, &mut to));
         }
         let (ours, bare) = (gib / median(ours), gib / median(bare));
@@ -49,7 +50,7 @@ fn main() {
             Compression::None => format!("{:.2}", ours / bare),
             _ => String::new(),
         };
-        println!("{:<10} {ours:>9.2} {bare:>9.2} {ratio:>7}", codec.name);
+        println!("{:<10} {ours:>9.2} {bare:>9.2} {ratio:>7}", codec.name());
     }
     println!("\ntarget: none at least 0.8 of the bare threads");
 }
@@ -71,13 +72,13 @@ fn copy_normal_pages(guest: &Guest, ram: &Ram) {
 /// Moves `ram` to `destination`. Connecting and ending are part of the time.
 fn migrate(
     registry: &Registry,
-    codec: &MethodDescriptor,
+    compression: Compression,
     ram: &Arc<Ram>,
     destination: &Arc<Ram>,
 ) -> Duration {
     let any_port = "tcp:127.0.0.1:0".parse().expect("an address");
     let listening = Destination::builder(registry)
-        .compression(codec.compression())
+        .compression(compression)
         .channels(CHANNELS)
         .listen(&any_port)
         .expect("a free port");
@@ -87,7 +88,7 @@ fn migrate(
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let source = Source::builder(registry, Arc::clone(ram))
-                .compression(codec.compression())
+                .compression(compression)
                 .channels(CHANNELS)
                 .connect(&uri)
                 .expect("the destination listens");

@@ -14,21 +14,20 @@ use std::time::Instant;
 
 use multifd_benches::bare::{self, Memory};
 use multifd_benches::{
-    Destination, Guest, PACKET_PAGES, PAGE_BYTES, PAGE_SIZE, Packet, Payloads, Sender,
+    Destination, Guest, PACKET_PAGES, PAGE_BYTES, PAGE_SIZE, Packet, Payloads, Sender, mark_if_busy,
 };
-use multifd_core::channel::{ChannelCounters, SendChannel, SendConfig};
-use multifd_core::io::Blocking;
+use multifd_core::channel::{SendConfig, SendMachine, SendNext};
 use multifd_core::ram::{PageBatch, copy_unless_zero};
-use multifd_core::wire::Uuid;
-use multifd_core::{Compression, MethodDescriptor, Registry};
-use multifd_qpl::Path;
+use multifd_core::{Compression, MultiFdMethods, Registry};
+use multifd_qpl::{Options, Path, Qpl};
 use pollster::block_on;
 
 fn main() {
     let repetitions = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(5);
+    let busy = mark_if_busy();
     let guest = Guest::load();
     let registry = Registry::collected().expect("no codec is registered twice");
-    let codec = |method| registry.get(method).expect("the codec is linked");
+    let codec = |method| &**registry.get(method).expect("the codec is linked");
     println!(
         "{}: {} non-zero pages, {} zero; {repetitions} repetitions; C zlib {}\n",
         guest.origin(),
@@ -37,7 +36,7 @@ fn main() {
         bare::zlib::version(),
     );
     println!("{:<36} {:>8} {:>8} {:>6} {:>7}", "MB/s", "multifd", "bare", "ratio", "target");
-    let bench = Bench { packets: guest.packets(), guest: &guest, repetitions };
+    let bench = Bench { packets: guest.packets(), guest: &guest, repetitions, busy };
     bench.zlib(codec(Compression::Zlib));
     bench.zstd(codec(Compression::Zstd));
     bench.qpl();
@@ -49,13 +48,14 @@ struct Bench<'a> {
     guest: &'a Guest,
     packets: Vec<Packet<'a>>,
     repetitions: usize,
+    busy: bool,
 }
 
 /// One side's work on the packets in a range. A pass over all packets begins with a new one.
 type Pass<'a> = Box<dyn FnMut(Range<usize>) + 'a>;
 
 impl Bench<'_> {
-    fn zlib(&self, codec: &MethodDescriptor) {
+    fn zlib(&self, codec: &dyn MultiFdMethods) {
         let mut theirs = Payloads::default();
         bare::zlib::Compressor::new(1).compress(&self.packets, |payload| theirs.push(payload));
         let ours = Payloads::of(codec, &self.packets);
@@ -91,7 +91,7 @@ impl Bench<'_> {
         }
     }
 
-    fn zstd(&self, codec: &MethodDescriptor) {
+    fn zstd(&self, codec: &dyn MultiFdMethods) {
         let mut theirs = Payloads::default();
         bare::zstd::Compressor::new(1).compress(&self.packets, |payload| theirs.push(payload));
         let ours = Payloads::of(codec, &self.packets);
@@ -143,7 +143,7 @@ impl Bench<'_> {
             ("qpl software", Path::Software, [0.95, 0.95]),
             ("qpl portable", Path::Portable, [0.85, 0.7]),
         ] {
-            let codec = path.descriptor();
+            let codec = Qpl::new(Options::new(path));
             let send = format!("{name} compress");
             self.compare(&send, Some(targets[0]), || self.send(&codec), compress);
             let ours = Payloads::of(&codec, &self.packets);
@@ -202,7 +202,7 @@ impl Bench<'_> {
     }
 
     /// `send_prepare` alone, of pages whose private copies exist.
-    fn send(&self, codec: &MethodDescriptor) -> Pass<'_> {
+    fn send(&self, codec: &dyn MultiFdMethods) -> Pass<'_> {
         let mut sender = Sender::new(codec);
         Box::new(move |range| {
             black_box(sender.send(&self.packets[range]));
@@ -210,14 +210,9 @@ impl Bench<'_> {
     }
 
     /// All of a channel's work but for the stream: copy, scan, compress, header.
-    fn send_all(&self, codec: &MethodDescriptor) -> Pass<'_> {
-        let config = SendConfig {
-            channel: codec.config(0, PAGE_SIZE, None).expect("the default level exists"),
-            uuid: Uuid::default(),
-            detect_zero_pages: true,
-            packet_num: Arc::default(),
-            counters: Arc::new(ChannelCounters::default()),
-        };
+    fn send_all(&self, codec: &dyn MultiFdMethods) -> Pass<'_> {
+        let config = codec.descriptor().config(0, PAGE_SIZE, None);
+        let config = SendConfig::new(config.expect("the default level exists"));
         let batches: Vec<_> = self
             .packets
             .iter()
@@ -227,12 +222,16 @@ impl Bench<'_> {
                     .expect("the offsets are those of pages")
             })
             .collect();
-        let sink = Blocking::new(std::io::sink());
-        let channel = block_on(SendChannel::open(sink, codec.methods, config));
+        let channel = block_on(SendMachine::new(codec, config));
         let mut channel = channel.expect("the codec works here");
+        let mut send = move |batch: PageBatch| -> Result<(), multifd_core::Error> {
+            drain(&mut channel)?;
+            channel.pages(batch)?;
+            drain(&mut channel)
+        };
         Box::new(move |range| {
             for batch in &batches[range] {
-                block_on(channel.send_pages(batch)).expect("the codec works");
+                send(batch.clone()).expect("the codec works");
             }
         })
     }
@@ -278,7 +277,8 @@ impl Bench<'_> {
         let (ours, bare) = (megabytes / median(our_times), megabytes / median(bare_times));
         let ratio = median(ratios);
         let verdict = target.map_or(String::new(), |target| {
-            format!("{target:>7.2} {}", if ratio >= target { "met" } else { "NOT MET" })
+            let met = if ratio >= target { "met" } else { "NOT MET" };
+            format!("{target:>7.2} {}", if self.busy { "(busy)" } else { met })
         });
         println!("{name:<36} {ours:>8.0} {bare:>8.0} {ratio:>6.2} {verdict}");
     }
@@ -287,6 +287,21 @@ impl Bench<'_> {
         let pages = (self.packets.len() * PACKET_PAGES * PAGE_BYTES) as f64;
         let [ours, bare] = [ours, bare].map(|payloads| payloads.bytes() as f64 / pages * 100.0);
         println!("{:<36} {ours:>8.1} {bare:>8.1}", "  payload in % of the pages");
+    }
+}
+
+/// Sends what the channel has to send, to nowhere.
+fn drain(channel: &mut SendMachine) -> Result<(), multifd_core::Error> {
+    loop {
+        let count = match channel.next()? {
+            SendNext::Idle => return Ok(()),
+            SendNext::Encode => {
+                block_on(channel.encode())?;
+                continue;
+            }
+            SendNext::Write(parts) => parts.map(|part| part.len()).sum(),
+        };
+        channel.sent(count);
     }
 }
 

@@ -2,10 +2,8 @@
 
 use std::ops::Range;
 
-use multifd_core::io::{Blocking, ChannelWriter};
 use multifd_core::ram::RamBlock;
-use multifd_core::wire::{RamPacket, RamPacketBuilder};
-use multifd_core::{MethodDescriptor, Payload, RecvMethod, SendMethod};
+use multifd_core::{MultiFdMethods, Payload, RecvMethod, SendMethod};
 use pollster::block_on;
 
 use crate::guest::{PAGE_BYTES, PAGE_SIZE, Packet, new_block, pages};
@@ -22,9 +20,10 @@ impl Sender {
     ///
     /// # Panics
     /// Where the codec fails.
-    pub fn new(codec: &MethodDescriptor) -> Self {
-        let config = codec.config(0, PAGE_SIZE, None).expect("the default level exists");
-        let method = block_on(codec.methods.send_setup(&config)).expect("the codec works here");
+    pub fn new(codec: &dyn MultiFdMethods) -> Self {
+        let config = codec.descriptor().config(0, PAGE_SIZE, None);
+        let config = config.expect("the default level exists");
+        let method = block_on(codec.send_setup(&config)).expect("the codec works here");
         Self { method, payload: Payload::new() }
     }
 
@@ -59,15 +58,17 @@ impl Payloads {
     ///
     /// # Panics
     /// Where the codec fails.
-    pub fn of(codec: &MethodDescriptor, packets: &[Packet<'_>]) -> Self {
+    pub fn of(codec: &dyn MultiFdMethods, packets: &[Packet<'_>]) -> Self {
         let mut sender = Sender::new(codec);
         let mut payloads = Self::default();
         for packet in packets {
             sender.send(std::slice::from_ref(packet));
-            let parts: Vec<_> = sender.payload.parts(&packet.normal_pages()).collect();
-            let mut bytes = Blocking::new(Vec::new());
-            block_on(bytes.write_parts(&parts)).expect("there is memory");
-            payloads.push(bytes.get_ref());
+            let mut bytes = vec![0; sender.payload.len()];
+            let mut at = 0;
+            for part in sender.payload.parts(&packet.normal_pages()) {
+                at += part.copy_to(&mut bytes[at..]);
+            }
+            payloads.push(&bytes);
         }
         payloads
     }
@@ -101,14 +102,13 @@ impl Payloads {
 /// The destination of a channel: guest memory, and the packets that are to come.
 #[derive(Debug)]
 pub struct Destination<'a> {
-    codec: &'a MethodDescriptor,
+    codec: &'a dyn MultiFdMethods,
     block: RamBlock,
     packets: Vec<Incoming<'a>>,
 }
 
 #[derive(Debug)]
 struct Incoming<'a> {
-    header: Vec<u8>,
     payload: &'a [u8],
     offsets: &'a [u64],
 }
@@ -116,20 +116,15 @@ struct Incoming<'a> {
 impl<'a> Destination<'a> {
     /// The destination of `payloads`, which `codec` has made, or could have, of `packets`.
     pub fn new(
-        codec: &'a MethodDescriptor,
+        codec: &'a dyn MultiFdMethods,
         packets: &[Packet<'a>],
         payloads: &'a Payloads,
     ) -> Self {
         let bytes = packets.first().map_or(0, |packet| packet.guest.block().bytes());
-        let mut builder = RamPacketBuilder::new(PAGE_SIZE);
-        let packets = packets.iter().zip(payloads.iter()).map(|(packet, payload)| {
-            let (name, offsets) = (packet.guest.block().name(), packet.guest.offsets());
-            let pages = [offsets, &[]];
-            let header = builder.pages(codec.compression(), 0, name, pages, payload.len());
-            Incoming { header: header.to_vec(), payload, offsets }
-        });
-        let packets = packets.collect();
-        Self { codec, block: new_block(bytes as usize), packets }
+        let packets = packets.iter().zip(payloads.iter());
+        let packets =
+            packets.map(|(packet, payload)| Incoming { payload, offsets: packet.guest.offsets() });
+        Self { codec, packets: packets.collect(), block: new_block(bytes as usize) }
     }
 
     /// The codec's receiving side for a new channel.
@@ -137,8 +132,9 @@ impl<'a> Destination<'a> {
     /// # Panics
     /// Where the codec fails.
     pub fn open(&self) -> Receiver<'_> {
-        let config = self.codec.config(0, PAGE_SIZE, None).expect("the default level exists");
-        let method = block_on(self.codec.methods.recv_setup(&config));
+        let config = self.codec.descriptor().config(0, PAGE_SIZE, None);
+        let config = config.expect("the default level exists");
+        let method = block_on(self.codec.recv_setup(&config));
         Receiver { method: method.expect("the codec works here"), destination: self }
     }
 
@@ -174,10 +170,8 @@ impl Receiver<'_> {
         let Self { method, destination } = self;
         block_on(async {
             for incoming in &destination.packets[range] {
-                let packet = RamPacket::parse(&incoming.header, PAGE_SIZE).expect("a valid packet");
                 let pages = pages(&destination.block, incoming.offsets);
-                let mut reader = Blocking::new(incoming.payload);
-                method.recv(&packet, &mut reader, pages).await.expect("the payload is valid");
+                method.recv(incoming.payload, pages).await.expect("the payload is valid");
             }
         });
     }

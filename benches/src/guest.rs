@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use multifd_core::PageSize;
-use multifd_core::ram::{GuestPages, NormalPages, RamBlock};
+use multifd_core::ram::{GuestPages, NormalPages, PageMemory, RamBlock};
 use multifd_core::vm_memory::MmapRegion;
 use multifd_core::wire::BlockName;
+use multifd_core::{PACKET_BYTES, PageSize};
 
 use multifd_conformance::made_up;
 
@@ -27,7 +27,8 @@ pub struct Guest {
     block: Arc<RamBlock>,
     normal: Vec<u64>,
     zero: Vec<u64>,
-    private: Vec<u8>,
+    /// The private copies of each full packet.
+    private: Vec<PageMemory>,
 }
 
 /// Whole pages of a guest that make one full packet, none of them zero.
@@ -37,12 +38,13 @@ pub struct Packet<'a> {
     pub guest: GuestPages<'a>,
     /// Their private copies, one behind the other.
     pub private: &'a [u8],
+    memory: &'a PageMemory,
 }
 
 impl<'a> Packet<'a> {
     /// The pages as a codec gets them.
     pub fn normal_pages(&self) -> NormalPages<'a> {
-        NormalPages::new(self.guest, Some(self.private))
+        NormalPages::new(self.guest, Some(self.memory))
     }
 }
 
@@ -84,8 +86,16 @@ impl Guest {
                 guest.zero.push(offset);
             } else {
                 guest.normal.push(offset);
-                guest.private.extend_from_slice(page);
             }
+        }
+        for offsets in guest.normal.chunks_exact(PACKET_PAGES) {
+            let mut private = PageMemory::new(PACKET_BYTES);
+            for (page, &offset) in
+                private.get_mut_or_new().chunks_exact_mut(PAGE_BYTES).zip(offsets)
+            {
+                page.copy_from_slice(&guest.bytes[offset as usize..][..PAGE_BYTES]);
+            }
+            guest.private.push(private);
         }
         guest
     }
@@ -117,12 +127,13 @@ impl Guest {
 
     /// All full packets that the non-zero pages make.
     pub fn packets(&self) -> Vec<Packet<'_>> {
-        let private = self.private.chunks_exact(PACKET_PAGES * PAGE_BYTES);
-        self.normal
-            .chunks_exact(PACKET_PAGES)
-            .zip(private)
-            .map(|(offsets, private)| Packet { guest: pages(&self.block, offsets), private })
-            .collect()
+        let packets = self.normal.chunks_exact(PACKET_PAGES).zip(&self.private);
+        let packets = packets.map(|(offsets, memory)| Packet {
+            guest: pages(&self.block, offsets),
+            private: memory.as_slice(),
+            memory,
+        });
+        packets.collect()
     }
 
     /// As many of the [`packets`](Self::packets), from all over the memory.

@@ -3,9 +3,11 @@
 pub mod bare;
 mod channel;
 mod guest;
+mod load;
 
 pub use channel::{Destination, Payloads, Receiver, Sender};
 pub use guest::{Guest, PACKET_PAGES, PAGE_BYTES, PAGE_SIZE, Packet};
+pub use load::mark_if_busy;
 
 // Nothing else mentions these crates, and a crate that nothing mentions registers no codec.
 use multifd_lz4 as _;

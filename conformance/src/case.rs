@@ -1,16 +1,16 @@
 //! One case: its name, its group, and how it is run.
 
-use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use multifd_core::MethodDescriptor;
+use multifd_core::MultiFdMethods;
 
 use crate::groups;
-use crate::harness::{Stop, Subject, Verdict};
+use crate::harness::{Stop, Subject, Verdict, panicked};
 use crate::report::{CaseReport, Outcome, Report};
 
 /// What a case is about.
@@ -89,13 +89,13 @@ pub fn cases() -> &'static [Case] {
 ///
 /// A case runs on a thread of its own: a panic of the codec, and a codec that does not return for
 /// five minutes, fail the case and not the caller.
-pub fn run(descriptor: &MethodDescriptor, mut observe: impl FnMut(&CaseReport)) -> Report {
+pub fn run(codec: &Arc<dyn MultiFdMethods>, mut observe: impl FnMut(&CaseReport)) -> Report {
     let reports = cases().iter().map(|case| {
-        let report = case.run(descriptor);
+        let report = case.run(codec);
         observe(&report);
         report
     });
-    Report::new(descriptor, reports.collect())
+    Report::new(codec.descriptor(), reports.collect())
 }
 
 /// How long a case may take. The slowest take seconds.
@@ -116,27 +116,27 @@ impl Case {
     }
 
     /// Runs the case on one codec.
-    pub fn run(&self, descriptor: &MethodDescriptor) -> CaseReport {
-        self.run_within(TIME_LIMIT, descriptor)
+    pub fn run(&self, codec: &Arc<dyn MultiFdMethods>) -> CaseReport {
+        self.run_within(TIME_LIMIT, codec)
     }
 
     /// [`run`](Self::run) with another time limit, for codecs known to hang.
     #[doc(hidden)]
-    pub fn run_within(&self, limit: Duration, descriptor: &MethodDescriptor) -> CaseReport {
+    pub fn run_within(&self, limit: Duration, codec: &Arc<dyn MultiFdMethods>) -> CaseReport {
         let alone = (self.group == Group::Memory)
             .then(|| MEMORY.write().unwrap_or_else(PoisonError::into_inner));
         let _shared =
             alone.is_none().then(|| MEMORY.read().unwrap_or_else(PoisonError::into_inner));
         let start = Instant::now();
-        let outcome = self.outcome(limit, descriptor);
-        CaseReport::new(*self, outcome, start.elapsed())
+        let outcome = self.outcome(limit, codec);
+        CaseReport::new(codec.name(), *self, outcome, start.elapsed())
     }
 
-    fn outcome(&self, limit: Duration, descriptor: &MethodDescriptor) -> Outcome {
+    fn outcome(&self, limit: Duration, codec: &Arc<dyn MultiFdMethods>) -> Outcome {
         let (done, ended) = mpsc::channel();
-        let (check, descriptor) = (self.check, *descriptor);
+        let (check, codec) = (self.check, Arc::clone(codec));
         let worker = thread::Builder::new().name(self.name.to_owned()).spawn(move || {
-            let verdict = Subject::new(descriptor).and_then(|subject| check(&subject));
+            let verdict = Subject::new(codec).and_then(|subject| check(&subject));
             // Nobody listens any more where the time was up.
             _ = done.send(verdict);
         });
@@ -144,18 +144,20 @@ impl Case {
             Ok(worker) => worker,
             Err(error) => return Outcome::Failed(format!("cannot start a thread: {error}")),
         };
-        match ended.recv_timeout(limit) {
-            Ok(Ok(())) => Outcome::Passed,
-            Ok(Err(Stop::Failed(message))) => Outcome::Failed(message),
-            Ok(Err(Stop::NotApplicable(reason))) => Outcome::NotApplicable(reason),
+        let verdict = match ended.recv_timeout(limit) {
+            Ok(verdict) => verdict,
             Err(RecvTimeoutError::Timeout) => {
                 let seconds = limit.as_secs_f64();
-                Outcome::Failed(format!("not done after {seconds} s: the codec does not return"))
+                let what = format!("not done after {seconds} s: the codec does not return");
+                return Outcome::Failed(what);
             }
-            Err(RecvTimeoutError::Disconnected) => match worker.join() {
-                Ok(()) => Outcome::Failed("the case ended without a verdict".to_owned()),
-                Err(panic) => Outcome::Failed(format!("panicked: {}", text_of(&*panic))),
-            },
+            // A panic where no codec is at work: most are told with their place.
+            Err(RecvTimeoutError::Disconnected) => worker.join().map_err(|panic| panicked(&*panic)),
+        };
+        match verdict {
+            Ok(()) => Outcome::Passed,
+            Err(Stop::Failed(message)) => Outcome::Failed(message),
+            Err(Stop::NotApplicable(reason)) => Outcome::NotApplicable(reason),
         }
     }
 }
@@ -171,9 +173,4 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.group, self.name.replace('_', " "))
     }
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a text")
 }

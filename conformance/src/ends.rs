@@ -1,13 +1,10 @@
 //! The two ends of a codec, a payload at a time: for a codec's own tests, of what is special to it
 //! and no part of the suite.
 
-use multifd_core::io::{Blocking, ChannelWriter};
-use multifd_core::ram::{GuestPages, NormalPages, RamBlock};
+use multifd_core::ram::{GuestPages, NormalPages, PageMemory, RamBlock};
 use multifd_core::vm_memory::MmapRegion;
-use multifd_core::wire::{BlockName, RamPacket, RamPacketBuilder};
-use multifd_core::{
-    Error, MethodDescriptor, MethodStats, PageSize, Payload, RecvMethod, SendMethod,
-};
+use multifd_core::wire::BlockName;
+use multifd_core::{Error, MethodStats, MultiFdMethods, PageSize, Payload, RecvMethod, SendMethod};
 use pollster::block_on;
 
 /// Bytes in a page, where no other size is asked for.
@@ -25,7 +22,7 @@ impl Sender {
     ///
     /// # Panics
     /// Where the codec cannot be set up.
-    pub fn new(codec: &MethodDescriptor, level: Option<i32>) -> Self {
+    pub fn new(codec: &dyn MultiFdMethods, level: Option<i32>) -> Self {
         Self::of_pages(codec, level, PageSize::Kib4)
     }
 
@@ -33,9 +30,10 @@ impl Sender {
     ///
     /// # Panics
     /// Where the codec cannot be set up.
-    pub fn of_pages(codec: &MethodDescriptor, level: Option<i32>, page_size: PageSize) -> Self {
-        let config = codec.config(0, page_size, level).expect("the codec has the level");
-        let method = block_on(codec.methods.send_setup(&config));
+    pub fn of_pages(codec: &dyn MultiFdMethods, level: Option<i32>, page_size: PageSize) -> Self {
+        let config = codec.descriptor().config(0, page_size, level);
+        let config = config.expect("the codec has the level");
+        let method = block_on(codec.send_setup(&config));
         Self { method: method.expect("the codec can be set up"), page_size }
     }
 
@@ -48,12 +46,17 @@ impl Sender {
         let guest =
             GuestPages::new(&block, self.page_size, &offsets).expect("the pages are in the block");
         let mut payload = Payload::new();
-        let normal = NormalPages::new(guest, Some(pages));
+        let mut private = PageMemory::new(pages.len());
+        private.get_mut_or_new()[..pages.len()].copy_from_slice(pages);
+        block.write(0, pages);
+        let normal = NormalPages::new(guest, Some(&private));
         block_on(self.method.send_prepare(&normal, &mut payload)).expect("the codec works");
-        let mut bytes = Blocking::new(Vec::new());
-        let parts: Vec<_> = payload.parts(&normal).collect();
-        block_on(bytes.write_parts(&parts)).expect("there is memory");
-        bytes.into_inner()
+        let mut bytes = vec![0; payload.len()];
+        let mut at = 0;
+        for part in payload.parts(&normal) {
+            at += part.copy_to(&mut bytes[at..]);
+        }
+        bytes
     }
 
     /// Ends the channel. Returns what the codec has counted.
@@ -61,14 +64,15 @@ impl Sender {
     /// # Panics
     /// Where the codec fails.
     pub fn finish(self) -> MethodStats {
-        block_on(self.method.send_cleanup()).expect("the codec works")
+        let counters = self.method.counters();
+        block_on(self.method.send_cleanup()).expect("the codec works");
+        counters.snapshot()
     }
 }
 
 /// A codec's decompressing side.
 #[allow(missing_debug_implementations, reason = "a method need not be Debug")]
 pub struct Receiver {
-    codec: MethodDescriptor,
     method: Box<dyn RecvMethod>,
     page_size: PageSize,
 }
@@ -78,7 +82,7 @@ impl Receiver {
     ///
     /// # Panics
     /// Where the codec cannot be set up.
-    pub fn new(codec: &MethodDescriptor) -> Self {
+    pub fn new(codec: &dyn MultiFdMethods) -> Self {
         Self::of_pages(codec, PageSize::Kib4)
     }
 
@@ -86,10 +90,10 @@ impl Receiver {
     ///
     /// # Panics
     /// Where the codec cannot be set up.
-    pub fn of_pages(codec: &MethodDescriptor, page_size: PageSize) -> Self {
-        let config = codec.config(0, page_size, None).expect("there is a default");
-        let method = block_on(codec.methods.recv_setup(&config));
-        Self { codec: *codec, method: method.expect("the codec can be set up"), page_size }
+    pub fn of_pages(codec: &dyn MultiFdMethods, page_size: PageSize) -> Self {
+        let config = codec.descriptor().config(0, page_size, None).expect("there is a default");
+        let method = block_on(codec.recv_setup(&config));
+        Self { method: method.expect("the codec can be set up"), page_size }
     }
 
     /// The pages of a packet with that payload.
@@ -98,17 +102,13 @@ impl Receiver {
     /// What the codec says of the payload.
     ///
     /// # Panics
-    /// With no pages or more than a packet has, and with a payload outside the codec's bounds.
+    /// Without a page: a codec never sees that.
     pub fn receive(&mut self, payload: &[u8], pages: usize) -> Result<Vec<u8>, Error> {
+        assert!(pages > 0, "a packet has pages");
         let (block, offsets) = guest(pages, self.page_size);
         let guest =
             GuestPages::new(&block, self.page_size, &offsets).expect("the pages are in the block");
-        let mut header = RamPacketBuilder::new(self.page_size);
-        let offsets = [&offsets[..], &[]];
-        let compression = self.codec.compression();
-        let header = header.pages(compression, 0, block.name(), offsets, payload.len());
-        let packet = RamPacket::parse(header, self.page_size).expect("a payload within bounds");
-        block_on(self.method.recv(&packet, &mut Blocking::new(payload), guest))?;
+        block_on(self.method.recv(payload, guest))?;
         let mut received = vec![0; pages * self.page_size.bytes()];
         block.slice(0, received.len()).copy_to(&mut received[..]);
         Ok(received)
@@ -119,7 +119,9 @@ impl Receiver {
     /// # Panics
     /// Where the codec fails.
     pub fn finish(self) -> MethodStats {
-        block_on(self.method.recv_cleanup()).expect("the codec works")
+        let counters = self.method.counters();
+        block_on(self.method.recv_cleanup()).expect("the codec works");
+        counters.snapshot()
     }
 }
 

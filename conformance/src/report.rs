@@ -8,6 +8,7 @@ use multifd_core::{Compression, MethodDescriptor};
 use crate::case::{Case, Group};
 
 /// How a case ended.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The codec does what the case's name says.
@@ -31,14 +32,25 @@ impl fmt::Display for Outcome {
 /// How one case ended for one codec.
 #[derive(Clone, Debug)]
 pub struct CaseReport {
+    codec: &'static str,
     case: Case,
     outcome: Outcome,
     duration: Duration,
 }
 
 impl CaseReport {
-    pub(crate) fn new(case: Case, outcome: Outcome, duration: Duration) -> Self {
-        Self { case, outcome, duration }
+    pub(crate) fn new(
+        codec: &'static str,
+        case: Case,
+        outcome: Outcome,
+        duration: Duration,
+    ) -> Self {
+        Self { codec, case, outcome, duration }
+    }
+
+    /// The codec's name.
+    pub fn codec(&self) -> &'static str {
+        self.codec
     }
 
     /// The case's group.
@@ -64,7 +76,7 @@ impl CaseReport {
 
 impl fmt::Display for CaseReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.case, self.outcome)
+        write!(f, "{}, {}: {}", self.codec, self.case, self.outcome)
     }
 }
 
@@ -77,8 +89,8 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(descriptor: &MethodDescriptor, cases: Vec<CaseReport>) -> Self {
-        Self { codec: descriptor.name, compression: descriptor.compression(), cases }
+    pub(crate) fn new(codec: MethodDescriptor, cases: Vec<CaseReport>) -> Self {
+        Self { codec: codec.name, compression: codec.compression, cases }
     }
 
     /// The codec's name.

@@ -1,38 +1,54 @@
 //! The list of cases, and what makes tests of them.
 
-use multifd_core::MethodDescriptor;
+use std::sync::Arc;
+
+use multifd_core::MultiFdMethods;
 
 use crate::case::cases;
 use crate::report::Outcome;
 
-/// Makes a test of every case of the suite, for the codec of one descriptor:
+/// Makes a test of every case of the suite, for one codec: a value that is [`MultiFdMethods`], or an
+/// `Arc` of it. It is made anew for each test.
 ///
 /// ```
-/// # mod multifd_mine { pub const DESCRIPTOR: multifd_core::MethodDescriptor = multifd_core::none::DESCRIPTOR; }
-/// multifd_conformance::suite!(multifd_mine::DESCRIPTOR);
+/// # mod multifd_mine { pub use multifd_core::none::Plain as Mine; }
+/// use multifd_mine::Mine;
+///
+/// multifd_conformance::suite!(Mine);
 /// ```
 ///
-/// That line is the whole of `tests/conformance.rs`. The tests are called by their group and by
-/// what they prove: `hostile::a_payload_that_is_cut_short_is_refused`. A second codec in the same
-/// file needs a module of its own.
+/// That is the whole of `tests/conformance.rs`. The tests are called by their group and by what they
+/// prove: `hostile::a_payload_that_is_cut_short_is_refused`.
 ///
 /// A case that does not apply to the codec passes and prints why. A codec that is not available
 /// on this machine fails every test, unless the environment variable
 /// `MULTIFD_CONFORMANCE_ALLOW_UNAVAILABLE` is set to `1`: then they pass and print the reason.
 ///
-/// For a codec that most machines do not have, `suite!(descriptor, skip: reason)` takes an
+/// For a codec that most machines do not have, `suite!(codec, skip: reason)` takes an
 /// `Option<String>`: where there is a reason, each test prints it and passes.
+///
+/// The macro also sets the test program's allocator, to count what a decoder takes
+/// ([`CountedHeap`](crate::CountedHeap)). A program has one: where it has another, and for all
+/// suites but the first of one program, each in a module of its own, write
+/// `suite!(codec, heap: elsewhere)` or `suite!(codec, skip: reason, heap: elsewhere)`.
 #[macro_export]
 macro_rules! suite {
-    ($descriptor:expr $(,)?) => {
-        $crate::suite!($descriptor, skip: None);
-    };
-    ($descriptor:expr, skip: $reason:expr $(,)?) => {
+    ($codec:expr $(, skip: $reason:expr)? $(,)?) => {
         #[cfg(test)]
-        fn descriptor_under_test() -> Option<$crate::MethodDescriptor> {
+        #[global_allocator]
+        static HEAP: $crate::CountedHeap = $crate::CountedHeap::new();
+
+        $crate::suite!($codec $(, skip: $reason)?, heap: elsewhere);
+    };
+    ($codec:expr, heap: elsewhere $(,)?) => {
+        $crate::suite!($codec, skip: None, heap: elsewhere);
+    };
+    ($codec:expr, skip: $reason:expr, heap: elsewhere $(,)?) => {
+        #[cfg(test)]
+        fn codec_under_test() -> Option<std::sync::Arc<dyn $crate::MultiFdMethods>> {
             let reason: Option<String> = $reason;
             match reason {
-                None => Some($descriptor),
+                None => Some(std::sync::Arc::new($codec)),
                 Some(reason) => {
                     eprintln!("skipped: {reason}");
                     None
@@ -135,8 +151,8 @@ macro_rules! __tests {
                 $(
                     #[test]
                     fn $case() {
-                        if let Some(descriptor) = super::descriptor_under_test() {
-                            $crate::prove(&descriptor, stringify!($module), stringify!($case));
+                        if let Some(codec) = super::codec_under_test() {
+                            $crate::prove(&codec, stringify!($module), stringify!($case));
                         }
                     }
                 )*
@@ -150,18 +166,18 @@ const ALLOW_UNAVAILABLE: &str = "MULTIFD_CONFORMANCE_ALLOW_UNAVAILABLE";
 
 /// The body of one test: panics unless the codec passes the case or the case does not apply.
 #[doc(hidden)]
-pub fn prove(descriptor: &MethodDescriptor, module: &str, name: &str) {
+pub fn prove(codec: &Arc<dyn MultiFdMethods>, module: &str, name: &str) {
     let case = cases()
         .iter()
         .find(|case| case.group().module() == module && case.name() == name)
         .expect("the tests are made from the list of cases");
     let allowed = std::env::var_os(ALLOW_UNAVAILABLE).is_some_and(|value| value == "1");
-    if let (false, Err(unavailable)) = (allowed, descriptor.require()) {
+    if let (false, Err(unavailable)) = (allowed, codec.require()) {
         panic!("{unavailable} ({ALLOW_UNAVAILABLE}=1 lets the tests pass without it)");
     }
-    match case.run(descriptor).outcome() {
+    match case.run(codec).outcome() {
         Outcome::Passed => {}
         Outcome::NotApplicable(reason) => eprintln!("{name}: does not apply: {reason}"),
-        Outcome::Failed(message) => panic!("{}: {message}", descriptor.name),
+        Outcome::Failed(message) => panic!("{}, {}: {message}", codec.name(), case.group()),
     }
 }

@@ -1,27 +1,22 @@
-//! `multifd codecs`, and how a codec is picked.
+//! `multifd codecs`.
 
-use multifd::core::{Availability, Levels, MethodDescriptor, Registry};
+use multifd::core::{Availability, Levels, MethodDescriptor};
 use serde::Serialize;
 
-use crate::args;
 use crate::failure::Failure;
 use crate::output;
+use crate::qpl::Qpl;
 use crate::table::Table;
 
-/// The codec called `name`, which must be available here and have the level.
-pub(crate) fn find<'a>(
-    registry: &'a Registry,
-    name: &str,
-    level: Option<i32>,
-) -> Result<&'a MethodDescriptor, Failure> {
-    let codec = registry.by_name(name).map_err(|_| {
-        let names: Vec<_> = registry.iter().map(|codec| codec.name).collect();
-        let names = names.join(", ");
-        Failure::new(format!("this program has no codec '{name}', only {names}; use one that has"))
-    })?;
-    codec.level(level).map_err(|error| Failure::usage(error.to_string()))?;
-    codec.require().map_err(|error| Failure::new(format!("{error}; see multifd codecs")))?;
-    Ok(codec)
+/// List the codecs of this program.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  multifd codecs\n  multifd codecs --json")]
+pub(crate) struct Args {
+    /// Print the list as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    qpl: Qpl,
 }
 
 #[derive(Serialize)]
@@ -32,7 +27,7 @@ struct Listed {
     flags: u32,
     levels: Option<ListedLevels>,
     available: bool,
-    /// By which library or device it works, or why it does not.
+    /// The library or device that it uses, or why it is not available.
     by: String,
 }
 
@@ -69,7 +64,7 @@ impl Listed {
     }
 }
 
-pub(crate) fn run(args: &args::Codecs) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let registry = args.qpl.registry()?;
     let codecs: Vec<_> = registry.iter().map(Listed::new).collect();
     if args.json {

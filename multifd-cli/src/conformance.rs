@@ -6,11 +6,27 @@ use multifd::core::{MethodDescriptor, Registry};
 use multifd_conformance::{CaseReport, Outcome, cases};
 use serde::Serialize;
 
-use crate::args;
-use crate::codecs;
 use crate::failure::{Failure, one_line};
+use crate::options::codec;
 use crate::output::{self, Output};
+use crate::qpl::Qpl;
 use crate::table::Table;
+
+/// Run the conformance suite on codecs.
+///
+/// The exit status is 1 if a case fails.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  multifd conformance\n  multifd conformance zlib zstd --json")]
+pub(crate) struct Args {
+    /// The codecs; those that are available if not given
+    #[arg(value_name = "CODEC", value_parser = codec::names())]
+    codecs: Vec<String>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    qpl: Qpl,
+}
 
 /// How all cases ended for one codec.
 #[derive(Serialize)]
@@ -37,7 +53,7 @@ struct Case {
     seconds: f64,
 }
 
-pub(crate) fn run(args: &args::Conformance, output: &Output) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     let registry = args.qpl.registry()?;
     let chosen = choose(&registry, &args.codecs)?;
     let reports: Vec<_> = chosen.into_iter().map(|codec| Report::of(codec, output)).collect();
@@ -54,8 +70,8 @@ pub(crate) fn run(args: &args::Conformance, output: &Output) -> Result<ExitCode,
     Ok(if all == Some(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Those that are named, which must be available, or all, of which those that are not are only
-/// listed.
+/// The codecs to run: the named ones, which must be available, or all. Unavailable ones are then
+/// only listed.
 fn choose<'a>(
     registry: &'a Registry,
     names: &[String],
@@ -63,7 +79,7 @@ fn choose<'a>(
     if names.is_empty() {
         return Ok(registry.iter().collect());
     }
-    names.iter().map(|name| codecs::find(registry, name, None)).collect()
+    names.iter().map(|name| codec::find(registry, name, None)).collect()
 }
 
 impl Report {

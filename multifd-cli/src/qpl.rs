@@ -6,8 +6,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use multifd::core::Registry;
 use multifd::qpl::{Numa, Options, Path};
 
-use crate::args::seconds;
 use crate::failure::Failure;
+use crate::options::seconds;
 
 /// The options of codec qpl.
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ pub(crate) struct Qpl {
         long,
         value_name = "SECONDS",
         default_value = "5",
-        value_parser = seconds,
+        value_parser = seconds::parse,
         allow_negative_numbers = true
     )]
     qpl_timeout: Duration,

@@ -19,7 +19,7 @@ pub(crate) struct Summary {
     pub(crate) payload_bytes: u64,
     /// All channels, the main channel included.
     pub(crate) wire_bytes: u64,
-    /// Bytes of normal pages for each byte of payload; none without normal pages.
+    /// Bytes of normal pages for each byte of payload; `None` without normal pages.
     pub(crate) ratio: Option<f64>,
     pub(crate) seconds: f64,
     pub(crate) guest_bytes_per_second: f64,
@@ -58,7 +58,7 @@ impl Summary {
         self.guest_bytes_per_second / f64::from(1 << 30)
     }
 
-    /// The sentence that a person gets.
+    /// The summary in one sentence.
     pub(crate) fn sentence(&self) -> String {
         let ratio = self.ratio.map_or_else(String::new, |ratio| format!(" (ratio {ratio:.2})"));
         let counted = counted(&self.codec_stats);
@@ -76,7 +76,7 @@ impl Summary {
     }
 }
 
-/// What a codec has counted, for a person: `7 raw pages`. None where all counts are 0.
+/// What a codec has counted, for a person: `7 raw pages`. `None` if all counts are 0.
 pub(crate) fn counted(stats: &MethodStats) -> Option<String> {
     let counts = stats.iter().filter(|&(_, &count)| count > 0);
     let counts: Vec<_> = counts.map(|(name, count)| format!("{count} {name}")).collect();

@@ -1,6 +1,7 @@
 //! What a codec is to the rest of the framework.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -87,6 +88,25 @@ pub trait MultiFdMethods: Debug + Send + Sync {
     /// # Errors
     /// Where the library or device fails.
     async fn recv_setup(&self, config: &ChannelConfig) -> Result<Box<dyn RecvMethod>, Error>;
+}
+
+#[async_trait]
+impl<M: MultiFdMethods + ?Sized> MultiFdMethods for Arc<M> {
+    fn descriptor(&self) -> MethodDescriptor {
+        (**self).descriptor()
+    }
+
+    fn probe(&self) -> Availability {
+        (**self).probe()
+    }
+
+    async fn send_setup(&self, config: &ChannelConfig) -> Result<Box<dyn SendMethod>, Error> {
+        (**self).send_setup(config).await
+    }
+
+    async fn recv_setup(&self, config: &ChannelConfig) -> Result<Box<dyn RecvMethod>, Error> {
+        (**self).recv_setup(config).await
+    }
 }
 
 impl dyn MultiFdMethods + '_ {

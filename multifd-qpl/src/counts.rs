@@ -1,38 +1,69 @@
 //! What is counted on one channel, by path.
 
-use multifd_core::MethodStats;
+use multifd_core::MethodCounters;
 
-use crate::hardware::Hardware;
+/// What is counted, by its place among the names. A channel without hardware has the first two.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Counted {
+    /// Pages that went or came as they are.
+    Raw,
+    /// Pages that the channel's engine made shorter, or restored: a device, or the CPU where there
+    /// is no hardware path.
+    Engine,
+    /// Pages that the CPU did since the devices' queues were full.
+    Busy,
+    /// Pages that the CPU did since a device failed, or was given up.
+    Fault,
+    /// Submissions to queues that were full.
+    Retries,
+    /// Jobs that failed or were refused, including rejections caused by the data.
+    Errors,
+}
 
-/// Pages by what made them shorter, or restored them.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a channel's pages are counted by that a device, libqpl in software, or neither has done.
+pub(crate) const HARDWARE: &[&str] = &[
+    "raw pages",
+    "hardware pages",
+    "software pages (busy)",
+    "software pages (fault)",
+    "hardware retries",
+    "hardware errors",
+];
+pub(crate) const SOFTWARE: &[&str] = &["raw pages", "software pages"];
+pub(crate) const PORTABLE: &[&str] = &["raw pages", "portable pages"];
+
+/// One channel's counts. Those of a packet become visible when all of it is done: one that is given
+/// up half-way and done again counts once.
+#[derive(Debug)]
 pub(crate) struct Counts {
-    /// A device.
-    pub(crate) hardware: u64,
-    /// The CPU, since the devices' queues were full.
-    pub(crate) busy: u64,
-    /// The CPU, since the device failed, or was given up.
-    pub(crate) fault: u64,
-    /// The CPU, where there is no hardware path.
-    pub(crate) cpu: u64,
-    /// Nothing: pages that went or came as they are.
-    pub(crate) raw: u64,
+    counters: MethodCounters,
+    packet: [u64; HARDWARE.len()],
 }
 
 impl Counts {
-    /// The counts by name. `cpu` is the name of what the CPU does where there is no hardware path.
-    pub(crate) fn stats(&self, hardware: Option<&Hardware>, cpu: &'static str) -> MethodStats {
-        let Some(hardware) = hardware else {
-            return [(cpu, self.cpu), ("raw pages", self.raw)].into();
-        };
-        [
-            ("hardware pages", self.hardware),
-            ("software pages (busy)", self.busy),
-            ("software pages (fault)", self.fault),
-            ("raw pages", self.raw),
-            ("hardware retries", hardware.retries()),
-            ("hardware errors", hardware.errors()),
-        ]
-        .into()
+    pub(crate) fn new(names: &'static [&'static str]) -> Self {
+        Self { counters: MethodCounters::new(names), packet: Default::default() }
+    }
+
+    /// The counts, to be read while they grow.
+    pub(crate) fn counters(&self) -> MethodCounters {
+        self.counters.clone()
+    }
+
+    /// Begins a packet.
+    pub(crate) fn begin(&mut self) {
+        self.packet = Default::default();
+    }
+
+    /// Counts a page of the packet.
+    pub(crate) fn page(&mut self, counted: Counted) {
+        self.packet[counted as usize] += 1;
+    }
+
+    /// Ends the packet.
+    pub(crate) fn commit(&mut self) {
+        for (index, count) in self.packet.into_iter().enumerate().filter(|&(_, count)| count > 0) {
+            self.counters.add(index, count);
+        }
     }
 }

@@ -150,7 +150,7 @@ struct Memory {
 impl Memory {
     /// Zeroed memory for a job of `bytes` bytes.
     fn zeroed(bytes: usize) -> Result<Self, Status> {
-        /// Ten times what is known; more is no size of a job.
+        /// Twenty times the largest known; larger sizes are implausible.
         const MOST: usize = 16 << 20;
         if !(size_of::<RawJob>()..=MOST).contains(&bytes) {
             return Err(Status::SIZE);

@@ -1,60 +1,67 @@
-//! The codec's method table: what is set up for a channel.
+//! The codec, and what is set up for a channel.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use multifd_core::{
     Availability, ChannelConfig, Compression, Error, MethodDescriptor, MultiFdMethods, RecvMethod,
-    SendMethod, UsageError,
+    Registration, SendMethod, UsageError,
 };
 
+use crate::engine::Engine;
 use crate::options::Options;
-use crate::path::{Engine, Path};
 use crate::recv::Receiver;
 use crate::send::Sender;
 
 const NAME: &str = "qpl";
 
-pub(crate) const fn descriptor(options: &'static Options) -> MethodDescriptor {
-    MethodDescriptor {
-        name: NAME,
-        summary: "a DEFLATE stream a page, on Intel's IAA or the CPU",
-        // The accelerator has only the one, so nothing may depend on another.
-        levels: None,
-        // A probe is a plain function, which has no options but those of its own.
-        probe: match options.path {
-            Path::Auto => || availability(Path::Auto),
-            Path::Hardware => || availability(Path::Hardware),
-            Path::Software => || availability(Path::Software),
-            Path::Portable => || availability(Path::Portable),
-        },
-        methods: options,
-    }
+// The accelerator has only one level, so there are none.
+const DESCRIPTOR: MethodDescriptor = MethodDescriptor::new(
+    NAME,
+    "a DEFLATE stream a page, on Intel's IAA or the CPU",
+    Compression::Qpl,
+);
+
+multifd_core::inventory::submit! { Registration(|| Arc::new(Qpl::default())) }
+
+/// Method QPL with its options. The one that registers itself has the defaults; a registry takes
+/// another in its place by [`Registry::replacing`](multifd_core::Registry::replacing).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Qpl {
+    options: Options,
 }
 
-fn availability(path: Path) -> Availability {
-    match path.engine() {
-        Ok(engine) => Availability::Available(engine.to_string()),
-        Err(reason) => Availability::Unavailable(reason),
+impl Qpl {
+    /// The method with `options`. Whether they can be honoured here is what
+    /// [`probe`](MultiFdMethods::probe) says.
+    pub const fn new(options: Options) -> Self {
+        Self { options }
     }
-}
 
-impl Options {
     fn engine(&self) -> Result<Engine, Error> {
-        let engine = self.path.engine();
+        let engine = Engine::of(&self.options);
         engine.map_err(|reason| UsageError::NotAvailable { name: NAME, reason }.into())
     }
 }
 
 #[async_trait]
-impl MultiFdMethods for Options {
-    fn compression(&self) -> Compression {
-        Compression::Qpl
+impl MultiFdMethods for Qpl {
+    fn descriptor(&self) -> MethodDescriptor {
+        DESCRIPTOR
+    }
+
+    fn probe(&self) -> Availability {
+        match Engine::of(&self.options) {
+            Ok(engine) => Availability::Available(engine.to_string()),
+            Err(reason) => Availability::Unavailable(reason),
+        }
     }
 
     async fn send_setup(&self, config: &ChannelConfig) -> Result<Box<dyn SendMethod>, Error> {
-        Ok(Box::new(Sender::new(self.engine()?, self, config)?))
+        Ok(Box::new(Sender::new(self.engine()?, &self.options, config)?))
     }
 
     async fn recv_setup(&self, config: &ChannelConfig) -> Result<Box<dyn RecvMethod>, Error> {
-        Ok(Box::new(Receiver::new(&self.engine()?, self, config)?))
+        Ok(Box::new(Receiver::new(&self.engine()?, &self.options, config)?))
     }
 }

@@ -4,24 +4,20 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use multifd_core::MethodDescriptor;
 use qpl_sys::{Job, Version};
 
-use crate::methods;
 use crate::path::Path;
 
 /// How the codec works.
 ///
 /// ```
-/// use multifd_core::Registry;
-/// use multifd_qpl::{Numa, Options, Path};
+/// use std::sync::Arc;
 ///
-/// static OPTIONS: Options = {
-///     let mut options = Options::new(Path::Auto);
-///     options.numa = Numa::Any;
-///     options
-/// };
-/// let registry = Registry::with([OPTIONS.descriptor()])?;
+/// use multifd_core::Registry;
+/// use multifd_qpl::{Numa, Options, Path, Qpl};
+///
+/// let options = Options::new(Path::Auto).with_numa(Numa::Any);
+/// let registry = Registry::collected()?.replacing(Arc::new(Qpl::new(options)))?;
 /// # Ok::<(), multifd_core::UsageError>(())
 /// ```
 #[non_exhaustive]
@@ -34,8 +30,8 @@ pub struct Options {
     /// How many times a page is submitted again while the devices' queues are busy, before the CPU
     /// takes it.
     pub submit_retries: u8,
-    /// How long a job may take. One that takes longer never ends: the CPU takes its page, and the
-    /// channel leaves the devices alone from then on.
+    /// How long a job is waited for. One that takes longer is expected never to end: the CPU takes
+    /// its page, and the channel leaves the devices alone from then on.
     pub timeout: Duration,
 }
 
@@ -45,13 +41,22 @@ impl Options {
         Self { path, numa: Numa::Socket, submit_retries: 3, timeout: Duration::from_secs(5) }
     }
 
-    /// The codec with these options, for a [`Registry::with`](multifd_core::Registry::with). It has
-    /// the name and the value of the one that registers itself, which has the defaults: one
-    /// registry holds only one of them.
-    ///
-    /// Options that are known only at run time live as long with [`Box::leak`].
-    pub const fn descriptor(&'static self) -> MethodDescriptor {
-        methods::descriptor(self)
+    /// With [`numa`](Self::numa).
+    #[must_use]
+    pub const fn with_numa(self, numa: Numa) -> Self {
+        Self { numa, ..self }
+    }
+
+    /// With [`submit_retries`](Self::submit_retries).
+    #[must_use]
+    pub const fn with_submit_retries(self, submit_retries: u8) -> Self {
+        Self { submit_retries, ..self }
+    }
+
+    /// With [`timeout`](Self::timeout).
+    #[must_use]
+    pub const fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 }
 
@@ -78,10 +83,16 @@ pub enum Numa {
 
 impl Numa {
     /// Whether the library knows the policy. Before 1.6, near is what is on the same NUMA node.
+    ///
+    /// # Errors
+    /// That it does not, and what to do.
     pub(crate) fn check(self, library: Version) -> Result<(), String> {
-        const POLICIES: Version = Version { major: 1, minor: 6, patch: 0 };
+        const POLICIES: Version = Version::new(1, 6, 0);
         if library < POLICIES && !matches!(self, Self::Socket | Self::Of(_)) {
-            return Err(format!("libqpl {library} has no NUMA policy {self}: it came with 1.6"));
+            return Err(format!(
+                "libqpl {library} does not know the NUMA policy {self}, which came with 1.6: \
+                 install that, or choose socket or a node's number"
+            ));
         }
         Ok(())
     }
@@ -122,13 +133,13 @@ impl FromStr for Numa {
     }
 }
 
-/// A text that is no [`Numa`].
+/// A text that is not a [`Numa`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownNuma(String);
 
 impl fmt::Display for UnknownNuma {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "'{}' is none of socket, node, any, and no NUMA node's number", self.0)
+        write!(f, "'{}' is not socket, node, any or the number of a NUMA node", self.0)
     }
 }
 

@@ -1,14 +1,7 @@
-//! Which engine does the work.
+//! Which engine does the work, as its user may choose.
 
 use std::fmt;
 use std::str::FromStr;
-
-use multifd_core::MethodDescriptor;
-use qpl_sys::Library;
-
-use crate::hardware;
-use crate::job::Job;
-use crate::options::Options;
 
 /// What compresses and restores pages. What comes out is the same format, and each reads what the
 /// others make.
@@ -40,54 +33,6 @@ impl Path {
             Self::Portable => "portable",
         }
     }
-
-    /// The codec on this path, with the [defaults](Options::new) otherwise.
-    pub const fn descriptor(self) -> MethodDescriptor {
-        const AUTO: &Options = &Options::new(Path::Auto);
-        const HARDWARE: &Options = &Options::new(Path::Hardware);
-        const SOFTWARE: &Options = &Options::new(Path::Software);
-        const PORTABLE: &Options = &Options::new(Path::Portable);
-        match self {
-            Self::Auto => AUTO.descriptor(),
-            Self::Hardware => HARDWARE.descriptor(),
-            Self::Software => SOFTWARE.descriptor(),
-            Self::Portable => PORTABLE.descriptor(),
-        }
-    }
-
-    /// What the path comes down to on this machine.
-    ///
-    /// # Errors
-    /// What is missing, and what to do.
-    pub(crate) fn engine(self) -> Result<Engine, String> {
-        if self == Self::Portable {
-            return Ok(Engine::Portable { without: None });
-        }
-        let library = match Library::open() {
-            Ok(library) => library,
-            Err(error) if self == Self::Auto && Library::named().is_none() => {
-                return Ok(Engine::Portable { without: Some(error.to_string()) });
-            }
-            Err(error) => return Err(error.to_string()),
-        };
-        if let Err(status) = Job::new(&library, qpl_sys::Path::Software) {
-            let reason = format!("libqpl ({}) cannot set up a job: {status}", library.origin());
-            if self == Self::Auto && Library::named().is_none() {
-                return Ok(Engine::Portable { without: Some(reason) });
-            }
-            return Err(reason);
-        }
-        if self == Self::Software {
-            return Ok(Engine::Software { library, without: None });
-        }
-        match hardware::probe(&library) {
-            Ok(()) => Ok(Engine::Hardware(library)),
-            Err(reason) if self == Self::Auto => {
-                Ok(Engine::Software { library, without: Some(reason) })
-            }
-            Err(reason) => Err(reason),
-        }
-    }
 }
 
 impl fmt::Display for Path {
@@ -105,48 +50,14 @@ impl FromStr for Path {
     }
 }
 
-/// A text that is no [`Path`].
+/// A text that is not the name of a [`Path`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownPath(String);
 
 impl fmt::Display for UnknownPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "'{}' is no path: there are auto, hardware, software and portable", self.0)
+        write!(f, "'{}' is not one of auto, hardware, software and portable", self.0)
     }
 }
 
 impl std::error::Error for UnknownPath {}
-
-/// What a path comes down to.
-#[derive(Clone, Debug)]
-pub(crate) enum Engine {
-    Hardware(Library),
-    Software {
-        library: Library,
-        /// Why it is not the hardware, where that would have been better.
-        without: Option<String>,
-    },
-    Portable {
-        /// Why it is not libqpl, where that would have been better.
-        without: Option<String>,
-    },
-}
-
-/// What it is, for people.
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, library, without) = match self {
-            Self::Hardware(library) => (Path::Hardware, Some(library), &None),
-            Self::Software { library, without } => (Path::Software, Some(library), without),
-            Self::Portable { without } => (Path::Portable, None, without),
-        };
-        match library {
-            Some(it) => write!(f, "{name}: libqpl {} ({})", it.version(), it.origin())?,
-            None => write!(f, "{name}: built in")?,
-        }
-        match without {
-            Some(reason) => write!(f, "; {reason}"),
-            None => Ok(()),
-        }
-    }
-}

@@ -1,28 +1,42 @@
 //! The decompressing side of one channel.
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use multifd_core::codec::{Chunk, Chunks};
-use multifd_core::io::ChannelReader;
-use multifd_core::ram::GuestPages;
-use multifd_core::wire::RamPacket;
-use multifd_core::{ChannelConfig, Error, MAX_PAYLOAD, MethodStats, RecvMethod};
+use multifd_core::ram::{GuestPages, PageMemory};
+use multifd_core::{ChannelConfig, Error, MethodCounters, PACKET_BYTES, RecvMethod};
 use qpl_sys::Operation;
 
-use crate::counts::Counts;
-use crate::hardware::{Hardware, Outcome, Submitted};
+use crate::counts::{self, Counted, Counts};
+use crate::engine::Engine;
+use crate::hardware::{Hardware, Page, Submitted};
 use crate::inflate;
+use crate::job::Ended;
 use crate::options::Options;
-use crate::path::Engine;
 
 pub(crate) struct Receiver {
-    hardware: Option<Hardware>,
-    inflate: inflate::Decompressor,
+    hardware: Option<Devices>,
+    inflate: Inflate,
     counts: Counts,
-    payload: Box<[u8]>,
-    /// Room for a page that the CPU restores.
+}
+
+/// The devices, and what they have of a packet.
+struct Devices {
+    hardware: Hardware,
+    /// The packet's compressed chunks: a payload is lent for a call, and a device may take longer.
+    input: PageMemory,
+    /// Where each page's chunk is in it; empty for a raw one.
+    ranges: Vec<Range<usize>>,
+    /// A packet was submitted and is not done: a call that was dropped is gone on with.
+    begun: bool,
+}
+
+/// The CPU's inflate, with room for a page.
+struct Inflate {
+    inflate: inflate::Decompressor,
+    config: ChannelConfig,
     page: Box<[u8]>,
-    /// Which of the packet's pages a device has.
-    submitted: Vec<bool>,
 }
 
 impl Receiver {
@@ -31,135 +45,187 @@ impl Receiver {
         options: &Options,
         config: &ChannelConfig,
     ) -> Result<Self, Error> {
-        Ok(Self {
-            hardware: Hardware::of(engine, config.page_size, options)?,
+        let counts = Counts::new(match engine {
+            Engine::Hardware(_) => counts::HARDWARE,
             // libqpl in software is not asked: see there.
-            inflate: inflate::Decompressor::new(config)?,
-            counts: Counts::default(),
-            payload: vec![0; MAX_PAYLOAD].into(),
-            page: vec![0; config.page_size.bytes()].into(),
-            submitted: Vec::with_capacity(config.page_size.page_count()),
+            Engine::Software { .. } | Engine::Portable { .. } => counts::PORTABLE,
+        });
+        let hardware = Hardware::of(engine, options, config, counts.counters())?;
+        let page = vec![0; config.page_size.bytes()].into();
+        Ok(Self {
+            hardware: hardware.map(|hardware| Devices {
+                hardware,
+                input: PageMemory::new(PACKET_BYTES),
+                ranges: Vec::with_capacity(config.page_size.page_count()),
+                begun: false,
+            }),
+            inflate: Inflate {
+                inflate: inflate::Decompressor::new(config)?,
+                config: *config,
+                page,
+            },
+            counts,
         })
     }
 }
 
 #[async_trait]
 impl RecvMethod for Receiver {
-    async fn recv(
-        &mut self,
-        packet: &RamPacket<'_>,
-        reader: &mut dyn ChannelReader,
-        pages: GuestPages<'_>,
-    ) -> Result<(), Error> {
-        let Self { hardware, inflate, counts, payload, page, submitted } = self;
-        let payload = &mut payload[..packet.payload_bytes];
-        reader.read_exact(payload).await.map_err(Error::reading)?;
+    fn counters(&self) -> MethodCounters {
+        self.counts.counters()
+    }
+
+    async fn recv(&mut self, payload: &[u8], pages: GuestPages<'_>) -> Result<(), Error> {
+        let Self { hardware, inflate, counts } = self;
         let chunks = Chunks::parse(payload, pages.len(), pages.page_size())?;
-        let mut packet = Packet { inflate, counts, page, pages };
+        counts.begin();
         match hardware {
-            None => packet.on_cpu(chunks),
-            Some(hardware) => {
-                packet.submit(hardware, submitted, chunks.clone()).await?;
-                packet.collect(hardware, submitted, chunks).await
+            None => inflate.write_all(chunks, pages, counts)?,
+            Some(devices) => {
+                if !(devices.begun && devices.have(chunks.clone())) {
+                    devices.begun = false;
+                    devices.hardware.begin().await;
+                    devices.submit(chunks.clone(), inflate)?;
+                    devices.begun = true;
+                }
+                let collected = devices.collect(chunks, pages, inflate, counts).await;
+                devices.begun = false;
+                collected?;
             }
+        }
+        counts.commit();
+        Ok(())
+    }
+
+    async fn recv_cleanup(mut self: Box<Self>) -> Result<(), Error> {
+        if let Some(devices) = &mut self.hardware {
+            devices.hardware.settle().await;
+        }
+        Ok(())
+    }
+}
+
+impl Devices {
+    /// Whether the packet that was begun has these chunks, all of them.
+    fn have(&self, chunks: Chunks<'_>) -> bool {
+        let input = self.input.as_slice();
+        let same = |(chunk, range): (Chunk<'_>, &Range<usize>)| match chunk {
+            Chunk::Raw(_) => range.is_empty(),
+            Chunk::Compressed(chunk) => input[range.clone()] == *chunk,
+        };
+        chunks.clone().count() == self.ranges.len() && chunks.zip(&self.ranges).all(same)
+    }
+
+    /// Copies the chunks that are compressed to where the devices read them.
+    fn take(&mut self, chunks: Chunks<'_>) {
+        let input = self.input.get_mut_or_new();
+        self.ranges.clear();
+        let mut end = 0;
+        for chunk in chunks {
+            let start = end;
+            if let Chunk::Compressed(chunk) = chunk {
+                end += chunk.len();
+                input[start..end].copy_from_slice(chunk);
+            }
+            self.ranges.push(start..end);
         }
     }
 
-    async fn recv_cleanup(self: Box<Self>) -> Result<MethodStats, Error> {
-        Ok(self.counts.stats(self.hardware.as_ref(), "portable pages"))
-    }
-}
-
-/// A packet whose pages are restored.
-struct Packet<'a> {
-    inflate: &'a mut inflate::Decompressor,
-    counts: &'a mut Counts,
-    page: &'a mut [u8],
-    pages: GuestPages<'a>,
-}
-
-impl Packet<'_> {
-    fn on_cpu(&mut self, chunks: Chunks<'_>) -> Result<(), Error> {
+    /// Submits every chunk that is compressed. One that finds the queues full is inflated at once,
+    /// which gives the devices the time to have room for the next.
+    fn submit(&mut self, chunks: Chunks<'_>, inflate: &mut Inflate) -> Result<(), Error> {
+        self.take(chunks.clone());
+        let page_bytes = inflate.page.len();
         for (index, chunk) in chunks.enumerate() {
-            match chunk {
-                Chunk::Raw(page) => self.write_raw(index, page),
-                Chunk::Compressed(chunk) => {
-                    self.inflate(index, chunk)?;
-                    self.counts.cpu += 1;
+            let Chunk::Compressed(chunk) = chunk else {
+                self.hardware.push(Some(Page::Raw));
+                continue;
+            };
+            let input = (&self.input, self.ranges[index].clone());
+            let page = match self.hardware.submit(index, Operation::Decompress, input, page_bytes) {
+                Submitted::Yes => None,
+                Submitted::No => Some(Page::Left),
+                Submitted::Busy => {
+                    inflate.into(chunk, index, self.hardware.output_mut(index))?;
+                    Some(Page::Busy(page_bytes))
                 }
-            }
+            };
+            self.hardware.push(page);
         }
         Ok(())
     }
 
-    /// Submits every chunk. One that the devices do not take is inflated at once, which gives them
-    /// the time to have room for the next.
-    async fn submit(
+    /// Writes the pages, each as its job ends.
+    async fn collect(
         &mut self,
-        hardware: &mut Hardware,
-        submitted: &mut Vec<bool>,
         chunks: Chunks<'_>,
+        pages: GuestPages<'_>,
+        inflate: &mut Inflate,
+        counts: &mut Counts,
     ) -> Result<(), Error> {
-        hardware.settle().await;
-        submitted.clear();
-        submitted.resize(self.pages.len(), false);
-        let page_bytes = self.page.len();
+        let page_bytes = pages.page_size().bytes();
         for (index, chunk) in chunks.enumerate() {
             let chunk = match chunk {
                 Chunk::Raw(page) => {
-                    self.write_raw(index, page);
+                    pages.write(index, page);
+                    counts.page(Counted::Raw);
                     continue;
                 }
                 Chunk::Compressed(chunk) => chunk,
             };
-            match hardware.submit(index, Operation::Decompress, chunk, page_bytes) {
-                Submitted::Yes => submitted[index] = true,
-                Submitted::Busy => {
-                    self.inflate(index, chunk)?;
-                    self.counts.busy += 1;
+            let good = |ended: Ended| (ended.read, ended.written) == (chunk.len(), page_bytes);
+            // What a device refuses is looked at again: the CPU says what is wrong.
+            let counted = match self.hardware.resolved(index, good, Page::Left).await {
+                Page::Done(_) => Counted::Engine,
+                Page::Busy(_) => Counted::Busy,
+                Page::Left | Page::Raw => {
+                    inflate.write(chunk, index, pages)?;
+                    counts.page(Counted::Fault);
+                    continue;
                 }
-                Submitted::No => {
-                    self.inflate(index, chunk)?;
-                    self.counts.fault += 1;
-                }
-            }
+            };
+            pages.write(index, &self.hardware.output(index).as_slice()[..page_bytes]);
+            counts.page(counted);
         }
         Ok(())
     }
+}
 
-    /// Writes the pages that the devices have, each as its job ends.
-    async fn collect(
+impl Inflate {
+    /// Restores the page with the index `index` from `chunk` in `page`.
+    fn into(&mut self, chunk: &[u8], index: usize, page: &mut [u8]) -> Result<(), Error> {
+        self.config.fill_scratch(page);
+        self.inflate.decompress(chunk, page).map_err(|error| error.at_page(index))
+    }
+
+    /// Restores a page, and writes it.
+    fn write(&mut self, chunk: &[u8], index: usize, pages: GuestPages<'_>) -> Result<(), Error> {
+        self.config.fill_scratch(&mut self.page);
+        let inflated = self.inflate.decompress(chunk, &mut self.page);
+        inflated.map_err(|error| error.at_page(index))?;
+        pages.write(index, &self.page);
+        Ok(())
+    }
+
+    /// Restores and writes all pages.
+    fn write_all(
         &mut self,
-        hardware: &mut Hardware,
-        submitted: &[bool],
         chunks: Chunks<'_>,
+        pages: GuestPages<'_>,
+        counts: &mut Counts,
     ) -> Result<(), Error> {
         for (index, chunk) in chunks.enumerate() {
-            let (true, Chunk::Compressed(chunk)) = (submitted[index], chunk) else { continue };
-            let whole = (chunk.len(), self.page.len());
-            match hardware.ended(index, |ended| (ended.read, ended.written) == whole).await {
-                Outcome::Done(_) => {
-                    self.pages.write(index, hardware.output(index));
-                    self.counts.hardware += 1;
+            counts.page(match chunk {
+                Chunk::Raw(page) => {
+                    pages.write(index, page);
+                    Counted::Raw
                 }
-                // A device that failed, or found the data wrong: the CPU says which, and what.
-                Outcome::DoesNotFit | Outcome::Refused | Outcome::Failed => {
-                    self.inflate(index, chunk)?;
-                    self.counts.fault += 1;
+                Chunk::Compressed(chunk) => {
+                    self.write(chunk, index, pages)?;
+                    Counted::Engine
                 }
-            }
+            });
         }
         Ok(())
-    }
-
-    fn inflate(&mut self, index: usize, chunk: &[u8]) -> Result<(), Error> {
-        self.inflate.decompress(chunk, self.page).map_err(|error| error.at_page(index))?;
-        self.pages.write(index, self.page);
-        Ok(())
-    }
-
-    fn write_raw(&mut self, index: usize, page: &[u8]) {
-        self.pages.write(index, page);
-        self.counts.raw += 1;
     }
 }

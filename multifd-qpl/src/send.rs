@@ -1,43 +1,33 @@
 //! The compressing side of one channel.
 
+use std::ptr;
+
 use async_trait::async_trait;
 use multifd_core::codec::ChunkWriter;
-use multifd_core::ram::NormalPages;
-use multifd_core::{ChannelConfig, Error, MethodStats, Payload, SendMethod};
+use multifd_core::ram::{NormalPages, PageMemory};
+use multifd_core::{ChannelConfig, Error, MethodCounters, Payload, SendMethod};
 use qpl_sys::Operation;
 
-use crate::counts::Counts;
-use crate::hardware::{Hardware, Outcome, Submitted};
+use crate::counts::{self, Counted, Counts};
+use crate::engine::Engine;
+use crate::hardware::{Hardware, Page, Submitted};
 use crate::job::Ended;
 use crate::options::Options;
-use crate::path::Engine;
 use crate::{portable, software};
 
 pub(crate) struct Sender {
     hardware: Option<Hardware>,
+    /// The pages of a packet that was submitted and is not done: a call that was dropped is gone on
+    /// with. They have not changed, since a clone is held.
+    begun: Option<PageMemory>,
     cpu: Cpu,
     counts: Counts,
-    /// What became of the packet's pages so far, in their order.
-    pages: Vec<Page>,
 }
 
-/// What compresses on the CPU, be it in a device's place.
+/// What compresses on the CPU, in a device's place too.
 enum Cpu {
     Software(software::Compressor),
     Portable(portable::Compressor),
-}
-
-/// What becomes of a page on the hardware path.
-#[derive(Clone, Copy)]
-enum Page {
-    /// A device has it.
-    Submitted,
-    /// The CPU has made it so short, in the slot's output.
-    Compressed(usize),
-    /// It does not get shorter.
-    Raw,
-    /// It is still to be compressed, by the CPU.
-    Left,
 }
 
 impl Sender {
@@ -46,55 +36,58 @@ impl Sender {
         options: &Options,
         config: &ChannelConfig,
     ) -> Result<Self, Error> {
-        let hardware = Hardware::of(&engine, config.page_size, options)?;
+        let counts = Counts::new(match engine {
+            Engine::Hardware(_) => counts::HARDWARE,
+            Engine::Software { .. } => counts::SOFTWARE,
+            Engine::Portable { .. } => counts::PORTABLE,
+        });
+        let hardware = Hardware::of(&engine, options, config, counts.counters())?;
         let cpu = match engine {
             Engine::Hardware(library) | Engine::Software { library, .. } => {
                 Cpu::Software(software::Compressor::new(&library)?)
             }
             Engine::Portable { .. } => Cpu::Portable(portable::Compressor::new(config)),
         };
-        let pages = Vec::with_capacity(config.page_size.page_count());
-        Ok(Self { hardware, cpu, counts: Counts::default(), pages })
-    }
-
-    /// Compresses all pages on the CPU.
-    fn on_cpu(&mut self, pages: &NormalPages<'_>, chunks: &mut ChunkWriter<'_>) {
-        for page in pages.private().chunks_exact(pages.page_size().bytes()) {
-            let compressed = self.cpu.compress(page, chunks.spare());
-            match compressed {
-                Some(count) => chunks.advance(count),
-                None => chunks.push_raw(),
-            }
-            self.counts.cpu += u64::from(compressed.is_some());
-            self.counts.raw += u64::from(compressed.is_none());
-        }
+        Ok(Self { hardware, begun: None, cpu, counts })
     }
 }
 
 #[async_trait]
 impl SendMethod for Sender {
+    fn counters(&self) -> MethodCounters {
+        self.counts.counters()
+    }
+
     async fn send_prepare(
         &mut self,
         pages: &NormalPages<'_>,
         payload: &mut Payload,
     ) -> Result<(), Error> {
+        let Self { hardware, begun, cpu, counts } = self;
+        counts.begin();
         let mut chunks = ChunkWriter::new(payload, pages);
-        let Self { hardware: Some(hardware), cpu, counts, pages: states } = self else {
-            self.on_cpu(pages, &mut chunks);
-            return Ok(());
-        };
-        let mut packet = Packet { hardware, cpu, counts, pages, states };
-        packet.submit().await;
-        packet.collect(&mut chunks).await;
+        if let Some(hardware) = hardware {
+            let mut packet = Packet { hardware, cpu, counts, pages };
+            if !packet.is(begun.as_ref()) {
+                *begun = None;
+                packet.hardware.begin().await;
+                packet.submit();
+                *begun = Some(pages.private_memory().clone());
+            }
+            packet.collect(&mut chunks).await;
+            *begun = None;
+        } else {
+            cpu.compress_all(pages, &mut chunks, counts);
+        }
+        counts.commit();
         Ok(())
     }
 
-    async fn send_cleanup(self: Box<Self>) -> Result<MethodStats, Error> {
-        let cpu = match self.cpu {
-            Cpu::Software(_) => "software pages",
-            Cpu::Portable(_) => "portable pages",
-        };
-        Ok(self.counts.stats(self.hardware.as_ref(), cpu))
+    async fn send_cleanup(mut self: Box<Self>) -> Result<(), Error> {
+        if let Some(hardware) = &mut self.hardware {
+            hardware.settle().await;
+        }
+        Ok(())
     }
 }
 
@@ -104,74 +97,73 @@ struct Packet<'a> {
     cpu: &'a mut Cpu,
     counts: &'a mut Counts,
     pages: &'a NormalPages<'a>,
-    states: &'a mut Vec<Page>,
 }
 
 impl Packet<'_> {
+    /// Whether it is the packet that was begun with the pages in `begun`.
+    fn is(&self, begun: Option<&PageMemory>) -> bool {
+        let memory = self.pages.private_memory().as_slice();
+        begun.is_some_and(|begun| ptr::eq(begun.as_slice(), memory))
+            && self.hardware.pages() == self.pages.len()
+    }
+
     /// Submits every page. One that finds the queues full is compressed at once, which gives the
     /// devices the time to have room for the next.
-    async fn submit(&mut self) {
-        self.hardware.settle().await;
-        self.states.clear();
-        let page_bytes = self.pages.page_size().bytes();
-        for (index, page) in self.pages.private().chunks_exact(page_bytes).enumerate() {
-            let most = page_bytes - 1;
-            let state = match self.hardware.submit(index, Operation::Compress, page, most) {
-                Submitted::Yes => Page::Submitted,
-                Submitted::No => Page::Left,
+    fn submit(&mut self) {
+        let (memory, page_bytes) = (self.pages.private_memory(), self.pages.page_size().bytes());
+        let most = page_bytes - 1;
+        for index in 0..self.pages.len() {
+            let range = index * page_bytes..(index + 1) * page_bytes;
+            let input = (memory, range.clone());
+            let page = match self.hardware.submit(index, Operation::Compress, input, most) {
+                Submitted::Yes => None,
+                Submitted::No => Some(Page::Left),
                 Submitted::Busy => {
-                    let chunk = &mut self.hardware.output(index)[..most];
-                    let compressed = self.cpu.compress(page, chunk);
-                    self.counts.busy += u64::from(compressed.is_some());
-                    compressed.map_or(Page::Raw, Page::Compressed)
+                    let chunk = &mut self.hardware.output_mut(index)[..most];
+                    let compressed = self.cpu.compress(&memory.as_slice()[range], chunk);
+                    Some(compressed.map_or(Page::Raw, Page::Busy))
                 }
             };
-            self.states.push(state);
+            self.hardware.push(page);
         }
     }
 
     /// Writes the chunks, each as its job ends.
     async fn collect(&mut self, chunks: &mut ChunkWriter<'_>) {
-        for index in 0..self.states.len() {
-            match self.states[index] {
-                Page::Submitted => self.collect_job(index, chunks).await,
-                Page::Compressed(count) => chunks.push(&self.hardware.output(index)[..count]),
-                Page::Raw => self.push_raw(chunks),
-                Page::Left => self.compress(index, chunks),
-            }
-        }
-    }
-
-    async fn collect_job(&mut self, index: usize, chunks: &mut ChunkWriter<'_>) {
         let page_bytes = self.pages.page_size().bytes();
         let good =
             |ended: Ended| ended.read == page_bytes && (1..page_bytes).contains(&ended.written);
-        match self.hardware.ended(index, good).await {
-            Outcome::Done(count) => {
-                chunks.push(&self.hardware.output(index)[..count]);
-                self.counts.hardware += 1;
-            }
-            Outcome::DoesNotFit | Outcome::Refused => self.push_raw(chunks),
-            Outcome::Failed => self.compress(index, chunks),
+        for index in 0..self.pages.len() {
+            let counted = match self.hardware.resolved(index, good, Page::Raw).await {
+                Page::Done(count) => self.push_output(index, count, Counted::Engine, chunks),
+                Page::Busy(count) => self.push_output(index, count, Counted::Busy, chunks),
+                Page::Left => self.compress(index, chunks),
+                Page::Raw => {
+                    chunks.push_raw();
+                    Counted::Raw
+                }
+            };
+            self.counts.page(counted);
         }
+    }
+
+    /// Sends the slot's output from where it is.
+    fn push_output(
+        &self,
+        index: usize,
+        count: usize,
+        counted: Counted,
+        chunks: &mut ChunkWriter<'_>,
+    ) -> Counted {
+        chunks.push_part(self.hardware.output(index), 0..count);
+        counted
     }
 
     /// Has the CPU do what the devices have not.
-    fn compress(&mut self, index: usize, chunks: &mut ChunkWriter<'_>) {
+    fn compress(&mut self, index: usize, chunks: &mut ChunkWriter<'_>) -> Counted {
         let page_bytes = self.pages.page_size().bytes();
         let page = &self.pages.private()[index * page_bytes..][..page_bytes];
-        match self.cpu.compress(page, chunks.spare()) {
-            Some(count) => {
-                chunks.advance(count);
-                self.counts.fault += 1;
-            }
-            None => self.push_raw(chunks),
-        }
-    }
-
-    fn push_raw(&mut self, chunks: &mut ChunkWriter<'_>) {
-        chunks.push_raw();
-        self.counts.raw += 1;
+        self.cpu.write(page, chunks, Counted::Fault)
     }
 }
 
@@ -182,6 +174,32 @@ impl Cpu {
         match self {
             Self::Software(engine) => engine.compress(page, chunk),
             Self::Portable(engine) => engine.compress(page, chunk),
+        }
+    }
+
+    /// Writes the chunk of the next page. Returns what it counts as: `shorter`, if it got so.
+    fn write(&mut self, page: &[u8], chunks: &mut ChunkWriter<'_>, shorter: Counted) -> Counted {
+        match self.compress(page, chunks.spare()) {
+            Some(count) => {
+                chunks.advance(count);
+                shorter
+            }
+            None => {
+                chunks.push_raw();
+                Counted::Raw
+            }
+        }
+    }
+
+    /// Writes the chunks of all pages.
+    fn compress_all(
+        &mut self,
+        pages: &NormalPages<'_>,
+        chunks: &mut ChunkWriter<'_>,
+        counts: &mut Counts,
+    ) {
+        for page in pages.private().chunks_exact(pages.page_size().bytes()) {
+            counts.page(self.write(page, chunks, Counted::Engine));
         }
     }
 }

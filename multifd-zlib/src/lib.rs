@@ -1,42 +1,64 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+
+use std::sync::Arc;
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 use multifd_core::codec::{PacketCodec, PacketMethods, PageWriter};
 use multifd_core::{
     Availability, ChannelConfig, Compression, Error, Levels, MethodDescriptor, Payload,
+    Registration,
 };
 
-/// Method zlib.
-pub const DESCRIPTOR: MethodDescriptor = MethodDescriptor {
-    name: "zlib",
-    summary: "one zlib stream a channel, by zlib-rs",
-    levels: Some(Levels { least: 0, most: 9, default: 1 }),
-    probe: || Availability::Available("zlib-rs (through flate2), built in".to_owned()),
-    methods: &PacketMethods::<Zlib>::new(),
-};
+multifd_core::inventory::submit! {
+    Registration(|| Arc::new(PacketMethods::new(Zlib::new())))
+}
 
-multifd_core::inventory::submit! { DESCRIPTOR }
+/// Method zlib: one zlib stream (RFC 1950) with a window of 32 KiB runs through the channel and
+/// never ends. Each packet ends at a sync flush.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Zlib;
 
-/// One zlib stream (RFC 1950) with a window of 32 KiB runs through the channel and never ends.
-/// Each packet ends at a sync flush.
-enum Zlib {}
+impl Zlib {
+    /// The codec. It has no options beyond a channel's level.
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+const DESCRIPTOR: MethodDescriptor =
+    MethodDescriptor::new("zlib", "one zlib stream a channel, by zlib-rs", Compression::Zlib)
+        .with_levels(Levels::new(0, 9, 1));
 
 impl PacketCodec for Zlib {
-    const COMPRESSION: Compression = Compression::Zlib;
     type Encoder = Compress;
     type Decoder = Decompress;
 
-    fn encoder(config: &ChannelConfig) -> Result<Compress, Error> {
+    fn descriptor(&self) -> MethodDescriptor {
+        DESCRIPTOR
+    }
+
+    fn probe(&self) -> Availability {
+        Availability::Available("zlib-rs (through flate2), built in".to_owned())
+    }
+
+    fn encoder(&self, config: &ChannelConfig) -> Result<Compress, Error> {
         let level = DESCRIPTOR.level(Some(config.level))?;
         Ok(Compress::new(flate2::Compression::new(level.unsigned_abs()), true))
     }
 
-    fn decoder(_: &ChannelConfig) -> Result<Decompress, Error> {
+    fn decoder(&self, _: &ChannelConfig) -> Result<Decompress, Error> {
         Ok(Decompress::new(true))
     }
 
-    fn encode(deflate: &mut Compress, pages: &[u8], payload: &mut Payload) -> Result<(), Error> {
+    fn encode(
+        &self,
+        deflate: &mut Compress,
+        pages: &[u8],
+        payload: &mut Payload,
+    ) -> Result<(), Error> {
         let (read, written) = (deflate.total_in(), deflate.total_out());
         let space = payload.spare();
         deflate
@@ -53,6 +75,7 @@ impl PacketCodec for Zlib {
     }
 
     fn decode(
+        &self,
         inflate: &mut Decompress,
         payload: &[u8],
         pages: &mut PageWriter<'_>,
@@ -64,11 +87,6 @@ impl PacketCodec for Zlib {
         let mut input = payload;
         let written = step(inflate, &mut input, pages.spare())?;
         pages.advance(written);
-        let missing = pages.remaining();
-        if missing > 0 {
-            let what = format!("{missing} bytes of the packet's pages are missing");
-            return Err(Error::payload(what));
-        }
         expect_end(inflate, input)
     }
 }

@@ -1,3 +1,6 @@
 //! The whole suite.
 
-multifd_conformance::suite!(multifd_zlib::DESCRIPTOR);
+use multifd_core::codec::PacketMethods;
+use multifd_zlib::Zlib;
+
+multifd_conformance::suite!(PacketMethods::new(Zlib::new()));

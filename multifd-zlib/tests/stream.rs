@@ -3,10 +3,15 @@
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use multifd_conformance::ends::{PAGE_BYTES, Receiver, Sender, noise};
-use multifd_zlib::DESCRIPTOR;
+use multifd_core::codec::PacketMethods;
+use multifd_zlib::Zlib;
+
+fn codec() -> PacketMethods<Zlib> {
+    PacketMethods::new(Zlib::new())
+}
 
 fn refusal(payload: &[u8], pages: usize) -> String {
-    let refused = Receiver::new(&DESCRIPTOR).receive(payload, pages);
+    let refused = Receiver::new(&codec()).receive(payload, pages);
     refused.expect_err("a malformed payload").to_string()
 }
 
@@ -20,7 +25,7 @@ fn deflate(bytes: &[u8], flush: FlushCompress) -> Vec<u8> {
 #[test]
 fn one_stream_with_one_header_runs_through_all_packets() {
     let pages = [b"a page of text, ".repeat(512), noise(3 * PAGE_BYTES), vec![7; PAGE_BYTES]];
-    let mut sender = Sender::new(&DESCRIPTOR, None);
+    let mut sender = Sender::new(&codec(), None);
     let mut inflate = Decompress::new(true);
     for (packet, pages) in pages.iter().enumerate() {
         let payload = sender.send(pages);
@@ -35,7 +40,7 @@ fn one_stream_with_one_header_runs_through_all_packets() {
 #[test]
 fn every_packet_ends_at_a_sync_flush_and_fits_whatever_the_level() {
     for level in 0..=9 {
-        let mut sender = Sender::new(&DESCRIPTOR, Some(level));
+        let mut sender = Sender::new(&codec(), Some(level));
         for pages in [vec![0; PAGE_BYTES], noise(128 * PAGE_BYTES), vec![1; 5 * PAGE_BYTES]] {
             let payload = sender.send(&pages);
             assert!(payload.ends_with(&[0, 0, 0xff, 0xff]), "level {level}");
@@ -56,7 +61,7 @@ fn a_stream_that_ends_is_an_error() {
 #[test]
 fn a_payload_with_less_or_more_than_its_pages_is_an_error() {
     let payload = deflate(&[7; 2 * PAGE_BYTES], FlushCompress::Sync);
-    assert!(Receiver::new(&DESCRIPTOR).receive(&payload, 2).is_ok());
+    assert!(Receiver::new(&codec()).receive(&payload, 2).is_ok());
     assert!(refusal(&payload, 1).contains("it goes on after the packet's pages"));
     assert!(refusal(&payload, 3).contains("4096 bytes of the packet's pages are missing"));
     let payload = deflate(&[7; PAGE_BYTES - 1], FlushCompress::Sync);
@@ -79,7 +84,7 @@ fn a_byte_missing_or_left_over_at_the_end_is_an_error() {
 fn a_stream_with_a_preset_dictionary_or_a_larger_window_is_an_error() {
     let payload = deflate(&[7; PAGE_BYTES], FlushCompress::Sync);
     let with_header = |header: &[u8]| [header, &payload[2..]].concat();
-    assert!(Receiver::new(&DESCRIPTOR).receive(&with_header(&[0x78, 0x01]), 1).is_ok());
+    assert!(Receiver::new(&codec()).receive(&with_header(&[0x78, 0x01]), 1).is_ok());
     for header in [&[0x78, 0x20, 1, 2, 3, 4][..], &[0x88, 0x1c], &[0x78, 0x02]] {
         assert!(refusal(&with_header(header), 1).contains("zlib cannot read it"), "{header:x?}");
     }

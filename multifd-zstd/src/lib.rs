@@ -1,52 +1,71 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+
+use std::sync::Arc;
 
 use multifd_core::codec::{PacketCodec, PacketMethods, PageWriter};
 use multifd_core::{
     Availability, ChannelConfig, Compression, Error, Levels, MethodDescriptor, Payload,
+    Registration,
 };
 use zstd_safe::zstd_sys::ZSTD_EndDirective::ZSTD_e_flush;
 use zstd_safe::{
     CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, get_error_name, version_string,
 };
 
-/// Method zstd.
-pub const DESCRIPTOR: MethodDescriptor = MethodDescriptor {
-    name: "zstd",
-    summary: "one zstd frame a channel, by libzstd",
-    levels: Some(Levels { least: -131_072, most: 22, default: 1 }),
-    probe: || Availability::Available(format!("libzstd {}, built in", version_string())),
-    methods: &PacketMethods::<Zstd>::new(),
-};
+multifd_core::inventory::submit! {
+    Registration(|| Arc::new(PacketMethods::new(Zstd::new())))
+}
 
-multifd_core::inventory::submit! { DESCRIPTOR }
+/// Method zstd: one frame (RFC 8878) runs through the channel and never ends. Each packet ends at a
+/// flush.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Zstd;
+
+impl Zstd {
+    /// The codec. It has no options beyond a channel's level.
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+const DESCRIPTOR: MethodDescriptor =
+    MethodDescriptor::new("zstd", "one zstd frame a channel, by libzstd", Compression::Zstd)
+        .with_levels(Levels::new(-131_072, 22, 1));
 
 /// The largest window that a decoder takes, as a power of two: what QEMU takes, and what the
 /// highest level makes.
 const WINDOW_LOG_MAX: u32 = 27;
 
-/// One zstd frame (RFC 8878) runs through the channel and never ends. Each packet ends at a flush.
-enum Zstd {}
-
 impl PacketCodec for Zstd {
-    const COMPRESSION: Compression = Compression::Zstd;
     type Encoder = CCtx<'static>;
     type Decoder = DCtx<'static>;
 
-    fn encoder(config: &ChannelConfig) -> Result<CCtx<'static>, Error> {
+    fn descriptor(&self) -> MethodDescriptor {
+        DESCRIPTOR
+    }
+
+    fn probe(&self) -> Availability {
+        Availability::Available(format!("libzstd {}, built in", version_string()))
+    }
+
+    fn encoder(&self, config: &ChannelConfig) -> Result<CCtx<'static>, Error> {
         let level = DESCRIPTOR.level(Some(config.level))?;
         let mut context = CCtx::try_create().ok_or_else(no_memory)?;
         context.set_parameter(CParameter::CompressionLevel(level)).map_err(failed)?;
         Ok(context)
     }
 
-    fn decoder(_: &ChannelConfig) -> Result<DCtx<'static>, Error> {
+    fn decoder(&self, _: &ChannelConfig) -> Result<DCtx<'static>, Error> {
         let mut context = DCtx::try_create().ok_or_else(no_memory)?;
         context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(failed)?;
         Ok(context)
     }
 
     fn encode(
+        &self,
         context: &mut CCtx<'static>,
         pages: &[u8],
         payload: &mut Payload,
@@ -68,6 +87,7 @@ impl PacketCodec for Zstd {
     }
 
     fn decode(
+        &self,
         context: &mut DCtx<'static>,
         payload: &[u8],
         pages: &mut PageWriter<'_>,
@@ -75,12 +95,8 @@ impl PacketCodec for Zstd {
         let mut input = InBuffer::around(payload);
         let (written, _) = step(context, &mut input, pages.spare())?;
         pages.advance(written);
-        let missing = pages.remaining();
-        if missing > 0 {
-            let what = format!("{missing} bytes of the packet's pages are missing");
-            return Err(Error::payload(what));
-        }
-        expect_end(context, input)
+        // What is missing is refused behind this.
+        if pages.remaining() > 0 { Ok(()) } else { expect_end(context, input) }
     }
 }
 

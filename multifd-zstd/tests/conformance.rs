@@ -1,3 +1,6 @@
 //! The whole suite.
 
-multifd_conformance::suite!(multifd_zstd::DESCRIPTOR);
+use multifd_core::codec::PacketMethods;
+use multifd_zstd::Zstd;
+
+multifd_conformance::suite!(PacketMethods::new(Zstd::new()));

@@ -2,14 +2,20 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use multifd_conformance::ends::{PAGE_BYTES, Receiver, Sender, noise};
-use multifd_zstd::DESCRIPTOR;
+use multifd_core::MultiFdMethods;
+use multifd_core::codec::PacketMethods;
+use multifd_zstd::Zstd;
 use zstd_safe::zstd_sys::ZSTD_EndDirective::{self, ZSTD_e_end, ZSTD_e_flush};
 use zstd_safe::{CCtx, DCtx, InBuffer, OutBuffer};
 
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
+fn codec() -> PacketMethods<Zstd> {
+    PacketMethods::new(Zstd::new())
+}
+
 fn refusal(payload: &[u8], pages: usize) -> String {
-    let refused = Receiver::new(&DESCRIPTOR).receive(payload, pages);
+    let refused = Receiver::new(&codec()).receive(payload, pages);
     refused.expect_err("a malformed payload").to_string()
 }
 
@@ -26,7 +32,7 @@ fn compress(bytes: &[u8], end: ZSTD_EndDirective) -> Vec<u8> {
 #[test]
 fn one_frame_with_one_magic_runs_through_all_packets_and_never_ends() {
     let pages = [b"a page of text, ".repeat(512), noise(3 * PAGE_BYTES), vec![7; PAGE_BYTES]];
-    let mut sender = Sender::new(&DESCRIPTOR, None);
+    let mut sender = Sender::new(&codec(), None);
     let mut context = DCtx::create();
     for (packet, pages) in pages.iter().enumerate() {
         let payload = sender.send(pages);
@@ -42,18 +48,18 @@ fn one_frame_with_one_magic_runs_through_all_packets_and_never_ends() {
 
 #[test]
 fn the_levels_are_those_of_the_library() {
-    let levels = DESCRIPTOR.levels.unwrap();
+    let levels = codec().descriptor().levels.unwrap();
     assert_eq!(levels.least, zstd_safe::min_c_level());
     assert_eq!(levels.most, zstd_safe::max_c_level());
 }
 
 #[test]
 fn pages_of_noise_fit_a_packet_at_the_lowest_and_the_highest_level() {
-    let levels = DESCRIPTOR.levels.unwrap();
+    let levels = codec().descriptor().levels.unwrap();
     let pages = noise(128 * PAGE_BYTES);
     for level in [levels.least, -5, 0, 1, 19, levels.most] {
-        let mut sender = Sender::new(&DESCRIPTOR, Some(level));
-        let mut receiver = Receiver::new(&DESCRIPTOR);
+        let mut sender = Sender::new(&codec(), Some(level));
+        let mut receiver = Receiver::new(&codec());
         for _ in 0..2 {
             let payload = sender.send(&pages);
             assert!(payload.len() <= 1 << 20, "level {level}");
@@ -78,7 +84,7 @@ fn a_frame_that_ends_is_an_error() {
 #[test]
 fn a_payload_with_less_or_more_than_its_pages_is_an_error() {
     let payload = compress(&[7; 2 * PAGE_BYTES], ZSTD_e_flush);
-    assert!(Receiver::new(&DESCRIPTOR).receive(&payload, 2).is_ok());
+    assert!(Receiver::new(&codec()).receive(&payload, 2).is_ok());
     assert!(refusal(&payload, 1).contains("it goes on after the packet's pages"));
     assert!(refusal(&payload, 3).contains("4096 bytes of the packet's pages are missing"));
     let payload = compress(&[7; PAGE_BYTES - 1], ZSTD_e_flush);
@@ -104,7 +110,7 @@ fn a_byte_missing_or_left_over_at_the_end_is_an_error() {
 fn a_window_above_128_mib_is_an_error() {
     // No content size, no checksum; then a block that repeats one byte for a page.
     let frame = |window: u8| [&MAGIC[..], &[0x00, window, 0x02, 0x80, 0x00, b'x']].concat();
-    let received = Receiver::new(&DESCRIPTOR).receive(&frame(17 << 3), 1);
+    let received = Receiver::new(&codec()).receive(&frame(17 << 3), 1);
     assert!(received.unwrap() == [b'x'; PAGE_BYTES], "2^27 bytes");
     for window in [17 << 3 | 1, 18 << 3, 31 << 3 | 7] {
         assert!(refusal(&frame(window), 1).contains("requires too much memory"), "{window:#x}");

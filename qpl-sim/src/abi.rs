@@ -1,6 +1,6 @@
 //! libqpl's eight functions.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::Arc;
@@ -11,9 +11,6 @@ use crate::fatal;
 use crate::job::{Call, Path, Record};
 use crate::simulation::Simulation;
 use crate::table::Entry;
-
-/// What the library says it is. Whoever parses it finds libqpl's version.
-const VERSION: &CStr = c"1.9.0+sim";
 
 /// Bytes of a job for each path, as libqpl 1.9.0 has them.
 const JOB_BYTES: [u32; 3] = [830_784, 188_736, 740_864];
@@ -28,7 +25,7 @@ const LEAST_ALIGN: usize = align_of::<Job>();
 /// `qpl_get_library_version`: a string that is always there.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn qpl_get_library_version() -> *const c_char {
-    VERSION.as_ptr()
+    Simulation::get().config.version.as_ptr()
 }
 
 /// `qpl_get_job_size`: the bytes that a job for `path` takes.
@@ -78,7 +75,7 @@ pub(crate) unsafe extern "C" fn qpl_init_job(path: u32, job: *mut Job) -> Status
         };
         // SAFETY: the caller gives this memory to the job, more of it than is written here.
         unsafe { write_head(job, path) };
-        simulation.jobs.set(call.address, Entry::Live(Record::new(call.address, path)));
+        simulation.jobs.set(call.address, Entry::Live(Record::new(path)));
         Status::OK
     })
 }
@@ -156,18 +153,6 @@ pub(crate) unsafe extern "C" fn qpl_fini_job(job: *mut Job) -> Status {
             Status::OK
         })
     }
-}
-
-/// Has the end of the process looked at, once: a device would go on to write to its memory.
-pub(crate) fn at_exit() {
-    extern "C" fn look() {
-        if let Some(address) = Simulation::get().jobs.in_flight() {
-            fatal::misuse("exit", address, "it is in flight: it was submitted, and has not ended");
-        }
-    }
-    // SAFETY: the function lives as long as the process: a library that registers one is not
-    // unloaded before that, and Rust's own threads keep this one from being so at all.
-    unsafe { libc::atexit(look) };
 }
 
 /// Does something with a job that was initialised; aborts if it was not.

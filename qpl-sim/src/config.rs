@@ -1,6 +1,6 @@
 //! What the environment says about the simulated devices.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fmt::Write;
 
 /// What the name of every variable of the simulation begins with.
@@ -9,7 +9,11 @@ pub(crate) const PREFIX: &str = "QPL_SIM_";
 /// The devices, their timing and their faults.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Config {
+    /// What the library says it is.
+    pub(crate) version: CString,
     pub(crate) devices: usize,
+    /// The NUMA node of all devices, if they have one.
+    numa_node: Option<i32>,
     /// Engines of a device.
     pub(crate) engines: usize,
     /// Jobs that a device takes before it is busy.
@@ -42,7 +46,9 @@ pub(crate) struct Rates {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            version: c"1.9.0+sim".to_owned(),
             devices: 1,
+            numa_node: None,
             engines: 8,
             queue_depth: 128,
             latency: 0,
@@ -76,6 +82,12 @@ impl Config {
         if refused.is_empty() { Ok(config) } else { Err(refused) }
     }
 
+    /// Whether the devices may have jobs for `numa_id`: a node's number, or negative, a policy that
+    /// they fit wherever the caller runs.
+    pub(crate) fn fits(&self, numa_id: i32) -> bool {
+        numa_id < 0 || self.numa_node.is_none_or(|node| node == numa_id)
+    }
+
     /// Whether a job takes no time but that of the CPU.
     pub(crate) fn is_instant(&self) -> bool {
         self.latency == 0 && self.throughput == 0
@@ -89,6 +101,10 @@ impl Config {
     fn set(&mut self, setting: &str, value: &str) -> Result<(), String> {
         let rates = &mut self.rates;
         match setting {
+            "VERSION" => {
+                self.version = CString::new(value).map_err(|_| "no byte of it may be 0")?;
+            }
+            "NUMA_NODE" => self.numa_node = node(value)?,
             "DEVICES" => self.devices = count(value, 0, 64)?,
             "ENGINES" => self.engines = count(value, 1, 1024)?,
             "QUEUE_DEPTH" => self.queue_depth = count(value, 1, 65536)?,
@@ -116,6 +132,13 @@ impl Config {
 fn count(value: &str, least: usize, most: usize) -> Result<usize, String> {
     let number = value.parse().ok().filter(|number| (least..=most).contains(number));
     number.ok_or_else(|| format!("not a whole number from {least} to {most}"))
+}
+
+fn node(value: &str) -> Result<Option<i32>, String> {
+    match value {
+        "none" => Ok(None),
+        number => count(number, 0, 1023).map(|node| Some(node as i32)),
+    }
 }
 
 fn fraction(value: &str, most: f64) -> Result<f64, String> {
@@ -165,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn other_variables_are_none_of_its_business() {
+    fn other_variables_are_ignored() {
         let others = [("PATH", "/bin"), ("QPL_LIBRARY", "x"), ("QPL_SIMILAR", "y")];
         let others = others.map(|(name, value)| (name.into(), value.into()));
         assert_eq!(Config::parse(others), Ok(Config::default()));
@@ -186,6 +209,8 @@ mod tests {
         let bad = [
             ("DEVICES", "-1"),
             ("DEVICES", "65"),
+            ("NUMA_NODE", "-1"),
+            ("NUMA_NODE", "1024"),
             ("ENGINES", "0"),
             ("QUEUE_DEPTH", "0"),
             ("QUEUE_DEPTH", ""),
@@ -232,7 +257,7 @@ mod tests {
     fn the_readme_has_every_variable_with_its_default() {
         let readme = include_str!("../README.md");
         let rows: Vec<_> = readme.lines().filter(|line| line.starts_with("| `QPL_SIM_")).collect();
-        assert_eq!(rows.len(), 16);
+        assert_eq!(rows.len(), 18);
         for row in rows {
             let mut cells = row.split('|').map(|cell| cell.trim().trim_matches('`')).skip(1);
             let (name, default) = (cells.next().unwrap(), cells.next().unwrap());

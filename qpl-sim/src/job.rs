@@ -32,7 +32,6 @@ pub(crate) enum Path {
 
 /// A job that was initialised and not finished.
 pub(crate) struct Record {
-    pub(crate) address: usize,
     pub(crate) path: Path,
     phase: Mutex<Phase>,
     computed: Condvar,
@@ -57,13 +56,11 @@ pub(crate) struct Flight {
     pub(crate) due: u64,
     /// Once it is computed.
     pub(crate) outcome: Option<Outcome>,
-    /// Whether it never ends.
-    pub(crate) hangs: bool,
 }
 
 impl Record {
-    pub(crate) fn new(address: usize, path: Path) -> Arc<Self> {
-        Arc::new(Self { address, path, phase: Mutex::new(Phase::New), computed: Condvar::new() })
+    pub(crate) fn new(path: Path) -> Arc<Self> {
+        Arc::new(Self { path, phase: Mutex::new(Phase::New), computed: Condvar::new() })
     }
 
     pub(crate) fn phase(&self) -> MutexGuard<'_, Phase> {
@@ -82,13 +79,7 @@ impl Record {
                 status.0
             )),
             Phase::New | Phase::Ended(_) => {
-                *phase = Phase::InFlight(Flight {
-                    head,
-                    input_crc: None,
-                    due: 0,
-                    outcome: None,
-                    hangs: false,
-                });
+                *phase = Phase::InFlight(Flight { head, input_crc: None, due: 0, outcome: None });
             }
         }
     }
@@ -139,12 +130,6 @@ impl Record {
             _ => {}
         }
     }
-
-    /// Whether the job is in flight and does not hang. Where another thread is at it, nobody knows.
-    pub(crate) fn will_complete(&self) -> bool {
-        let phase = self.phase.try_lock();
-        matches!(phase.as_deref(), Ok(Phase::InFlight(flight)) if !flight.hangs)
-    }
 }
 
 /// The fields by which a caller says what to do.
@@ -154,6 +139,7 @@ pub(crate) struct Head {
     op: u32,
     flags: u32,
     level: u32,
+    numa_id: i32,
     /// Whether something is asked for that is not simulated: a Huffman table, a dictionary, an index.
     has_more: bool,
 }
@@ -162,6 +148,7 @@ pub(crate) struct Head {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     pub(crate) operation: Operation,
+    pub(crate) numa_id: i32,
     buffers: Buffers,
 }
 
@@ -194,6 +181,7 @@ impl Head {
             op: job.op,
             flags: job.flags,
             level: job.level,
+            numa_id: job.numa_id,
             has_more: !job.huffman_table.is_null()
                 || !job.dictionary.is_null()
                 || job.mini_block_size != 0,
@@ -232,7 +220,7 @@ impl Head {
         if self.flags & !OPTIONAL != WHOLE_STREAM || self.has_more {
             return Err(Status::NOT_SUPPORTED_MODE);
         }
-        Ok(Request { operation, buffers: self.buffers })
+        Ok(Request { operation, numa_id: self.numa_id, buffers: self.buffers })
     }
 }
 

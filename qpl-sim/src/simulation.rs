@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use qpl_sys::{Job, Status};
 
-use crate::abi;
 use crate::config::Config;
 use crate::device::{Devices, Slot};
 use crate::engine::{Backlog, Work};
@@ -21,7 +20,7 @@ use crate::table::Table;
 /// All there is of it in a process.
 pub(crate) struct Simulation {
     pub(crate) jobs: Table,
-    config: Config,
+    pub(crate) config: Config,
     faults: Faults,
     devices: Devices,
     backlog: Backlog,
@@ -79,7 +78,6 @@ impl Simulation {
             return status;
         }
         self.started.get_or_init(|| {
-            abi::at_exit();
             let engines = self.config.devices * self.config.engines;
             self.backlog.start(engines, |work, outcome| Self::get().computed(work, outcome));
         });
@@ -156,6 +154,9 @@ impl Simulation {
     }
 
     fn submit_to_device(&self, record: &Arc<Record>, request: Request) -> Status {
+        if !self.config.fits(request.numa_id) {
+            return Status::INIT_WORK_QUEUES_NOT_AVAILABLE;
+        }
         if self.config.is_instant() && self.config.lost_after.is_none() {
             if let Some(status) = self.submit_at_once(record, request) {
                 return status;
@@ -193,14 +194,12 @@ impl Simulation {
     ) {
         let bytes = request.page_bytes();
         let due = self.devices.schedule(slot, now, bytes, self.faults.jitter(number));
-        let hangs = fault == Some(Fault::Hang);
         let input_crc = self.config.checks_input().then(|| request.input_crc());
         record.note(|flight| {
             flight.due = due;
-            flight.hangs = hangs;
             flight.input_crc = input_crc;
         });
-        if hangs {
+        if fault == Some(Fault::Hang) {
             self.devices.release(slot, due);
         } else {
             self.backlog.push(Work { record: record.clone(), request, fault, slot, due });

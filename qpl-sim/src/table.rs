@@ -32,17 +32,6 @@ impl Table {
         self.part(address).insert(address, entry);
     }
 
-    /// The address of a job that is in flight, if there is one. Parts that are in use are passed
-    /// over: this is for the end of the process, where their users may be gone.
-    pub(crate) fn in_flight(&self) -> Option<usize> {
-        self.0.iter().filter_map(|part| part.try_lock().ok()).find_map(|part| {
-            part.values().find_map(|entry| match entry {
-                Entry::Live(record) if record.will_complete() => Some(record.address),
-                _ => None,
-            })
-        })
-    }
-
     fn part(&self, address: usize) -> MutexGuard<'_, HashMap<usize, Entry>> {
         // Jobs are far apart and aligned: the lowest bits say nothing.
         let part = (address >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - 6);

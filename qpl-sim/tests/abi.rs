@@ -12,9 +12,32 @@ use support::{TestJob, noise, simulate, text};
 #[test]
 fn it_is_opened_as_libqpl_with_its_sizes() {
     simulate(&[], |library| {
-        assert_eq!(library.version(), Version { major: 1, minor: 9, patch: 0 });
+        assert_eq!(library.version(), Version::new(1, 9, 0));
         assert_eq!(library.job_size(Path::Hardware), Ok(188_736));
         assert_eq!(library.job_size(Path::Software), Ok(740_864));
+    });
+}
+
+#[test]
+fn it_is_opened_as_the_version_that_is_asked_for() {
+    simulate(&[("VERSION", "1.5.0")], |library| {
+        assert_eq!(library.version(), Version::new(1, 5, 0));
+    });
+}
+
+#[test]
+fn a_job_for_another_numa_node_is_refused() {
+    simulate(&[("NUMA_NODE", "1")], |library| {
+        let mut job = TestJob::new(library, Path::Hardware);
+        job.compress(&text(1, 4096));
+        job.head().numa_id = 0;
+        assert_eq!(job.submit(), Status::INIT_WORK_QUEUES_NOT_AVAILABLE);
+        for numa_id in [1, Job::NUMA_SOCKET, Job::NUMA_NODE, Job::NUMA_ANY] {
+            job.compress(&text(1, 4096));
+            job.head().numa_id = numa_id;
+            assert_eq!((job.submit(), job.wait()), (Status::OK, Status::OK), "{numa_id}");
+        }
+        job.finish();
     });
 }
 

@@ -152,13 +152,6 @@ fn a_job_that_met_a_page_fault_and_is_initialised_without_being_finished() {
 }
 
 #[test]
-fn a_process_that_exits_with_a_job_in_flight() {
-    aborts(SLOW, &["exit: job 0x", "in flight"], |library| {
-        std::mem::forget(in_flight(library));
-    });
-}
-
-#[test]
 fn an_input_is_not_looked_at_again_where_that_is_off() {
     let settings = [("LATENCY", "50ms"), ("CHECK_INPUT", "0")];
     support::simulate(&settings, |library| {

@@ -6,6 +6,7 @@ use std::ffi::c_void;
 
 /// Where a job runs: `qpl_path_t`. The library's own choice, 0, is left out: it cannot say what it
 /// has chosen.
+#[allow(clippy::exhaustive_enums, reason = "libqpl has no others")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Path {
@@ -16,6 +17,7 @@ pub enum Path {
 }
 
 /// What a job does: values of [`Job::op`].
+#[allow(clippy::exhaustive_enums, reason = "those that a caller submits here")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Operation {
@@ -45,6 +47,7 @@ impl Flags {
 /// [`Library::job_size`](crate::Library::job_size) says altogether; so a value of this type alone is
 /// never handed to it. All bytes zero is what it wants before
 /// [`init_job`](crate::Library::init_job).
+#[allow(clippy::exhaustive_structs, reason = "the layout is the C ABI's")]
 #[derive(Debug)]
 #[repr(C)]
 pub struct Job {
@@ -145,6 +148,7 @@ impl Job {
 }
 
 /// The library's own part of [`Job`]: `qpl_aux_data`.
+#[allow(clippy::exhaustive_structs, reason = "the layout is the C ABI's")]
 #[derive(Debug)]
 #[repr(C)]
 pub struct AuxData {

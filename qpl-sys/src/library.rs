@@ -34,7 +34,7 @@ pub struct Library {
 pub enum OpenError {
     /// No library is named, and none is where the loader looks.
     #[error(
-        "libqpl is not to be had ({reason}); install it (Debian and Ubuntu: libqpl1), or name the \
+        "libqpl cannot be loaded ({reason}); install it (Debian and Ubuntu: libqpl1), or name the \
          file in {}",
         Library::VARIABLE
     )]
@@ -88,7 +88,7 @@ impl Library {
     /// It is missing, cannot be loaded, is something else, or is a version that is not supported.
     pub fn open() -> Result<Self, OpenError> {
         match Self::named() {
-            // SAFETY: who runs the program names the file, and is trusted as the program itself is.
+            // SAFETY: whoever runs the program names the file, and is trusted as the program is.
             Some(file) => unsafe { Self::open_file(&file) },
             None => Self::find(),
         }
@@ -245,7 +245,7 @@ fn load(file: &OsStr) -> Result<loader::Library, String> {
     // Not lazily: a library that lacks something is refused now, not when a page is half done.
     let flags = loader::RTLD_NOW | loader::RTLD_LOCAL;
     // SAFETY: this runs what the library runs when it is loaded, and that is trusted as the
-    // program itself is: the file is named by who runs it, or installed where libraries are.
+    // program is: whoever runs it names the file, or it is installed where libraries are.
     let library = unsafe { loader::Library::open(Some(file), flags) };
     library.map_err(|error| match std::error::Error::source(&error) {
         Some(source) => source.to_string(),

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-/// A `qpl_status`. Any number may come from the library, so this is no enum.
+/// A `qpl_status`: a number and not an enum, since any may come from the library.
 ///
 /// [`Display`](fmt::Display) has number, name and meaning, as far as they are known.
+#[allow(clippy::exhaustive_structs, reason = "it is the C enum's number")]
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Status(pub u32);

@@ -3,6 +3,7 @@
 use std::fmt;
 
 /// A version of libqpl.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
     /// Changes with the ABI; 1 is the only one known.
@@ -15,7 +16,12 @@ pub struct Version {
 
 impl Version {
     /// The oldest version that is taken.
-    pub const OLDEST: Self = Self { major: 1, minor: 5, patch: 0 };
+    pub const OLDEST: Self = Self::new(1, 5, 0);
+
+    /// Version `major.minor.patch`.
+    pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
+        Self { major, minor, patch }
+    }
 
     /// The version that `text` starts with: `1.9.0`, `1.9`, `v1.9.0-12-gabc`. What is neither part
     /// of the numbers nor a leading `v` is ignored.
@@ -48,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_version_is_read_from_what_the_library_may_say() {
-        let version = Version { major: 1, minor: 9, patch: 0 };
+        let version = Version::new(1, 9, 0);
         for text in ["1.9.0", "1.9", "v1.9.0", " 1.9.0-3-g12ab", "1.9.0+debian"] {
             assert_eq!(Version::parse(text), Some(version), "{text}");
         }

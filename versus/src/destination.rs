@@ -11,6 +11,7 @@ use std::sync::Arc;
 use multifd::core::Registry;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::vm_memory::MmapRegion;
+use multifd::core::wire::BlockName;
 use multifd::qpl::Options;
 use multifd::{Destination, Incoming, Uri};
 use multifd_interop::guest::difference;
@@ -50,7 +51,7 @@ fn provide(incoming: &Incoming<'_>) -> Result<Arc<Ram>, multifd::Error> {
     let blocks = incoming.blocks.iter().map(|block| {
         let memory = MmapRegion::<()>::new(usize::try_from(block.bytes).unwrap_or(usize::MAX))
             .map_err(|error| multifd::Error::Caller(error.to_string()))?;
-        Ok(RamBlock::new(block.name.clone(), memory).fresh().with_huge_pages())
+        Ok(RamBlock::new(BlockName::new(&block.name)?, memory).fresh().with_huge_pages())
     });
     let blocks: Vec<_> = blocks.collect::<Result<_, multifd::Error>>()?;
     Ok(Arc::new(Ram::new(incoming.page_size, blocks)?))

@@ -1,13 +1,13 @@
 //! The end of a channel, in order or after an error.
 
-use multifd_core::io::Blocking;
-use multifd_core::ram::PageBatch;
-use multifd_core::{ErrorKind, PageSize};
-use pollster::block_on;
+use std::sync::Arc;
+
+use multifd_core::channel::ChannelCounters;
+use multifd_core::{MethodStats, PageSize};
 
 use crate::harness::{
-    Context, FailingWriter, Packet, Pair, Random, Receiver, Setup, Stop, Subject, Verdict, ensure,
-    mixed, offsets, ram,
+    Context, Packet, Pair, Random, Receiver, Setup, Stop, Subject, Verdict, ensure, mixed, offsets,
+    ram,
 };
 
 const K4: PageSize = PageSize::Kib4;
@@ -18,8 +18,30 @@ const TIMES: usize = 20;
 
 pub(crate) fn a_channel_ends_cleanly_and_says_what_it_counted(subject: &Subject) -> Verdict {
     for _ in 0..TIMES {
-        work(subject)?;
+        let mut pair = new_pair(subject)?;
+        let counters = [&pair.sender.counters, &pair.receiver.counters].map(Arc::clone);
+        let mut counted = counters.each_ref().map(|side| side.method_stats());
+        for packet in offsets(K4, 0..PAGES).chunks(12) {
+            pair.carry(packet)?;
+            for (side, counted) in counters.iter().zip(&mut counted) {
+                goes_on(side, counted)?;
+            }
+        }
+        pair.finish()?;
+        for (side, counted) in counters.iter().zip(&mut counted) {
+            goes_on(side, counted).context(|| "at the end".to_owned())?;
+        }
     }
+    Ok(())
+}
+
+/// Whether the codec counts by the same names as before, and nothing has become less.
+fn goes_on(counters: &ChannelCounters, counted: &mut MethodStats) -> Verdict {
+    let now = counters.method_stats();
+    let right = now.iter().count() == counted.iter().count()
+        && now.iter().zip(counted.iter()).all(|(now, old)| now.0 == old.0 && now.1 >= old.1);
+    ensure!(right, "the codec counted {counted:?}, and then {now:?}");
+    *counted = now;
     Ok(())
 }
 
@@ -61,7 +83,7 @@ fn failed_receiver(subject: &Subject, seed: u64) -> Verdict<Receiver> {
     receiver.receive(&sender.send(&offsets(K4, 0..8))?)?;
     let good = Packet::of(&sender.send(&offsets(K4, 8..PAGES))?, K4);
     let bad = good.with_payload(&Random::new(seed).bytes(200));
-    match receiver.try_receive(&bad.bytes()) {
+    match receiver.try_receive(&mut &bad.bytes()[..])? {
         Err(_) => Ok(receiver),
         Ok(_) => Err(Stop::failed("200 bytes of noise were taken for pages")),
     }
@@ -70,29 +92,12 @@ fn failed_receiver(subject: &Subject, seed: u64) -> Verdict<Receiver> {
 pub(crate) fn a_sender_whose_stream_failed_can_be_cleaned_up_and_set_up_anew(
     subject: &Subject,
 ) -> Verdict {
-    /// The initial packet and a packet's header.
-    const HEADERS: usize = 64 + 1344;
-
     let source = ram(K4, &mixed(101, PAGES, K4.bytes()))?;
-    let batch = PageBatch::new(source.blocks()[0].clone(), K4, offsets(K4, 0..PAGES))
-        .map_err(|error| Stop::failed(error.to_string()))?;
-    let setup = Setup::default();
-    for left in [64, 65, HEADERS, HEADERS + 1, HEADERS + 100] {
-        let writer = Blocking::new(FailingWriter { left });
-        let opened = subject.open(writer, K4, setup)?;
-        let mut channel = opened.context(|| "setting up the sending side".to_owned())?;
-        let Err(error) = block_on(channel.send_pages(&batch)) else {
-            return Err(Stop::failed(format!(
-                "no error on a stream that fails after {left} bytes"
-            )));
-        };
-        let place = error.place();
-        ensure!(matches!(error.kind(), ErrorKind::Io { .. }), "not a failure of IO: {error}");
-        ensure!(
-            place.channel == Some(setup.channel) && place.packet_num.is_some(),
-            "the error does not say where: {error}"
-        );
-        block_on(channel.finish()).context(|| "cleaning up after an error".to_owned())?;
+    // Before anything is written of a packet, within its header, behind it, and in the payload.
+    for written in [0, 1, 1344, 1345, 1444] {
+        let mut sender = subject.sender(&source, Setup::default())?;
+        sender.fail_after(written, &offsets(K4, 0..PAGES))?;
+        sender.finish().context(|| "cleaning up after an error".to_owned())?;
         work(subject).context(|| "on a new channel after an error".to_owned())?;
     }
     Ok(())

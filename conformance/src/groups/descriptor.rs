@@ -5,7 +5,7 @@ use multifd_core::{Compression, Levels};
 use crate::harness::{Stop, Subject, Verdict, ensure};
 
 pub(crate) fn the_default_level_is_one_of_the_levels(subject: &Subject) -> Verdict {
-    let Some(Levels { least, most, default }) = subject.descriptor.levels else {
+    let Some(Levels { least, most, default, .. }) = subject.descriptor.levels else {
         return Err(Stop::not_applicable("the codec has no levels"));
     };
     ensure!(

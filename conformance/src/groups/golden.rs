@@ -3,23 +3,21 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use multifd_core::channel::{Received, RecvChannel};
-use multifd_core::io::Blocking;
+use multifd_core::PageSize;
+use multifd_core::channel::Received;
 use multifd_core::ram::{Ram, RamBlock};
 use multifd_core::wire::{BlockName, InitialPacket};
-use multifd_core::{Error, PageSize, PeerError};
-use pollster::block_on;
 use sha2::{Digest, Sha256};
 
-use crate::harness::{Context, Pipe, Stop, Subject, Verdict, ensure, zeros};
+use crate::harness::{Context, Stop, Subject, Verdict, ensure, zeros};
 use crate::recording::{Recording, recordings};
 
 pub(crate) fn recordings_of_qemu_7_2_decode_to_the_ram_that_was_sent(subject: &Subject) -> Verdict {
-    decode_all(subject, "7.", 0)
+    decode_all(subject, "7.", usize::MAX)
 }
 
 pub(crate) fn recordings_of_qemu_10_decode_to_the_ram_that_was_sent(subject: &Subject) -> Verdict {
-    decode_all(subject, "10.", 0)
+    decode_all(subject, "10.", usize::MAX)
 }
 
 pub(crate) fn a_recording_that_arrives_in_pieces_decodes_to_the_same_ram(
@@ -30,7 +28,7 @@ pub(crate) fn a_recording_that_arrives_in_pieces_decodes_to_the_same_ram(
 }
 
 /// Decodes every recording for the codec by QEMUs of `version`, whose channels arrive in pieces of
-/// `piece` bytes; 0 for no pieces.
+/// `piece` bytes.
 fn decode_all(subject: &Subject, version: &str, piece: usize) -> Verdict {
     let compression = subject.compression();
     let all: Vec<_> = recordings()
@@ -60,22 +58,19 @@ fn decode(subject: &Subject, recording: &Recording, piece: usize) -> Verdict {
     Ok(())
 }
 
-fn decode_channel(
-    subject: &Subject,
-    stream: &[u8],
-    piece: usize,
-    ram: &Arc<Ram>,
-) -> Result<(), Error> {
-    let (initial, packets) = stream.split_first_chunk().ok_or(PeerError::Truncated)?;
-    let number = InitialPacket::parse(initial)?.channel;
-    let pipe = Pipe::in_pieces_of(piece);
-    pipe.push(packets);
-    let (reader, ram) = (Blocking::new(pipe), Arc::clone(ram));
-    let channel = RecvChannel::new(reader, subject.methods(), number, ram, Arc::default());
-    let mut channel = block_on(channel)?;
-    while block_on(channel.next())? != Received::End {}
-    block_on(channel.finish())?;
-    Ok(())
+fn decode_channel(subject: &Subject, stream: &[u8], piece: usize, ram: &Arc<Ram>) -> Verdict {
+    let (initial, mut packets) = stream.split_first_chunk().ok_or_else(|| Stop::failed("empty"))?;
+    let initial = InitialPacket::parse(initial).map_err(|error| Stop::failed(error.to_string()))?;
+    let mut receiver = subject.receiver(ram, initial.channel)?;
+    receiver.piece = piece;
+    loop {
+        match receiver.try_receive(&mut packets)? {
+            Ok(Received::End) => break,
+            Ok(_) => {}
+            Err(error) => return Err(Stop::failed(error.to_string())),
+        }
+    }
+    receiver.finish().map(drop)
 }
 
 /// Fresh memory for every block: what the main channel says is zero stays so.

@@ -1,7 +1,8 @@
 //! What a channel takes, whatever it is sent.
 //!
-//! The library cannot count a codec's allocations, so it reads what the kernel counts for the
-//! whole process. That is why these cases run alone and why their bounds are generous.
+//! What the kernel counts for the whole process is always looked at; it takes in C libraries, too.
+//! Where the program's allocator is a [`CountedHeap`](crate::CountedHeap), what every single stream
+//! takes of the heap is looked at as well. Both count all threads: that is why these cases run alone.
 
 use std::fs;
 
@@ -23,6 +24,7 @@ pub(crate) fn no_hostile_packet_takes_more_memory_than_the_bound(subject: &Subje
     // though never touched: whatever comes on top makes a new one.
     let missing = before.address_space_peak - before.address_space;
     let _ballast = zeros(missing as usize).ok();
+    let subject = &Subject { heap_bound: Some(MEMORY_BOUND as usize), ..subject.clone() };
     hostile::counts_and_sizes_that_lie_are_refused(subject)?;
     hostile::a_payload_of_noise_is_refused(subject)?;
     hostile::a_changed_word_of_payload_gives_an_error_or_a_whole_packet(subject)?;

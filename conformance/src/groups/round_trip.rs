@@ -168,15 +168,16 @@ pub(crate) fn a_stream_that_arrives_in_pieces_comes_back(subject: &Subject) -> V
     for piece in [1, 7, 1000] {
         let mut sender = subject.sender(&source, setup)?;
         let destination = ram(K4, &vec![STALE; memory.len()])?;
-        let mut receiver = subject.receiver_in_pieces(&destination, setup.channel, piece)?;
+        let mut receiver = subject.receiver(&destination, setup.channel)?;
+        receiver.piece = piece;
         for packet in offsets(K4, 0..64).chunks(24) {
             receiver
                 .receive(&sender.send(packet)?)
                 .context(|| format!("in pieces of {piece} bytes"))?;
         }
         let sync = sender.sync()?;
-        let received = receiver.try_receive(&sync).context(|| "receiving a SYNC".to_owned())?;
-        ensure!(received == Received::Sync, "a SYNC was received as {received:?}");
+        let received = receiver.receive_as(Received::Sync, &sync);
+        received.context(|| "receiving a SYNC".to_owned())?;
         let difference = first_difference(&memory, &read(&destination));
         ensure!(
             difference.is_none(),

@@ -1,10 +1,9 @@
-//! What the cases are built from: memory with known content, channels over pipes, verdicts.
+//! What the cases are built from: memory with known content, channels over bytes in memory, verdicts.
 
 mod channel;
 mod content;
 mod memory;
 mod packet;
-mod pipe;
 mod subject;
 mod verdict;
 
@@ -13,7 +12,6 @@ pub(crate) use content::{Content, Random, mixed};
 pub(crate) use memory::{
     BLOCK, STALE, first_difference, fresh_ram, offsets, page_of, ram, ram_on, read, zeros,
 };
-pub(crate) use packet::{Packet, parse};
-pub(crate) use pipe::{FailingWriter, Pipe, in_pieces};
+pub(crate) use packet::{Packet, in_pieces, parse};
 pub(crate) use subject::{Pair, Setup, Subject};
-pub(crate) use verdict::{Context, Stop, Verdict, ensure};
+pub(crate) use verdict::{Context, Stop, Verdict, ensure, panicked};

@@ -52,3 +52,16 @@ pub(crate) fn parse(bytes: &[u8], page_size: PageSize) -> Option<RamPacket<'_>> 
     let header = bytes.get(..RamPacket::bytes(page_size.page_count()))?;
     RamPacket::parse(header, page_size).ok()
 }
+
+/// `bytes` in pieces whose lengths `lengths` gives, over and over.
+pub(crate) fn in_pieces<'a>(
+    bytes: &'a [u8],
+    lengths: &'a [usize],
+) -> impl Iterator<Item = &'a [u8]> {
+    let mut left = bytes;
+    lengths.iter().cycle().map_while(move |&length| {
+        let (piece, rest) = left.split_at(length.min(left.len()));
+        left = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
+}

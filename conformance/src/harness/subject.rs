@@ -3,17 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use multifd_core::channel::{ChannelCounters, Received, RecvChannel, SendChannel, SendConfig};
-use multifd_core::io::{Blocking, ChannelWriter};
+use multifd_core::channel::{Received, RecvMachine, SendConfig, SendMachine, memory};
 use multifd_core::ram::Ram;
 use multifd_core::wire::{InitialPacket, Uuid};
-use multifd_core::{Compression, Error, Levels, MethodDescriptor, MultiFdMethods, PageSize};
+use multifd_core::{
+    ChannelConfig, Compression, Levels, MethodDescriptor, MultiFdMethods, PageSize,
+};
 use pollster::block_on;
 
 use super::channel::{Receiver, Sender};
 use super::memory::{STALE, first_difference, page_of, ram};
-use super::pipe::Pipe;
-use super::verdict::{Context, Stop, Verdict, ensure};
+use super::verdict::{Context, Stop, Verdict, ensure, succeed};
 
 /// How one channel is set up.
 #[derive(Clone, Copy, Debug)]
@@ -30,35 +30,35 @@ impl Default for Setup {
 }
 
 /// The codec that a case looks at.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Subject {
+    pub(crate) methods: Arc<dyn MultiFdMethods>,
     pub(crate) descriptor: MethodDescriptor,
+    /// The most bytes of heap that the decoding of a stream may take, where that is looked at: no
+    /// other case may run then.
+    pub(crate) heap_bound: Option<usize>,
 }
 
 /// The most levels that are all tried.
 const MANY_LEVELS: i64 = 64;
 
 impl Subject {
-    /// The codec of `descriptor`, if it can work here.
-    pub(crate) fn new(descriptor: MethodDescriptor) -> Verdict<Self> {
-        match descriptor.require() {
-            Ok(()) => Ok(Self { descriptor }),
+    /// The codec `methods`, if it can work here.
+    pub(crate) fn new(methods: Arc<dyn MultiFdMethods>) -> Verdict<Self> {
+        match methods.require() {
+            Ok(()) => Ok(Self { descriptor: methods.descriptor(), methods, heap_bound: None }),
             Err(error) => Err(Stop::not_applicable(error.to_string())),
         }
     }
 
     pub(crate) fn compression(&self) -> Compression {
-        self.descriptor.compression()
-    }
-
-    pub(crate) fn methods(&self) -> &'static dyn MultiFdMethods {
-        self.descriptor.methods
+        self.descriptor.compression
     }
 
     /// Every level of the codec. Of a codec with more than 64 (zstd has 100000 negative ones): the
     /// default, the lowest, the highest, and those from -7 on.
     pub(crate) fn levels(&self) -> Vec<Option<i32>> {
-        let Some(Levels { least, most, default }) = self.descriptor.levels else {
+        let Some(Levels { least, most, default, .. }) = self.descriptor.levels else {
             return vec![None];
         };
         let mut levels: Vec<_> = if i64::from(most) - i64::from(least) < MANY_LEVELS {
@@ -74,7 +74,7 @@ impl Subject {
 
     /// The default level, the lowest and the highest.
     pub(crate) fn some_levels(&self) -> Vec<Option<i32>> {
-        let Some(Levels { least, most, default }) = self.descriptor.levels else {
+        let Some(Levels { least, most, default, .. }) = self.descriptor.levels else {
             return vec![None];
         };
         let mut levels = vec![least, default, most];
@@ -82,53 +82,38 @@ impl Subject {
         levels.into_iter().map(Some).collect()
     }
 
-    /// The sending side of a channel over `writer`.
-    pub(crate) fn open<W: ChannelWriter>(
-        &self,
-        writer: W,
-        page_size: PageSize,
-        setup: Setup,
-    ) -> Verdict<Result<SendChannel<W>, Error>> {
-        let channel = self.descriptor.config(setup.channel, page_size, setup.level);
-        let config = SendConfig {
-            channel: channel.map_err(|error| Stop::failed(error.to_string()))?,
-            uuid: Uuid::default(),
-            detect_zero_pages: setup.detect_zero_pages,
-            packet_num: Arc::new(AtomicU64::new(FIRST_PACKET)),
-            counters: Arc::default(),
-        };
-        Ok(block_on(SendChannel::open(writer, self.methods(), config)))
-    }
-
     /// The sending side of a channel out of `ram`. Its initial packet has been read.
     pub(crate) fn sender(&self, ram: &Arc<Ram>, setup: Setup) -> Verdict<Sender> {
-        let pipe = Pipe::default();
-        let channel = self.open(Blocking::new(pipe.clone()), ram.page_size(), setup)?;
-        let channel = channel.context(|| "setting up the sending side".to_owned())?;
+        let channel = self.descriptor.config(setup.channel, ram.page_size(), setup.level);
+        let config = SendConfig::new(channel.map_err(|error| Stop::failed(error.to_string()))?)
+            .with_detect_zero_pages(setup.detect_zero_pages)
+            .with_packet_num(Arc::new(AtomicU64::new(FIRST_PACKET)));
+        let counters = Arc::clone(&config.counters);
+        let (machine, sent) = succeed("setting up the sending side", || {
+            block_on(async {
+                let mut machine = SendMachine::new(&*self.methods, config).await?;
+                let mut sent = Vec::new();
+                memory::send(&mut machine, &mut sent).await?;
+                Ok((machine, sent))
+            })
+        })?;
         let initial = InitialPacket { uuid: Uuid::default(), channel: setup.channel }.to_bytes();
-        ensure!(pipe.take() == initial, "the channel does not start with its initial packet");
-        Ok(Sender { channel, pipe, ram: Arc::clone(ram) })
+        ensure!(sent == initial, "the channel does not start with its initial packet");
+        Ok(Sender { machine, counters, ram: Arc::clone(ram) })
     }
 
-    /// The receiving side of the channel with the number `channel`, into `ram`, whose stream
-    /// arrives in pieces of `piece` bytes; 0 for no pieces.
-    pub(crate) fn receiver_in_pieces(
-        &self,
-        ram: &Arc<Ram>,
-        channel: u8,
-        piece: usize,
-    ) -> Verdict<Receiver> {
-        let pipe = Pipe::in_pieces_of(piece);
-        let reader = Blocking::new(pipe.clone());
-        let counters = Arc::new(ChannelCounters::default());
-        let ram = Arc::clone(ram);
-        let opened = RecvChannel::new(reader, self.methods(), channel, Arc::clone(&ram), counters);
-        let channel = block_on(opened).context(|| "setting up the receiving side".to_owned())?;
-        Ok(Receiver { channel, pipe, ram })
-    }
-
+    /// The receiving side of the channel with the number `channel`, into `ram`.
     pub(crate) fn receiver(&self, ram: &Arc<Ram>, channel: u8) -> Verdict<Receiver> {
-        self.receiver_in_pieces(ram, channel, 0)
+        self.receiver_as(ram, &ChannelConfig::new(channel, ram.page_size(), 0))
+    }
+
+    /// As [`receiver`](Self::receiver), with all of the codec's set-up.
+    pub(crate) fn receiver_as(&self, ram: &Arc<Ram>, config: &ChannelConfig) -> Verdict<Receiver> {
+        let (counters, ram) = (Arc::default(), Arc::clone(ram));
+        let machine = succeed("setting up the receiving side", || {
+            block_on(RecvMachine::with_config(&*self.methods, config, Arc::clone(&counters)))
+        })?;
+        Ok(Receiver { machine, counters, ram, piece: usize::MAX })
     }
 
     /// A channel from RAM that holds `memory` into RAM that holds something else.
@@ -174,17 +159,14 @@ impl Pair {
     /// Sends and receives the end of a round.
     pub(crate) fn sync(&mut self) -> Verdict {
         let packet = self.sender.sync()?;
-        let received = self.receiver.try_receive(&packet);
-        let received = received.context(|| "receiving a SYNC".to_owned())?;
-        ensure!(received == Received::Sync, "a SYNC was received as {received:?}");
-        Ok(())
+        let received = self.receiver.receive_as(Received::Sync, &packet);
+        received.context(|| "receiving a SYNC".to_owned())
     }
 
     /// Ends both sides, the stream first.
     pub(crate) fn finish(mut self) -> Verdict {
-        let end =
-            self.receiver.try_receive(&[]).context(|| "at the end of the stream".to_owned())?;
-        ensure!(end == Received::End, "the end of the stream was received as {end:?}");
+        let ended = self.receiver.receive_as(Received::End, &[]);
+        ended.context(|| "at the end of the stream".to_owned())?;
         self.sender.finish()?;
         self.receiver.finish()?;
         Ok(())

@@ -2,30 +2,35 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::sync::Arc;
 
 use multifd_conformance::{Case, CaseReport, Outcome, cases};
-use multifd_core::{Availability, Compression, MethodDescriptor};
+use multifd_core::none::Plain;
+use multifd_core::{
+    Availability, ChannelConfig, Compression, Error, MethodDescriptor, MultiFdMethods, RecvMethod,
+    SendMethod, async_trait,
+};
 
 use crate::{rle, zlib};
 
 mod none {
-    multifd_conformance::suite!(multifd_core::none::DESCRIPTOR);
+    multifd_conformance::suite!(multifd_core::none::Plain);
 }
 
 mod right_rle {
-    multifd_conformance::suite!(crate::rle::descriptor(crate::rle::Fault::None));
+    multifd_conformance::suite!(crate::rle::rle(crate::rle::Fault::None), heap: elsewhere);
 }
 
 mod right_zlib {
-    multifd_conformance::suite!(crate::zlib::RIGHT);
+    multifd_conformance::suite!(crate::zlib::RIGHT.methods(), heap: elsewhere);
 }
 
 mod right_qpl {
-    multifd_conformance::suite!(crate::qpl::RIGHT);
+    multifd_conformance::suite!(crate::qpl::RIGHT.methods(), heap: elsewhere);
 }
 
 mod right_zstd {
-    multifd_conformance::suite!(crate::zstd::RIGHT);
+    multifd_conformance::suite!(crate::zstd::RIGHT.methods(), heap: elsewhere);
 }
 
 #[test]
@@ -47,9 +52,8 @@ fn every_case_is_a_test_and_every_test_a_case() {
 #[test]
 fn a_report_holds_every_case_and_the_observer_sees_each() {
     let mut seen = Vec::new();
-    let report = multifd_conformance::run(&multifd_core::none::DESCRIPTOR, |case| {
-        seen.push(case.name());
-    });
+    let none: Arc<dyn MultiFdMethods> = Arc::new(Plain);
+    let report = multifd_conformance::run(&none, |case| seen.push(case.name()));
     assert!(report.conforms());
     assert_eq!((report.codec(), report.compression()), ("none", Compression::None));
     let names: Vec<_> = report.cases().iter().map(CaseReport::name).collect();
@@ -62,32 +66,53 @@ fn a_report_holds_every_case_and_the_observer_sees_each() {
 
 #[test]
 fn only_what_does_not_apply_to_a_codec_is_skipped() {
-    let skipped = |descriptor: &MethodDescriptor| -> BTreeSet<String> {
+    let skipped = |codec: Arc<dyn MultiFdMethods>| -> BTreeSet<String> {
         let applies = |outcome: &Outcome| !matches!(outcome, Outcome::NotApplicable(_));
         cases()
             .iter()
             .filter(|case| {
                 let group = case.group().to_string();
                 matches!(group.as_str(), "golden" | "independent" | "descriptor")
-                    && !applies(case.run(descriptor).outcome())
+                    && !applies(case.run(&codec).outcome())
             })
             .map(|case| case.group().to_string())
             .collect()
     };
-    assert_eq!(skipped(&zlib::RIGHT), BTreeSet::new());
+    assert_eq!(skipped(Arc::new(zlib::RIGHT.methods())), BTreeSet::new());
     let of_rle = ["descriptor", "golden", "independent"].map(str::to_owned);
-    assert_eq!(skipped(&rle::descriptor(rle::Fault::None)), of_rle.into());
+    assert_eq!(skipped(Arc::new(rle::rle(rle::Fault::None))), of_rle.into());
 }
 
-const ABSENT: MethodDescriptor = MethodDescriptor {
-    name: "absent",
-    probe: || Availability::Unavailable("no such device".to_owned()),
-    ..multifd_core::none::DESCRIPTOR
-};
+/// A codec of a device that is not there.
+#[derive(Debug)]
+struct Absent;
+
+#[async_trait]
+impl MultiFdMethods for Absent {
+    fn descriptor(&self) -> MethodDescriptor {
+        MethodDescriptor::new("absent", "a toy", Compression::Private(rle::PRIVATE))
+    }
+
+    fn probe(&self) -> Availability {
+        Availability::Unavailable("no such device".to_owned())
+    }
+
+    async fn send_setup(&self, _: &ChannelConfig) -> Result<Box<dyn SendMethod>, Error> {
+        Err(Error::backend("set up though it is not available"))
+    }
+
+    async fn recv_setup(&self, _: &ChannelConfig) -> Result<Box<dyn RecvMethod>, Error> {
+        Err(Error::backend("set up though it is not available"))
+    }
+}
+
+fn absent() -> Arc<dyn MultiFdMethods> {
+    Arc::new(Absent)
+}
 
 #[test]
 fn a_codec_that_is_not_available_does_not_conform_and_says_why() {
-    let report = multifd_conformance::run(&ABSENT, |_| {});
+    let report = multifd_conformance::run(&absent(), |_| {});
     assert!(!report.conforms());
     for case in report.cases() {
         let Outcome::NotApplicable(reason) = case.outcome() else { panic!("{case}") };
@@ -101,5 +126,5 @@ fn a_test_of_a_codec_that_is_not_available_fails() {
     let case = cases()[0];
     let module = format!("{case:?}");
     let module = module.split("::").next().unwrap();
-    multifd_conformance::prove(&ABSENT, module, case.name());
+    multifd_conformance::prove(&absent(), module, case.name());
 }

@@ -3,7 +3,9 @@
 
 mod broken;
 mod conforming;
+mod prefixed;
 mod qpl;
 mod rle;
+
 mod zlib;
 mod zstd;

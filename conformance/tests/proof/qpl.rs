@@ -2,47 +2,57 @@
 
 use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress, Status};
 use multifd_core::codec::{PageCodec, PageMethods};
-use multifd_core::{
-    Availability, ChannelConfig, Compression, Error, MethodDescriptor, MultiFdMethods,
-};
+use multifd_core::{Availability, ChannelConfig, Compression, Error, MethodDescriptor};
 
 /// QPL as it should be, but that it takes larger distances.
-pub(crate) const RIGHT: MethodDescriptor = descriptor(&PageMethods::<Qpl<12, false>>::new());
+pub(crate) const RIGHT: Qpl = Qpl { window_bits: 12, header: false, short: false };
 
 /// Distances of up to 32 KiB, as any DEFLATE has them.
-pub(crate) const WIDE: MethodDescriptor = descriptor(&PageMethods::<Qpl<15, false>>::new());
+pub(crate) const WIDE: Qpl = Qpl { window_bits: 15, ..RIGHT };
 
 /// zlib streams (RFC 1950), as UADK has them.
-pub(crate) const WITH_HEADER: MethodDescriptor = descriptor(&PageMethods::<Qpl<12, true>>::new());
+pub(crate) const WITH_HEADER: Qpl = Qpl { header: true, ..RIGHT };
 
-const fn descriptor(methods: &'static dyn MultiFdMethods) -> MethodDescriptor {
-    MethodDescriptor {
-        name: "qpl",
-        summary: "a toy: qpl",
-        levels: None,
-        probe: || Availability::Available("a toy".to_owned()),
-        methods,
+/// A stream that ends as it should passes for all of a page.
+pub(crate) const SHORT: Qpl = Qpl { short: true, ..RIGHT };
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Qpl {
+    window_bits: u8,
+    header: bool,
+    short: bool,
+}
+
+impl Qpl {
+    pub(crate) fn methods(self) -> PageMethods<Self> {
+        PageMethods::new(self)
     }
 }
 
-struct Qpl<const WINDOW_BITS: u8, const HEADER: bool>;
-
-impl<const WINDOW_BITS: u8, const HEADER: bool> PageCodec for Qpl<WINDOW_BITS, HEADER> {
-    const COMPRESSION: Compression = Compression::Qpl;
+impl PageCodec for Qpl {
     type Compressor = (Compress, Vec<u8>);
     type Decompressor = Decompress;
 
-    fn compressor(config: &ChannelConfig) -> Result<(Compress, Vec<u8>), Error> {
+    fn descriptor(&self) -> MethodDescriptor {
+        MethodDescriptor::new("qpl", "a toy: qpl", Compression::Qpl)
+    }
+
+    fn probe(&self) -> Availability {
+        Availability::Available("a toy".to_owned())
+    }
+
+    fn compressor(&self, config: &ChannelConfig) -> Result<(Compress, Vec<u8>), Error> {
         let level = Level::default();
-        let deflate = Compress::new_with_window_bits(level, HEADER, WINDOW_BITS);
+        let deflate = Compress::new_with_window_bits(level, self.header, self.window_bits);
         Ok((deflate, vec![0; 2 * config.page_size.bytes()]))
     }
 
-    fn decompressor(_: &ChannelConfig) -> Result<Decompress, Error> {
-        Ok(Decompress::new(HEADER))
+    fn decompressor(&self, _: &ChannelConfig) -> Result<Decompress, Error> {
+        Ok(Decompress::new(self.header))
     }
 
     fn compress(
+        &self,
         (deflate, stream): &mut (Compress, Vec<u8>),
         page: &[u8],
         chunk: &mut [u8],
@@ -56,14 +66,18 @@ impl<const WINDOW_BITS: u8, const HEADER: bool> PageCodec for Qpl<WINDOW_BITS, H
         Ok(Some(written))
     }
 
-    fn decompress(inflate: &mut Decompress, chunk: &[u8], page: &mut [u8]) -> Result<(), Error> {
-        inflate.reset(HEADER);
+    fn decompress(
+        &self,
+        inflate: &mut Decompress,
+        chunk: &[u8],
+        page: &mut [u8],
+    ) -> Result<usize, Error> {
+        inflate.reset(self.header);
         let status = inflate.decompress(chunk, page, FlushDecompress::Finish);
         let status = status.map_err(|error| Error::payload(error.to_string()))?;
-        let (read, written) = (inflate.total_in() as usize, inflate.total_out() as usize);
-        if (status, read, written) != (Status::StreamEnd, chunk.len(), page.len()) {
+        if (status, inflate.total_in()) != (Status::StreamEnd, chunk.len() as u64) {
             return Err(Error::payload("not exactly a page"));
         }
-        Ok(())
+        Ok(if self.short { page.len() } else { inflate.total_out() as usize })
     }
 }

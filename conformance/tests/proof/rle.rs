@@ -9,12 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
-use multifd_core::io::ChannelReader;
 use multifd_core::ram::{GuestPages, NormalPages};
-use multifd_core::wire::RamPacket;
 use multifd_core::{
-    Availability, ChannelConfig, Compression, Error, MethodDescriptor, MethodStats, MultiFdMethods,
-    Payload, PrivateMethod, RecvMethod, SendMethod, async_trait,
+    Availability, ChannelConfig, Compression, Error, MethodCounters, MethodDescriptor,
+    MultiFdMethods, Payload, PrivateMethod, RecvMethod, SendMethod, async_trait,
 };
 
 /// What a backend's author may have got wrong.
@@ -25,11 +23,12 @@ pub(crate) enum Fault {
     AllocatesByClaimedLength,
     BlamesItself,
     CannotBeCleanedUpAfterAnError,
+    CountsBackwards,
     Expands,
     HangsOnABadLength,
     IgnoresTrailingBytes,
     LeaksAfterAnError,
-    LeavesBytesUnread,
+    LeavesFormerBytes,
     LeavesZeroPagesUnwritten,
     PanicsOnABadLength,
     PoisonedByAnError,
@@ -41,22 +40,19 @@ pub(crate) enum Fault {
     WritesInAscendingOrder,
 }
 
-/// The toy with one fault.
-pub(crate) fn descriptor(fault: Fault) -> MethodDescriptor {
-    MethodDescriptor {
-        name: "rle",
-        summary: "a toy: run lengths",
-        levels: None,
-        probe: || Availability::Available("a toy".to_owned()),
-        methods: Box::leak(Box::new(Rle { fault, shared: Shared::default() })),
-    }
-}
-
 #[derive(Debug)]
-struct Rle {
+pub(crate) struct Rle {
     fault: Fault,
     shared: Shared,
 }
+
+/// The toy with one fault.
+pub(crate) fn rle(fault: Fault) -> Rle {
+    Rle { fault, shared: Shared::default() }
+}
+
+/// Its value of the compression field.
+pub(crate) const PRIVATE: PrivateMethod = PrivateMethod::new(0x0e).expect("QEMU does not use it");
 
 /// What channels have in common, only where that is the fault.
 #[derive(Clone, Debug, Default)]
@@ -68,8 +64,12 @@ struct Shared {
 
 #[async_trait]
 impl MultiFdMethods for Rle {
-    fn compression(&self) -> Compression {
-        Compression::Private(PrivateMethod::new(0x0e).expect("QEMU does not use it"))
+    fn descriptor(&self) -> MethodDescriptor {
+        MethodDescriptor::new("rle", "a toy: run lengths", Compression::Private(PRIVATE))
+    }
+
+    fn probe(&self) -> Availability {
+        Availability::Available("a toy".to_owned())
     }
 
     async fn send_setup(&self, _: &ChannelConfig) -> Result<Box<dyn SendMethod>, Error> {
@@ -90,7 +90,8 @@ impl Rle {
         if self.fault != Fault::SharesStateOverChannels {
             (shared.sent, shared.received) = Default::default();
         }
-        Channel { fault: self.fault, shared, failed: false }
+        let counters = MethodCounters::new(&["packets"]);
+        Channel { fault: self.fault, shared, counters, failed: false }
     }
 }
 
@@ -98,16 +99,22 @@ impl Rle {
 struct Channel {
     fault: Fault,
     shared: Shared,
+    counters: MethodCounters,
     failed: bool,
 }
 
 #[async_trait]
 impl SendMethod for Channel {
+    fn counters(&self) -> MethodCounters {
+        self.counters.clone()
+    }
+
     async fn send_prepare(
         &mut self,
         pages: &NormalPages<'_>,
         payload: &mut Payload,
     ) -> Result<(), Error> {
+        self.counters.add(0, if self.fault == Fault::CountsBackwards { u64::MAX } else { 1 });
         payload.push(&self.shared.sent.fetch_add(1, SeqCst).to_be_bytes());
         for index in 0..pages.len() {
             let mut page = page_of(pages, index);
@@ -125,14 +132,11 @@ impl SendMethod for Channel {
             payload.push(&(length as u32).to_be_bytes());
             payload.push(if length < page.len() { &chunk } else { &page });
         }
-        if self.fault == Fault::LeavesBytesUnread {
-            payload.push(&[0]);
-        }
         Ok(())
     }
 
-    async fn send_cleanup(self: Box<Self>) -> Result<MethodStats, Error> {
-        Ok(MethodStats::new())
+    async fn send_cleanup(self: Box<Self>) -> Result<(), Error> {
+        Ok(())
     }
 }
 
@@ -157,23 +161,15 @@ fn compress(page: &[u8]) -> Vec<u8> {
 
 #[async_trait]
 impl RecvMethod for Channel {
-    async fn recv(
-        &mut self,
-        packet: &RamPacket<'_>,
-        reader: &mut dyn ChannelReader,
-        pages: GuestPages<'_>,
-    ) -> Result<(), Error> {
-        let unread = usize::from(self.fault == Fault::LeavesBytesUnread);
-        let mut payload = vec![0; packet.payload_bytes - unread];
-        reader.read_exact(&mut payload).await.map_err(Error::reading)?;
-        self.decode(&payload, pages).or_else(|error| self.fail(error, pages))
+    async fn recv(&mut self, payload: &[u8], pages: GuestPages<'_>) -> Result<(), Error> {
+        self.decode(payload, pages).or_else(|error| self.fail(error, pages))
     }
 
-    async fn recv_cleanup(self: Box<Self>) -> Result<MethodStats, Error> {
+    async fn recv_cleanup(self: Box<Self>) -> Result<(), Error> {
         if self.failed && self.fault == Fault::CannotBeCleanedUpAfterAnError {
             return Err(Error::backend("the device does not answer"));
         }
-        Ok(MethodStats::new())
+        Ok(())
     }
 }
 
@@ -229,7 +225,8 @@ impl Channel {
         if page.len() > page_bytes || chunk.len() % 2 != 0 {
             return Err(Error::payload("a chunk is malformed"));
         }
-        if page.len() < page_bytes && self.fault != Fault::TakesShortPages {
+        let short = matches!(self.fault, Fault::TakesShortPages | Fault::LeavesFormerBytes);
+        if page.len() < page_bytes && !short {
             return Err(Error::payload("a chunk is less than a page"));
         }
         Ok(page)

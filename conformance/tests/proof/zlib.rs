@@ -7,43 +7,61 @@ use multifd_core::{
 };
 
 /// zlib as it should be.
-pub(crate) const RIGHT: MethodDescriptor = descriptor(&PacketMethods::<Zlib<true, false>>::new());
+pub(crate) const RIGHT: Zlib = Zlib { header: true, anew: false, short: false };
 
 /// Without the zlib header: DEFLATE alone, as an accelerator may have it.
-pub(crate) const WITHOUT_HEADER: MethodDescriptor =
-    descriptor(&PacketMethods::<Zlib<false, false>>::new());
+pub(crate) const WITHOUT_HEADER: Zlib = Zlib { header: false, ..RIGHT };
 
 /// A new stream in each packet.
-pub(crate) const STARTS_ANEW: MethodDescriptor =
-    descriptor(&PacketMethods::<Zlib<true, true>>::new());
+pub(crate) const STARTS_ANEW: Zlib = Zlib { anew: true, ..RIGHT };
 
-const fn descriptor(methods: &'static dyn multifd_core::MultiFdMethods) -> MethodDescriptor {
-    MethodDescriptor {
-        name: "zlib",
-        summary: "a toy: zlib",
-        levels: Some(Levels { least: 0, most: 9, default: 1 }),
-        probe: || Availability::Available("a toy".to_owned()),
-        methods,
+/// A payload that ends as it should passes for all of the pages.
+pub(crate) const SHORT: Zlib = Zlib { short: true, ..RIGHT };
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Zlib {
+    header: bool,
+    anew: bool,
+    short: bool,
+}
+
+impl Zlib {
+    pub(crate) fn methods(self) -> PacketMethods<Self> {
+        PacketMethods::new(self)
     }
 }
 
-struct Zlib<const HEADER: bool, const ANEW: bool>;
+/// What every sync flush ends with.
+const FLUSH: [u8; 4] = [0, 0, 0xff, 0xff];
 
-impl<const HEADER: bool, const ANEW: bool> PacketCodec for Zlib<HEADER, ANEW> {
-    const COMPRESSION: Compression = Compression::Zlib;
+impl PacketCodec for Zlib {
     type Encoder = Compress;
     type Decoder = Decompress;
 
-    fn encoder(config: &ChannelConfig) -> Result<Compress, Error> {
-        Ok(Compress::new(flate2::Compression::new(config.level as u32), HEADER))
+    fn descriptor(&self) -> MethodDescriptor {
+        MethodDescriptor::new("zlib", "a toy: zlib", Compression::Zlib)
+            .with_levels(Levels::new(0, 9, 1))
     }
 
-    fn decoder(_: &ChannelConfig) -> Result<Decompress, Error> {
-        Ok(Decompress::new(HEADER))
+    fn probe(&self) -> Availability {
+        Availability::Available("a toy".to_owned())
     }
 
-    fn encode(deflate: &mut Compress, pages: &[u8], payload: &mut Payload) -> Result<(), Error> {
-        if ANEW {
+    fn encoder(&self, config: &ChannelConfig) -> Result<Compress, Error> {
+        Ok(Compress::new(flate2::Compression::new(config.level as u32), self.header))
+    }
+
+    fn decoder(&self, _: &ChannelConfig) -> Result<Decompress, Error> {
+        Ok(Decompress::new(self.header))
+    }
+
+    fn encode(
+        &self,
+        deflate: &mut Compress,
+        pages: &[u8],
+        payload: &mut Payload,
+    ) -> Result<(), Error> {
+        if self.anew {
             deflate.reset();
         }
         let before = deflate.total_out();
@@ -55,12 +73,13 @@ impl<const HEADER: bool, const ANEW: bool> PacketCodec for Zlib<HEADER, ANEW> {
     }
 
     fn decode(
+        &self,
         inflate: &mut Decompress,
         payload: &[u8],
         pages: &mut PageWriter<'_>,
     ) -> Result<(), Error> {
-        if ANEW {
-            inflate.reset(HEADER);
+        if self.anew {
+            inflate.reset(self.header);
         }
         let start = inflate.total_in();
         // One byte more than the pages have, to see whether there is more.
@@ -74,9 +93,13 @@ impl<const HEADER: bool, const ANEW: bool> PacketCodec for Zlib<HEADER, ANEW> {
                 .decompress(input, space, FlushDecompress::None)
                 .map_err(|error| Error::payload(error.to_string()))?;
             let written = (inflate.total_out() - before) as usize;
+            let whole = inflate.total_in() - start == payload.len() as u64;
             match (last, written) {
-                (true, 0) if inflate.total_in() - start == payload.len() as u64 => return Ok(()),
+                (true, 0) if whole => return Ok(()),
                 (false, 1..) => pages.advance(written),
+                (false, 0) if whole && self.short && payload.ends_with(&FLUSH) => {
+                    pages.advance(pages.remaining());
+                }
                 _ => return Err(Error::payload("not exactly the pages")),
             }
         }

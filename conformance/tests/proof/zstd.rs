@@ -2,48 +2,59 @@
 
 use multifd_core::codec::{PacketCodec, PacketMethods, PageWriter};
 use multifd_core::{
-    Availability, ChannelConfig, Compression, Error, Levels, MethodDescriptor, MultiFdMethods,
-    Payload,
+    Availability, ChannelConfig, Compression, Error, Levels, MethodDescriptor, Payload,
 };
 use zstd_safe::zstd_sys::ZSTD_EndDirective;
 use zstd_safe::{CCtx, CParameter, DCtx, InBuffer, OutBuffer, SafeResult};
 
 /// zstd as it should be.
-pub(crate) const RIGHT: MethodDescriptor = descriptor(&PacketMethods::<Zstd<false>>::new());
+pub(crate) const RIGHT: Zstd = Zstd { ends: false };
 
 /// A frame of its own in each packet.
-pub(crate) const ENDS_FRAMES: MethodDescriptor = descriptor(&PacketMethods::<Zstd<true>>::new());
+pub(crate) const ENDS_FRAMES: Zstd = Zstd { ends: true };
 
-const fn descriptor(methods: &'static dyn MultiFdMethods) -> MethodDescriptor {
-    MethodDescriptor {
-        name: "zstd",
-        summary: "a toy: zstd",
-        levels: Some(Levels { least: -1, most: 4, default: 1 }),
-        probe: || Availability::Available("a toy".to_owned()),
-        methods,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Zstd {
+    ends: bool,
+}
+
+impl Zstd {
+    pub(crate) fn methods(self) -> PacketMethods<Self> {
+        PacketMethods::new(self)
     }
 }
 
-struct Zstd<const ENDS: bool>;
-
-impl<const ENDS: bool> PacketCodec for Zstd<ENDS> {
-    const COMPRESSION: Compression = Compression::Zstd;
+impl PacketCodec for Zstd {
     type Encoder = CCtx<'static>;
     type Decoder = DCtx<'static>;
 
-    fn encoder(config: &ChannelConfig) -> Result<CCtx<'static>, Error> {
+    fn descriptor(&self) -> MethodDescriptor {
+        MethodDescriptor::new("zstd", "a toy: zstd", Compression::Zstd)
+            .with_levels(Levels::new(-1, 4, 1))
+    }
+
+    fn probe(&self) -> Availability {
+        Availability::Available("a toy".to_owned())
+    }
+
+    fn encoder(&self, config: &ChannelConfig) -> Result<CCtx<'static>, Error> {
         let mut context = CCtx::create();
         context.set_parameter(CParameter::CompressionLevel(config.level)).map_err(failed)?;
         Ok(context)
     }
 
-    fn decoder(_: &ChannelConfig) -> Result<DCtx<'static>, Error> {
+    fn decoder(&self, _: &ChannelConfig) -> Result<DCtx<'static>, Error> {
         Ok(DCtx::create())
     }
 
-    fn encode(context: &mut CCtx<'_>, pages: &[u8], payload: &mut Payload) -> Result<(), Error> {
+    fn encode(
+        &self,
+        context: &mut CCtx<'static>,
+        pages: &[u8],
+        payload: &mut Payload,
+    ) -> Result<(), Error> {
         let how =
-            if ENDS { ZSTD_EndDirective::ZSTD_e_end } else { ZSTD_EndDirective::ZSTD_e_flush };
+            if self.ends { ZSTD_EndDirective::ZSTD_e_end } else { ZSTD_EndDirective::ZSTD_e_flush };
         let mut output = OutBuffer::around(payload.spare());
         let mut input = InBuffer::around(pages);
         while context.compress_stream2(&mut output, &mut input, how).map_err(failed)? > 0 {}
@@ -53,7 +64,8 @@ impl<const ENDS: bool> PacketCodec for Zstd<ENDS> {
     }
 
     fn decode(
-        context: &mut DCtx<'_>,
+        &self,
+        context: &mut DCtx<'static>,
         payload: &[u8],
         pages: &mut PageWriter<'_>,
     ) -> Result<(), Error> {

@@ -1,43 +1,59 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+
+use std::sync::Arc;
 
 use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 use multifd_core::codec::{PageCodec, PageMethods};
 use multifd_core::{
     Availability, ChannelConfig, Compression, Error, MethodDescriptor, PrivateMethod,
+    Registration,
 };
 
-/// Method lz4.
-pub const DESCRIPTOR: MethodDescriptor = MethodDescriptor {
-    name: "lz4",
-    summary: "an LZ4 block a page, by lz4_flex; not one of QEMU's",
-    levels: None,
-    probe: || Availability::Available("lz4_flex, built in".to_owned()),
-    methods: &PageMethods::<Lz4>::new(),
-};
+multifd_core::inventory::submit! {
+    Registration(|| Arc::new(PageMethods::new(Lz4::new())))
+}
 
-multifd_core::inventory::submit! { DESCRIPTOR }
+/// Method lz4: every page is an LZ4 block of its own.
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lz4;
 
-/// Every page is an LZ4 block of its own.
-enum Lz4 {}
+impl Lz4 {
+    /// The codec. It has no options.
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+/// Taken in docs/private-codecs.md.
+const VALUE: PrivateMethod = PrivateMethod::new(0x06).expect("QEMU does not use it");
 
 impl PageCodec for Lz4 {
-    const COMPRESSION: Compression =
-        Compression::Private(PrivateMethod::new(0x06).expect("QEMU does not use it"));
-
     /// Room for a page that gets longer: the library asks for it.
     type Compressor = Box<[u8]>;
     type Decompressor = ();
 
-    fn compressor(config: &ChannelConfig) -> Result<Box<[u8]>, Error> {
+    fn descriptor(&self) -> MethodDescriptor {
+        let summary = "an LZ4 block a page, by lz4_flex; not one of QEMU's";
+        MethodDescriptor::new("lz4", summary, Compression::Private(VALUE))
+    }
+
+    fn probe(&self) -> Availability {
+        Availability::Available("lz4_flex, built in".to_owned())
+    }
+
+    fn compressor(&self, config: &ChannelConfig) -> Result<Box<[u8]>, Error> {
         Ok(vec![0; get_maximum_output_size(config.page_size.bytes())].into())
     }
 
-    fn decompressor(_: &ChannelConfig) -> Result<(), Error> {
+    fn decompressor(&self, _: &ChannelConfig) -> Result<(), Error> {
         Ok(())
     }
 
     fn compress(
+        &self,
         block: &mut Box<[u8]>,
         page: &[u8],
         chunk: &mut [u8],
@@ -49,11 +65,8 @@ impl PageCodec for Lz4 {
         Ok(Some(count))
     }
 
-    fn decompress((): &mut (), chunk: &[u8], page: &mut [u8]) -> Result<(), Error> {
-        match decompress_into(chunk, page) {
-            Ok(count) if count == page.len() => Ok(()),
-            Ok(count) => Err(Error::payload(format!("an LZ4 block makes only {count} bytes"))),
-            Err(error) => Err(Error::payload(format!("an LZ4 block is malformed: {error}"))),
-        }
+    fn decompress(&self, (): &mut (), chunk: &[u8], page: &mut [u8]) -> Result<usize, Error> {
+        decompress_into(chunk, page)
+            .map_err(|error| Error::payload(format!("an LZ4 block is malformed: {error}")))
     }
 }

@@ -1,3 +1,6 @@
 //! The whole suite.
 
-multifd_conformance::suite!(multifd_lz4::DESCRIPTOR);
+use multifd_core::codec::PageMethods;
+use multifd_lz4::Lz4;
+
+multifd_conformance::suite!(PageMethods::new(Lz4::new()));

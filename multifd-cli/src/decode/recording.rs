@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use multifd::core::wire::{DeviceStatePacket, InitialPacket, PacketFlags, PacketHeader, RamPacket};
+use multifd::core::channel::{Frame, Framing, Wanted};
+use multifd::core::wire::InitialPacket;
 use multifd::core::{Compression, PageSize};
-use multifd::driver::MainReader;
-use multifd::stream::{Limits, MainDecoder};
+use multifd::stream::{Limits, MainReader};
 
 use crate::failure::Failure;
 use crate::mapping;
@@ -65,13 +65,12 @@ impl Recording {
     }
 
     fn page_size(&self) -> Result<PageSize, Failure> {
-        let decoder = MainDecoder::new(Limits::default());
-        let mut reader = MainReader::new(&self.main.file, decoder);
+        let mut reader = MainReader::new(&self.main.file, Limits::default());
         let path = self.main.path.display();
         // Certain once the configuration has been read.
         reader.next_event().map_err(|error| Failure::new(format!("cannot use {path}: {error}")))?;
         self.main.rewind()?;
-        Ok(reader.decoder().page_size())
+        Ok(PageSize::from_bytes(reader.page_size()).unwrap_or_default())
     }
 
     /// The main channel's file, and those of the channels.
@@ -120,43 +119,28 @@ fn count_channels(folder: &Path) -> Result<usize, Failure> {
     }
 }
 
-/// The codec of the first packet with data; `None` where there is none. What is malformed ends the
-/// search: the engine finds it again and says what it is.
+/// The codec of the first packet with data; `None` where there is none. Malformed bytes end the
+/// search: the engine finds them again and says what they are.
 fn first_codec(file: &File, page_size: PageSize) -> io::Result<Option<Compression>> {
     let mut reader = BufReader::new(file);
     reader.seek(SeekFrom::Start(InitialPacket::BYTES as u64))?;
-    let mut packet = vec![0; RamPacket::bytes(page_size.page_count())];
-    let mut header = [0; PacketHeader::BYTES];
-    while read_whole(&mut reader, &mut header)? {
-        let Ok(parsed) = PacketHeader::parse(&header) else { break };
-        let skip = if parsed.flags.contains(PacketFlags::DEVICE_STATE) {
-            let mut packet = [0; DeviceStatePacket::BYTES];
-            packet[..header.len()].copy_from_slice(&header);
-            if !read_whole(&mut reader, &mut packet[header.len()..])? {
-                break;
+    let mut framing = Framing::new(page_size);
+    loop {
+        let count = match framing.want() {
+            Wanted::Packet(room) => reader.read(room)?,
+            // A device's data: at most 4 GiB.
+            Wanted::Payload(bytes) => {
+                reader.seek_relative(bytes as i64)?;
+                bytes as usize
             }
-            let Ok(packet) = DeviceStatePacket::parse(&packet) else { break };
-            i64::from(packet.data_bytes)
-        } else {
-            packet[..header.len()].copy_from_slice(&header);
-            if !read_whole(&mut reader, &mut packet[header.len()..])? {
-                break;
-            }
-            let Ok(packet) = RamPacket::parse(&packet, page_size) else { break };
-            if packet.pages.is_some_and(|pages| !pages.normal.is_empty()) {
+            Wanted::Nothing => return Ok(None),
+        };
+        match framing.filled(count) {
+            Ok(Some(Frame::Ram(packet))) if packet.payload_bytes > 0 => {
                 return Ok(Some(packet.compression()));
             }
-            0
-        };
-        reader.seek_relative(skip)?;
-    }
-    Ok(None)
-}
-
-/// Fills `buffer`; false where the file ends before.
-fn read_whole(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
-    match reader.read_exact(buffer) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        read => read.map(|()| true),
+            Ok(_) => {}
+            Err(_) => return Ok(None),
+        }
     }
 }

@@ -10,25 +10,25 @@ use multifd::{Destination, Error, PageSet, Source, Stats, Uri};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::compare::{Comparison, compare};
-use super::guest::{Guest, PAGE};
-use crate::args;
+use super::guest::Guest;
+use crate::arrival;
 use crate::cancel::Interrupt;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::output::Output;
-use crate::recv;
+use crate::page::PAGE;
 use crate::summary::Summary;
 
-/// A migration to be run.
+/// A migration to run.
 #[derive(Debug)]
 pub(super) struct Migration<'a> {
     pub(super) registry: &'a Registry,
     pub(super) codec: &'a MethodDescriptor,
     pub(super) level: Option<i32>,
-    pub(super) args: &'a args::Demo,
+    pub(super) channels: u8,
     pub(super) output: &'a Output,
 }
 
-/// A migration that has been run.
+/// The result of a migration.
 #[derive(Debug)]
 pub(super) struct Moved {
     pub(super) summary: Summary,
@@ -40,14 +40,14 @@ pub(super) struct Moved {
 }
 
 impl Migration<'_> {
-    /// Migrates `guest`, as it is at first, in three rounds and compares every page.
+    /// Resets `guest`, migrates it in three rounds, and compares every page.
     pub(super) fn run(&self, guest: &mut Guest, interrupt: &Interrupt) -> Result<Moved, Failure> {
         tracing::debug!(codec = self.codec.name, level = self.level, "a migration begins");
         guest.reset()?;
         let loopback = Uri::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
         let destination = Destination::builder(self.registry)
             .compression(self.codec.compression())
-            .channels(self.args.channels)
+            .channels(self.channels)
             .listen(&loopback)?;
         let uri = destination.uri().clone();
         let token = destination.cancel_token();
@@ -82,7 +82,7 @@ impl Migration<'_> {
             Source::builder(self.registry, Arc::clone(&ram))
                 .compression(self.codec.compression())
                 .level(self.level)
-                .channels(self.args.channels)
+                .channels(self.channels)
                 .connect(uri)
         })?;
         let _watch = interrupt.watch(source.cancel_token());
@@ -101,21 +101,22 @@ impl Migration<'_> {
 
 /// What has arrived, and what the codec has counted.
 fn receive(destination: Destination) -> Result<(Arc<Ram>, MethodStats), Error> {
-    let arrived = destination.receive(|incoming| recv::provide(incoming, None))?;
+    let arrived = destination.receive(|incoming| arrival::provide(incoming, None))?;
     let ram = Arc::clone(&arrived.ram);
     let (_, codec_stats) = arrived.confirm()?;
     Ok((ram, codec_stats))
 }
 
-/// Why a migration failed, by what both sides say. Either may only have seen the other go away.
+/// The failure of a migration, from the errors of both sides. Either side may only have seen the
+/// other close its connections.
 fn blame<T>(sent: Failure, received: &Result<T, Error>) -> Failure {
     match received {
         Ok(_) | Err(Error::Cancelled) => sent,
-        Err(error) => Failure::new(format!("destination: {error}; source: {sent}")),
+        Err(error) => Failure::new(format!("destination: {}; source: {sent}", chain(error))),
     }
 }
 
-/// The time that is spent on moving memory, on the wall and on all CPUs.
+/// The time spent on moving memory: wall-clock time, and CPU time of all cores.
 #[derive(Debug, Default)]
 struct Clock {
     time: Duration,

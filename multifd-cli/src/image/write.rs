@@ -6,21 +6,20 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use multifd::Arrived;
-use multifd::core::PageSize;
 use multifd::core::ram::RamBlock;
 use sha2::{Digest, Sha256};
 
 use super::manifest::{Block, Manifest, Part, Stream, VERSION};
-use super::name::file_names;
-use super::{CHUNK, DEVICE_STATE, MANIFEST};
+use super::name::{DEVICE_STATE, MANIFEST, file_names};
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
+use crate::page::{PAGE, is_zero};
 use crate::progress::Bar;
 
-/// What is written in one piece or left out, in bytes.
-const PAGE: usize = PageSize::Kib4.bytes();
+/// How much of a block is read at once, in bytes.
+const CHUNK: usize = 1 << 20;
 
-/// Writes the VM that has arrived into `folder`. Everything is on the disk then.
+/// Writes the VM that has arrived into `folder`, and waits until it is on the disk.
 pub(crate) fn write(
     folder: &Path,
     vm: &Arrived,
@@ -35,8 +34,6 @@ pub(crate) fn write(
         blocks.push(Block { name, bytes, file, sha256 });
     }
     write_file(folder, DEVICE_STATE, &vm.device_state)?;
-    let cannot = |what: String| Failure::new(format!("cannot write {MANIFEST}: {what}"));
-    let parts = vm.configuration.subsections.iter().map(Part::of).collect::<Result<_, _>>();
     let manifest = Manifest {
         version: VERSION,
         machine: vm.configuration.machine.clone(),
@@ -46,14 +43,14 @@ pub(crate) fn write(
         device_state: Some(DEVICE_STATE.to_owned()),
         device_state_sha256: Some(hexadecimal(Sha256::digest(&vm.device_state))),
         stream: Stream {
-            configuration: parts.map_err(cannot)?,
+            configuration: vm.configuration.subsections.iter().map(Part::from).collect(),
             ram_section: vm.section_id,
             sync: vm.sync_form.into(),
             footers: vm.footers,
         },
     };
-    let json =
-        serde_json::to_string_pretty(&manifest).map_err(|error| cannot(error.to_string()))?;
+    let json = serde_json::to_string_pretty(&manifest)
+        .map_err(|error| Failure::new(format!("cannot write {MANIFEST}: {error}")))?;
     write_file(folder, MANIFEST, (json + "\n").as_bytes())?;
     Ok(manifest)
 }
@@ -88,7 +85,7 @@ fn write_block(
     Ok(hexadecimal(hash.finalize()))
 }
 
-/// Writes the pages of `chunk` that are not zero, neighbours at once.
+/// Writes the pages of `chunk` that are not zero, neighbours together.
 fn write_sparse(file: &File, offset: u64, chunk: &[u8]) -> std::io::Result<()> {
     let pages: Vec<_> = chunk.chunks(PAGE).map(|page| (page.len(), is_zero(page))).collect();
     let mut at = 0;
@@ -100,13 +97,6 @@ fn write_sparse(file: &File, offset: u64, chunk: &[u8]) -> std::io::Result<()> {
         at += bytes;
     }
     Ok(())
-}
-
-/// Whether a page, or the part of one at the end of a block, is all zero. A comparison of memory, which
-/// looks at many bytes at once: half of a guest's pages are zero and have to be looked at whole.
-fn is_zero(page: &[u8]) -> bool {
-    static ZEROS: [u8; PAGE] = [0; PAGE];
-    page == &ZEROS[..page.len()]
 }
 
 /// SHA-256 of a block.

@@ -1,4 +1,4 @@
-//! What cannot be: one clear line each, and nothing left half done.
+//! Bad input: each case ends in one clear line, and leaves nothing half done.
 
 use std::fs;
 use std::net::TcpListener;
@@ -27,7 +27,7 @@ fn ram() -> (TempDir, PathBuf) {
     (folder, file)
 }
 
-/// Sends an image to nobody.
+/// Sends an image to an address where nothing listens.
 fn send(image: &Path) -> Ended {
     multifd(&["send", "--from", text(image), "--to", "unix:/nonexistent/socket"])
 }
@@ -45,7 +45,7 @@ fn migrate(send: &[&str], recv: &[&str]) -> [Ended; 2] {
 }
 
 #[test]
-fn an_existing_folder_is_refused_before_anybody_is_listened_to() {
+fn an_existing_folder_is_refused_before_the_program_listens() {
     let (_folder, image) = image();
     let recv = multifd(&["recv", "--listen", ANYWHERE, "--to", text(&image)]);
     assert!(!recv.stderr.contains("listening"), "{recv:?}");
@@ -53,16 +53,16 @@ fn an_existing_folder_is_refused_before_anybody_is_listened_to() {
 }
 
 #[test]
-fn a_folder_that_is_no_image_is_not_replaced_even_by_force() {
+fn a_folder_that_is_not_an_image_is_not_replaced_even_by_force() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("thesis"), "x").unwrap();
     multifd(&["recv", "--listen", ANYWHERE, "--to", text(folder.path()), "--force"])
-        .failed_saying(&["is no VM image"]);
+        .failed_saying(&["is not a VM image"]);
     assert_eq!(names(folder.path()), ["thesis"]);
 }
 
 #[test]
-fn a_block_file_that_is_short_long_missing_or_no_file_is_refused_by_its_name() {
+fn a_block_file_that_is_short_long_missing_or_a_folder_is_refused_by_its_name() {
     let (_folder, image) = image();
     let file = image.join("pc.ram");
     let whole = fs::read(&file).unwrap();
@@ -73,7 +73,7 @@ fn a_block_file_that_is_short_long_missing_or_no_file_is_refused_by_its_name() {
     fs::remove_file(&file).unwrap();
     send(&image).failed_saying(&["vm/pc.ram", "check the path"]);
     fs::create_dir(&file).unwrap();
-    send(&image).failed_saying(&["vm/pc.ram", "it is no file"]);
+    send(&image).failed_saying(&["vm/pc.ram", "it is not a file"]);
 }
 
 #[test]

@@ -4,17 +4,21 @@
 mod queue;
 
 use std::future::poll_fn;
+use std::ops::Range;
 use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use multifd_core::{Error, PageSize};
+use multifd_core::ram::PageMemory;
+use multifd_core::{ChannelConfig, Error, MethodCounters, PageSize};
 use qpl_sys::{Library, Operation, Status};
 
 use self::queue::Queue;
+use crate::counts::Counted;
+use crate::engine::Engine;
 use crate::job::{Ended, Job};
-use crate::options::Options;
-use crate::path::{Engine, Path};
+use crate::options::{Numa, Options};
+use crate::path::Path;
 
 /// Whether a job can be set up, which is what says whether there is a device to be used.
 ///
@@ -24,47 +28,69 @@ pub(crate) fn probe(library: &Library) -> Result<(), String> {
     Job::new(library, qpl_sys::Path::Hardware).map(drop).map_err(no_hardware)
 }
 
+/// Whether there are devices by the NUMA policy. For a node, a job is what finds out.
+///
+/// # Errors
+/// Why not, and what to do.
+pub(crate) fn check(library: &Library, numa: Numa) -> Result<(), String> {
+    numa.check(library.version())?;
+    let Numa::Of(node) = numa else { return Ok(()) };
+    let config = ChannelConfig::new(0, PageSize::Kib4, 0);
+    let mut queue = Queue::new(library, 1, &config, numa).map_err(no_hardware)?;
+    let (page, page_bytes) = (PageMemory::new(PageSize::Kib4.bytes()), PageSize::Kib4.bytes());
+    let job = queue.load(0, Operation::Compress, (&page, 0..page_bytes), page_bytes - 1);
+    match job.map_err(no_hardware)?.submit() {
+        Err((_, status)) if status.is_set_up_error() => Err(format!(
+            "no IAA of NUMA node {node} can be used: {status}; choose another node, socket or any"
+        )),
+        // Anything else may pass, and is dealt with page by page.
+        _ => Ok(()),
+    }
+}
+
 fn no_hardware(status: Status) -> String {
     format!("no IAA can be used: {status}; see multifd doctor")
 }
 
-/// One channel's jobs on the devices. The jobs of a packet are numbered by page.
-#[derive(Debug)]
+/// One channel's jobs on the devices, and what has become of the pages of a packet.
 pub(crate) struct Hardware {
     queue: Queue,
+    /// What has become of the packet's pages so far; `None` while a device has one.
+    pages: Vec<Option<Page>>,
     options: Options,
+    counters: MethodCounters,
     /// The devices are not used any more.
     off: bool,
     /// How long a job is waited for.
     patience: Duration,
+    /// Since when no job has ended, where one is waited for. It outlives a wait that is given up.
+    waiting_since: Option<Instant>,
     /// Jobs that no device took, since one was.
     refused_in_a_row: u32,
-    retries: u64,
-    errors: u64,
+}
+
+/// What has become of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Page {
+    /// It goes, or came, as it is.
+    Raw,
+    /// A device is done with it: so many bytes of the slot's output.
+    Done(usize),
+    /// The CPU has done it at once, in a device's place: so many bytes of the slot's output.
+    Busy(usize),
+    /// It is left to the CPU.
+    Left,
 }
 
 /// What became of a job that was to be submitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Submitted {
-    /// A device has it; [`Hardware::ended`] says how it ends.
+    /// A device has it.
     Yes,
     /// All queues were full, time and again.
     Busy,
     /// No device takes it, or any job any more.
     No,
-}
-
-/// How a submitted job ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It is done, with so many bytes of output.
-    Done(usize),
-    /// There is more output than room.
-    DoesNotFit,
-    /// The device can make nothing of the data.
-    Refused,
-    /// It failed, says of itself what cannot be, or did not end and was given up.
-    Failed,
 }
 
 impl Hardware {
@@ -75,20 +101,22 @@ impl Hardware {
     /// does without.
     pub(crate) fn of(
         engine: &Engine,
-        page_size: PageSize,
         options: &Options,
+        config: &ChannelConfig,
+        counters: MethodCounters,
     ) -> Result<Option<Self>, Error> {
         let Engine::Hardware(library) = engine else { return Ok(None) };
-        options.numa.check(library.version()).map_err(Error::backend)?;
-        match Queue::new(library, page_size, options) {
+        let jobs = config.page_size.page_count();
+        match Queue::new(library, jobs, config, options.numa) {
             Ok(queue) => Ok(Some(Self {
                 queue,
+                pages: Vec::with_capacity(jobs),
                 options: *options,
+                counters,
                 off: false,
                 patience: options.timeout,
+                waiting_since: None,
                 refused_in_a_row: 0,
-                retries: 0,
-                errors: 0,
             })),
             Err(status) if options.path == Path::Auto => {
                 tracing::warn!("a channel goes without IAA: {}", no_hardware(status));
@@ -98,62 +126,102 @@ impl Hardware {
         }
     }
 
-    /// Waits for what is left of a packet that was given up half-way.
+    /// Begins a packet, once the jobs that are left of another, which was given up, have ended.
+    pub(crate) async fn begin(&mut self) {
+        self.settle().await;
+        self.pages.clear();
+    }
+
+    /// Waits for all jobs that have not ended.
     pub(crate) async fn settle(&mut self) {
-        for page in self.queue.submitted() {
+        while let Some(page) = self.queue.submitted() {
             // What it did is of no use to anybody, but what failed must be set up anew.
-            self.ended(page, |_| true).await;
+            self.ended(page, |_| true, Page::Left).await;
         }
     }
 
-    /// Submits the job of a page: `op` on `input`, with room for `output_bytes`.
+    /// Says what becomes of the packet's next page; `None` where a device has it.
+    pub(crate) fn push(&mut self, page: Option<Page>) {
+        self.pages.push(page);
+    }
+
+    /// Pages of the packet so far.
+    pub(crate) fn pages(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Submits the job of a page: `op` on a range of `input`, with room for `output_bytes`.
     pub(crate) fn submit(
         &mut self,
         page: usize,
         op: Operation,
-        input: &[u8],
+        input: (&PageMemory, Range<usize>),
         output_bytes: usize,
     ) -> Submitted {
         if self.off {
             return Submitted::No;
         }
-        if let Err(status) = self.queue.load(page, op, input, output_bytes) {
-            return self.refused(page, status);
-        }
-        let mut left = self.options.submit_retries;
-        loop {
-            match self.queue.submit(page) {
-                Ok(()) => {
-                    self.refused_in_a_row = 0;
-                    return Submitted::Yes;
-                }
-                Err(Status::QUEUES_ARE_BUSY) if left > 0 => {
-                    left -= 1;
-                    self.retries += 1;
-                }
-                Err(Status::QUEUES_ARE_BUSY) => return Submitted::Busy,
-                Err(status) => return self.refused(page, status),
+        match self.try_to_submit(page, op, input, output_bytes) {
+            Ok(()) => {
+                self.refused_in_a_row = 0;
+                Submitted::Yes
             }
+            Err(Status::QUEUES_ARE_BUSY) => Submitted::Busy,
+            Err(status) => self.refused(page, status),
         }
     }
 
-    /// How a submitted job ended, where `good` tells counts of a job that is done from those that
-    /// cannot be.
-    pub(crate) async fn ended(&mut self, page: usize, good: impl Fn(Ended) -> bool) -> Outcome {
-        let Some(ended) = self.awaited(page).await else { return Outcome::Failed };
+    fn try_to_submit(
+        &mut self,
+        page: usize,
+        op: Operation,
+        input: (&PageMemory, Range<usize>),
+        output_bytes: usize,
+    ) -> Result<(), Status> {
+        let mut job = self.queue.load(page, op, input, output_bytes)?;
+        for _ in 0..self.options.submit_retries {
+            match job.submit() {
+                Ok(()) => return Ok(()),
+                Err((again, Status::QUEUES_ARE_BUSY)) => job = again,
+                Err((_, status)) => return Err(status),
+            }
+            self.counters.add(Counted::Retries as usize, 1);
+        }
+        job.submit().map_err(|(_, status)| status)
+    }
+
+    /// What becomes of a page of the packet, once its job has ended. `good` tells counts of a job
+    /// that is done from those that cannot be; `refused` is what becomes of a page that the devices
+    /// can make nothing of.
+    pub(crate) async fn resolved(
+        &mut self,
+        page: usize,
+        good: impl Fn(Ended) -> bool,
+        refused: Page,
+    ) -> Page {
+        if let Some(page) = self.pages[page] {
+            return page;
+        }
+        let ended = self.ended(page, good, refused).await;
+        self.pages[page] = Some(ended);
+        ended
+    }
+
+    async fn ended(&mut self, page: usize, good: impl Fn(Ended) -> bool, refused: Page) -> Page {
+        let Some(ended) = self.awaited(page).await else { return Page::Left };
         match ended.status {
-            Status::OK if good(ended) => return Outcome::Done(ended.written),
-            Status::MORE_OUTPUT_NEEDED => return Outcome::DoesNotFit,
-            _ => self.errors += 1,
+            Status::OK if good(ended) => return Page::Done(ended.written),
+            Status::MORE_OUTPUT_NEEDED => return refused,
+            _ => self.counters.add(Counted::Errors as usize, 1),
         }
         if ended.status.is_operation_error() {
-            return Outcome::Refused;
+            return refused;
         }
         self.queue.spoil(page);
         if ended.status.is_set_up_error() {
             self.turn_off(&ended.status.to_string());
         }
-        Outcome::Failed
+        Page::Left
     }
 
     /// Waits for a submitted job; `None` where it does not end, and was given up.
@@ -161,15 +229,16 @@ impl Hardware {
         /// Checks before anybody else is let in: most jobs have ended when they are asked for.
         const CHECKS: usize = 32;
 
-        let mut since = None;
         loop {
             for _ in 0..CHECKS {
                 if let Some(ended) = self.queue.ended(page) {
+                    self.waiting_since = None;
                     return Some(ended);
                 }
                 std::hint::spin_loop();
             }
-            if since.get_or_insert_with(Instant::now).elapsed() >= self.patience {
+            let since = self.waiting_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= self.patience {
                 self.give_up(page);
                 return None;
             }
@@ -179,29 +248,21 @@ impl Hardware {
 
     /// Leaves a job that does not end to its device.
     fn give_up(&mut self, page: usize) {
-        self.errors += 1;
+        self.counters.add(Counted::Errors as usize, 1);
         self.queue.give_up(page);
         self.turn_off(&format!("a job does not end within {:?}", self.options.timeout));
         // The others have had the same time.
         self.patience = Duration::ZERO;
     }
 
-    /// The page of output of a job that rests.
-    ///
-    /// # Panics
-    /// Where its job runs, as one does for ever that was [given up](Self::ended).
-    pub(crate) fn output(&mut self, page: usize) -> &mut [u8] {
+    /// The output of a page whose job has ended, or that the CPU has written. It may be kept.
+    pub(crate) fn output(&self, page: usize) -> &PageMemory {
         self.queue.output(page)
     }
 
-    /// How many times a job was submitted again since the queues were full.
-    pub(crate) fn retries(&self) -> u64 {
-        self.retries
-    }
-
-    /// How many jobs failed or were refused, be it for the data.
-    pub(crate) fn errors(&self) -> u64 {
-        self.errors
+    /// Room for a page that the CPU does while all queues are full.
+    pub(crate) fn output_mut(&mut self, page: usize) -> &mut [u8] {
+        self.queue.output_mut(page)
     }
 
     /// Counts a job that no device takes, and draws the consequences for those to come.
@@ -209,13 +270,13 @@ impl Hardware {
         /// A packet of pages: with so many, it is not about one of them.
         const MOST_IN_A_ROW: u32 = 128;
 
-        self.errors += 1;
+        self.counters.add(Counted::Errors as usize, 1);
         self.refused_in_a_row += 1;
         self.queue.spoil(page);
         let numa = self.options.numa;
         // What libqpl answers, too, where no device is near the processor that this thread is on now.
         if status == Status::INIT_WORK_QUEUES_NOT_AVAILABLE && self.queue.widen() {
-            tracing::warn!("there is no IAA by NUMA policy {numa}: any is used from now on");
+            tracing::warn!("no IAA fits the NUMA policy {numa}: any is used from now on");
         } else if status.is_set_up_error() || self.refused_in_a_row >= MOST_IN_A_ROW {
             self.turn_off(&format!("{status} (NUMA policy {numa})"));
         }

@@ -57,7 +57,7 @@ impl Refusal {
         let (chunk, page) = (chunk.len(), page.len());
         Error::payload(match self {
             Self::Malformed => format!(
-                "a chunk of {chunk} bytes is no DEFLATE stream: it is malformed, ends before its \
+                "a chunk of {chunk} bytes is not a valid DEFLATE stream: it is malformed, ends before its \
                  final block does, or has a distance that reaches past {WINDOW} bytes or to before \
                  the page"
             ),

@@ -30,7 +30,7 @@ fn refused(says: &[&str], make: impl Fn(usize) -> Vec<u8>) {
 fn chunk_refused(says: &str, make: impl Fn(usize) -> Vec<u8>) {
     refused(&[says], |page_bytes| {
         let chunk = make(page_bytes);
-        assert!(chunk.len() < page_bytes, "a chunk that is no raw page");
+        assert!(chunk.len() < page_bytes, "a chunk that is not a raw page");
         [&(chunk.len() as u32).to_be_bytes(), &chunk[..]].concat()
     });
 }
@@ -196,9 +196,9 @@ fn bytes_after_the_final_block_are_an_error() {
 }
 
 #[test]
-fn what_is_no_stream_is_an_error() {
-    chunk_refused("is no DEFLATE stream", |_| vec![7]);
-    chunk_refused("is no DEFLATE stream", |_| vec![0xff; 300]);
+fn what_is_not_a_stream_is_an_error() {
+    chunk_refused("is not a valid DEFLATE stream", |_| vec![7]);
+    chunk_refused("is not a valid DEFLATE stream", |_| vec![0xff; 300]);
     // A zlib header, as UADK has it.
     chunk_refused("a chunk", |page_bytes| [&[0x78, 0x01], &right(page_bytes)[..]].concat());
 }

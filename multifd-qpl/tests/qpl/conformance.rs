@@ -1,24 +1,23 @@
 //! The whole suite, on every path.
 
 mod auto {
-    multifd_conformance::suite!(multifd_qpl::DESCRIPTOR);
+    multifd_conformance::suite!(multifd_qpl::Qpl::default());
 }
 
 mod portable {
-    multifd_conformance::suite!(multifd_qpl::Path::Portable.descriptor());
+    use crate::support::on;
+
+    multifd_conformance::suite!(on(multifd_qpl::Path::Portable));
 }
 
 mod software {
-    use crate::support::without_libqpl;
+    use crate::support::{on, without_libqpl};
 
-    multifd_conformance::suite!(
-        multifd_qpl::Path::Software.descriptor(),
-        skip: without_libqpl()
-    );
+    multifd_conformance::suite!(on(multifd_qpl::Path::Software), skip: without_libqpl());
 }
 
 mod hardware {
     use crate::support::{IMPATIENT, without_hardware};
 
-    multifd_conformance::suite!(IMPATIENT.descriptor(), skip: without_hardware());
+    multifd_conformance::suite!(multifd_qpl::Qpl::new(IMPATIENT), skip: without_hardware());
 }

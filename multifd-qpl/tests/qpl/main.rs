@@ -5,7 +5,9 @@
 mod bad_input;
 mod conformance;
 mod device;
+mod dropped;
 mod faults;
+mod options;
 mod pairs;
 mod portable;
 mod support;

@@ -3,7 +3,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 
 use crate::support::streams::text;
-use crate::support::{chunks, pages, without_libqpl};
+use crate::support::{chunks, on, pages, without_libqpl};
 use flate2::{Decompress, FlushDecompress, Status};
 use multifd_qpl::Path;
 use proptest::prelude::*;
@@ -32,7 +32,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
     #[test]
     fn every_decoder_takes_what_is_made_without_libqpl((page_size, page) in pages::page()) {
-        let chunk = chunks(&Path::Portable.descriptor(), page_size, &page).remove(0);
+        let chunk = chunks(&on(Path::Portable), page_size, &page).remove(0);
         if chunk.len() < page.len() {
             for (name, mut decode) in decoders() {
                 prop_assert!(decode(&chunk, page.len()) == page, "{name}, pages of {page_size}");
@@ -45,7 +45,7 @@ proptest! {
     #[test]
     fn a_page_makes_the_same_chunk_whatever_came_before((page_size, page) in pages::page()) {
         let pages = [&page[..], &text(page.len()), &page].concat();
-        let chunks = chunks(&Path::Portable.descriptor(), page_size, &pages);
+        let chunks = chunks(&on(Path::Portable), page_size, &pages);
         prop_assert!(chunks[0] == chunks[2], "pages of {page_size}");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use multifd_core::PageSize;
+use multifd_core::wire::BlockName;
 
 use super::finding::Connection;
 use super::report::{BlockReport, Counts};
@@ -15,7 +16,7 @@ const GROUP: u64 = 128;
 const MOST_GROUPS: usize = 1 << 20;
 
 /// The blocks in the order of the main channel's list.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Blocks {
     blocks: Vec<Block>,
     groups: usize,
@@ -56,15 +57,15 @@ impl Blocks {
             sent_again: 0,
             most_times: 0,
         };
-        Self { blocks: list.iter().map(block).collect(), ..Self::default() }
+        Self { blocks: list.iter().map(block).collect(), groups: 0, untracked: 0 }
     }
 
     pub(super) fn find(&self, name: &str) -> Option<usize> {
         self.blocks.iter().position(|block| block.info.name.as_str() == name)
     }
 
-    pub(super) fn name(&self, block: usize) -> &str {
-        self.blocks[block].info.name.as_str()
+    pub(super) fn name(&self, block: usize) -> &BlockName {
+        &self.blocks[block].info.name
     }
 
     pub(super) fn bytes(&self, block: usize) -> u64 {
@@ -122,10 +123,10 @@ impl Blocks {
     }
 
     /// The blocks of which pages never came, with the number of these and of all.
-    pub(super) fn never_sent(&self, page_size: PageSize) -> Vec<(String, u64, u64)> {
+    pub(super) fn never_sent(&self, page_size: PageSize) -> Vec<(BlockName, u64, u64)> {
         let lacking = self.blocks.iter().filter_map(|block| {
             let pages = block.info.bytes / page_size.bytes() as u64;
-            (block.sent < pages).then(|| (block.info.name.to_string(), pages - block.sent, pages))
+            (block.sent < pages).then(|| (block.info.name.clone(), pages - block.sent, pages))
         });
         lacking.collect()
     }
@@ -133,7 +134,7 @@ impl Blocks {
     pub(super) fn reports(self, page_size: PageSize) -> Vec<BlockReport> {
         let report = |block: Block| BlockReport {
             pages: block.info.bytes / page_size.bytes() as u64,
-            name: block.info.name.to_string(),
+            name: block.info.name,
             bytes: block.info.bytes,
             counts: block.counts,
             main_pages: block.main_pages,
@@ -162,8 +163,6 @@ fn unpack(packed: u16) -> Connection {
 
 #[cfg(test)]
 mod tests {
-    use multifd_core::wire::BlockName;
-
     use super::*;
 
     const CHANNEL: Connection = Connection::Channel(3);

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use multifd_core::wire::{DeviceStatePacket, InitialPacket, PacketFlags, RamPacket};
+use multifd_core::wire::{BlockName, DeviceStatePacket, InitialPacket, PacketFlags, RamPacket};
 use multifd_core::{Compression, PageSize, PeerError};
 
 use super::chunks::Chunks;
 use super::finding::{Connection, FindingKind, Place};
-use super::inspector::{Channel, Inspector};
-use super::parser::{ChannelEvent, Content, Cut};
+use super::parser::{ChannelEvent, Content};
 use super::report::Counts;
+use super::tally::{Channel, Tally};
 use super::trace::TracePoint;
 
 /// A packet, as an inspection lists it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct PacketRecord<'a> {
+pub struct PacketRecord {
     /// The channel's place among the connections, from 0.
     pub channel: usize,
     /// How many packets came before on the channel, the initial one not counted.
@@ -31,23 +31,21 @@ pub struct PacketRecord<'a> {
     /// Its number in the source's count; device state has none.
     pub packet_num: Option<u64>,
     /// The RAM block of its pages, or the device whose state it is.
-    pub name: Option<&'a str>,
+    pub name: Option<BlockName>,
     /// Its pages and bytes.
     pub counts: Counts,
     /// The size of its pages.
     pub page_size: PageSize,
 }
 
-impl Inspector {
+impl Tally {
     /// Takes in what a channel carries next. `time` is how long after the migration's start that
     /// was, where it is known. Returns the packet, where it is one.
-    pub fn channel<'e>(
+    pub(super) fn channel(
         &mut self,
-        event: &'e ChannelEvent<'_>,
+        event: &ChannelEvent<'_>,
         time: Option<Duration>,
-    ) -> Option<PacketRecord<'e>> {
-        let channel = &mut self.channels[event.channel];
-        channel.end = event.offset + event.bytes;
+    ) -> Option<PacketRecord> {
         let place = |packet_num| Place {
             connection: Connection::Channel(event.channel),
             offset: event.offset,
@@ -62,18 +60,11 @@ impl Inspector {
                 None
             }
             Content::Malformed { error, packet_num } => {
-                channel.is_broken = true;
+                self.channels[event.channel].is_broken = true;
                 // Device state has no number, and its fields elsewhere.
                 let field = packet_num.map_or_else(|| head_field(error), |_| ram_field(error));
                 let place = at(place(*packet_num), field);
                 self.findings.add(place, FindingKind::Malformed(error.clone()));
-                None
-            }
-            Content::End { cut } => {
-                if let Some(Cut { within, missing }) = *cut {
-                    channel.is_broken = true;
-                    self.findings.add(place(None), FindingKind::Cut { within, missing });
-                }
                 None
             }
             Content::DeviceState(packet) => {
@@ -105,28 +96,28 @@ impl Inspector {
         self.tally(event.channel, 0, Counts { wire_bytes, ..Counts::default() });
     }
 
-    fn device_state<'e>(
+    fn device_state(
         &mut self,
         place: Place,
         event: &ChannelEvent<'_>,
-        packet: &'e DeviceStatePacket,
+        packet: &DeviceStatePacket,
         time: Option<Duration>,
-    ) -> PacketRecord<'e> {
+    ) -> PacketRecord {
         let channel = &mut self.channels[event.channel];
         channel.report.device_state += 1;
         channel.first_device_state.get_or_insert(place);
         let counts = Counts { packets: 1, wire_bytes: event.bytes, ..Counts::default() };
-        self.record(event, PacketFlags::DEVICE_STATE, Some(packet.device.as_str()), counts, time)
+        self.record(event, PacketFlags::DEVICE_STATE, Some(packet.device.clone()), counts, time)
     }
 
-    fn ram<'e>(
+    fn ram(
         &mut self,
         place: Place,
         event: &ChannelEvent<'_>,
-        packet: &RamPacket<'e>,
+        packet: &RamPacket<'_>,
         chunks: Option<&Chunks>,
         time: Option<Duration>,
-    ) -> PacketRecord<'e> {
+    ) -> PacketRecord {
         let counts = counts(event, packet, chunks);
         if packet.pages.is_none() && !packet.is_sync() {
             // Its number says nothing: it is that of the packet before, or an older one.
@@ -145,7 +136,7 @@ impl Inspector {
             self.pages(place, round, pages, &counts);
             self.channels[event.channel].behind_sync.get_or_insert((place, 0)).1 += 1;
         }
-        let name = packet.pages.map(|pages| pages.block);
+        let name = packet.pages.and_then(|pages| BlockName::new(pages.block).ok());
         let record = self.record(event, packet.flags, name, counts, time);
         if packet.is_sync() {
             let channel = &mut self.channels[event.channel];
@@ -194,14 +185,14 @@ impl Inspector {
     }
 
     /// The packet for the list, counted.
-    fn record<'e>(
+    fn record(
         &mut self,
         event: &ChannelEvent<'_>,
         flags: PacketFlags,
-        name: Option<&'e str>,
+        name: Option<BlockName>,
         counts: Counts,
         time: Option<Duration>,
-    ) -> PacketRecord<'e> {
+    ) -> PacketRecord {
         let ChannelEvent { channel, packet, offset, .. } = *event;
         let report = &mut self.channels[channel].report;
         let round = report.syncs;

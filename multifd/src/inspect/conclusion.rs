@@ -4,12 +4,25 @@ use multifd_core::Compression;
 
 use super::channel::{at, field};
 use super::finding::{Connection, FindingKind, Place};
-use super::inspector::Inspector;
+use super::parser::{ChannelParser, End};
 use super::report::Report;
+use super::tally::Tally;
 
-impl Inspector {
-    /// Ends the inspection: compares the connections with each other.
-    pub fn finish(mut self) -> Report {
+impl Tally {
+    /// Notes the end of a channel.
+    pub(super) fn end(&mut self, parser: &mut ChannelParser) {
+        let End { channel, packet, offset, cut } = parser.end();
+        self.channels[channel].end = offset;
+        if let Some(cut) = cut {
+            self.channels[channel].is_broken = true;
+            let connection = Connection::Channel(channel);
+            let place = Place { connection, offset, packet: Some(packet), packet_num: None };
+            self.findings.add(place, cut);
+        }
+    }
+
+    /// Compares the connections, all of which have ended, with each other.
+    pub(super) fn conclude(mut self) -> Report {
         self.check_ids();
         self.check_uuid();
         self.check_syncs();
@@ -25,7 +38,7 @@ impl Inspector {
             main: self.main,
             channels: self.channels.into_iter().map(|channel| channel.report).collect(),
             rounds: self.rounds,
-            blocks: self.blocks.reports(self.page_size),
+            blocks: self.blocks.map_or_else(Vec::new, |blocks| blocks.reports(self.page_size)),
             findings: self.findings,
         }
     }
@@ -104,12 +117,13 @@ impl Inspector {
     }
 
     fn check_pages(&mut self) {
+        let Some(blocks) = &self.blocks else { return };
         let place = start(Connection::Main);
-        if self.blocks.untracked() > 0 {
-            self.findings.add(place, FindingKind::Untracked(self.blocks.untracked()));
+        if blocks.untracked() > 0 {
+            self.findings.add(place, FindingKind::Untracked(blocks.untracked()));
             return;
         }
-        for (block, pages, of) in self.blocks.never_sent(self.page_size) {
+        for (block, pages, of) in blocks.never_sent(self.page_size) {
             self.findings.add(place, FindingKind::NeverSent { pages, of, block });
         }
     }

@@ -90,7 +90,7 @@ impl DeviceState {
         footers: bool,
     ) -> Result<(), Fault> {
         let fault = |at, text| Err((at, FindingKind::Description(text)));
-        let json_at = bytes.len() + DESCRIPTION_HEAD;
+        let json_at = bytes.len() + BEFORE_JSON;
         let description: Description = match serde_json::from_slice(json) {
             Ok(description) => description,
             Err(error) => {
@@ -163,10 +163,10 @@ impl DeviceState {
     }
 }
 
-const FOOTER_BYTES: usize = 5;
+/// EOF, and the type byte and the length of the VMDESCRIPTION.
+const BEFORE_JSON: usize = 6;
 
-/// The EOF, and the type byte and the length before a VMDESCRIPTION's JSON.
-const DESCRIPTION_HEAD: usize = 6;
+const FOOTER_BYTES: usize = 5;
 
 /// The byte that says FULL, and the section id.
 const BEFORE_NAME: usize = 5;

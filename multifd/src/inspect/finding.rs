@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use multifd_core::wire::Uuid;
+use multifd_core::wire::{BlockName, Uuid};
 use multifd_core::{Compression, PeerError};
 
 /// Something that is against the format, or unusual, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finding {
     /// Where it is.
     pub place: Place,
@@ -16,6 +17,7 @@ pub struct Finding {
 
 /// A place in a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct Place {
     /// Which connection.
     pub connection: Connection,
@@ -30,6 +32,7 @@ pub struct Place {
 
 /// One of a migration's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Connection {
     /// The main channel.
     Main,
@@ -39,6 +42,7 @@ pub enum Connection {
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Severity {
     /// Against the format: a destination refuses it or gets a damaged VM.
     Error,
@@ -107,7 +111,7 @@ pub enum FindingKind {
         /// The page's offset in bytes.
         offset: u64,
         /// The block.
-        block: String,
+        block: BlockName,
         /// The block's size in bytes.
         bytes: u64,
     },
@@ -157,7 +161,7 @@ pub enum FindingKind {
         /// The first such page of the packet, its offset in bytes.
         offset: u64,
         /// Its block.
-        block: String,
+        block: BlockName,
         /// Where it came before.
         other: Connection,
         /// How many such pages the packet has.
@@ -178,7 +182,7 @@ pub enum FindingKind {
         /// The first such page of the packet, its offset in bytes.
         offset: u64,
         /// Its block.
-        block: String,
+        block: BlockName,
         /// How many such pages the packet has.
         pages: u64,
     },
@@ -189,7 +193,7 @@ pub enum FindingKind {
         /// The first such page of the packet, its offset in bytes.
         offset: u64,
         /// Its block.
-        block: String,
+        block: BlockName,
         /// How many such pages the packet has.
         pages: u64,
     },
@@ -210,7 +214,7 @@ pub enum FindingKind {
         /// The block's size in pages.
         of: u64,
         /// The block.
-        block: String,
+        block: BlockName,
     },
     /// No VMDESCRIPTION.
     #[error("there is no VMDESCRIPTION: the device state cannot be told apart")]

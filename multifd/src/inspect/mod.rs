@@ -6,42 +6,37 @@
 //! decompressed, and no packet is kept: memory grows by 8 bytes a page that is sent and some
 //! hundred bytes a round, whatever a peer claims.
 //!
-//! [`recording()`] inspects a migration that has been recorded. One that is going on is inspected by
-//! whoever relays it: a [`ChannelParser`] for each channel turns bytes, in pieces of any size, into
-//! [`ChannelEvent`]s, a [`MainDecoder`](crate::stream::MainDecoder) the main channel's into its own.
+//! [`recording()`] inspects a migration that has been recorded. A migration that is going on is
+//! inspected by whoever relays it: an inspector takes the bytes of each connection as they come, in
+//! pieces of any size.
 //!
 //! ```
 //! use std::time::Duration;
 //! use multifd::inspect::Inspector;
-//! use multifd::stream::{Limits, MainDecoder};
 //!
-//! # fn example(mut main: &[u8], channel: &[u8]) -> Result<(), multifd::stream::StreamError> {
+//! # fn example(main: [&[u8]; 2], channel: &[u8]) {
 //! let mut inspector = Inspector::new();
-//! let mut decoder = MainDecoder::new(Limits::default());
-//! while !inspector.knows_ram() {
-//!     let Some(event) = decoder.next(&mut main)? else { break };
-//!     inspector.main(&decoder, Ok(&event));
+//! let number = inspector.connect();
+//! let [mut setup, mut rest] = main;
+//! // The list of RAM blocks is in it: only then packets, whose pages are in those blocks.
+//! while let Some(event) = inspector.main_bytes(&mut setup) {
+//!     println!("{event:?}");
 //! }
-//! // Only now: a channel's pages are in the RAM blocks that the main channel has listed.
-//! let mut parser = inspector.connect();
 //! for mut piece in channel.chunks(1000) {
-//!     while let Some(event) = parser.next(&mut piece) {
-//!         inspector.channel(&event, Some(Duration::from_millis(1)));
+//!     while let Some(packet) =
+//!         inspector.channel_bytes(number, &mut piece, Some(Duration::from_millis(1)))
+//!     {
+//!         println!("{} pages", packet.counts.normal_pages);
 //!     }
 //! }
-//! inspector.channel(&parser.end(), None);
-//! while let Some(event) = decoder.next(&mut main)? {
-//!     inspector.main(&decoder, Ok(&event));
-//! }
-//! if let Some(event) = decoder.finish()? {
-//!     inspector.main(&decoder, Ok(&event));
-//! }
+//! while inspector.main_bytes(&mut rest).is_some() {}
 //! let report = inspector.finish();
 //! println!("{} errors", report.findings.errors());
-//! # Ok(())
+//! # assert_eq!(report.total().packets, report.channels[0].counts.packets);
 //! # }
-//! # let recordings = multifd_conformance::recordings();
-//! # example(recordings[0].main, recordings[0].channels[0]).unwrap();
+//! # let recording = multifd_conformance::recordings()[0];
+//! # let (setup, rest) = recording.main.split_at(1000);
+//! # example([setup, rest], recording.channels[0]);
 //! ```
 
 mod blocks;
@@ -58,18 +53,17 @@ mod pages;
 mod parser;
 mod recording;
 mod report;
+mod tally;
 mod trace;
 
 #[cfg(test)]
 mod parser_tests;
 
 pub use channel::PacketRecord;
-pub use chunks::Chunks;
 pub use device_state::{DeviceSection, DeviceState};
 pub use finding::{Connection, Finding, FindingKind, Place, Severity};
 pub use findings::Findings;
 pub use inspector::Inspector;
-pub use parser::{ChannelEvent, ChannelParser, Content, Cut};
 pub use recording::recording;
 pub use report::{BlockReport, ChannelReport, Counts, MainReport, Report, RoundReport};
 pub use trace::{Trace, TracePoint};

@@ -2,7 +2,7 @@
 
 use std::ops::AddAssign;
 
-use multifd_core::wire::Uuid;
+use multifd_core::wire::{BlockName, Uuid};
 use multifd_core::{Compression, PageSize};
 
 use super::{DeviceState, Findings, Trace};
@@ -113,7 +113,7 @@ impl RoundReport {
 #[non_exhaustive]
 pub struct BlockReport {
     /// Its name.
-    pub name: String,
+    pub name: BlockName,
     /// Its size in bytes.
     pub bytes: u64,
     /// Its size in pages.

@@ -16,6 +16,7 @@ pub struct Trace {
 
 /// How far a channel had come after a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TracePoint {
     /// Bytes of the channel up to the packet's end.
     pub offset: u64,

@@ -1,5 +1,7 @@
 //! A recording whose bytes can be changed.
 
+use std::io::{self, Read};
+
 use multifd::inspect::{Connection, Finding, Report, Severity, recording};
 use multifd_conformance::{Recording, recordings};
 
@@ -28,9 +30,17 @@ impl Streams {
         self
     }
 
+    /// Inspects it, and asserts that the same is found in bytes that come in small pieces.
+    #[track_caller]
     pub(crate) fn inspect(&self) -> Report {
-        let channels = self.channels.iter().map(Vec::as_slice);
-        recording(&self.main[..], channels, |_| {}).unwrap()
+        let report = self.inspect_by(usize::MAX);
+        assert_eq!(format!("{:#?}", self.inspect_by(7)), format!("{report:#?}"));
+        report
+    }
+
+    fn inspect_by(&self, bytes: usize) -> Report {
+        let channels = self.channels.iter().map(|channel| Pieces(channel, bytes));
+        recording(Pieces(&self.main, bytes), channels, |_| {}).unwrap()
     }
 
     /// Where each packet of a channel is. Only for a channel that is as it was recorded.
@@ -87,6 +97,16 @@ impl Streams {
         let found = report.findings.iter().find(|finding| finding.kind.code() == code);
         let Some(finding) = found else { panic!("no {code}: {:#?}", report.findings) };
         assert_is(finding, code, connection, offset, words);
+    }
+}
+
+/// Bytes that are read in pieces of this size.
+struct Pieces<'a>(&'a [u8], usize);
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = buffer.len().min(self.1);
+        self.0.read(&mut buffer[..count])
     }
 }
 

@@ -70,28 +70,25 @@ fn interesting_places(bytes: usize) -> Vec<usize> {
     places
 }
 
+/// Lengths that a decoder must not believe: some that it has no memory for, and a page's.
+const LENGTHS: [u32; 7] = [0, 4096, 4097, 1 << 28, 1 << 30, i32::MAX as u32, u32::MAX];
+
 /// What a length at the start of `bytes` could be turned into, in either byte order.
-fn words(bytes: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
-    let mut words = vec![("the byte 0", vec![0]), ("the byte 0xff", vec![0xff])];
+fn words(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut words =
+        vec![("the byte 0".to_owned(), vec![0]), ("the byte 0xff".to_owned(), vec![0xff])];
     if let Some(&word) = bytes.first_chunk() {
         let (big, little) = (u32::from_be_bytes(word), u32::from_le_bytes(word));
-        let big_end = [
-            ("a word one more", big.wrapping_add(1)),
-            ("a word one less", big.wrapping_sub(1)),
-            ("the word 0", 0),
-            ("the word 0xffffffff", u32::MAX),
-            ("the word 0x7fffffff", i32::MAX as u32),
-            ("the word 0x40000000", 1 << 30),
-            ("the word 4096", 4096),
-            ("the word 4097", 4097),
-        ];
-        words.extend(big_end.map(|(what, word)| (what, word.to_be_bytes().to_vec())));
-        let little_end = [
-            ("a little-endian word one more", little.wrapping_add(1)),
-            ("a little-endian word one less", little.wrapping_sub(1)),
-            ("the little-endian word 0x40000000", 1 << 30),
-        ];
-        words.extend(little_end.map(|(what, word)| (what, word.to_le_bytes().to_vec())));
+        let lengths = |length: u32| {
+            LENGTHS.into_iter().chain([length.wrapping_add(1), length.wrapping_sub(1)])
+        };
+        words.extend(
+            lengths(big).map(|it| (format!("the word {it:#x}"), it.to_be_bytes().to_vec())),
+        );
+        words.extend(
+            lengths(little)
+                .map(|it| (format!("the little-endian word {it:#x}"), it.to_le_bytes().to_vec())),
+        );
     }
     words
 }
@@ -102,12 +99,17 @@ pub(crate) fn a_flipped_bit_gives_an_error_or_a_whole_packet(subject: &Subject) 
     let mut random = Random::new(62);
     let packet = &scene.packets[CHANGED];
     let header_bytes = packet.header.len();
-    for _ in 0..FLIPS {
-        // Half of them in what the header says, the rest in the payload.
-        let in_header = random.below(2) == 0;
+    let places = interesting_places(packet.payload.len());
+    for flip in 0..FLIPS {
+        // Half of them in what the header says; of the rest, half where lengths and headers stand.
+        let in_header = flip % 2 == 0;
+        let at = match flip % 4 {
+            0 | 2 => random.below(Packet::OFFSETS + 64),
+            1 => random.below(packet.payload.len().min(4096)),
+            _ => places[random.below(places.len())],
+        };
         let mut changed = packet.clone();
         let bytes = if in_header { &mut changed.header } else { &mut changed.payload };
-        let at = random.below(bytes.len().min(if in_header { Packet::OFFSETS + 64 } else { 4096 }));
         let bit = random.below(8);
         bytes[at] ^= 1 << bit;
         let byte = if in_header { at } else { header_bytes + at };

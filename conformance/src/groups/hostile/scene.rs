@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use multifd_core::channel::Received;
 use multifd_core::wire::RamPacket;
-use multifd_core::{Error, ErrorKind, PageSize};
+use multifd_core::{ChannelConfig, Error, ErrorKind, PageSize};
 
 use crate::harness::{
-    BLOCK, Content, Context, Packet, Random, STALE, Setup, Stop, Subject, Verdict, ensure, offsets,
-    parse, ram, read,
+    BLOCK, Content, Context, Packet, Random, STALE, Setup, Stop, Subject, Verdict, ensure,
+    first_difference, offsets, parse, ram, read,
 };
+use crate::heap::Growth;
 
 pub(super) const PAGE_SIZE: PageSize = PageSize::Kib4;
 
@@ -23,6 +24,11 @@ const NORMAL: [&[usize]; 3] = [&[1, 3], &[9, 5, 12], &[11, 2]];
 
 /// The zero page that each packet carries, in the order of [`NORMAL`].
 const ZERO: [&[usize]; 3] = [&[], &[7], &[]];
+
+/// What memory holds before a stream comes: a codec's scratch memory, and the guest's. Each stream is
+/// taken over both, which must not show: a decoder that leaves a page short would give away what
+/// was in memory before.
+const FORMER: [(u8, u8); 2] = [(0x00, STALE), (0xff, !STALE)];
 
 /// The packet that cases change: the one in the middle, since a stream may treat its first
 /// otherwise, and the one behind it may show what a change has done.
@@ -78,22 +84,36 @@ impl<'a> Scene<'a> {
     }
 
     /// What a new receiver makes of `stream`. Fails the case where an error does not say what it
-    /// must, and where anything but the packets' own pages was written.
+    /// must, where anything but the packets' own pages was written, where former bytes show, and
+    /// where it takes more heap than it may.
     pub(super) fn attempt(&self, stream: &[u8]) -> Verdict<Attempt> {
-        let destination = ram(PAGE_SIZE, &[STALE; PAGES * PAGE_BYTES])?;
-        let mut receiver = self.subject.receiver(&destination, Setup::default().channel)?;
-        receiver.pipe.push(stream);
+        let growth = self.subject.heap_bound.and_then(|bound| Some((Growth::from_now()?, bound)));
+        let [first, second] = FORMER.map(|(scratch, former)| self.once(stream, scratch, former));
+        if let Some((growth, bound)) = growth {
+            let (grown, bound) = (growth.peak() >> 20, bound >> 20);
+            ensure!(grown <= bound, "that took {grown} MiB of heap, the bound is {bound} MiB");
+        }
+        let first = first?;
+        first.same_as(&second?)?;
+        Ok(first)
+    }
+
+    fn once(&self, stream: &[u8], scratch: u8, former: u8) -> Verdict<Attempt> {
+        let destination = ram(PAGE_SIZE, &[former; PAGES * PAGE_BYTES])?;
+        let config = ChannelConfig::new(Setup::default().channel, PAGE_SIZE, 0);
+        let config = config.with_scratch_fill(scratch);
+        let mut receiver = self.subject.receiver_as(&destination, &config)?;
         let mut packets: Vec<Taken> = Vec::new();
+        let mut left = stream;
         let error = loop {
-            let at = stream.len() - receiver.pipe.len();
-            let packet = parse(&stream[at..], PAGE_SIZE);
-            match receiver.try_receive(&[]) {
+            let packet = parse(left, PAGE_SIZE);
+            let received = receiver
+                .try_receive(&mut left)
+                .context(|| how_far(packet.as_ref(), &read(&destination), former))?;
+            match received {
                 Ok(Received::End) => break None,
                 Ok(_) => {
                     let packet = packet.ok_or_else(|| Stop::failed("a malformed packet passed"))?;
-                    let read = stream.len() - receiver.pipe.len() - at;
-                    let whole = RamPacket::bytes(PAGE_SIZE.page_count()) + packet.payload_bytes;
-                    ensure!(read == whole, "{read} bytes of a packet of {whole} were read");
                     packets.push(Taken::new(&packet));
                 }
                 Err(error) => {
@@ -103,7 +123,7 @@ impl<'a> Scene<'a> {
                 }
             }
         };
-        let attempt = Attempt { packets, error, memory: read(&destination) };
+        let attempt = Attempt { packets, error, former, memory: read(&destination) };
         attempt.wrote_only_its_pages()?;
         Ok(attempt)
     }
@@ -129,9 +149,10 @@ impl<'a> Scene<'a> {
     /// Whether every page of the packets that were taken holds what was sent for it. Pages of a
     /// packet that was refused, or that came twice in one packet, may hold anything.
     pub(super) fn exact(&self, attempt: &Attempt) -> Verdict {
-        let mut expected = vec![Some(&[STALE; PAGE_BYTES][..]); PAGES];
+        let former = [attempt.former; PAGE_BYTES];
+        let mut expected = vec![Some(&former[..]); PAGES];
         for (number, packet) in attempt.packets.iter().enumerate() {
-            let refused = attempt.error.is_some() && number + 1 == attempt.packets.len();
+            let refused = attempt.refused().is_some() && number + 1 == attempt.packets.len();
             let unclear = refused || !packet.pages_are_different();
             for (at, &page) in packet.normal.iter().enumerate() {
                 let sent = NORMAL.get(number).and_then(|pages| pages.get(at));
@@ -157,6 +178,8 @@ pub(super) struct Attempt {
     /// The packets that it took, and last the one that it refused, where that had a valid header.
     packets: Vec<Taken>,
     pub(super) error: Option<Error>,
+    /// What the guest's memory held before.
+    former: u8,
     memory: Vec<u8>,
 }
 
@@ -196,16 +219,62 @@ impl Attempt {
         self.error.is_some() && self.packets.len() <= CHANGED + 1
     }
 
+    /// The packet that was refused, where it had a valid header.
+    fn refused(&self) -> Option<&Taken> {
+        self.packets.last().filter(|_| self.error.is_some())
+    }
+
+    /// Whether it came to the same over other former bytes. The pages of a packet that was refused
+    /// may hold anything.
+    fn same_as(&self, other: &Self) -> Verdict {
+        let said = [self, other].map(|attempt| attempt.error.as_ref().map(Error::to_string));
+        ensure!(
+            said[0] == said[1] && self.packets.len() == other.packets.len(),
+            "what memory held before decides what is said: once {:?}, once {:?}",
+            said[0],
+            said[1]
+        );
+        let unclear: BTreeSet<_> = self.refused().into_iter().flat_map(Taken::all).collect();
+        for page in self.packets.iter().flat_map(Taken::all).filter(|page| !unclear.contains(page))
+        {
+            let [one, two] =
+                [self, other].map(|attempt| &attempt.memory[page * PAGE_BYTES..][..PAGE_BYTES]);
+            if let Some(at) = first_difference(one, two) {
+                return Err(Stop::failed(format!(
+                    "no error, but page {page} keeps what memory held before, from byte {at} on"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     fn wrote_only_its_pages(&self) -> Verdict {
         let named: BTreeSet<_> = self.packets.iter().flat_map(Taken::all).collect();
         for (page, content) in self.memory.chunks_exact(PAGE_BYTES).enumerate() {
-            let untouched = content.iter().all(|&byte| byte == STALE);
+            let untouched = content.iter().all(|&byte| byte == self.former);
             ensure!(
                 untouched || named.contains(&page),
                 "page {page} was written, which no packet names"
             );
         }
         Ok(())
+    }
+}
+
+/// How far a packet has come of which no more is heard: to the first of its pages that is as it was.
+fn how_far(packet: Option<&RamPacket<'_>>, memory: &[u8], former: u8) -> String {
+    let Some(packet) = packet else { return "a malformed packet".to_owned() };
+    let normal = Taken::new(packet).normal;
+    let untouched = |&page: &usize| {
+        memory[page * PAGE_BYTES..][..PAGE_BYTES].iter().all(|&byte| byte == former)
+    };
+    match normal.iter().position(untouched) {
+        Some(index) => format!(
+            "packet {}, page {index} (the first of {} not yet written)",
+            packet.packet_num,
+            normal.len()
+        ),
+        None => format!("packet {}, all pages written", packet.packet_num),
     }
 }
 

@@ -1,16 +1,15 @@
 //! Codecs that are broken on purpose are caught.
 
-use clap::Parser;
 use multifd::core::codec::{PacketCodec, PacketMethods, PageWriter};
 use multifd::core::{
     Availability, ChannelConfig, Compression, Error, Payload, PrivateMethod, Registry, none,
 };
 
 use super::*;
-use crate::args::{Args, Command};
 use crate::cancel::Interrupt;
+use crate::options::verbosity::Verbosity;
 
-/// Sends pages as they are and, where told so, damages the last byte of each packet, or fails.
+/// Sends pages as they are. By `DAMAGE`, the receiver changes the last byte of each packet or fails.
 struct Broken<const DAMAGE: u8>;
 
 const FAIL: u8 = 1;
@@ -54,15 +53,12 @@ fn descriptor<const DAMAGE: u8>() -> MethodDescriptor {
 
 /// What the demo reports of `codec`.
 fn report(codec: &MethodDescriptor) -> Report {
-    let Command::Demo(args) = Args::parse_from(["multifd", "-q", "demo"]).command else {
-        unreachable!("the command is demo")
-    };
-    let output = Output::new(Args::parse_from(["multifd", "-q", "codecs"]).verbosity);
+    let output = Output::new(Verbosity { verbose: 0, quiet: true });
     let registry = Registry::with([*codec]).unwrap();
     let mut guest = Guest::made_up(1 << 20, 1).unwrap();
-    let mut report = Report::new(&guest, args.channels, &output, false).unwrap();
+    let mut report = Report::new(&guest, 4, &output, false).unwrap();
     let migration =
-        Migration { registry: &registry, codec, level: None, args: &args, output: &output };
+        Migration { registry: &registry, codec, level: None, channels: 4, output: &output };
     let result = migration.run(&mut guest, &Interrupt::default());
     report.add(CodecReport::of(&migration, guest.pages(), result));
     report

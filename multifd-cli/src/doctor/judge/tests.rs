@@ -8,7 +8,7 @@ use crate::doctor::system::{
     System, WorkQueue,
 };
 
-/// A machine with one IAA and one queue, on which all is well.
+/// A machine with one IAA and one queue, without a problem.
 fn well() -> System {
     let queue = WorkQueue {
         name: "wq1.0".to_owned(),
@@ -70,7 +70,7 @@ fn subjects(system: &System, level: Level) -> Vec<&'static str> {
 }
 
 #[test]
-fn whatever_a_queue_looks_like_there_is_a_problem_unless_it_can_be_used() {
+fn in_every_state_of_a_queue_there_is_a_problem_unless_it_can_be_used() {
     let states = [State::Enabled, State::Disabled];
     let nodes = [Node::Allowed, Node::Missing, Node::Denied, Node::Failed("why".to_owned())];
     for (device_state, state) in states.iter().flat_map(|&d| states.map(|q| (d, q))) {
@@ -121,7 +121,7 @@ fn a_queue_that_cannot_be_used_beside_one_that_can_is_no_problem() {
 }
 
 #[test]
-fn a_set_up_anew_says_which_other_queues_it_stops() {
+fn a_set_up_says_which_other_queues_it_stops() {
     let mut system = well();
     let device = device(&mut system);
     let other = WorkQueue { name: "wq1.1".to_owned(), number: 1, ..device.queues[0].clone() };
@@ -129,7 +129,7 @@ fn a_set_up_anew_says_which_other_queues_it_stops() {
     device.queues.push(other);
     let findings = judge(&system);
     let slow = findings.iter().find(|finding| finding.level == Level::Warning).unwrap();
-    assert_eq!(slow.remedy[0], "# this stops wq1.1 besides");
+    assert_eq!(slow.remedy[0], "# this also stops wq1.1");
     assert!(slow.remedy[1..].iter().any(|line| line.contains("disable-wq iax1/wq1.1")));
 }
 
@@ -146,7 +146,7 @@ fn missing_libraries_are_problems_only_where_there_is_a_device() {
 }
 
 #[test]
-fn what_was_said_of_libqpl_is_not_said_of_the_codec_again() {
+fn a_finding_about_libqpl_is_not_repeated_for_the_codec() {
     let error = OpenError::NotFound { reason: "no such file".to_owned() };
     let mut system = well();
     system.codec = Availability::Available(format!("portable: built in; {error}"));

@@ -1,4 +1,4 @@
-//! What there is on a machine: read, parsed, and not yet judged.
+//! The state of a machine: read and parsed, not yet judged.
 
 mod attribute;
 mod bus;
@@ -24,7 +24,7 @@ pub(super) use libraries::Libqpl;
 pub(super) use pci::PciDevice;
 pub(super) use queue::{Kind, Mode, Node, State, WorkQueue};
 
-/// Where a machine is looked at.
+/// The folders that show a machine's state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Roots<'a> {
     pub(super) sys: &'a Path,
@@ -32,19 +32,19 @@ pub(super) struct Roots<'a> {
     pub(super) proc: &'a Path,
 }
 
-/// What there is.
+/// The state of a machine.
 #[derive(Clone, Debug)]
 pub(super) struct System {
     pub(super) kernel: Kernel,
     pub(super) pci: Result<Vec<PciDevice>, Unread>,
-    /// None where the driver is not loaded.
+    /// `None` if the driver is not loaded.
     pub(super) bus: Result<Option<Bus>, Unread>,
     pub(super) libqpl: Result<Libqpl, OpenError>,
     /// Whether the user names a libqpl, in place of the one that is installed.
     pub(super) libqpl_named: bool,
     /// The file, if it was found.
     pub(super) accel_config: Option<PathBuf>,
-    /// What codec qpl itself says.
+    /// Whether codec qpl is available, by its own probe.
     pub(super) codec: Availability,
     /// Whether a job can be set up on a device.
     pub(super) hardware: Availability,
@@ -64,7 +64,7 @@ impl System {
         }
     }
 
-    /// The accelerators that the driver has taken.
+    /// The accelerators that are bound to the driver.
     pub(super) fn devices(&self) -> &[Device] {
         match &self.bus {
             Ok(Some(bus)) => &bus.devices,

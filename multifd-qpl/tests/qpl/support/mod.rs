@@ -1,6 +1,8 @@
 //! What the tests share.
 
 pub mod inflate;
+pub mod log;
+pub mod packet;
 pub mod pages;
 pub mod simulated;
 pub mod streams;
@@ -8,8 +10,8 @@ pub mod streams;
 use std::time::Duration;
 
 use multifd_conformance::ends::{Receiver, Sender};
-use multifd_core::{Availability, Error, MethodDescriptor, PageSize};
-use multifd_qpl::{Options, Path};
+use multifd_core::{Availability, Error, MethodStats, MultiFdMethods, PageSize};
+use multifd_qpl::{Options, Path, Qpl};
 use qpl_sys::Library;
 
 /// Why tests with libqpl are left out here. Where `QPL_LIBRARY` names one, they are not.
@@ -20,24 +22,26 @@ pub fn without_libqpl() -> Option<String> {
     }
 }
 
+/// The codec on `path`, with the defaults.
+pub const fn on(path: Path) -> Qpl {
+    Qpl::new(Options::new(path))
+}
+
 /// The hardware path for tests, whose devices may never answer.
-pub static IMPATIENT: Options = {
-    let mut options = Options::new(Path::Hardware);
-    options.timeout = Duration::from_millis(200);
-    options
-};
+pub const IMPATIENT: Options =
+    Options::new(Path::Hardware).with_timeout(Duration::from_millis(200));
 
 /// Why tests with an IAA are left out here. Where one is simulated, they are not.
 pub fn without_hardware() -> Option<String> {
-    match (Path::Hardware.descriptor().probe)() {
+    match on(Path::Hardware).probe() {
         _ if simulated::is_child() => None,
-        Availability::Available(_) => None,
         Availability::Unavailable(reason) => Some(reason),
+        _ => None,
     }
 }
 
 /// The codec on each engine that is there.
-pub fn engines() -> Vec<(Path, MethodDescriptor)> {
+pub fn engines() -> Vec<(Path, Qpl)> {
     let mut paths = vec![Path::Portable];
     for (path, without) in
         [(Path::Software, without_libqpl()), (Path::Hardware, without_hardware())]
@@ -47,15 +51,15 @@ pub fn engines() -> Vec<(Path, MethodDescriptor)> {
             Some(reason) => eprintln!("without path {path}: {reason}"),
         }
     }
-    let descriptor = |path| match path {
-        Path::Hardware => IMPATIENT.descriptor(),
-        path => path.descriptor(),
+    let codec = |path| match path {
+        Path::Hardware => Qpl::new(IMPATIENT),
+        path => on(path),
     };
-    paths.into_iter().map(|path| (path, descriptor(path))).collect()
+    paths.into_iter().map(|path| (path, codec(path))).collect()
 }
 
 /// The chunk that the codec makes of each page.
-pub fn chunks(codec: &MethodDescriptor, page_size: PageSize, pages: &[u8]) -> Vec<Vec<u8>> {
+pub fn chunks(codec: &Qpl, page_size: PageSize, pages: &[u8]) -> Vec<Vec<u8>> {
     let payload = Sender::of_pages(codec, None, page_size).send(pages);
     let (lengths, mut data) = payload.split_at(pages.len() / page_size.bytes() * 4);
     let chunks = lengths.chunks_exact(4).map(|length| {
@@ -65,6 +69,12 @@ pub fn chunks(codec: &MethodDescriptor, page_size: PageSize, pages: &[u8]) -> Ve
         chunk.to_vec()
     });
     chunks.collect()
+}
+
+/// The count called `name`.
+#[track_caller]
+pub fn count(stats: &MethodStats, name: &str) -> u64 {
+    stats.get(name).unwrap_or_else(|| panic!("no {name} in {stats:?}"))
 }
 
 /// The page of a packet that has `chunk` alone.
