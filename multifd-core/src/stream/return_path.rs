@@ -91,11 +91,6 @@ impl ReturnDecoder {
         Err(self.refuse(StreamErrorKind::Truncated { what: WHAT }))
     }
 
-    /// The bytes of the return path that were taken so far.
-    pub fn offset(&self) -> u64 {
-        self.input.offset()
-    }
-
     fn refuse(&mut self, kind: StreamErrorKind) -> StreamError {
         self.state = State::Failed;
         self.input.error(kind)
