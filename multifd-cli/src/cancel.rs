@@ -1,4 +1,4 @@
-//! Ctrl-C and the like: the other side is told and nothing is left behind.
+//! Cancellation by Ctrl-C and other signals.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,8 +9,8 @@ use signal_hook::iterator::Signals;
 
 use crate::failure::Failure;
 
-/// Whether the user wants an end, and what is to be told then. The first signal cancels, a second
-/// one ends the program at once.
+/// Whether a signal has come, and the migrations that it cancels. The first signal cancels them, a
+/// second one ends the program at once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Interrupt(Arc<Mutex<State>>);
 
@@ -22,10 +22,10 @@ struct State {
 }
 
 impl Interrupt {
-    /// Takes over SIGINT, SIGTERM and SIGHUP, except those that the parent had us ignore.
+    /// Handles SIGINT, SIGTERM and SIGHUP, except those that the parent process had ignored.
     pub(crate) fn listen() -> Result<Self, Failure> {
-        let cannot = |error| Failure::io("cannot take over signals", &error);
-        // A write past `ulimit -f` is to fail, not to end the program.
+        let cannot = |error| Failure::io("cannot handle signals", &error);
+        // A write beyond `ulimit -f` shall fail, not end the program.
         signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(cannot)?;
         let ignored = ignored_signals();
         let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter();
@@ -42,8 +42,7 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// Has `token` cancelled when a signal comes, or at once where one has come, until the result
-    /// is dropped.
+    /// Cancels `token` when a signal comes, or at once if one has come, until the result is dropped.
     pub(crate) fn watch(&self, token: CancelToken) -> Watch {
         let mut state = self.lock();
         if state.signal.is_some() {
@@ -63,7 +62,8 @@ impl Interrupt {
         }
     }
 
-    /// The signal, where one has come, else `failure`: what fails after a signal does so for it.
+    /// The cancellation if a signal has come, else `failure`: a failure after a signal follows from
+    /// it.
     pub(crate) fn or(&self, failure: impl Into<Failure>) -> Failure {
         self.check().err().unwrap_or_else(|| failure.into())
     }
@@ -96,7 +96,7 @@ impl Drop for Watch {
     }
 }
 
-/// The signals that are ignored, a bit each, signal 1 first: by `nohup`, for example.
+/// The ignored signals as bits, signal 1 first. `nohup`, for example, ignores SIGHUP.
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,27 +1,25 @@
-//! `multifd codecs`, and how a codec is picked.
+//! `multifd codecs`.
 
-use multifd::core::{Availability, Levels, MethodDescriptor, Registry};
+use std::sync::Arc;
+
+use multifd::core::{Levels, MultiFdMethods};
 use serde::Serialize;
 
-use crate::args;
 use crate::failure::Failure;
+use crate::options::codec;
 use crate::output;
+use crate::qpl::Qpl;
 use crate::table::Table;
 
-/// The codec called `name`, which must be available here and have the level.
-pub(crate) fn find<'a>(
-    registry: &'a Registry,
-    name: &str,
-    level: Option<i32>,
-) -> Result<&'a MethodDescriptor, Failure> {
-    let codec = registry.by_name(name).map_err(|_| {
-        let names: Vec<_> = registry.iter().map(|codec| codec.name).collect();
-        let names = names.join(", ");
-        Failure::new(format!("this program has no codec '{name}', only {names}; use one that has"))
-    })?;
-    codec.level(level).map_err(|error| Failure::usage(error.to_string()))?;
-    codec.require().map_err(|error| Failure::new(format!("{error}; see multifd codecs")))?;
-    Ok(codec)
+/// List the codecs of this program.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  multifd codecs\n  multifd codecs --json")]
+pub(crate) struct Args {
+    /// Print the list as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    qpl: Qpl,
 }
 
 #[derive(Serialize)]
@@ -32,7 +30,7 @@ struct Listed {
     flags: u32,
     levels: Option<ListedLevels>,
     available: bool,
-    /// By which library or device it works, or why it does not.
+    /// The library or device that it uses, or why it is not available.
     by: String,
 }
 
@@ -44,18 +42,19 @@ struct ListedLevels {
 }
 
 impl Listed {
-    fn new(codec: &MethodDescriptor) -> Self {
-        let (available, by) = match (codec.probe)() {
-            Availability::Available(by) => (true, by),
-            Availability::Unavailable(reason) => (false, reason),
+    fn new(codec: &Arc<dyn MultiFdMethods>) -> Self {
+        let (available, by) = match codec::probe(&**codec) {
+            Ok(by) => (true, by),
+            Err(reason) => (false, reason),
         };
-        let levels = codec.levels.map(|Levels { least, most, default }| ListedLevels {
+        let descriptor = codec.descriptor();
+        let levels = descriptor.levels.map(|Levels { least, most, default, .. }| ListedLevels {
             least,
             most,
             default,
         });
         let flags = codec.compression().flags().bits();
-        Self { name: codec.name, summary: codec.summary, flags, levels, available, by }
+        Self { name: descriptor.name, summary: descriptor.summary, flags, levels, available, by }
     }
 
     fn row(&self) -> [String; 5] {
@@ -69,7 +68,7 @@ impl Listed {
     }
 }
 
-pub(crate) fn run(args: &args::Codecs) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let registry = args.qpl.registry()?;
     let codecs: Vec<_> = registry.iter().map(Listed::new).collect();
     if args.json {

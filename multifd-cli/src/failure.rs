@@ -1,13 +1,14 @@
-//! Why the program fails, as it says it.
+//! Why the program fails, as it prints it.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
+use std::iter;
 use std::process::ExitCode;
 
 use multifd::core::UsageError;
 
-/// One line that says what failed, its cause and, where there is one, the remedy; and the exit
-/// status.
+/// One line that says what failed, why, and what to do; and the exit status.
 #[derive(Debug)]
 pub(crate) struct Failure {
     line: String,
@@ -19,20 +20,26 @@ impl Failure {
         Self { line: line.into(), status: 1 }
     }
 
-    /// The command line asks for something that cannot be.
+    /// The command line asks for something impossible.
     pub(crate) fn usage(line: impl Into<String>) -> Self {
         Self { line: line.into(), status: 2 }
     }
 
-    /// The user stopped it. The status is the shell's for a program that the signal ended.
+    /// The user has cancelled the command. The status is the one that a shell gives to a program
+    /// ended by that signal.
     pub(crate) fn interrupted(signal: i32) -> Self {
         let status = u8::try_from(128 + signal).unwrap_or(1);
         Self { line: "cancelled; nothing is left behind".to_owned(), status }
     }
 
-    /// What was asked for is done, but for something beside it.
+    /// The command has done its work, but something beside it failed.
     pub(crate) fn incomplete(line: impl Into<String>) -> Self {
         Self { line: line.into(), status: 3 }
+    }
+
+    /// The failure of a command line that asks for something impossible.
+    pub(crate) fn into_usage(self) -> Self {
+        Self { status: 2, ..self }
     }
 
     /// The same failure in other words.
@@ -40,15 +47,27 @@ impl Failure {
         Self { line: line.into(), ..self }
     }
 
-    /// The system refused `doing`, such as `cannot read vm.json`.
+    /// The system refuses something, such as `cannot read vm.json`.
     pub(crate) fn io(doing: impl fmt::Display, error: &io::Error) -> Self {
         let remedy = remedy(error.kind());
-        Self::new(format!("{doing}: {error}{remedy}"))
+        Self::new(format!("{doing}: {}{remedy}", chain(error)))
     }
 
     pub(crate) fn status(&self) -> ExitCode {
         self.status.into()
     }
+}
+
+/// An error and its causes in one line. A cause that the line names already is left out.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    for cause in iter::successors(error.source(), |&cause| cause.source()) {
+        let cause = cause.to_string();
+        if !line.contains(&cause) {
+            line = line + ": " + &cause;
+        }
+    }
+    line
 }
 
 fn remedy(kind: io::ErrorKind) -> &'static str {
@@ -68,13 +87,14 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-/// On one line and without control characters, whatever a peer's names have in them.
+/// In one line and without control characters, which a peer's names may contain.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&one_line(&self.line))
     }
 }
 
+/// The text with its control characters escaped.
 pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
@@ -85,13 +105,19 @@ pub(crate) fn one_line(text: &str) -> String {
 
 impl From<multifd::Error> for Failure {
     fn from(error: multifd::Error) -> Self {
-        Self::new(error.to_string())
+        Self::new(chain(&error))
     }
 }
 
 impl From<UsageError> for Failure {
     fn from(error: UsageError) -> Self {
-        Self::new(error.to_string())
+        Self::new(chain(&error))
+    }
+}
+
+impl From<multifd_plan::Error> for Failure {
+    fn from(error: multifd_plan::Error) -> Self {
+        Self::new(chain(&error))
     }
 }
 
@@ -103,6 +129,24 @@ mod tests {
     fn a_peers_control_characters_do_not_reach_the_terminal() {
         let failure = Failure::new("the block 'pc\u{1b}[2J\nram'");
         assert_eq!(failure.to_string(), r"the block 'pc\u{1b}[2J\nram'");
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        source: Option<Box<Layer>>,
+    }
+
+    #[test]
+    fn causes_follow_an_error_each_once() {
+        let layer = |text, source: Option<Layer>| Layer { text, source: source.map(Box::new) };
+        let cause = layer("time-out", None);
+        let device = layer("device iax1 failed: time-out", Some(cause));
+        let channel = layer("channel 3, packet 17", Some(device));
+        assert_eq!(chain(&channel), "channel 3, packet 17: device iax1 failed: time-out");
+        let bare = layer("cannot connect", Some(layer("refused", Some(layer("by a rule", None)))));
+        assert_eq!(chain(&bare), "cannot connect: refused: by a rule");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-mod args;
+mod arrival;
 mod cancel;
 mod codecs;
 mod conformance;
@@ -11,8 +11,11 @@ mod doctor;
 mod failure;
 mod image;
 mod inspect;
+mod log;
 mod mapping;
+mod options;
 mod output;
+mod page;
 mod plan;
 mod progress;
 mod qpl;
@@ -27,21 +30,57 @@ mod table;
 #[cfg(feature = "lz4")]
 use multifd_lz4 as _;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use clap::{CommandFactory, Parser, Subcommand};
 
-use args::{Args, Command, Verbosity};
 use failure::Failure;
+use options::verbosity::Verbosity;
 use output::Output;
 
+/// Moves a VM's memory over many channels, in the wire format of QEMU's multifd migration.
+#[derive(Debug, Parser)]
+#[command(name = "multifd", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    verbosity: Verbosity,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  multifd demo                                      try every codec on made-up memory
+  multifd demo --ram guest.ram --compression zstd   one codec on a real guest's memory
+  multifd recv --listen tcp::4444 --to vm           wait for a VM, store it in the folder vm
+  multifd send --from vm --to tcp:host:4444         send it on to another host";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Send(send::Args),
+    Recv(recv::Args),
+    Relay(relay::Args),
+    Decode(decode::Args),
+    Show(show::Args),
+    Inspect(inspect::Args),
+    Plan(Box<plan::Args>),
+    Codecs(codecs::Args),
+    Conformance(conformance::Args),
+    Doctor(doctor::Args),
+    /// Print a shell's completion script
+    #[command(after_help = "Example:\n  multifd completions bash > \
+                            ~/.local/share/bash-completion/completions/multifd")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
 fn main() -> ExitCode {
-    let args = Args::parse();
-    log(args.verbosity);
-    match run(args) {
+    let cli = Cli::parse();
+    log::start(cli.verbosity);
+    match run(cli) {
         Ok(status) => status,
         Err(failure) => {
             output::note(&format!("multifd: {failure}"));
@@ -50,9 +89,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: Args) -> Result<ExitCode, Failure> {
-    let output = Output::new(args.verbosity);
-    match args.command {
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let output = Output::new(cli.verbosity);
+    match cli.command {
         Command::Demo(args) => demo::run(&args, &output),
         Command::Send(args) => send::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Recv(args) => recv::run(&args, &output).map(|()| ExitCode::SUCCESS),
@@ -70,23 +109,16 @@ fn run(args: Args) -> Result<ExitCode, Failure> {
 
 fn complete(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Args::command(), "multifd", &mut script);
+    clap_complete::generate(shell, &mut Cli::command(), "multifd", &mut script);
     output::print_bytes(&script)
 }
 
-fn log(verbosity: Verbosity) {
-    let level = match (verbosity.quiet, verbosity.verbose) {
-        (true, _) => LevelFilter::ERROR,
-        (_, 0) => LevelFilter::WARN,
-        (_, 1) => LevelFilter::DEBUG,
-        (_, _) => LevelFilter::TRACE,
-    };
-    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        // A stderr that is closed is no reason to panic.
-        .log_internal_errors(false)
-        .init();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
 }

@@ -13,23 +13,23 @@ use crate::size::Bytes;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
-    /// What is written is seen by this program alone.
+    /// Only this program sees what is written.
     PrivateWrite,
 }
 
-/// A regular file that is there and can be read, with its length in bytes.
+/// Opens a regular file. Returns it with its length in bytes.
 pub(crate) fn open(path: &Path) -> Result<(File, u64), Failure> {
     let cannot = |error| Failure::io(format!("cannot read {}", path.display()), &error);
-    // Looked at first: to open a FIFO waits for its writer.
+    // Checked first: opening a FIFO waits for its writer.
     if !std::fs::metadata(path).map_err(cannot)?.is_file() {
-        return Err(Failure::new(format!("cannot read {}: it is no file", path.display())));
+        return Err(Failure::new(format!("cannot read {}: it is not a file", path.display())));
     }
     let file = File::open(path).map_err(cannot)?;
     let bytes = file.metadata().map_err(cannot)?.len();
     Ok((file, bytes))
 }
 
-/// Fails unless a RAM file of `bytes` bytes has whole pages, and any.
+/// Fails unless `bytes` bytes are one or more whole pages. The error names `path`.
 pub(crate) fn check_pages(path: &Path, bytes: u64) -> Result<(), Failure> {
     let page = PageSize::Kib4;
     if bytes > 0 && page.is_aligned(bytes) {
@@ -58,10 +58,13 @@ pub(crate) fn of_file(
         .map_err(|error| cannot(&error))
 }
 
-/// New memory, all zero. It takes room as it is written.
+/// New memory, all zero. It takes room only as it is written.
 pub(crate) fn anonymous(bytes: u64) -> Result<MmapRegion, String> {
     let refused = |error: &dyn std::fmt::Display| {
-        format!("cannot get {} of memory: {error}; is the machine large enough?", Bytes(bytes))
+        format!(
+            "cannot map {} of memory: {error}; free some memory or use a larger machine",
+            Bytes(bytes)
+        )
     };
     let length = usize::try_from(bytes).map_err(|error| refused(&error))?;
     MmapRegion::new(length).map_err(|error| refused(&error))

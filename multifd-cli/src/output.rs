@@ -1,14 +1,14 @@
-//! What the program says: results on stdout, everything else on stderr.
+//! What the program prints: results on stdout, everything else on stderr.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::args::Verbosity;
 use crate::failure::{Failure, one_line};
+use crate::options::verbosity::Verbosity;
 use crate::progress::Bar;
 
-/// How much is said beside the result.
+/// How much is printed besides the result.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     quiet: bool,
@@ -21,22 +21,22 @@ impl Output {
         Self { quiet: verbosity.quiet, bars: !verbosity.quiet && verbosity.verbose == 0 }
     }
 
-    /// A line that says what was done, on stdout.
+    /// Prints a line about what was done to stdout, unless the program is to be quiet.
     pub(crate) fn say(&self, line: &str) -> Result<(), Failure> {
         if self.quiet { Ok(()) } else { print(&(one_line(line) + "\n")) }
     }
 
-    /// A progress bar for `bytes`, shown on a terminal alone.
+    /// A progress bar for `bytes` bytes, shown only on a terminal.
     pub(crate) fn bar(&self, label: &str, bytes: u64) -> Bar {
         Bar::of_bytes(self.bars, label, bytes)
     }
 
-    /// A line of progress, shown on a terminal alone.
+    /// A line of progress, shown only on a terminal.
     pub(crate) fn line(&self, label: &str) -> Bar {
         Bar::of_text(self.bars, label)
     }
 
-    /// A progress bar for so many steps.
+    /// A progress bar for `count` steps.
     pub(crate) fn steps(&self, label: &str, count: u64) -> Bar {
         Bar::of_steps(self.bars, label, count)
     }
@@ -44,11 +44,11 @@ impl Output {
 
 /// Writes a line to stderr.
 pub(crate) fn note(line: &str) {
-    // Nobody is left to be told that stderr is gone.
+    // If stderr is closed, there is no place to report that.
     _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Writes a result to stdout. A reader that has gone away, as `head` does, wants no more of it.
+/// Writes a result to stdout. It is not an error if a reader, such as `head`, has closed it.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     print_bytes(text.as_bytes())
 }
@@ -69,7 +69,7 @@ pub(crate) fn print_json(result: &impl Serialize) -> Result<(), Failure> {
     print(&(json + "\n"))
 }
 
-/// Lines of a result that has many, written to stdout in larger pieces.
+/// Many lines of a result, written to stdout in larger pieces.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     text: String,
@@ -89,7 +89,7 @@ impl Lines {
         }
     }
 
-    /// Writes what is left. Fails if any of it could not be written.
+    /// Writes the rest. Fails if any line could not be written.
     pub(crate) fn finish(mut self) -> Result<(), Failure> {
         self.write();
         self.failed.map_or(Ok(()), Err)

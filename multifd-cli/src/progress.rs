@@ -15,7 +15,7 @@ const BYTES: &str =
 const TEXT: &str = "{prefix:10} {msg}";
 const STEPS: &str = "{prefix:10} [{bar:30}] {pos} of {len}  {elapsed}";
 
-/// A bar on stderr, shown where that is a terminal. It goes away when it is dropped.
+/// A bar on stderr, shown if that is a terminal, until it is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Bar(Arc<Erase>);
 
@@ -39,7 +39,7 @@ impl Bar {
     fn new(shown: bool, style: &str, label: &str, total: u64) -> Self {
         let target =
             if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        // The style first: whatever else is set draws the bar.
+        // The style first: setting anything else draws the bar.
         let style = ProgressStyle::with_template(style);
         let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(Some(total), target)
@@ -65,12 +65,12 @@ impl Bar {
         })
     }
 
-    /// Shows what `text` says, until the result is dropped.
+    /// Shows the text that `text` returns, until the result is dropped.
     pub(crate) fn follow_text(&self, mut text: impl FnMut() -> String + Send + 'static) -> Follow {
         self.watch(move |bar| bar.0.0.set_message(text()))
     }
 
-    /// Has `look` change the bar now and then, unless nobody sees it.
+    /// Lets `look` change the bar regularly, unless the bar is hidden.
     fn watch(&self, mut look: impl FnMut(&Self) + Send + 'static) -> Follow {
         if self.0.0.is_hidden() {
             return Follow { stop: None, thread: None };

@@ -1,24 +1,89 @@
 //! `multifd send`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use multifd::core::PageSize;
 use multifd::core::ram::{Ram, RamBlock};
-use multifd::core::wire::BlockName;
-use multifd::{PageSet, Source, SourceBuilder};
+use multifd::core::wire::{BlockName, Uuid};
+use multifd::{PageSet, Source, SourceBuilder, Uri, ZeroPages};
 use serde::Serialize;
 
-use crate::args;
 use crate::cancel::Interrupt;
-use crate::codecs;
 use crate::failure::Failure;
 use crate::image::Image;
 use crate::mapping::{self, Access};
+use crate::options::codec::{self, Agreed};
 use crate::output::{self, Output};
+use crate::qpl::Qpl;
 use crate::size::Bytes;
 use crate::summary::Summary;
+
+/// Send a VM image or a bare RAM file.
+///
+/// The other side is `multifd recv`, or a QEMU with `-incoming defer`, the capability multifd and
+/// the same number of channels and compression.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  multifd send --from vm --to tcp:host:4444 --compression zstd --channels 4
+  multifd send --ram guest.ram --to unix:/tmp/vm.sock")]
+#[command(group = clap::ArgGroup::new("source").args(["from", "ram"]).required(true))]
+pub(crate) struct Args {
+    /// The folder of a VM image
+    #[arg(long, value_name = "IMAGE")]
+    from: Option<PathBuf>,
+    /// A file of whole 4 KiB pages, sent as the RAM block pc.ram
+    #[arg(long, value_name = "FILE")]
+    ram: Option<PathBuf>,
+    /// Where the destination listens: tcp:HOST:PORT or unix:PATH
+    #[arg(long, value_name = "URI")]
+    to: Uri,
+    #[command(flatten)]
+    agreed: Agreed,
+    /// The level to compress with
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    level: Option<i32>,
+    /// Where zero pages are detected
+    #[arg(long, value_name = "WHERE", default_value = "multifd")]
+    zero_page_detection: ZeroPageDetection,
+    /// Do not wait for the destination's confirmation: a late failure there goes unnoticed
+    #[arg(long)]
+    no_return_path: bool,
+    /// The VM's UUID, in place of the image's
+    #[arg(long)]
+    uuid: Option<Uuid>,
+    /// Check the image's RAM against its SHA-256 first
+    #[arg(long, conflicts_with = "ram")]
+    verify: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    qpl: Qpl,
+}
+
+/// QEMU's names.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum ZeroPageDetection {
+    /// In the channels
+    Multifd,
+    /// In the main channel, which every QEMU understands
+    Legacy,
+    /// Nowhere: zero pages are sent like others
+    None,
+}
+
+impl From<ZeroPageDetection> for ZeroPages {
+    fn from(detection: ZeroPageDetection) -> Self {
+        match detection {
+            ZeroPageDetection::Multifd => Self::Channels,
+            ZeroPageDetection::Legacy => Self::Main,
+            ZeroPageDetection::None => Self::Off,
+        }
+    }
+}
 
 #[derive(Serialize)]
 struct Sent<'a> {
@@ -29,9 +94,9 @@ struct Sent<'a> {
     summary: Summary,
 }
 
-pub(crate) fn run(args: &args::Send, output: &Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let registry = args.qpl.registry()?;
-    let codec = codecs::find(&registry, &args.agreed.compression, args.level)?;
+    let codec = codec::find(&registry, &args.agreed.compression, args.level)?;
     let (image, ram) = match (&args.from, &args.ram) {
         (Some(folder), _) => {
             let image = Image::open(folder)?;
@@ -39,13 +104,15 @@ pub(crate) fn run(args: &args::Send, output: &Output) -> Result<(), Failure> {
             (Some(image), ram)
         }
         (None, Some(file)) => (None, Arc::new(bare_ram(file)?)),
-        (None, None) => return Err(Failure::usage("neither --from nor --ram is given")),
+        (None, None) => {
+            return Err(Failure::usage("neither --from nor --ram is given; give one of them"));
+        }
     };
     if let Some(image) = image.as_ref().filter(|_| args.verify) {
         image.verify(&Interrupt::default(), &output.bar("checking", ram.bytes()))?;
     }
     let mut setup = Source::builder(&registry, Arc::clone(&ram))
-        .compression(codec.compression())
+        .compression(Arc::clone(&codec))
         .level(args.level)
         .channels(args.agreed.channels)
         .zero_pages(args.zero_page_detection.into())
@@ -60,7 +127,7 @@ pub(crate) fn run(args: &args::Send, output: &Output) -> Result<(), Failure> {
     let summary = send(setup, args, &ram, state, output)?;
     if args.json {
         let to = args.to.to_string();
-        let sent = Sent { to, codec: codec.name, channels: args.agreed.channels, summary };
+        let sent = Sent { to, codec: codec.name(), channels: args.agreed.channels, summary };
         output::print_json(&sent)
     } else {
         output.say(&format!("sent to {}: {}", args.to, summary.sentence()))
@@ -75,7 +142,7 @@ fn bare_ram(path: &Path) -> Result<Ram, Failure> {
     Ok(Ram::new(PageSize::Kib4, [RamBlock::new(BlockName::new("pc.ram")?, memory)])?)
 }
 
-/// Has the main channel say what it said when the VM came.
+/// Sends the same main channel as the one that the VM came with.
 fn as_it_came<'a>(setup: SourceBuilder<'a>, image: &Image) -> SourceBuilder<'a> {
     setup
         .uuid(image.uuid)
@@ -87,7 +154,7 @@ fn as_it_came<'a>(setup: SourceBuilder<'a>, image: &Image) -> SourceBuilder<'a> 
 
 fn send(
     setup: SourceBuilder<'_>,
-    args: &args::Send,
+    args: &Args,
     ram: &Ram,
     device_state: Option<&[u8]>,
     output: &Output,
@@ -95,7 +162,7 @@ fn send(
     let started = Instant::now();
     let mut source = setup.connect(&args.to)?;
     tracing::debug!(to = %args.to, ram = %Bytes(ram.bytes()), "connected");
-    // Only now: until a connection is there, a signal may end the program as it is.
+    // Not before: until there is a connection, a signal may simply end the program.
     let interrupt = Interrupt::listen()?;
     let _watch = interrupt.watch(source.cancel_token());
     let page_bytes = ram.page_size().bytes();
@@ -104,6 +171,6 @@ fn send(
     let sent = source
         .round(&PageSet::all(ram))
         .and_then(|()| source.finish(&PageSet::none(ram), device_state));
-    let (stats, codec_stats) = sent.map_err(|error| interrupt.or(error))?;
-    Ok(Summary::new(&stats, codec_stats, page_bytes, started.elapsed()))
+    let stats = sent.map_err(|error| interrupt.or(error))?;
+    Ok(Summary::new(&stats, page_bytes, started.elapsed()))
 }

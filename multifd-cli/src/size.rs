@@ -6,7 +6,7 @@ const UNITS: [(&str, u32); 4] = [("K", 10), ("M", 20), ("G", 30), ("T", 40)];
 
 /// Reads `4096`, `512M`, `2G`, `2GiB`. The units are powers of 1024.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
-    let refused = || format!("'{text}' is no size: write it as 512M or 2G");
+    let refused = || format!("'{text}' is not a size: write it as 512M or 2G");
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = text[digits.len()..].trim_start().to_ascii_uppercase();
     let unit = unit.strip_suffix("IB").unwrap_or(&unit);
@@ -16,7 +16,7 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
         None => return Err(refused()),
     };
     let count: u64 = digits.parse().map_err(|_| refused())?;
-    count.checked_mul(1 << shift).ok_or_else(|| format!("'{text}' is more than can be"))
+    count.checked_mul(1 << shift).ok_or_else(|| format!("'{text}' is too large"))
 }
 
 /// A number of bytes, to be shown in the largest unit that it fills.

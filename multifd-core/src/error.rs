@@ -65,8 +65,8 @@ pub enum ErrorKind {
 pub enum PeerError {
     /// Not a multifd channel.
     #[error(
-        "a packet starts with {found:#010x}, not with multifd's magic 0x11223344: what connected is \
-         no multifd channel"
+        "a packet starts with {found:#010x}, not with multifd's magic 0x11223344: what connected is not \
+         a multifd channel"
     )]
     Magic {
         /// The word in place of the magic.
@@ -107,7 +107,7 @@ pub enum PeerError {
         id: u8,
     },
     /// Flags that the format does not define.
-    #[error("a packet has the flags {flags:#x}, of which {unknown:#x} are not defined")]
+    #[error("a packet has the flags {flags:#x}, but {unknown:#x} are not defined")]
     Flags {
         /// The whole word.
         flags: u32,
@@ -162,7 +162,7 @@ pub enum PeerError {
     /// A name without its NUL.
     #[error("a name has no NUL in its 256 bytes")]
     NameNotTerminated,
-    /// A name that is no text.
+    /// A name that is not UTF-8.
     #[error("a name is not UTF-8")]
     NameNotUtf8,
     /// Pages of a block without a name, or a device without an id.
@@ -175,7 +175,7 @@ pub enum PeerError {
         name: String,
     },
     /// An offset inside a page.
-    #[error("the page offset {offset:#x} is no multiple of the page size, {page_size}")]
+    #[error("the page offset {offset:#x} is not a multiple of the page size, {page_size}")]
     OffsetMisaligned {
         /// The offset in bytes.
         offset: u64,
@@ -267,7 +267,7 @@ pub enum UsageError {
         /// The call.
         call: &'static str,
     },
-    /// A text that names no codec.
+    /// A text that does not name a codec.
     #[error(transparent)]
     UnknownCompression(#[from] UnknownCompression),
     /// A level that the codec does not have.

@@ -10,6 +10,7 @@ pub mod none;
 mod page_size;
 pub mod ram;
 mod registry;
+pub mod stream;
 pub mod wire;
 
 #[doc(no_inline)]

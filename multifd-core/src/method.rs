@@ -51,8 +51,9 @@ impl ChannelConfig {
     }
 }
 
-/// A codec with its options: shared by all channels, and without a channel's state. That is what
-/// the two set-ups hand out, so that nothing can be called out of order.
+/// A codec with its options. All channels share it; the state of one side of one channel is in the
+/// [`SendMethod`] or [`RecvMethod`] that a set-up returns, so that nothing can be called out of
+/// order.
 ///
 /// An ordinary codec need not implement this: see [`PacketCodec`](crate::codec::PacketCodec) and
 /// [`PageCodec`](crate::codec::PageCodec).
@@ -157,7 +158,7 @@ pub trait SendMethod: Send {
         MethodCounters::default()
     }
 
-    /// Makes the payload of one packet from its normal pages, of which there is at least one.
+    /// Makes the payload of one packet from its normal pages: at least one.
     ///
     /// The payload comes empty; its length must in the end be within
     /// [`Compression::payload_bounds`]. May block for CPU time; an accelerator is awaited.
@@ -191,8 +192,8 @@ pub trait RecvMethod: Send {
         MethodCounters::default()
     }
 
-    /// Restores a packet's normal `pages`, of which there is at least one, from its whole
-    /// `payload`, and writes each of them.
+    /// Restores a packet's normal `pages`, at least one, from its whole `payload`, and writes each
+    /// of them.
     ///
     /// The payload is the peer's: anything but exactly the packet's pages is an error
     /// ([`Error::payload`]), never a panic and never memory by a length that it claims.

@@ -41,6 +41,16 @@ impl PageSize {
         Self::ALL.into_iter().find(|size| size.bytes() as u64 == bytes)
     }
 
+    /// The size as a power of two: 12, 14 or 16.
+    pub const fn bits(self) -> u32 {
+        self.bytes().trailing_zeros()
+    }
+
+    /// The page size of 2^`bits` bytes, if it is one that a migration can have.
+    pub fn from_bits(bits: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|size| size.bits() == bits)
+    }
+
     /// Whether `offset` is a multiple of the page size.
     pub const fn is_aligned(self, offset: u64) -> bool {
         offset % self.bytes() as u64 == 0
@@ -62,9 +72,10 @@ mod tests {
         for size in PageSize::ALL {
             assert_eq!(size.bytes() * size.page_count(), PACKET_BYTES);
             assert_eq!(PageSize::from_bytes(size.bytes() as u64), Some(size));
+            assert_eq!(PageSize::from_bits(size.bits()), Some(size));
         }
         assert_eq!(PageSize::Kib4.page_count(), 128);
         assert_eq!(PageSize::Kib64.page_count(), 8);
-        assert_eq!(PageSize::from_bytes(8192), None);
+        assert_eq!((PageSize::from_bytes(8192), PageSize::from_bits(13)), (None, None));
     }
 }

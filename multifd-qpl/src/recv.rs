@@ -28,8 +28,6 @@ struct Devices {
     input: PageMemory,
     /// Where each page's chunk is in it; empty for a raw one.
     ranges: Vec<Range<usize>>,
-    /// A packet was submitted and is not done: a call that was dropped is gone on with.
-    begun: bool,
 }
 
 /// The CPU's inflate, with room for a page.
@@ -57,7 +55,6 @@ impl Receiver {
                 hardware,
                 input: PageMemory::new(PACKET_BYTES),
                 ranges: Vec::with_capacity(config.page_size.page_count()),
-                begun: false,
             }),
             inflate: Inflate {
                 inflate: inflate::Decompressor::new(config)?,
@@ -82,15 +79,12 @@ impl RecvMethod for Receiver {
         match hardware {
             None => inflate.write_all(chunks, pages, counts)?,
             Some(devices) => {
-                if !(devices.begun && devices.have(chunks.clone())) {
-                    devices.begun = false;
-                    devices.hardware.begin().await;
+                if !devices.have_begun(chunks.clone()) {
+                    devices.hardware.settle().await;
                     devices.submit(chunks.clone(), inflate)?;
-                    devices.begun = true;
                 }
-                let collected = devices.collect(chunks, pages, inflate, counts).await;
-                devices.begun = false;
-                collected?;
+                devices.collect(chunks, pages, inflate, counts).await?;
+                devices.hardware.end();
             }
         }
         counts.commit();
@@ -106,14 +100,15 @@ impl RecvMethod for Receiver {
 }
 
 impl Devices {
-    /// Whether the packet that was begun has these chunks, all of them.
-    fn have(&self, chunks: Chunks<'_>) -> bool {
+    /// Whether a packet with these chunks was begun and not ended: one that was given up half-way.
+    fn have_begun(&self, chunks: Chunks<'_>) -> bool {
         let input = self.input.as_slice();
         let same = |(chunk, range): (Chunk<'_>, &Range<usize>)| match chunk {
             Chunk::Raw(_) => range.is_empty(),
             Chunk::Compressed(chunk) => input[range.clone()] == *chunk,
         };
-        chunks.clone().count() == self.ranges.len() && chunks.zip(&self.ranges).all(same)
+        self.hardware.has_begun(&self.input, chunks.clone().count())
+            && chunks.zip(&self.ranges).all(same)
     }
 
     /// Copies the chunks that are compressed to where the devices read them.
@@ -135,13 +130,14 @@ impl Devices {
     /// which gives the devices the time to have room for the next.
     fn submit(&mut self, chunks: Chunks<'_>, inflate: &mut Inflate) -> Result<(), Error> {
         self.take(chunks.clone());
+        self.hardware.begin(&self.input);
         let page_bytes = inflate.page.len();
         for (index, chunk) in chunks.enumerate() {
             let Chunk::Compressed(chunk) = chunk else {
                 self.hardware.push(Some(Page::Raw));
                 continue;
             };
-            let input = (&self.input, self.ranges[index].clone());
+            let input = self.ranges[index].clone();
             let page = match self.hardware.submit(index, Operation::Decompress, input, page_bytes) {
                 Submitted::Yes => None,
                 Submitted::No => Some(Page::Left),

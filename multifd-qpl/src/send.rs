@@ -1,10 +1,8 @@
 //! The compressing side of one channel.
 
-use std::ptr;
-
 use async_trait::async_trait;
 use multifd_core::codec::ChunkWriter;
-use multifd_core::ram::{NormalPages, PageMemory};
+use multifd_core::ram::NormalPages;
 use multifd_core::{ChannelConfig, Error, MethodCounters, Payload, SendMethod};
 use qpl_sys::Operation;
 
@@ -17,9 +15,6 @@ use crate::{portable, software};
 
 pub(crate) struct Sender {
     hardware: Option<Hardware>,
-    /// The pages of a packet that was submitted and is not done: a call that was dropped is gone on
-    /// with. They have not changed, since a clone is held.
-    begun: Option<PageMemory>,
     cpu: Cpu,
     counts: Counts,
 }
@@ -48,7 +43,7 @@ impl Sender {
             }
             Engine::Portable { .. } => Cpu::Portable(portable::Compressor::new(config)),
         };
-        Ok(Self { hardware, begun: None, cpu, counts })
+        Ok(Self { hardware, cpu, counts })
     }
 }
 
@@ -63,19 +58,17 @@ impl SendMethod for Sender {
         pages: &NormalPages<'_>,
         payload: &mut Payload,
     ) -> Result<(), Error> {
-        let Self { hardware, begun, cpu, counts } = self;
+        let Self { hardware, cpu, counts } = self;
         counts.begin();
         let mut chunks = ChunkWriter::new(payload, pages);
         if let Some(hardware) = hardware {
             let mut packet = Packet { hardware, cpu, counts, pages };
-            if !packet.is(begun.as_ref()) {
-                *begun = None;
-                packet.hardware.begin().await;
+            if !packet.hardware.has_begun(pages.private_memory(), pages.len()) {
+                packet.hardware.settle().await;
                 packet.submit();
-                *begun = Some(pages.private_memory().clone());
             }
             packet.collect(&mut chunks).await;
-            *begun = None;
+            packet.hardware.end();
         } else {
             cpu.compress_all(pages, &mut chunks, counts);
         }
@@ -100,31 +93,24 @@ struct Packet<'a> {
 }
 
 impl Packet<'_> {
-    /// Whether it is the packet that was begun with the pages in `begun`.
-    fn is(&self, begun: Option<&PageMemory>) -> bool {
-        let memory = self.pages.private_memory().as_slice();
-        begun.is_some_and(|begun| ptr::eq(begun.as_slice(), memory))
-            && self.hardware.pages() == self.pages.len()
-    }
-
     /// Submits every page. One that finds the queues full is compressed at once, which gives the
     /// devices the time to have room for the next.
     fn submit(&mut self) {
-        let (memory, page_bytes) = (self.pages.private_memory(), self.pages.page_size().bytes());
+        self.hardware.begin(self.pages.private_memory());
+        let page_bytes = self.pages.page_size().bytes();
         let most = page_bytes - 1;
-        for index in 0..self.pages.len() {
+        for (index, page) in self.pages.private().chunks_exact(page_bytes).enumerate() {
             let range = index * page_bytes..(index + 1) * page_bytes;
-            let input = (memory, range.clone());
-            let page = match self.hardware.submit(index, Operation::Compress, input, most) {
+            let state = match self.hardware.submit(index, Operation::Compress, range, most) {
                 Submitted::Yes => None,
                 Submitted::No => Some(Page::Left),
                 Submitted::Busy => {
                     let chunk = &mut self.hardware.output_mut(index)[..most];
-                    let compressed = self.cpu.compress(&memory.as_slice()[range], chunk);
+                    let compressed = self.cpu.compress(page, chunk);
                     Some(compressed.map_or(Page::Raw, Page::Busy))
                 }
             };
-            self.hardware.push(page);
+            self.hardware.push(state);
         }
     }
 

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("{}", toy_vmm::chain(&*error));
             ExitCode::FAILURE
         }
     }
@@ -55,8 +55,8 @@ fn take_in(options: &Options) -> Result<(Vcpu, u64), Failure> {
     let mut memory = Memory::default();
     let arrived = destination.receive(|incoming| {
         // The source is told of a failure in here, and its guest runs on.
-        memory = map(incoming).map_err(|error| Error::Caller(error.to_string()))?;
-        share(&memory).map_err(|error| Error::Caller(error.to_string()))
+        memory = map(incoming).map_err(Error::caller)?;
+        share(&memory).map_err(Error::caller)
     })?;
 
     // Every page is in place, but the guest is still the source's. All that can fail comes now,

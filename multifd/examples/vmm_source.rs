@@ -30,7 +30,7 @@ const MOST_ROUNDS: u32 = 20;
 
 fn main() -> ExitCode {
     run().unwrap_or_else(|error| {
-        eprintln!("{error}");
+        eprintln!("{}", toy_vmm::chain(&*error));
         ExitCode::FAILURE
     })
 }
@@ -50,7 +50,7 @@ fn run() -> Result<ExitCode, Failure> {
         }
         Ok(Outcome::Unclear(error)) => {
             // The guest may run over there. Whoever can look there decides, not this program.
-            eprintln!("no answer from the destination: {error}");
+            eprintln!("no answer from the destination: {}", toy_vmm::chain(&error));
             eprintln!("the guest stays paused; look whether it runs at the destination");
             Ok(ExitCode::from(2))
         }
@@ -60,7 +60,7 @@ fn run() -> Result<ExitCode, Failure> {
             let before = vcpu.pause()?;
             vcpu.resume();
             std::thread::sleep(Duration::from_millis(200));
-            println!("migration failed: {error}");
+            println!("migration failed: {}", toy_vmm::chain(&*error));
             println!("the guest runs on here, from count {before} to {}", vcpu.pause()?);
             Ok(ExitCode::FAILURE)
         }
@@ -110,7 +110,7 @@ fn migrate(memory: &Memory, vcpu: &mut Vcpu, options: &Options) -> Result<Outcom
     let state = FullSection { name: "toy-vcpu", version: 1, body: &counter.to_be_bytes() }
         .to_device_state(PAGE_SIZE)?;
     match source.finish(&pages, Some(&state)) {
-        Ok((stats, _)) => {
+        Ok(stats) => {
             println!("sent {} bytes", stats.total().wire_bytes);
             Ok(Outcome::Moved)
         }

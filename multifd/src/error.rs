@@ -3,12 +3,16 @@
 use std::fmt;
 use std::io;
 
+use multifd_core::wire::BlockName;
 use multifd_core::{ErrorKind, PageSize, UsageError};
 
-use crate::stream::{StreamError, StreamErrorKind};
-use crate::uri::Uri;
+use crate::driver::MainChannelError;
+use crate::stream::StreamError;
+use crate::transport::Uri;
 
 /// Why a migration failed: the first error of any of its channels.
+///
+/// Its text does not repeat its [`source`](std::error::Error::source): print the whole chain.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,8 +20,8 @@ pub enum Error {
     #[error(transparent)]
     Channel(#[from] multifd_core::Error),
     /// The main channel failed.
-    #[error("main channel: {0}")]
-    Main(#[from] StreamError),
+    #[error("main channel")]
+    Main(#[from] MainChannelError),
     /// The caller asked for something that cannot be.
     #[error(transparent)]
     Usage(#[from] UsageError),
@@ -25,7 +29,7 @@ pub enum Error {
     #[error("{0} channels are not possible: 1 to 255")]
     ChannelCount(usize),
     /// No connection to the destination.
-    #[error("cannot connect to {uri}: {source}; is the destination listening there?")]
+    #[error("cannot connect to {uri} (is the destination listening there?)")]
     Connect {
         /// The destination's address.
         uri: Uri,
@@ -33,15 +37,15 @@ pub enum Error {
         source: io::Error,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {uri}: {source}{}", listen_hint(source))]
+    #[error("cannot listen on {uri}{}", listen_hint(source))]
     Listen {
         /// The address.
         uri: Uri,
         /// The failure.
         source: io::Error,
     },
-    /// A thread or a socket option is not to be had.
-    #[error("{doing} failed: {source}")]
+    /// The system refused a thread, a socket option or a message.
+    #[error("{doing} failed")]
     System {
         /// What was being done.
         doing: &'static str,
@@ -82,27 +86,30 @@ pub enum Error {
     /// Pages after the last sync.
     #[error("channel {0} carries pages or a SYNC after the last sync of the main channel")]
     AfterLastSync(u8),
+    /// Pages while the channel's own SYNC is pending.
+    #[error("channel {0} goes on before the main channel has come to the same SYNC")]
+    AheadOfSync(u8),
     /// The source's RAM does not fit this side's.
     #[error("the source's RAM block '{name}' has {bytes} bytes: {why}")]
     Block {
         /// The block's name.
-        name: String,
+        name: BlockName,
         /// Its length at the source, in bytes.
         bytes: u64,
         /// What does not fit.
         why: String,
     },
     /// The RAM given has pages of another size than the source's.
-    #[error("the source's pages have {announced} bytes, those of the RAM given are of {own}")]
+    #[error("the source's pages have {announced}, those of the RAM given are of {own}")]
     PageSize {
-        /// The size of the source's pages, in bytes.
-        announced: u64,
+        /// The size of the source's pages.
+        announced: PageSize,
         /// The page size of the RAM that was given.
         own: PageSize,
     },
-    /// The caller could not provide or store what arrived.
-    #[error("{0}")]
-    Caller(String),
+    /// The caller could not provide for or store what arrived: see [`Error::caller`].
+    #[error("this side cannot take the VM in")]
+    Caller(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The destination said that it failed.
     #[error(
         "the destination reports failure (status {0}): its own messages say why; the guest's \
@@ -116,11 +123,12 @@ pub enum Error {
     )]
     DestinationGone,
     /// A relay's connections with one side failed.
-    #[error("{side}: {error}")]
+    #[error("{side}")]
     Relay {
         /// The side.
         side: Side,
         /// What failed there.
+        #[source]
         error: Box<Error>,
     },
     /// The destination said, through a relay, that it failed.
@@ -140,35 +148,29 @@ pub enum Error {
     DestinationLeft,
     /// The destination closed a connection while it was written to, and did not say why.
     #[error(
-        "{0}: the destination closed the connection; its own messages say why, and the guest's \
-         memory here is untouched"
+        "the destination closed a connection (its own messages say why, and the guest's memory \
+         here is untouched)"
     )]
     DestinationClosed(#[source] Box<Self>),
     /// A codec, or something given to the migration, panicked.
     #[error("a thread of the migration panicked: a codec is at fault; its message is on stderr")]
     Panicked,
+    /// The migration has failed before.
+    #[error("the migration is over: it has failed before")]
+    Over,
     /// The migration was cancelled.
     #[error("cancelled")]
     Cancelled,
 }
 
 /// The two sides of a relay.
+#[allow(clippy::exhaustive_enums, reason = "there is no third")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
     /// Where the migration comes from.
     From,
     /// Where it goes.
     To,
-}
-
-impl Side {
-    /// The side across.
-    pub(crate) fn other(self) -> Self {
-        match self {
-            Self::From => Self::To,
-            Self::To => Self::From,
-        }
-    }
 }
 
 impl fmt::Display for Side {
@@ -181,10 +183,15 @@ impl fmt::Display for Side {
 }
 
 impl Error {
+    /// Why the caller of a migration cannot take in what arrives: an error of its own, or a text.
+    pub fn caller(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Caller(error.into())
+    }
+
     /// The error as that of one side of a relay.
     pub(crate) fn on(side: Side) -> impl Fn(Self) -> Self {
         move |error| match error {
-            Self::Cancelled | Self::Relay { .. } => error,
+            Self::Relay { .. } => error,
             error => Self::Relay { side, error: Box::new(error) },
         }
     }
@@ -202,7 +209,7 @@ impl Error {
                 ErrorKind::Io { source, .. } => source,
                 _ => return false,
             },
-            Self::Main(StreamError { kind: StreamErrorKind::Write(source), .. }) => source,
+            Self::Main(MainChannelError::Write { source, .. }) => source,
             // A destination that has failed listens no more.
             Self::Connect { .. } => return true,
             _ => return false,
@@ -211,10 +218,16 @@ impl Error {
     }
 }
 
+impl From<StreamError> for Error {
+    fn from(error: StreamError) -> Self {
+        Self::Main(error.into())
+    }
+}
+
 fn listen_hint(source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::AddrInUse => ": another program, or an earlier run, has it; pick another",
-        io::ErrorKind::AddrNotAvailable => ": it is not an address of this machine",
+        io::ErrorKind::AddrInUse => " (another program, or an earlier run, has it; pick another)",
+        io::ErrorKind::AddrNotAvailable => " (it is not an address of this machine)",
         _ => "",
     }
 }

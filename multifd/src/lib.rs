@@ -1,30 +1,31 @@
 #![doc = include_str!("../README.md")]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod codecs;
 mod destination;
+pub mod driver;
+mod engine;
 mod error;
 #[cfg(feature = "inspect")]
 pub mod inspect;
-mod net;
 mod page_set;
 mod progress;
 pub mod relay;
-mod session;
 mod source;
-pub mod stream;
-mod uri;
+mod transport;
 
 #[doc(no_inline)]
 pub use multifd_core as core;
+#[doc(inline)]
+pub use multifd_core::stream;
 
 #[cfg(feature = "qpl")]
 pub use codecs::qpl;
-pub use codecs::registry;
+pub use codecs::{Codec, registry};
 pub use destination::{Arrived, Destination, DestinationBuilder, Incoming};
+pub use engine::session::CancelToken;
 pub use error::{Error, Side};
 pub use page_set::PageSet;
 pub use progress::{Progress, Stats};
-pub use session::CancelToken;
 pub use source::{Source, SourceBuilder, ZeroPages};
-pub use uri::{MalformedUri, Uri};
+pub use transport::{MalformedUri, Uri};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use multifd_core::MethodStats;
 use multifd_core::channel::{ChannelCounters, ChannelStats};
 
 /// A view of a migration's counters, to be kept and read from any thread while it runs.
@@ -14,10 +15,13 @@ pub struct Progress {
 }
 
 /// The counters of a migration at one moment.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stats {
     /// What each channel has carried, by its number.
     pub channels: Vec<ChannelStats>,
+    /// What the codec has counted on all channels.
+    pub method: MethodStats,
     /// Zero pages that came on the main channel.
     pub main_zero_pages: u64,
     /// Bytes of the main channel.
@@ -51,6 +55,7 @@ impl Progress {
     pub fn snapshot(&self) -> Stats {
         Stats {
             channels: self.channels.iter().map(|channel| channel.snapshot()).collect(),
+            method: self.channels.iter().map(|channel| channel.method_stats()).sum(),
             main_zero_pages: self.main.zero_pages.load(Relaxed),
             main_bytes: self.main.bytes.load(Relaxed),
             syncs: self.main.syncs.load(Relaxed),

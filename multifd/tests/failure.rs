@@ -8,7 +8,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{any_port, guest, provide, ram, receive, send};
+use common::{any_port, chain, guest, provide, ram, receive, send};
 use multifd::core::wire::{InitialPacket, Uuid};
 use multifd::core::{Compression, ErrorKind, PeerError};
 use multifd::{Destination, Error, PageSet, Source, Uri};
@@ -110,8 +110,8 @@ fn a_destination_without_room_says_so_and_the_source_is_told() {
         let source = send(&source_ram, &uri, |setup| setup)?;
         source.finish(&PageSet::all(&source_ram), None)
     });
-    let refused = destination.receive(|_| Err(Error::Caller("no memory left".to_owned())));
-    assert_eq!(refused.unwrap_err().to_string(), "no memory left");
+    let refused = destination.receive(|_| Err(Error::caller("no memory left")));
+    assert!(chain(&refused.unwrap_err()).ends_with(": no memory left"));
     assert!(matches!(sent.join().unwrap(), Err(Error::DestinationFailed(1))));
 }
 
@@ -155,8 +155,27 @@ fn a_destination_that_closes_its_connections_without_a_word_is_said_to_have() {
     // Its main channel stays open, and silent.
     let error = source.finish(&PageSet::all(&source_ram), None).unwrap_err();
     assert!(matches!(error, Error::DestinationClosed(_)), "{error}");
-    assert!(error.to_string().starts_with("channel "), "{error}");
+    assert!(chain(&error).contains(": channel "), "{error:?}");
     drop(main);
+}
+
+#[test]
+fn a_destination_that_says_why_only_after_it_has_closed_its_channels_is_heard() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("tcp:{}", listener.local_addr().unwrap()).parse().unwrap();
+    let source_ram = guest();
+    let source = send(&source_ram, &uri, |setup| setup.channels(2)).unwrap();
+    let [mut main, channels @ ..] = [(); 3].map(|()| listener.accept().unwrap().0);
+    let failing = std::thread::spawn(move || {
+        drop(channels);
+        std::thread::sleep(Duration::from_millis(150));
+        main.write_all(&[0, 1, 0, 4, 0, 0, 0, 1]).unwrap();
+        main
+    });
+    // The broken pipe is noticed at once.
+    let error = source.finish(&PageSet::all(&source_ram), None).unwrap_err();
+    assert!(matches!(error, Error::DestinationFailed(1)), "{error:?}");
+    failing.join().unwrap();
 }
 
 #[test]

@@ -5,9 +5,13 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use common::{all_compressions, any_port, assert_equal, fill, guest, provide, ram, receive, send};
-use multifd::core::Compression;
+use multifd::core::ram::{BlockMemory, Ram, RamBlock};
+use multifd::core::vm_memory::{MmapRegion, VolatileSlice};
+use multifd::core::wire::BlockName;
+use multifd::core::{Compression, PageSize};
 use multifd::stream::{Configuration, SyncForm};
 use multifd::{Destination, Error, PageSet, Uri, ZeroPages};
 
@@ -43,8 +47,8 @@ fn migrate(compression: Compression, channels: u8, zero_pages: ZeroPages, sync_f
     assert_equal(&source_ram, &arrived.ram);
     assert_eq!(arrived.configuration.machine.as_deref(), Some("pc-i440fx-10.0"));
     assert_eq!(arrived.sync_form, sync_form);
-    let (received, _) = arrived.confirm().unwrap();
-    let (sent, _) = sent.join().unwrap().unwrap();
+    let received = arrived.confirm().unwrap();
+    let sent = sent.join().unwrap().unwrap();
     assert_eq!(sent.total(), received.total(), "both sides count the same");
     assert_eq!(sent.zero_pages(), received.zero_pages());
     assert_eq!(received.syncs, 4);
@@ -68,11 +72,6 @@ fn the_older_sync_form_and_zero_pages_on_the_main_channel_arrive() {
 
 #[test]
 fn pages_of_every_size_arrive() {
-    use multifd::core::PageSize;
-    use multifd::core::ram::{Ram, RamBlock};
-    use multifd::core::vm_memory::MmapRegion;
-    use multifd::core::wire::BlockName;
-
     for page_size in PageSize::ALL {
         for compression in all_compressions() {
             let new_ram = || {
@@ -191,7 +190,6 @@ fn pages_already_here_are_overwritten_by_zero_pages() {
 
 #[test]
 fn a_guest_that_writes_all_the_time_arrives_as_it_is_when_it_stops() {
-    use std::sync::atomic::{AtomicBool, Ordering};
     for compression in all_compressions() {
         let source_ram = guest();
         let (uri, destination) = receive(|setup| setup.compression(compression));
@@ -201,7 +199,7 @@ fn a_guest_that_writes_all_the_time_arrives_as_it_is_when_it_stops() {
             scope.spawn(|| {
                 for kind in (0..=u8::MAX).cycle() {
                     (0..256).step_by(5).for_each(|page| fill(&source_ram, "pc.ram", page, kind));
-                    if stop.load(Ordering::Relaxed) {
+                    if stop.load(Relaxed) {
                         break;
                     }
                 }
@@ -209,7 +207,7 @@ fn a_guest_that_writes_all_the_time_arrives_as_it_is_when_it_stops() {
             for _ in 0..5 {
                 source.round(&PageSet::all(&source_ram)).unwrap();
             }
-            stop.store(true, Ordering::Relaxed);
+            stop.store(true, Relaxed);
         });
         let all = PageSet::all(&source_ram);
         let sent = std::thread::spawn(move || source.finish(&all, None));
@@ -229,4 +227,59 @@ fn what_arrived_but_is_not_confirmed_fails_at_the_source() {
     let sent = std::thread::spawn(move || source.finish(&all, None));
     drop(destination.join().unwrap().unwrap());
     assert!(matches!(sent.join().unwrap(), Err(Error::DestinationFailed(1))));
+}
+
+/// Memory that looks, whenever a page is marked dirty, whether its bytes are there.
+#[derive(Debug)]
+struct Watched {
+    memory: MmapRegion,
+    /// By page, whether it was whole when it was last marked.
+    whole: Arc<[AtomicBool]>,
+}
+
+impl BlockMemory for Watched {
+    fn bytes(&self) -> u64 {
+        BlockMemory::bytes(&self.memory)
+    }
+
+    fn slice(&self, offset: usize, len: usize) -> Option<VolatileSlice<'_>> {
+        BlockMemory::slice(&self.memory, offset, len)
+    }
+
+    fn mark_dirty(&self, offset: usize, len: usize) {
+        let mut bytes = vec![0_u8; len];
+        self.slice(offset, len).unwrap().copy_to(&mut bytes[..]);
+        for (page, bytes) in (offset / 4096..).zip(bytes.chunks(4096)) {
+            self.whole[page].store(bytes.iter().all(|&byte| byte == 0xee), Relaxed);
+        }
+    }
+}
+
+#[test]
+fn bytes_are_marked_dirty_once_they_are_in_place_and_not_before() {
+    // Whoever takes the dirty bitmap in between would take what is about to be written for clean.
+    const BYTES: usize = 1 << 20;
+    for compression in all_compressions() {
+        let source_ram = ram(&[("pc.ram", BYTES)]);
+        source_ram.blocks()[0].write(0, &[0xee; BYTES]);
+        let registry = common::registry();
+        let setup = Destination::builder(&registry).compression(compression);
+        let destination = setup.listen(&any_port()).unwrap();
+        let uri = destination.uri().clone();
+        let sent = std::thread::spawn({
+            let (source_ram, all) = (Arc::clone(&source_ram), PageSet::all(&source_ram));
+            move || {
+                send(&source_ram, &uri, |setup| setup.compression(compression))?.finish(&all, None)
+            }
+        });
+        let whole: Arc<[_]> = (0..BYTES / 4096).map(|_| AtomicBool::new(false)).collect();
+        let memory = MmapRegion::new(BYTES).unwrap();
+        let memory = Watched { memory, whole: Arc::clone(&whole) };
+        let block = RamBlock::new(BlockName::new("pc.ram").unwrap(), memory);
+        let destination_ram = Arc::new(Ram::new(PageSize::Kib4, [block]).unwrap());
+        destination.receive(|_| Ok(destination_ram)).unwrap().confirm().unwrap();
+        sent.join().unwrap().unwrap();
+        let missing = whole.iter().filter(|whole| !whole.load(Relaxed)).count();
+        assert_eq!(missing, 0, "{compression}");
+    }
 }

@@ -7,7 +7,6 @@ mod common;
 use std::time::Duration;
 
 use common::{content, provide, registry};
-use multifd::core::io::Blocking;
 use multifd::core::{ErrorKind, PeerError};
 use multifd::stream::SyncForm;
 use multifd::{Arrived, Destination, Error};
@@ -32,8 +31,7 @@ impl Streams {
     }
 
     fn decode(&self) -> Result<Arrived, Error> {
-        let channels =
-            self.channels.iter().map(|bytes| Blocking::new(std::io::Cursor::new(bytes.clone())));
+        let channels = self.channels.iter().map(|bytes| std::io::Cursor::new(bytes.clone()));
         Destination::builder(&registry())
             .compression(self.recording.compression)
             .channel_timeout(Duration::from_millis(500))
@@ -99,6 +97,20 @@ fn packets_after_the_last_sync_are_refused() {
     streams.channels[0].extend(sync);
     let error = streams.decode().unwrap_err();
     assert!(matches!(error, Error::AfterLastSync(0)), "{error}");
+}
+
+#[test]
+fn pages_after_the_last_sync_are_refused_whichever_thread_is_first() {
+    let mut streams = Streams::named("none");
+    // The packet behind the first SYNC, with its pages.
+    let packet = &streams.channels[1][64 + 1344..];
+    let pages = u32::from_be_bytes(packet[16..20].try_into().unwrap()) as usize;
+    let late = packet[..1344 + pages * 4096].to_vec();
+    streams.channels[1].extend(late);
+    for run in 0..80 {
+        let error = streams.decode().unwrap_err();
+        assert!(matches!(error, Error::AfterLastSync(1)), "run {run}: {error}");
+    }
 }
 
 #[test]

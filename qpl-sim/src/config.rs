@@ -13,7 +13,7 @@ pub(crate) struct Config {
     pub(crate) version: CString,
     pub(crate) devices: usize,
     /// The NUMA node of all devices, if they have one.
-    numa_node: Option<i32>,
+    pub(crate) numa_node: Option<i32>,
     /// Engines of a device.
     pub(crate) engines: usize,
     /// Jobs that a device takes before it is busy.

@@ -4,16 +4,17 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use multifd::core::wire::{DeviceStatePacket, InitialPacket, PacketFlags, PacketHeader, RamPacket};
+use multifd::core::channel::{Frame, Framing, Wanted};
+use multifd::core::wire::InitialPacket;
 use multifd::core::{Compression, PageSize};
 use multifd::stream::{Limits, MainReader};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::mapping;
 
 const MAIN: &str = "main.bin";
 
-/// The most channels that there can be.
+/// The most channels that the format allows.
 const MOST: usize = 255;
 
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl Recording {
         all.map(|one| Ok(one.file.metadata().map_err(|error| one.cannot(&error))?.len())).sum()
     }
 
-    /// The codec that the channels' packets name: none where there is no packet with data.
+    /// The codec that the channels' packets name: none if no packet has data.
     pub(super) fn compression(&self) -> Result<Compression, Failure> {
         let page_size = self.page_size()?;
         for channel in &self.channels {
@@ -67,7 +68,9 @@ impl Recording {
         let mut reader = MainReader::new(&self.main.file, Limits::default());
         let path = self.main.path.display();
         // Certain once the configuration has been read.
-        reader.next_event().map_err(|error| Failure::new(format!("cannot use {path}: {error}")))?;
+        let configured = reader.next_event();
+        configured
+            .map_err(|error| Failure::new(format!("cannot use {path}: {}", chain(&error))))?;
         self.main.rewind()?;
         Ok(PageSize::from_bytes(reader.page_size()).unwrap_or_default())
     }
@@ -97,7 +100,7 @@ fn cannot_read(path: &Path, error: &io::Error) -> Failure {
     Failure::io(format!("cannot read {}", path.display()), error)
 }
 
-/// How many channels there are. A gap in their numbers is a file that was lost.
+/// The number of channels. A gap in their numbers means that a file was lost.
 fn count_channels(folder: &Path) -> Result<usize, Failure> {
     let number = |name: &str| -> Option<usize> {
         name.strip_prefix("channel")?.strip_suffix(".bin")?.parse().ok()
@@ -108,53 +111,39 @@ fn count_channels(folder: &Path) -> Result<usize, Failure> {
     let shown = folder.display();
     match numbers.iter().max() {
         None => Err(Failure::new(format!(
-            "{shown} is no recording: it has no channel0.bin; record each channel into a file"
+            "cannot use {shown}: it is not a recording, as it has no channel0.bin; record each channel \
+             into a file"
         ))),
-        Some(&last) if last >= MOST => {
-            Err(Failure::new(format!("{shown} has a channel{last}.bin; the last can be 254")))
-        }
+        Some(&last) if last >= MOST => Err(Failure::new(format!(
+            "cannot use {shown}: it has a channel{last}.bin, but the highest number is 254"
+        ))),
         // A number that is missing fails when its file is opened.
         Some(&last) => Ok(last + 1),
     }
 }
 
-/// The codec of the first packet with data; `None` where there is none. What is malformed ends the
-/// search: the engine finds it again and says what it is.
+/// The codec of the first packet with data; `None` if no packet has any. Malformed bytes end the
+/// search: the engine finds them again and says what they are.
 fn first_codec(file: &File, page_size: PageSize) -> io::Result<Option<Compression>> {
     let mut reader = BufReader::new(file);
     reader.seek(SeekFrom::Start(InitialPacket::BYTES as u64))?;
-    let mut packet = vec![0; RamPacket::bytes(page_size.page_count())];
-    let mut header = [0; PacketHeader::BYTES];
-    while read_whole(&mut reader, &mut header)? {
-        let Ok(parsed) = PacketHeader::parse(&header) else { break };
-        let skip = if parsed.flags.contains(PacketFlags::DEVICE_STATE) {
-            let mut packet = [0; DeviceStatePacket::BYTES];
-            packet[..header.len()].copy_from_slice(&header);
-            if !read_whole(&mut reader, &mut packet[header.len()..])? {
-                break;
+    let mut framing = Framing::new(page_size);
+    loop {
+        let count = match framing.want() {
+            Wanted::Packet(room) => reader.read(room)?,
+            // A device's data: at most 4 GiB.
+            Wanted::Payload(bytes) => {
+                reader.seek_relative(bytes as i64)?;
+                bytes as usize
             }
-            let Ok(packet) = DeviceStatePacket::parse(&packet) else { break };
-            i64::from(packet.data_bytes)
-        } else {
-            packet[..header.len()].copy_from_slice(&header);
-            if !read_whole(&mut reader, &mut packet[header.len()..])? {
-                break;
-            }
-            let Ok(packet) = RamPacket::parse(&packet, page_size) else { break };
-            if packet.pages.is_some_and(|pages| !pages.normal.is_empty()) {
+            Wanted::Nothing => return Ok(None),
+        };
+        match framing.filled(count) {
+            Ok(Some(Frame::Ram(packet))) if packet.payload_bytes > 0 => {
                 return Ok(Some(packet.compression()));
             }
-            0
-        };
-        reader.seek_relative(skip)?;
-    }
-    Ok(None)
-}
-
-/// Fills `buffer`; false where the file ends before.
-fn read_whole(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
-    match reader.read_exact(buffer) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        read => read.map(|()| true),
+            Ok(_) => {}
+            Err(_) => return Ok(None),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! A file that is read under the eyes of a progress bar and of Ctrl-C.
+//! A file whose reading moves a progress bar and ends at a signal.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};

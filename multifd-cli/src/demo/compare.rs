@@ -2,9 +2,9 @@
 
 use multifd::core::ram::{Ram, RamBlock};
 
-use super::guest::PAGE;
+use crate::page::PAGE;
 
-/// What came out of comparing two memories page by page.
+/// The result of comparing two memories page by page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Comparison {
     /// Pages that were compared.

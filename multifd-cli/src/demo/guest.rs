@@ -1,4 +1,4 @@
-//! The guest that is migrated: its memory, and how it dirties that.
+//! The guest that is migrated: its memory, and how it dirties its pages.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -13,14 +13,13 @@ use multifd_conformance::made_up::{self, Noise};
 
 use crate::failure::Failure;
 use crate::mapping::{self, Access};
+use crate::page::{self, PAGE};
 use crate::size::Bytes;
 
-pub(super) const PAGE: usize = PageSize::Kib4.bytes();
-
-/// One page in so many is dirtied between two rounds.
+/// One page in this number is dirtied between two rounds.
 const DIRTY: u64 = 20;
 
-/// A guest's memory as one block, which can be dirtied and set back to what it was.
+/// A guest's memory as one block, which can be dirtied and reset.
 #[derive(Debug)]
 pub(super) struct Guest {
     origin: Origin,
@@ -28,7 +27,7 @@ pub(super) struct Guest {
     dirtied: Vec<u64>,
 }
 
-/// Where the memory, as it is at first, comes from.
+/// Where the memory's original content comes from.
 #[derive(Debug)]
 enum Origin {
     MadeUp { seed: u64 },
@@ -39,7 +38,7 @@ impl Guest {
     /// A guest with `bytes` bytes of memory made up from `seed`.
     pub(super) fn made_up(bytes: u64, seed: u64) -> Result<Self, Failure> {
         mapping::check_pages(Path::new("--size"), bytes)?;
-        // About half of it on either side is in use in the end.
+        // In the end, about half of it is in use on each side.
         let machine = mapping::memory_of_this_machine();
         if bytes > machine {
             let (bytes, machine) = (Bytes(bytes), Bytes(machine));
@@ -51,9 +50,9 @@ impl Guest {
         let ram = ram(RamBlock::new(BlockName::new("pc.ram")?, memory))?;
         let guest = Self { origin: Origin::MadeUp { seed }, ram, dirtied: Vec::new() };
         for index in 0..guest.pages() {
-            // The memory is new: zero pages need no room.
+            // The memory is new: its pages are zero, and take no room until they are written.
             let page = guest.original(index)?;
-            if page.iter().any(|&byte| byte != 0) {
+            if !page::is_zero(&page) {
                 guest.write(index, &page);
             }
         }
@@ -89,16 +88,16 @@ impl Guest {
         }
     }
 
-    /// The zero pages there are now.
+    /// The number of zero pages.
     pub(super) fn zero_pages(&self) -> u64 {
         let block = &self.ram.blocks()[0];
         (0..self.pages()).filter(|index| is_zero(block.slice(index * PAGE as u64, PAGE))).count()
             as u64
     }
 
-    /// Does what a guest does between the round `round` and the next: writes some of its pages.
-    /// Some become zero, some get data, some the content of another page. Returns them. What
-    /// happens in a round is always the same.
+    /// Writes some pages, as a guest does between round `round` and the next. Some become zero, some
+    /// get data, some the content of another page. Returns these pages. They are always the same for
+    /// a round.
     pub(super) fn dirty(&mut self, round: u64) -> Result<PageSet, Failure> {
         let mut dirtied = PageSet::none(&self.ram);
         for index in 0..self.pages() {
@@ -122,7 +121,7 @@ impl Guest {
         Ok(dirtied)
     }
 
-    /// Sets the memory back to what it was at first.
+    /// Restores the memory's original content.
     pub(super) fn reset(&mut self) -> Result<(), Failure> {
         for index in std::mem::take(&mut self.dirtied) {
             self.write(index, &self.original(index)?);
@@ -163,12 +162,8 @@ mod tests {
         bytes
     }
 
-    fn is_zero(page: &[u8]) -> bool {
-        page.iter().all(|&byte| byte == 0)
-    }
-
     #[test]
-    fn a_guest_dirties_what_it_says_and_is_set_back() {
+    fn a_guest_dirties_the_pages_that_it_returns_and_is_reset() {
         let mut guest = Guest::made_up(PAGES * PAGE as u64, 1).unwrap();
         let before = content(&guest);
         let dirtied = guest.dirty(1).unwrap();
@@ -177,8 +172,8 @@ mod tests {
         let changed = pages().filter(|(before, after)| before != after).count() as u64;
         assert!((PAGES / 40..PAGES / 10).contains(&dirtied.len()));
         assert!(changed <= dirtied.len() && changed > dirtied.len() / 2);
-        assert!(pages().any(|(before, after)| is_zero(before) && !is_zero(after)));
-        assert!(pages().any(|(before, after)| !is_zero(before) && is_zero(after)));
+        assert!(pages().any(|(before, after)| page::is_zero(before) && !page::is_zero(after)));
+        assert!(pages().any(|(before, after)| !page::is_zero(before) && page::is_zero(after)));
 
         guest.dirty(2).unwrap();
         assert!(content(&guest) != after);
@@ -205,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_is_no_number_of_pages_or_too_much_is_refused() {
+    fn a_size_that_is_not_whole_pages_or_too_large_is_refused() {
         for bytes in [0, 1, 4097, 1 << 62] {
             assert!(Guest::made_up(bytes, 1).is_err());
         }

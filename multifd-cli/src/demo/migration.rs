@@ -5,30 +5,30 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use multifd::core::ram::Ram;
-use multifd::core::{MethodDescriptor, MethodStats, Registry};
+use multifd::core::{MethodStats, MultiFdMethods, Registry};
 use multifd::{Destination, Error, PageSet, Source, Stats, Uri};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::compare::{Comparison, compare};
-use super::guest::{Guest, PAGE};
-use crate::args;
+use super::guest::Guest;
+use crate::arrival;
 use crate::cancel::Interrupt;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::output::Output;
-use crate::recv;
+use crate::page::PAGE;
 use crate::summary::Summary;
 
-/// A migration to be run.
+/// A migration to run.
 #[derive(Debug)]
 pub(super) struct Migration<'a> {
     pub(super) registry: &'a Registry,
-    pub(super) codec: &'a MethodDescriptor,
+    pub(super) codec: &'a Arc<dyn MultiFdMethods>,
     pub(super) level: Option<i32>,
-    pub(super) args: &'a args::Demo,
+    pub(super) channels: u8,
     pub(super) output: &'a Output,
 }
 
-/// A migration that has been run.
+/// The result of a migration.
 #[derive(Debug)]
 pub(super) struct Moved {
     pub(super) summary: Summary,
@@ -40,14 +40,14 @@ pub(super) struct Moved {
 }
 
 impl Migration<'_> {
-    /// Migrates `guest`, as it is at first, in three rounds and compares every page.
+    /// Resets `guest`, migrates it in three rounds, and compares every page.
     pub(super) fn run(&self, guest: &mut Guest, interrupt: &Interrupt) -> Result<Moved, Failure> {
-        tracing::debug!(codec = self.codec.name, level = self.level, "a migration begins");
+        tracing::debug!(codec = self.codec.name(), level = self.level, "a migration begins");
         guest.reset()?;
         let loopback = Uri::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
         let destination = Destination::builder(self.registry)
-            .compression(self.codec.compression())
-            .channels(self.args.channels)
+            .compression(Arc::clone(self.codec))
+            .channels(self.channels)
             .listen(&loopback)?;
         let uri = destination.uri().clone();
         let token = destination.cancel_token();
@@ -60,10 +60,10 @@ impl Migration<'_> {
             }
             (sent, receiver.join().unwrap_or(Err(Error::Panicked)))
         });
-        let (clock, stats, codec_stats) = sent.map_err(|failure| blame(failure, &received))?;
+        let (clock, stats) = sent.map_err(|failure| blame(failure, &received))?;
         let (ram, destination_stats) = received?;
         Ok(Moved {
-            summary: Summary::new(&stats, codec_stats, PAGE, clock.time),
+            summary: Summary::new(&stats, PAGE, clock.time),
             destination_stats,
             cpu_seconds: clock.cpu.as_secs_f64(),
             comparison: compare(guest.ram(), &ram),
@@ -75,18 +75,18 @@ impl Migration<'_> {
         guest: &mut Guest,
         uri: &Uri,
         interrupt: &Interrupt,
-    ) -> Result<(Clock, Stats, MethodStats), Failure> {
+    ) -> Result<(Clock, Stats), Failure> {
         let mut clock = Clock::default();
         let ram = Arc::clone(guest.ram());
         let mut source = clock.run(|| {
             Source::builder(self.registry, Arc::clone(&ram))
-                .compression(self.codec.compression())
+                .compression(Arc::clone(self.codec))
                 .level(self.level)
-                .channels(self.args.channels)
+                .channels(self.channels)
                 .connect(uri)
         })?;
         let _watch = interrupt.watch(source.cancel_token());
-        let bar = self.output.bar(self.codec.name, ram.bytes());
+        let bar = self.output.bar(self.codec.name(), ram.bytes());
         let _follow = bar.follow(source.progress(), PAGE);
         clock.run(|| source.round(&PageSet::all(&ram)))?;
         let dirtied = guest.dirty(1)?;
@@ -94,28 +94,28 @@ impl Migration<'_> {
         clock.run(|| source.round(&dirtied))?;
         let dirtied = guest.dirty(2)?;
         tracing::debug!(pages = dirtied.len(), "round 3, the last");
-        let (stats, codec_stats) = clock.run(|| source.finish(&dirtied, None))?;
-        Ok((clock, stats, codec_stats))
+        let stats = clock.run(|| source.finish(&dirtied, None))?;
+        Ok((clock, stats))
     }
 }
 
 /// What has arrived, and what the codec has counted.
 fn receive(destination: Destination) -> Result<(Arc<Ram>, MethodStats), Error> {
-    let arrived = destination.receive(|incoming| recv::provide(incoming, None))?;
+    let arrived = destination.receive(|incoming| arrival::provide(incoming, None))?;
     let ram = Arc::clone(&arrived.ram);
-    let (_, codec_stats) = arrived.confirm()?;
-    Ok((ram, codec_stats))
+    Ok((ram, arrived.confirm()?.method))
 }
 
-/// Why a migration failed, by what both sides say. Either may only have seen the other go away.
+/// The failure of a migration, from the errors of both sides. Either side may only have seen the
+/// other close its connections.
 fn blame<T>(sent: Failure, received: &Result<T, Error>) -> Failure {
     match received {
         Ok(_) | Err(Error::Cancelled) => sent,
-        Err(error) => Failure::new(format!("destination: {error}; source: {sent}")),
+        Err(error) => Failure::new(format!("destination: {}; source: {sent}", chain(error))),
     }
 }
 
-/// The time that is spent on moving memory, on the wall and on all CPUs.
+/// The time spent on moving memory: wall-clock time, and CPU time of all cores.
 #[derive(Debug, Default)]
 struct Clock {
     time: Duration,

@@ -2,16 +2,17 @@
 
 use std::process::ExitCode;
 
-use multifd::core::{MethodDescriptor, MethodStats, UsageError};
+use multifd::core::{MethodStats, MultiFdMethods, UsageError};
 use serde::Serialize;
 
 use super::compare::Comparison;
-use super::guest::{Guest, PAGE};
+use super::guest::Guest;
 use super::migration::{Migration, Moved};
 use crate::failure::{Failure, one_line};
 use crate::output::{self, Output};
+use crate::page::PAGE;
 use crate::size::{Bytes, gib};
-use crate::summary::{Summary, counted};
+use crate::summary::{Summary, counted, counts};
 use crate::table::Table;
 
 const COLUMNS: [&str; 10] = [
@@ -27,7 +28,7 @@ const COLUMNS: [&str; 10] = [
     "<compared",
 ];
 
-/// What all codecs did with one guest.
+/// The results of all codecs with one guest.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     ram: String,
@@ -36,14 +37,14 @@ pub(super) struct Report {
     page_bytes: usize,
     rounds: u32,
     channels: u8,
-    /// Every codec that ran left both memories equal, and one did run.
+    /// At least one codec ran, and every codec that ran left both memories equal.
     equal: bool,
     codecs: Vec<CodecReport>,
     #[serde(skip)]
     json: bool,
 }
 
-/// What one codec did.
+/// The result of one codec.
 #[derive(Debug, Serialize)]
 pub(super) struct CodecReport {
     codec: &'static str,
@@ -51,7 +52,7 @@ pub(super) struct CodecReport {
     available: bool,
     /// Every page was compared, and none differs.
     equal: bool,
-    /// Why it did not run or did not end.
+    /// Why it did not run, or failed.
     error: Option<String>,
     #[serde(flatten)]
     result: Option<CodecResult>,
@@ -62,6 +63,7 @@ struct CodecResult {
     #[serde(flatten)]
     summary: Summary,
     /// What the destination's codec has counted.
+    #[serde(serialize_with = "counts")]
     destination_codec_stats: MethodStats,
     /// Of the whole process: source, destination and the kernel's work for both.
     cpu_seconds: f64,
@@ -83,7 +85,7 @@ impl Report {
         output: &Output,
         json: bool,
     ) -> Result<Self, Failure> {
-        // This also has every page in memory before the first codec runs.
+        // This also reads every page into memory before the first codec runs.
         let ram_zero_pages = guest.zero_pages();
         let (ram, ram_bytes) = (guest.describe(), guest.ram().bytes());
         if !json {
@@ -113,7 +115,7 @@ impl Report {
         self.equal = ran.peek().is_some() && ran.all(|codec| codec.equal);
     }
 
-    /// Prints the result. The exit status is 0 only where every codec that ran left both memories
+    /// Prints the result. The exit status is 0 only if every codec that ran left both memories
     /// equal.
     pub(super) fn print(&self) -> Result<ExitCode, Failure> {
         if self.json {
@@ -130,7 +132,7 @@ impl Report {
         table
     }
 
-    /// A line for each end of each codec that has counted something.
+    /// A line for each side of each codec that has counted something.
     fn counted(&self) -> String {
         let line = |name: &str, end: &str, stats: &MethodStats| {
             let counted = counted(stats);
@@ -147,13 +149,13 @@ impl Report {
 }
 
 impl CodecReport {
-    /// What came out for a guest of so many pages.
+    /// The result for a guest with `pages` pages.
     pub(super) fn of(
         migration: &Migration<'_>,
         pages: u64,
         result: Result<Moved, Failure>,
     ) -> Self {
-        let codec = migration.codec;
+        let codec = migration.codec.descriptor();
         let level = codec.levels.and_then(|_| codec.level(migration.level).ok());
         let mut report = Self {
             codec: codec.name,
@@ -174,9 +176,9 @@ impl CodecReport {
         report
     }
 
-    pub(super) fn not_available(codec: &MethodDescriptor, error: &UsageError) -> Self {
+    pub(super) fn not_available(codec: &dyn MultiFdMethods, error: &UsageError) -> Self {
         Self {
-            codec: codec.name,
+            codec: codec.name(),
             level: None,
             available: false,
             equal: false,

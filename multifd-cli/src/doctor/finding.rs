@@ -1,4 +1,4 @@
-//! What the doctor has to say.
+//! A finding of the doctor.
 
 use serde::Serialize;
 
@@ -27,18 +27,18 @@ impl Level {
     }
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     pub(super) level: Level,
-    /// What was looked at, in a word.
+    /// What was checked, in a word.
     pub(super) subject: &'static str,
-    /// What there is.
+    /// What was found.
     pub(super) found: String,
-    /// What that means, unless all is well.
+    /// What it means; `None` if nothing is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) meaning: Option<String>,
-    /// The commands that mend it, a shell's lines.
+    /// Shell commands that fix it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) remedy: Vec<String>,
 }

@@ -1,7 +1,7 @@
-//! `multifd doctor`: whether QPL's hardware path can be used here, and how to mend what is missing.
+//! `multifd doctor`: whether QPL's hardware path can be used here, and how to fix what is missing.
 //!
-//! [`System::read`] reads what there is, [`judge::judge`] says what that means, and [`Report`] shows
-//! it. Only the first looks at the machine.
+//! [`System::read`] reads the machine's state, [`judge::judge`] turns it into findings, and
+//! [`Report`] prints them. Only the first looks at the machine.
 
 mod finding;
 mod judge;
@@ -16,17 +16,17 @@ use crate::output;
 use report::Report;
 use system::{Roots, System};
 
-/// Say whether QPL can use an Intel IAA here, and how to mend what is missing.
+/// Check whether QPL can use an Intel IAA here, and how to fix what is missing.
 ///
-/// Looks at libqpl and libaccel-config, the accelerators with their work queues and engines, who
-/// may use them, the IOMMU and the kernel. Nothing is changed. The exit status is 0 if the hardware
-/// path can be used, else 1: codec qpl works without it, on the CPU.
+/// Looks at libqpl and libaccel-config, the accelerators with their work queues and engines, their
+/// permissions, the IOMMU and the kernel. Nothing is changed. The exit status is 0 if the hardware
+/// path can be used, else 1; codec qpl works without it, on the CPU.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   multifd doctor
   multifd doctor --json
-  sudo -u libvirt-qemu multifd doctor    who runs QEMU may lack what you have")]
+  sudo -u libvirt-qemu multifd doctor    QEMU's user may lack your permissions")]
 pub(crate) struct Args {
     /// Print the findings and all devices as JSON
     #[arg(long)]

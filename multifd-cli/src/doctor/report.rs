@@ -8,7 +8,7 @@ use super::finding::{Finding, Level};
 use super::system::{Device, System};
 use crate::failure::one_line;
 
-/// All that the doctor has to say, by sentence and one by one.
+/// The verdict in a sentence, and all findings.
 #[derive(Debug, Serialize)]
 pub(super) struct Report<'a> {
     usable: bool,
@@ -38,13 +38,13 @@ impl<'a> Report<'a> {
         Self { usable, verdict, findings, devices: system.devices() }
     }
 
-    /// Whether nothing stands in the way of the hardware path.
+    /// Whether the hardware path can be used.
     pub(super) fn usable(&self) -> bool {
         self.usable
     }
 }
 
-/// The verdict, then each finding in a paragraph, what is wrong with it and how to mend it.
+/// The verdict, then a paragraph for each finding: what was found, what it means, how to fix it.
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         wrap(&one_line(&self.verdict)).iter().try_for_each(|line| writeln!(f, "{line}"))?;
@@ -67,7 +67,7 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-/// Lines of at most `WIDTH` characters, where words allow.
+/// Lines of at most `WIDTH` characters, unless a word is longer.
 fn wrap(text: &str) -> Vec<String> {
     const WIDTH: usize = 90;
     let mut lines: Vec<String> = Vec::new();

@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 /// The version of the format that is written and read.
 pub(super) const VERSION: u32 = 1;
 
-/// What `vm.json` says, word for word.
+/// The content of `vm.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
     pub(crate) version: u32,
-    /// The machine type, such as `pc-i440fx-10.0`; none for RAM alone.
+    /// The machine type, such as `pc-i440fx-10.0`; `None` for RAM alone.
     pub(crate) machine: Option<String>,
-    /// All zero where the VM has none.
+    /// All zero if the VM has none.
     pub(crate) uuid: String,
     pub(crate) page_size: u64,
     /// The RAM blocks, in the order in which they are migrated.
     pub(crate) blocks: Vec<Block>,
-    /// The file with the device state; none for RAM alone.
+    /// The file with the device state; `None` for RAM alone.
     pub(crate) device_state: Option<String>,
     pub(crate) device_state_sha256: Option<String>,
     pub(crate) stream: Stream,
@@ -30,7 +30,7 @@ pub(crate) struct Manifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Block {
-    /// QEMU's name of it.
+    /// QEMU's name for it.
     pub(crate) name: String,
     pub(crate) bytes: u64,
     /// The file in the folder, as long as the block.
@@ -43,7 +43,7 @@ pub(crate) struct Block {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Stream {
-    /// What came with the machine type.
+    /// What follows the machine type in CONFIGURATION.
     pub(crate) configuration: Vec<Part>,
     /// The number of the `ram` section.
     pub(crate) ram_section: u32,
@@ -72,9 +72,9 @@ pub(crate) enum PartData {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Sync {
-    /// By a word of its own: machine types from QEMU 8.1 on.
+    /// A word of its own, for machine types from QEMU 8.1 on.
     Flush,
-    /// By the end of each section: older ones.
+    /// The end of each section, for older ones.
     EachSection,
 }
 
@@ -96,30 +96,38 @@ impl From<Sync> for SyncForm {
     }
 }
 
-impl From<&Subsection> for Part {
-    fn from(subsection: &Subsection) -> Self {
-        let data = match &subsection.data {
-            SubsectionData::PageBits(bits) => PartData::TargetPageBits(*bits),
-            SubsectionData::Capabilities(names) => PartData::Capabilities(names.clone()),
-            SubsectionData::Uuid(uuid) => PartData::Uuid(Uuid(*uuid).to_string()),
-        };
-        Self { version: subsection.version, data }
-    }
-}
-
 impl Part {
+    pub(super) fn of(subsection: &Subsection) -> Result<Self, String> {
+        let data = match &subsection.data {
+            SubsectionData::PageSize(size) => PartData::TargetPageBits(size.bits()),
+            SubsectionData::Capabilities(names) => PartData::Capabilities(names.clone()),
+            SubsectionData::Uuid(uuid) => PartData::Uuid(uuid.to_string()),
+            other => {
+                return Err(format!(
+                    "an image cannot hold the subsection {other:?}; use a newer program"
+                ));
+            }
+        };
+        Ok(Self { version: subsection.version, data })
+    }
+
     fn subsection(&self) -> Result<Subsection, String> {
         let data = match &self.data {
-            PartData::TargetPageBits(bits) => SubsectionData::PageBits(*bits),
+            PartData::TargetPageBits(bits) => {
+                let size = PageSize::from_bits(*bits);
+                SubsectionData::PageSize(size.ok_or_else(|| {
+                    format!("target-page-bits is {bits}, but must be 12, 14 or 16")
+                })?)
+            }
             PartData::Capabilities(names) => SubsectionData::Capabilities(names.clone()),
-            PartData::Uuid(text) => SubsectionData::Uuid(parse_uuid(text)?.0),
+            PartData::Uuid(text) => SubsectionData::Uuid(parse_uuid(text)?),
         };
-        Ok(Subsection { version: self.version, data })
+        Ok(Subsection::new(data).with_version(self.version))
     }
 }
 
 impl Manifest {
-    /// Reads `vm.json`. What is wrong is said in words.
+    /// Reads `vm.json`. An error says what is wrong with it.
     pub(super) fn parse(json: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -129,7 +137,7 @@ impl Manifest {
         let Versioned { version } = serde_json::from_slice(json).map_err(malformed)?;
         if version != VERSION {
             return Err(format!(
-                "it has version {version}, this program reads version {VERSION}; use a newer one"
+                "it has version {version}, but this program reads version {VERSION}; use a newer program"
             ));
         }
         serde_json::from_slice(json).map_err(malformed)
@@ -141,7 +149,7 @@ impl Manifest {
 
     pub(super) fn page_size(&self) -> Result<PageSize, String> {
         let size = PageSize::from_bytes(self.page_size).ok_or_else(|| {
-            format!("page_size is {}, it can be 4096, 16384 or 65536", self.page_size)
+            format!("page_size is {}, but must be 4096, 16384 or 65536", self.page_size)
         })?;
         let bits = self.stream.configuration.iter().find_map(|part| match part.data {
             PartData::TargetPageBits(bits) => Some(bits),
@@ -149,7 +157,7 @@ impl Manifest {
         });
         match bits {
             Some(bits) if 1_u64.checked_shl(bits) != Some(self.page_size) => {
-                Err(format!("page_size is {}, target-page-bits says 2^{bits}", self.page_size))
+                Err(format!("page_size is {}, but target-page-bits says 2^{bits}", self.page_size))
             }
             _ => Ok(size),
         }
@@ -161,7 +169,10 @@ impl Manifest {
         if self.machine.is_none() && !subsections.is_empty() {
             return Err("it has a configuration but no machine".to_owned());
         }
-        Ok(Configuration { machine: self.machine.clone(), subsections })
+        let mut configuration = Configuration::default();
+        configuration.machine.clone_from(&self.machine);
+        configuration.subsections = subsections;
+        Ok(configuration)
     }
 }
 
@@ -194,13 +205,13 @@ mod tests {
         let again = serde_json::to_vec(&manifest).unwrap();
         assert_eq!(Manifest::parse(&again).unwrap(), manifest);
         let configuration = manifest.configuration().unwrap();
-        assert_eq!(configuration.page_bits(), Some(12));
-        let parts: Vec<_> = configuration.subsections.iter().map(Part::from).collect();
-        assert_eq!(parts, manifest.stream.configuration);
+        assert_eq!(configuration.page_size(), Some(PageSize::Kib4));
+        let parts = configuration.subsections.iter().map(Part::of);
+        assert_eq!(parts.collect::<Result<Vec<_>, _>>(), Ok(manifest.stream.configuration));
     }
 
     #[test]
-    fn another_version_is_refused_by_its_number_whatever_else_is_new_in_it() {
+    fn another_version_is_refused_by_its_number_even_with_unknown_fields() {
         let error = Manifest::parse(br#"{"version": 2, "new": true}"#).unwrap_err();
         assert!(error.contains("version 2"), "{error}");
     }

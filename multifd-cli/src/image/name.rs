@@ -1,14 +1,18 @@
-//! File names for RAM blocks.
+//! The files of an image, and names for those of RAM blocks.
 
 use std::path::{Component, Path};
 
-use super::{DEVICE_STATE, MANIFEST};
+/// The file that makes a folder an image.
+pub(crate) const MANIFEST: &str = "vm.json";
 
-/// Bytes of a name that are kept. File systems take 255.
+/// The file with the state of all devices.
+pub(super) const DEVICE_STATE: &str = "device-state.bin";
+
+/// The most bytes of a name that are kept. File systems allow 255.
 const LONGEST: usize = 100;
 
-/// A file name for each of `blocks`, which a peer has named: none leads out of the folder, none
-/// is hidden, no two are the same, whatever the file system makes of capitals.
+/// A file name for each of `blocks`, which a peer has named. No name leads out of the folder or is
+/// hidden, and no two are equal, even where the file system ignores case.
 pub(super) fn file_names<'a>(blocks: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut taken = vec![MANIFEST.to_owned(), DEVICE_STATE.to_owned()];
     let is_taken =
@@ -32,7 +36,7 @@ fn plain(block: &str) -> String {
     let mut name = String::new();
     for c in block.chars() {
         let harmless = c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        // A run of others becomes one; at the start there is none, and no dot.
+        // A run of other characters becomes one `_`. A name starts with neither `_` nor a dot.
         match (harmless, name.chars().last()) {
             (true, None) if c == '.' => {}
             (true, _) => name.push(c),
@@ -44,7 +48,7 @@ fn plain(block: &str) -> String {
     if name.is_empty() { "block".to_owned() } else { name }
 }
 
-/// Whether `file`, out of a manifest, names a file of the folder itself.
+/// Whether `file`, from a manifest, names a file of the folder itself.
 pub(super) fn is_inside(file: &str) -> bool {
     let mut parts = Path::new(file).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(name)), None) if name == file)
@@ -79,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_no_file_of_the_folder() {
+    fn a_path_is_not_a_file_of_the_folder() {
         for path in ["", ".", "..", "/etc/passwd", "../vm.json", "a/b", "a/", "./a", "a/.."] {
             assert!(!is_inside(path), "{path}");
         }

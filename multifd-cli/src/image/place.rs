@@ -1,4 +1,4 @@
-//! Where an image goes: made beside its name, put there when it is complete.
+//! The place of a new image: created under a temporary name, renamed when it is complete.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -9,30 +9,33 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
-use super::MANIFEST;
+use super::name::MANIFEST;
 use crate::failure::Failure;
 
-/// A folder under a name of its own beside the image's, removed again unless the image is
+/// A folder with a temporary name beside the image's. It is removed unless the image is
 /// [put](Self::put) and [kept](Placed::keep).
 #[derive(Debug)]
 pub(crate) struct Place {
     path: PathBuf,
     parent: PathBuf,
     folder: TempDir,
-    /// There is an image of this name, to be replaced.
+    /// Whether there is an image of this name, which is replaced.
     replaces: bool,
 }
 
 impl Place {
-    /// A place for the image at `path`. What is there already is refused, unless `force` allows
-    /// to replace it: an image, or an empty folder, and nothing else.
+    /// A place for the image at `path`. `force` replaces an existing image or an empty folder there.
+    /// Anything else that exists is refused.
     pub(crate) fn new(path: &Path, force: bool) -> Result<Self, Failure> {
         let replaces = check(path, force)?;
-        // A link stays; what it points at is replaced.
+        // A link stays; its target is replaced.
         let path = if replaces { path.canonicalize() } else { Ok(path.to_owned()) }
-            .map_err(|error| cannot_make(path, &error))?;
+            .map_err(|error| cannot_create(path, &error))?;
         let Some(name) = path.file_name() else {
-            return Err(Failure::new(format!("{} cannot be made: it is no name", path.display())));
+            let path = path.display();
+            return Err(Failure::new(format!(
+                "cannot create {path}: it does not end in a name; add one"
+            )));
         };
         let parent = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -41,19 +44,19 @@ impl Place {
         if !parent.is_dir() {
             let (path, parent) = (path.display(), parent.display());
             return Err(Failure::new(format!(
-                "cannot make {path}: there is no folder {parent}; create it first"
+                "cannot create {path}: there is no folder {parent}; create it first"
             )));
         }
         let prefix = format!(".{}.", name.to_string_lossy());
         let folder = tempfile::Builder::new()
             .prefix(&prefix)
             .suffix(".partial")
-            // A guest's memory is its own affair.
+            // Only the owner may read a guest's memory.
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(&parent);
         let folder = folder.map_err(|error| {
-            // Without the name of the temporary folder, which says nothing to anyone.
-            cannot_make(&path, &error.kind().into())
+            // Without the name of the temporary folder, which would tell the user nothing.
+            cannot_create(&path, &error.kind().into())
         })?;
         Ok(Self { path, parent, folder, replaces })
     }
@@ -63,10 +66,10 @@ impl Place {
         self.folder.path()
     }
 
-    /// Gives the image its name. What had it before is still there until
+    /// Gives the image its name. The image that it replaces exists until
     /// [`keep`](Placed::keep).
     pub(crate) fn put(self) -> Result<Placed, Failure> {
-        let cannot = |error: &io::Error| cannot_make(&self.path, error);
+        let cannot = |error: &io::Error| cannot_create(&self.path, error);
         sync(self.folder()).map_err(|error| cannot(&error))?;
         if self.replaces {
             exchange(self.folder(), &self.path).map_err(|error| cannot(&error))?;
@@ -78,7 +81,7 @@ impl Place {
         Ok(placed)
     }
 
-    /// Takes the image's name away again and gives it back to what had it before.
+    /// Takes the image's name away again. An image that it replaced gets it back.
     fn undo(&self) -> io::Result<()> {
         if self.replaces {
             exchange(self.folder(), &self.path)
@@ -88,23 +91,23 @@ impl Place {
     }
 }
 
-/// A complete image under its name. Dropped without [`keep`](Self::keep), everything is as before.
+/// A complete image under its name. Dropping it without [`keep`](Self::keep) undoes everything.
 #[derive(Debug)]
 pub(crate) struct Placed {
     place: Option<Place>,
 }
 
 impl Placed {
-    /// Leaves the image there, and removes the one that it replaces.
+    /// Keeps the image, and removes the one that it replaces.
     pub(crate) fn keep(mut self) {
         if let Some(place) = self.place.take() {
             if place.replaces {
                 let old = place.folder.path().to_owned();
                 if let Err(error) = place.folder.close() {
-                    tracing::warn!(%error, old = %old.display(), "the old image stays");
+                    tracing::warn!(%error, old = %old.display(), "the old image cannot be removed");
                 }
             } else {
-                // Nothing has the temporary name any more.
+                // The temporary name is no longer in use.
                 _ = place.folder.keep();
             }
         }
@@ -116,7 +119,7 @@ impl Placed {
 
     fn cannot(&self, error: &io::Error) -> Failure {
         let path = self.place.as_ref().map_or(Path::new("the image"), |place| &place.path);
-        cannot_make(path, error)
+        cannot_create(path, error)
     }
 }
 
@@ -136,10 +139,10 @@ fn check(path: &Path, force: bool) -> Result<bool, Failure> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(cannot_make(path, &error)),
+        Err(error) => return Err(cannot_create(path, &error)),
         Ok(_) if !force => {
             return Err(Failure::new(format!(
-                "{shown} exists; choose another name or replace it with --force"
+                "cannot create {shown}: it exists; choose another name or replace it with --force"
             )));
         }
         Ok(_) => {}
@@ -149,24 +152,24 @@ fn check(path: &Path, force: bool) -> Result<bool, Failure> {
         return Ok(true);
     }
     Err(Failure::new(format!(
-        "{shown} is no VM image (it has no {MANIFEST}), which --force would replace; choose \
-         another name or remove it yourself"
+        "cannot replace {shown}: it is not a VM image (it has no {MANIFEST}); choose another name or \
+         remove it first"
     )))
 }
 
-fn cannot_make(path: &Path, error: &io::Error) -> Failure {
-    Failure::io(format!("cannot make {}", path.display()), error)
+fn cannot_create(path: &Path, error: &io::Error) -> Failure {
+    Failure::io(format!("cannot create {}", path.display()), error)
 }
 
 fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Renames a folder to a name that nothing has.
+/// Renames a folder to an unused name.
 fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Not every file system can. There it takes a moment in which a file of that name, not a
-        // folder with something in it, may come and be lost.
+        // Not every file system supports that. Here a file or an empty folder that gets this name in
+        // the meantime is lost.
         Err(Errno::INVAL | Errno::NOSYS) if fs::symlink_metadata(to).is_err() => {
             fs::rename(from, to)
         }
@@ -178,7 +181,7 @@ fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
 /// Swaps the names of two folders.
 fn exchange(one: &Path, other: &Path) -> io::Result<()> {
     match renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE) {
-        // Not every file system can. There it takes a moment in which neither has its name.
+        // Not every file system supports that. Here neither has its name for a moment.
         Err(Errno::INVAL | Errno::NOSYS) => {
             let aside = one.with_extension("aside");
             fs::rename(other, &aside)?;
@@ -257,7 +260,7 @@ mod tests {
         assert!(Place::new(&path, true).is_ok());
         fs::write(path.join("thesis"), "x").unwrap();
         let error = Place::new(&path, true).unwrap_err().to_string();
-        assert!(error.contains("is no VM image"), "{error}");
+        assert!(error.contains("is not a VM image"), "{error}");
         assert!(Place::new(&path.join("thesis"), true).is_err());
         assert_eq!(entries(&path), ["thesis"]);
     }

@@ -8,16 +8,15 @@ use multifd::core::wire::{BlockName, Uuid};
 use multifd::stream::{Configuration, SyncForm};
 use sha2::{Digest, Sha256};
 
-use super::MANIFEST;
 use super::manifest::{Block, Manifest};
-use super::name::is_inside;
+use super::name::{MANIFEST, is_inside};
 use super::write::{hash, hexadecimal};
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
 use crate::mapping::{self, Access};
 use crate::progress::Bar;
 
-/// A VM out of its folder, ready to be sent. The files are mapped, not read.
+/// A VM from its folder, ready to be sent. The files are mapped, not read.
 #[derive(Debug)]
 pub(crate) struct Image {
     folder: PathBuf,
@@ -32,7 +31,7 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Opens the image in `folder`: every file is there and as long as it must be.
+    /// Opens the image in `folder`, and checks that every file exists and has its length.
     pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
         let path = folder.join(MANIFEST);
         let manifest = read_manifest(&path)?;
@@ -41,7 +40,7 @@ impl Image {
         let blocks = manifest.blocks.iter().map(|block| map_block(folder, block));
         let blocks: Vec<_> = blocks.collect::<Result<_, _>>()?;
         if blocks.is_empty() {
-            return Err(wrong("it lists no RAM block".to_owned()));
+            return Err(wrong("it does not list any RAM block".to_owned()));
         }
         let ram = Ram::new(page_size, blocks).map_err(|error| wrong(error.to_string()))?;
         Ok(Self {
@@ -73,7 +72,7 @@ fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
         .map_err(|what| Failure::new(format!("cannot use {}: {what}", path.display())))
 }
 
-/// The file called `file` in the folder, which must be a file there and no link out of it.
+/// The path of `file`, which must be in the folder itself and not a link.
 fn inside(folder: &Path, file: &str) -> Result<PathBuf, Failure> {
     let path = folder.join(file);
     let is_link = || path.symlink_metadata().is_ok_and(|file| file.file_type().is_symlink());
@@ -92,8 +91,8 @@ fn map_block(folder: &Path, block: &Block) -> Result<RamBlock, Failure> {
     if found != block.bytes {
         let Block { name, bytes, .. } = block;
         return Err(Failure::new(format!(
-            "cannot use {}: it has {found} bytes, the RAM block '{name}' has {bytes}; the image \
-             is damaged",
+            "cannot use {}: it has {found} bytes, but the RAM block '{name}' has {bytes}; the \
+             image is damaged",
             path.display()
         )));
     }
@@ -119,7 +118,7 @@ fn check_hash(folder: &Path, file: &str, found: &str, expected: &str) -> Result<
     }
     let path = folder.join(file);
     Err(Failure::new(format!(
-        "cannot use {}: its SHA-256 is {found}, {MANIFEST} says {expected}; the image is damaged",
+        "cannot use {}: its SHA-256 is {found}, but {MANIFEST} says {expected}; the image is damaged",
         path.display()
     )))
 }

@@ -1,11 +1,12 @@
-//! What an image's RAM is like.
+//! A survey of an image's RAM.
 
 use sha2::{Digest, Sha256};
 
-use super::Image;
+use super::read::Image;
 use super::write::{for_each_chunk, hexadecimal};
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
+use crate::page::is_zero;
 use crate::progress::Bar;
 
 /// A RAM block of an image.
@@ -33,7 +34,7 @@ impl Image {
             for_each_chunk(block, interrupt, |_, chunk| {
                 hash.update(chunk);
                 let pages = chunk.chunks(page_bytes);
-                zero_pages += pages.filter(|page| page.iter().all(|&byte| byte == 0)).count();
+                zero_pages += pages.filter(|page| is_zero(page)).count();
                 bar.add(chunk.len() as u64);
                 Ok(())
             })?;

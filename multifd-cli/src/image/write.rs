@@ -6,21 +6,20 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use multifd::Arrived;
-use multifd::core::PageSize;
 use multifd::core::ram::RamBlock;
 use sha2::{Digest, Sha256};
 
 use super::manifest::{Block, Manifest, Part, Stream, VERSION};
-use super::name::file_names;
-use super::{CHUNK, DEVICE_STATE, MANIFEST};
+use super::name::{DEVICE_STATE, MANIFEST, file_names};
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
+use crate::page::{PAGE, is_zero};
 use crate::progress::Bar;
 
-/// What is written in one piece or left out, in bytes.
-const PAGE: usize = PageSize::Kib4.bytes();
+/// How much of a block is read at once, in bytes.
+const CHUNK: usize = 1 << 20;
 
-/// Writes the VM that has arrived into `folder`. Everything is on the disk then.
+/// Writes the VM that has arrived into `folder`, and waits until it is on the disk.
 pub(crate) fn write(
     folder: &Path,
     vm: &Arrived,
@@ -86,7 +85,7 @@ fn write_block(
     Ok(hexadecimal(hash.finalize()))
 }
 
-/// Writes the pages of `chunk` that are not zero, neighbours at once.
+/// Writes the pages of `chunk` that are not zero, neighbours together.
 fn write_sparse(file: &File, offset: u64, chunk: &[u8]) -> std::io::Result<()> {
     let pages: Vec<_> = chunk.chunks(PAGE).map(|page| (page.len(), is_zero(page))).collect();
     let mut at = 0;
@@ -98,13 +97,6 @@ fn write_sparse(file: &File, offset: u64, chunk: &[u8]) -> std::io::Result<()> {
         at += bytes;
     }
     Ok(())
-}
-
-/// Whether a page, or the part of one at the end of a block, is all zero. A comparison of memory, which
-/// looks at many bytes at once: half of a guest's pages are zero and have to be looked at whole.
-fn is_zero(page: &[u8]) -> bool {
-    static ZEROS: [u8; PAGE] = [0; PAGE];
-    page == &ZEROS[..page.len()]
 }
 
 /// SHA-256 of a block.

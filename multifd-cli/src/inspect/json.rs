@@ -1,5 +1,6 @@
 //! An inspection as programs read it. `docs/inspect.md` describes the fields.
 
+use multifd::core::wire::BlockName;
 use multifd::core::{Compression, PageSize};
 use multifd::inspect::{
     BlockReport, ChannelReport, Connection, Counts, DeviceState, Finding, PacketRecord, Report,
@@ -12,7 +13,7 @@ use super::packets::flags;
 use super::text::knows_raw;
 
 /// The line of a packet.
-pub(super) fn packet(packet: &PacketRecord<'_>) -> String {
+pub(super) fn packet(packet: &PacketRecord) -> String {
     let compression = Compression::of(packet.flags);
     line(&Packet {
         kind: "packet",
@@ -23,7 +24,7 @@ pub(super) fn packet(packet: &PacketRecord<'_>) -> String {
         round: packet.round,
         packet_num: packet.packet_num,
         flags: flags(packet),
-        name: packet.name,
+        name: packet.name.as_ref().map(BlockName::as_str),
         counts: Counted::new(&packet.counts, Some(compression), packet.page_size),
     })
 }
@@ -240,7 +241,7 @@ struct Block<'a> {
 impl<'a> Block<'a> {
     fn new(block: &'a BlockReport, counted: impl Fn(&Counts) -> Counted) -> Self {
         Self {
-            name: &block.name,
+            name: block.name.as_str(),
             bytes: block.bytes,
             pages: block.pages,
             sent: block.sent,
@@ -267,13 +268,13 @@ pub(super) struct Found {
 
 impl Found {
     pub(super) fn new(finding: &Finding) -> Self {
-        let Finding { place, kind } = finding;
+        let Finding { place, kind, .. } = finding;
         Self {
             severity: kind.severity().to_string(),
             code: kind.code(),
             channel: match place.connection {
-                Connection::Main => None,
                 Connection::Channel(number) => Some(number),
+                _ => None,
             },
             offset: place.offset,
             packet: place.packet,

@@ -16,11 +16,11 @@ use crate::output::Output;
 
 /// Show what a recorded migration or a VM image is made of, and what is wrong with it.
 ///
-/// Of a recording (see multifd decode): machine, codec, channels, rounds, RAM blocks, device state,
-/// and everything that is against the format, with the byte where it is. Nothing is decompressed:
-/// multifd decode does that. Of an image: its RAM blocks with their zero pages, its devices, and
-/// whether all is as its SHA-256 says. The exit status is 1 if anything is wrong; what is only
-/// unusual is noted.
+/// Shows of a recording (see multifd decode) its machine, codec, channels, rounds, RAM blocks and
+/// device state, and every violation of the format with its place. Nothing is decompressed: multifd
+/// decode does that. Shows of an image its RAM blocks with their zero pages and its devices, and
+/// checks them against their SHA-256. The exit status is 1 if anything is wrong; what is only unusual
+/// is noted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -32,10 +32,10 @@ pub(crate) struct Args {
     /// The folder of a recording or of a VM image
     #[arg(value_name = "RECORDING|IMAGE")]
     folder: PathBuf,
-    /// List all packets, too
+    /// Also list all packets
     #[arg(long, conflicts_with = "json")]
     packets: bool,
-    /// Print a JSON object a line: each packet of a recording, then a summary
+    /// Print one JSON object per line: each packet of a recording, then a summary
     #[arg(long)]
     json: bool,
     /// Draw packets by channel and pages by round of a recording, as SVG

@@ -1,12 +1,12 @@
 //! The list of all packets.
 
 use multifd::core::Compression;
-use multifd::core::wire::PacketFlags;
+use multifd::core::wire::{BlockName, PacketFlags};
 use multifd::inspect::PacketRecord;
 
 use crate::failure::one_line;
 
-/// The columns. Their widths are fixed: nobody has seen all packets before the first is printed.
+/// The columns. Their widths are fixed: the first packet is printed before the others are read.
 pub(super) fn header() -> String {
     format!(
         "{:>7}  {:>7}  {:>12}  {:>5}  {:>10}  {:<10}  {:>6}  {:>5}  {:>5}  {:>8}  {:>6}  {}",
@@ -25,7 +25,7 @@ pub(super) fn header() -> String {
     )
 }
 
-pub(super) fn row(packet: &PacketRecord<'_>) -> String {
+pub(super) fn row(packet: &PacketRecord) -> String {
     let dash = || "-".to_owned();
     let counts = &packet.counts;
     let row = format!(
@@ -41,13 +41,13 @@ pub(super) fn row(packet: &PacketRecord<'_>) -> String {
         counts.zero_pages,
         counts.payload_bytes,
         counts.ratio(packet.page_size).map_or_else(dash, |ratio| format!("{ratio:.2}")),
-        packet.name.unwrap_or_default(),
+        packet.name.as_ref().map_or("", BlockName::as_str),
     );
     one_line(row.trim_end())
 }
 
-/// The packet's flags by their names: the codec's only where there are pages or it is one.
-pub(super) fn flags(packet: &PacketRecord<'_>) -> Vec<String> {
+/// The names of the packet's flags. `none` is named only if there are pages.
+pub(super) fn flags(packet: &PacketRecord) -> Vec<String> {
     let names = [(PacketFlags::SYNC, "sync"), (PacketFlags::DEVICE_STATE, "device-state")];
     let set = names.into_iter().filter(|(flag, _)| packet.flags.contains(*flag));
     let mut flags: Vec<_> = set.map(|(_, name)| name.to_owned()).collect();

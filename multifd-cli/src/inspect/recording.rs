@@ -46,7 +46,7 @@ fn pass(
     args: &Args,
     output: &Output,
     interrupt: &Interrupt,
-    each: impl FnMut(&PacketRecord<'_>),
+    each: impl FnMut(&PacketRecord),
 ) -> Result<Report, Failure> {
     let recording = Recording::open(&args.folder)?;
     let bar = output.bar("inspecting", recording.bytes()?);

@@ -210,7 +210,7 @@ fn blocks(report: &Report) -> Table {
     ]);
     for block in &report.blocks {
         table.row([
-            one_line(&block.name),
+            one_line(block.name.as_str()),
             Bytes(block.bytes).to_string(),
             block.pages.to_string(),
             block.sent.to_string(),

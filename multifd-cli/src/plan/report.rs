@@ -1,16 +1,12 @@
-//! What a plan says.
+//! The report of a plan.
 
+use multifd_plan::{Codec, CodecSpeed, Outcome, Parameters, Resource, Sample, SideTally, Speed};
 use serde::Serialize;
 
-use super::bottleneck::{self, Resource};
-use super::codec::{Codec, Work};
-use super::migration::Outcome;
-use super::parameters::{CodecSpeed, Parameters};
-use super::sample::Sample;
-use super::simulation::SideTally;
-use super::workload::PAGE;
+use super::choose::Chosen;
 use crate::failure::{Failure, one_line};
 use crate::output;
+use crate::page::PAGE;
 use crate::size::{Bytes, gib};
 use crate::table::Table;
 
@@ -23,7 +19,7 @@ pub(super) struct Report {
     pub(super) rows: Vec<Row>,
 }
 
-/// What is to be moved.
+/// The memory to be migrated.
 #[derive(Debug, Serialize)]
 pub(super) struct Memory {
     origin: String,
@@ -37,7 +33,7 @@ pub(super) struct Memory {
 struct CodecFigures {
     codec: String,
     ratio: Option<f64>,
-    /// Bytes of pages a second on one core, of what falls to the CPU.
+    /// Of one core, for the pages that the CPU compresses.
     speed: Option<CodecSpeed>,
     origin: String,
 }
@@ -47,34 +43,31 @@ impl Memory {
         origin: String,
         bytes: u64,
         sample: Option<&Sample>,
-        codecs: &[Codec],
+        codecs: &[Chosen],
     ) -> Self {
-        let figures = codecs.iter().map(|codec| CodecFigures {
+        let figures = codecs.iter().map(|Chosen { codec, origin }| CodecFigures {
             codec: codec.name.clone(),
             ratio: codec.workload.ratio(),
-            speed: match codec.work {
-                Work::Nothing => None,
-                Work::Cpu(speed) | Work::Devices { fallback: speed } => Some(speed),
-            },
-            origin: codec.origin.clone(),
+            speed: codec.work.speed(),
+            origin: origin.clone(),
         });
         Self {
             origin,
             bytes,
-            zero_share: codecs.first().map_or(0.0, |codec| codec.workload.zero_share()),
-            sampled_packets: sample.map(Sample::len),
+            zero_share: codecs.first().map_or(0.0, |first| first.codec.workload.zero_share()),
+            sampled_packets: sample.map(Sample::packet_count),
             codecs: figures.collect(),
         }
     }
 
     fn sentence(&self) -> String {
         let (bytes, origin) = (Bytes(self.bytes), one_line(&self.origin));
-        let looked = self.sampled_packets.map_or_else(String::new, |count| {
+        let sampled = self.sampled_packets.map_or_else(String::new, |count| {
             let plural = if count == 1 { "" } else { "s" };
-            format!("; {count} packet{plural} of it looked at")
+            format!("; {count} packet{plural} sampled")
         });
         format!(
-            "{bytes} of guest memory ({origin}{looked}), {:.0} % of its pages zero\n",
+            "{bytes} of guest memory ({origin}{sampled}), {:.0} % of its pages zero\n",
             self.zero_share * 100.0
         )
     }
@@ -83,8 +76,9 @@ impl Memory {
         let mut table =
             Table::new(&["codec", "ratio", "compress MB/s", "decompress MB/s", "<figures"]);
         for figures in &self.codecs {
-            let number = |value: Option<f64>| {
-                value.map_or_else(|| "-".to_owned(), |value| format!("{:.0}", value / 1e6))
+            let number = |speed: Option<Speed>| {
+                let megabytes = |speed: Speed| format!("{:.0}", speed.bytes_per_second() / 1e6);
+                speed.map_or_else(|| "-".to_owned(), megabytes)
             };
             table.row([
                 figures.codec.clone(),
@@ -98,7 +92,7 @@ impl Memory {
     }
 }
 
-/// One codec with one number of channels.
+/// The result of one codec with one number of channels.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
     codec: String,
@@ -106,7 +100,7 @@ pub(super) struct Row {
     seconds: f64,
     rounds: u32,
     downtime_seconds: Option<f64>,
-    /// The last round fitted into the downtime limit.
+    /// The last round stayed within the downtime limit.
     converges: bool,
     wire_bytes: u64,
     wire_megabits_per_second: f64,
@@ -114,23 +108,24 @@ pub(super) struct Row {
     zero_pages: u64,
     source: SideReport,
     destination: SideReport,
-    /// How much of each resource was used, 0 to 1, the most used first.
+    /// The share of its time for which each resource was in use, the most used first.
     uses: Vec<(Resource, f64)>,
-    bottleneck: &'static str,
+    #[serde(serialize_with = "in_words")]
+    bottleneck: Resource,
     hint: &'static str,
 }
 
 #[derive(Debug, Serialize)]
 struct SideReport {
     cpu_seconds: f64,
-    /// Of one core, over the whole migration.
+    /// In percent of one core, over the whole migration.
     cpu_percent: f64,
-    /// The part of it in which channels only waited for a device.
+    /// The part for which channels only waited for a device.
     polling_seconds: f64,
     hardware_pages: u64,
     software_pages: u64,
     submissions: u64,
-    /// Those that found every queue full.
+    /// Submissions that found every queue full.
     refused: u64,
 }
 
@@ -154,15 +149,9 @@ impl SideReport {
 }
 
 impl Row {
-    pub(super) fn new(
-        parameters: &Parameters,
-        codec: &Codec,
-        channels: u8,
-        outcome: &Outcome,
-    ) -> Self {
-        let Outcome { total_ns, rounds, downtime_ns, converges, ref tally } = *outcome;
-        let uses = bottleneck::uses(parameters, outcome, channels);
-        let (bottleneck, _) = uses[0];
+    pub(super) fn new(codec: &Codec, channels: u8, outcome: &Outcome) -> Self {
+        let Outcome { total_ns, rounds, downtime_ns, converges, ref tally, .. } = *outcome;
+        let bottleneck = outcome.bottleneck();
         let seconds = |ns: u64| ns as f64 / 1e9;
         Self {
             codec: codec.name.clone(),
@@ -177,9 +166,9 @@ impl Row {
             zero_pages: tally.zero_pages,
             source: SideReport::new(&tally.source, tally.feed_ns, total_ns),
             destination: SideReport::new(&tally.destination, 0, total_ns),
-            uses,
-            bottleneck: bottleneck.name(),
-            hint: bottleneck.hint(codec),
+            uses: outcome.uses.clone(),
+            bottleneck,
+            hint: bottleneck.hint(codec.work),
         }
     }
 
@@ -209,7 +198,7 @@ impl Row {
             let mark = if self.converges { "" } else { " (never)" };
             cells.extend([self.rounds.to_string(), format!("{downtime:.0}{mark}")]);
         }
-        cells.push(self.bottleneck.to_owned());
+        cells.push(self.bottleneck.to_string());
         cells
     }
 }
@@ -229,7 +218,7 @@ const COLUMNS: [&str; 10] = [
 
 impl Report {
     /// Prints it, for people or as JSON.
-    pub(super) fn print(&self, json: bool, codecs: &[Codec]) -> Result<(), Failure> {
+    pub(super) fn print(&self, json: bool) -> Result<(), Failure> {
         if json {
             return output::print_json(self);
         }
@@ -242,31 +231,34 @@ impl Report {
         let mut table = Table::new(&header);
         self.rows.iter().for_each(|row| table.row(row.cells(live)));
         let sentence = self.memory.sentence();
-        let hints = self.hints(codecs);
+        let hints = self.hints();
         output::print(&format!("{sentence}\n{}\n{table}\n{hints}", self.memory.table()))
     }
 
-    /// What holds each codec up and what would help, channels with the same answer together.
-    fn hints(&self, codecs: &[Codec]) -> String {
+    /// The bottleneck of each codec and what would help, numbers of channels with the same answer
+    /// together.
+    fn hints(&self) -> String {
         let mut lines: Vec<String> = Vec::new();
-        for codec in codecs {
-            let rows = self.rows.iter().filter(|row| row.codec == codec.name);
-            let rows: Vec<_> = rows.collect();
-            for run in rows.chunk_by(|one, other| one.bottleneck == other.bottleneck) {
-                let channels: Vec<_> = run.iter().map(|row| row.channels.to_string()).collect();
-                let (at, name) = (channels.join(", "), run[0].bottleneck);
-                let (hint, plural) = (run[0].hint, if at == "1" { "" } else { "s" });
-                let codec = &codec.name;
-                lines.push(format!("{codec}, {at} channel{plural}: {name}; what helps: {hint}"));
-            }
+        let is_same = |one: &Row, other: &Row| {
+            (&one.codec, one.bottleneck) == (&other.codec, other.bottleneck)
+        };
+        for run in self.rows.chunk_by(is_same) {
+            let channels: Vec<_> = run.iter().map(|row| row.channels.to_string()).collect();
+            let (at, Row { codec, bottleneck, hint, .. }) = (channels.join(", "), &run[0]);
+            let plural = if at == "1" { "" } else { "s" };
+            lines.push(format!("{codec}, {at} channel{plural}: {bottleneck}; what helps: {hint}"));
         }
         if self.rows.iter().any(|row| !row.converges) {
             lines.push(
-                "(never): the guest writes as fast as it is sent; a longer --downtime-limit, or a \
-                 guest that is slowed down, is the only end"
+                "(never): the guest writes as fast as it is sent; use a longer --downtime-limit, or \
+                 slow the guest down"
                     .to_owned(),
             );
         }
         lines.join("\n") + "\n"
     }
+}
+
+fn in_words<S: serde::Serializer>(resource: &Resource, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(resource)
 }

@@ -1,6 +1,7 @@
-//! Speeds and times, as people write them.
+//! Speeds, times and shares, as people write them.
 
 use multifd::core::PageSize;
+use multifd_plan::Speed;
 
 const SPEEDS: [(&str, f64); 13] = [
     ("bit/s", 0.125),
@@ -20,47 +21,37 @@ const SPEEDS: [(&str, f64); 13] = [
 
 const TIMES: [(&str, f64); 4] = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)];
 
-/// The longest time that can be asked for, and that of a single page, in nanoseconds: an hour and
-/// a millisecond. With these, and [`SPEED_RANGE`], the largest memory fits into a `u64` of them.
+/// The longest time, and the longest time of a single page, in nanoseconds: an hour and a
+/// millisecond. With them the times of the largest memory fit into a `u64`.
 const LONGEST: f64 = 3.6e12;
 const LONGEST_OF_A_PAGE: f64 = 1e6;
 
-/// The slowest and the fastest speed, in bytes a second.
-const SPEED_RANGE: std::ops::RangeInclusive<f64> = 1e6..=1e15;
-
-/// Reads `100Gbit/s`, `12.5GB/s`, `400MiB/s` or `20000pages/s` (of 4 KiB) into bytes a second.
-pub(super) fn speed(text: &str) -> Result<f64, String> {
-    let speed = any_speed(text)?;
-    if SPEED_RANGE.contains(&speed) {
-        return Ok(speed);
-    }
-    Err(format!("'{text}' cannot be: a speed is 1MB/s to 1000000GB/s"))
+/// Reads `100Gbit/s`, `12.5GB/s`, `400MiB/s` or `20000pages/s` (of 4 KiB).
+pub(super) fn speed(text: &str) -> Result<Speed, String> {
+    Speed::new(dirty_rate(text)?)
+        .ok_or_else(|| format!("'{text}' is out of range: a speed is 1MB/s to 1000000GB/s"))
 }
 
-/// As [`speed`], for a guest that may write as little as it likes.
+/// As [`speed()`], in bytes a second, of any size: a guest may write very little.
 pub(super) fn dirty_rate(text: &str) -> Result<f64, String> {
-    any_speed(text).map(|speed| speed.min(*SPEED_RANGE.end()))
-}
-
-fn any_speed(text: &str) -> Result<f64, String> {
     number_with_unit(text, &SPEEDS).ok_or_else(|| {
-        format!("'{text}' is no speed: write it as 100Gbit/s, 12.5GB/s or 20000pages/s")
+        format!("'{text}' is not a speed: write it as 100Gbit/s, 12.5GB/s or 20000pages/s")
     })
 }
 
 /// Reads `300ms` or `2s` into nanoseconds.
 pub(super) fn time(text: &str) -> Result<u64, String> {
-    time_up_to(LONGEST, "an hour", text)
+    time_up_to(LONGEST, "an hour, the limit", text)
 }
 
-/// Reads what a page or a packet costs, `75ns` or `1.5us`, into nanoseconds.
+/// Reads the time of a page or a packet, `75ns` or `1.5us`, into nanoseconds.
 pub(super) fn cost(text: &str) -> Result<u64, String> {
-    time_up_to(LONGEST_OF_A_PAGE, "1ms, which no page or packet costs", text)
+    time_up_to(LONGEST_OF_A_PAGE, "1ms, the limit for a page or a packet", text)
 }
 
 fn time_up_to(most: f64, in_words: &str, text: &str) -> Result<u64, String> {
     let time = number_with_unit(text, &TIMES)
-        .ok_or_else(|| format!("'{text}' is no time: write it as 75ns, 1.5us or 300ms"))?;
+        .ok_or_else(|| format!("'{text}' is not a time: write it as 75ns, 1.5us or 300ms"))?;
     if time <= most {
         return Ok(time.round() as u64);
     }
@@ -70,35 +61,36 @@ fn time_up_to(most: f64, in_words: &str, text: &str) -> Result<u64, String> {
 /// Reads a share of 1, such as `0.94`.
 pub(super) fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| format!("'{text}' is no share: write it as 0.52; it is 0 to 1"))
+    share
+        .ok_or_else(|| format!("'{text}' is not a share: write a number from 0 to 1, such as 0.52"))
 }
 
 /// Reads a share of 1 that is not 0.
 pub(super) fn share_above_0(text: &str) -> Result<f64, String> {
     match share(text)? {
-        0.0 => Err("it must be more than 0".to_owned()),
+        0.0 => Err("the share must be more than 0".to_owned()),
         share => Ok(share),
     }
 }
 
 /// Reads `CODEC=RATIO`, such as `zstd=2.5`: bytes of pages for each byte of payload.
 pub(super) fn ratio_of(text: &str) -> Result<(String, f64), String> {
-    let refused = || format!("'{text}' is no ratio of a codec: write it as zstd=2.5");
+    let refused = || format!("'{text}' is not a codec's ratio: write it as zstd=2.5");
     let (codec, ratio) = text.split_once('=').ok_or_else(refused)?;
     let ratio: f64 = ratio.parse().map_err(|_| refused())?;
     if (1.0..=1000.0).contains(&ratio) {
         return Ok((codec.to_owned(), ratio));
     }
     Err(format!(
-        "'{text}' cannot be: a ratio is 1 to 1000, pages that do not shrink go as they are"
+        "'{text}' is out of range: a ratio is 1 to 1000, as pages that do not shrink are sent raw"
     ))
 }
 
 /// Reads `CODEC=SPEED`, such as `zstd=400MB/s`.
-pub(super) fn speed_of(text: &str) -> Result<(String, f64), String> {
+pub(super) fn speed_of(text: &str) -> Result<(String, Speed), String> {
     let (codec, rest) = text
         .split_once('=')
-        .ok_or_else(|| format!("'{text}' is no speed of a codec: write it as zstd=400MB/s"))?;
+        .ok_or_else(|| format!("'{text}' is not a codec's speed: write it as zstd=400MB/s"))?;
     Ok((codec.to_owned(), speed(rest)?))
 }
 
@@ -122,7 +114,7 @@ mod tests {
             ("400MiB/s", 400.0 * 1_048_576.0),
             ("20000pages/s", 20000.0 * 4096.0),
         ] {
-            assert_eq!(speed(text), Ok(bytes), "{text}");
+            assert_eq!(speed(text).map(Speed::bytes_per_second), Ok(bytes), "{text}");
         }
     }
 

@@ -1,189 +1,92 @@
 //! Inspecting what a source sends, while it is relayed.
 
-use std::io;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use multifd::Side;
-use multifd::inspect::{ChannelEvent, ChannelParser, Inspector, Report, Severity};
+use multifd::inspect::{Inspector, Report, Severity};
 use multifd::relay::{Tap, Wire};
-use multifd::stream::{Limits, MainReader};
 
-use super::pieces::{self, Pieces, Pipe};
-use crate::failure::{Failure, one_line};
+use crate::failure::one_line;
 use crate::output;
 
-/// Inspects the source's side of a relay: what is against the format is said at once, everything
-/// else in the [`Report`] at the end.
+/// Inspects the source's side of a relay. Violations of the format are printed at once, everything
+/// else is in the [`Report`] at the end.
 ///
-/// The channels are followed in the threads that move their bytes. The main channel needs a thread
-/// of its own, since a [`MainReader`] asks for its bytes; whoever brings them waits until they are
-/// looked at, so that nothing piles up, and no channel is ahead of the RAM blocks that its pages
-/// are in.
+/// The threads that move the bytes have them inspected before they move more, so nothing piles up:
+/// a packet costs a look at its header and offsets. A relay takes no more than a channel's initial
+/// packet before the main channel has listed the RAM blocks, which is what an [`Inspector`] wants.
 #[derive(Debug)]
-pub(super) struct Inspection {
-    wires: Arc<Wires>,
-    main: Mutex<Option<Pipe>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-    began: OnceLock<Instant>,
-}
+pub(super) struct Inspection(Mutex<State>);
 
-/// The connections, as far as they are looked at.
 #[derive(Debug)]
-struct Wires {
-    found: Mutex<Found>,
-    /// By the numbers in their initial packets.
-    channels: Vec<Mutex<Channel>>,
-}
-
-#[derive(Debug, Default)]
-struct Found {
+struct State {
     inspector: Inspector,
-    /// Findings that have been looked at.
+    channels: usize,
+    /// When the first byte came.
+    began: Option<Instant>,
+    /// The number of findings that have been looked at.
     seen: usize,
-    /// The relay has ended. That connections are cut is then no news, and in the report.
-    is_over: bool,
-}
-
-#[derive(Debug, Default)]
-struct Channel {
-    /// There once the main channel has listed the RAM blocks.
-    parser: Option<ChannelParser>,
-    /// What came before that: a relay takes no more than the initial packet then.
-    early: Vec<u8>,
 }
 
 impl Inspection {
     /// An inspection of a migration with this number of channels.
-    pub(super) fn new(channels: u8) -> Result<Self, Failure> {
-        let channels = (0..channels).map(|_| Mutex::default()).collect();
-        let wires = Arc::new(Wires { found: Mutex::default(), channels });
-        let (pipe, pieces) = pieces::pipe();
-        let follow = {
-            let wires = Arc::clone(&wires);
-            move || wires.follow_main(pieces)
-        };
-        let thread = std::thread::Builder::new().name("multifd-inspect".to_owned()).spawn(follow);
-        let thread = thread.map_err(|error| Failure::io("cannot start a thread", &error))?;
-        let (main, thread) = (Mutex::new(Some(pipe)), Mutex::new(Some(thread)));
-        Ok(Self { wires, main, thread, began: OnceLock::new() })
+    pub(super) fn new(channels: u8) -> Self {
+        Self(Mutex::new(State::new(channels)))
     }
 
-    /// Ends all connections and says what they carried.
+    /// Ends all connections and reports what they carried. A connection that is cut off is then only
+    /// in the report.
     pub(super) fn finish(&self) -> Report {
-        lock(&self.wires.found).is_over = true;
-        drop(lock(&self.main).take());
-        if let Some(thread) = lock(&self.thread).take() {
-            // Without what it still had to look at, the report says that the channel is cut.
-            _ = thread.join();
-        }
-        self.wires.end();
-        mem::take(&mut lock(&self.wires.found).inspector).finish()
+        mem::replace(&mut *self.lock(), State::new(0)).inspector.finish()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // What is inspected so far is still worth a report.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Tap for Inspection {
     fn pass(&self, side: Side, wire: Wire, bytes: &[u8]) {
-        if side != Side::From {
-            return;
+        if side == Side::From {
+            self.lock().pass(wire, bytes);
         }
-        let time = self.began.get_or_init(Instant::now).elapsed();
+    }
+}
+
+impl State {
+    fn new(channels: u8) -> Self {
+        let mut inspector = Inspector::new();
+        // Their places are the numbers in their initial packets.
+        let channels = (0..channels).map(|_| inspector.connect()).count();
+        Self { inspector, channels, began: None, seen: 0 }
+    }
+
+    fn pass(&mut self, wire: Wire, mut bytes: &[u8]) {
+        let time = self.began.get_or_insert_with(Instant::now).elapsed();
         match wire {
-            Wire::Main => lock(&self.main).iter().for_each(|pipe| pipe.pass(bytes)),
-            Wire::Channel(number) => self.wires.pass(number, bytes, time),
-            Wire::Answers => {}
-        }
-    }
-}
-
-impl Wires {
-    /// Follows the main channel to its end.
-    fn follow_main(&self, mut pieces: Pieces) {
-        let mut reader = MainReader::new(&mut pieces, Limits::default());
-        let mut is_connected = false;
-        let is_whole = loop {
-            let event = reader.next_event();
-            let mut found = lock(&self.found);
-            found.inspector.main(&reader, event.as_ref());
-            found.say();
-            if found.inspector.main_is_over() {
-                break event.is_ok();
+            Wire::Main => while self.inspector.main_bytes(&mut bytes).is_some() {},
+            Wire::Channel(number) => {
+                let number = usize::from(number);
+                // The relay refuses a channel of another number.
+                if number < self.channels {
+                    while self.inspector.channel_bytes(number, &mut bytes, Some(time)).is_some() {}
+                }
             }
-            if found.inspector.knows_ram() && !mem::replace(&mut is_connected, true) {
-                // A channel's thread has its channel before it gets at what is found.
-                drop(found);
-                self.connect();
-            }
-        };
-        // Read in any case, or the relay would wait.
-        let rest = io::copy(&mut pieces, &mut io::sink()).unwrap_or_default();
-        if is_whole {
-            lock(&self.found).inspector.trailing(rest);
+            Wire::ReturnPath => {}
         }
+        self.say();
     }
 
-    /// Gives every channel a parser, in the order of their numbers.
-    fn connect(&self) {
-        let connect = |_| lock(&self.found).inspector.connect();
-        let parsers: Vec<_> = self.channels.iter().map(connect).collect();
-        for (channel, parser) in self.channels.iter().zip(parsers) {
-            lock(channel).parser = Some(parser);
-        }
-    }
-
-    fn pass(&self, number: u8, mut bytes: &[u8], time: Duration) {
-        // The relay refuses a channel of another number.
-        let Some(channel) = self.channels.get(usize::from(number)) else { return };
-        let mut channel = lock(channel);
-        let Channel { parser, early } = &mut *channel;
-        match parser {
-            None => early.extend_from_slice(bytes),
-            Some(parser) => {
-                self.parse(parser, &mut &mem::take(early)[..], Some(time));
-                self.parse(parser, &mut bytes, Some(time));
-            }
-        }
-    }
-
-    fn parse(&self, parser: &mut ChannelParser, bytes: &mut &[u8], time: Option<Duration>) {
-        while let Some(event) = parser.next(bytes) {
-            self.take_in(&event, time);
-        }
-    }
-
-    fn take_in(&self, event: &ChannelEvent<'_>, time: Option<Duration>) {
-        let mut found = lock(&self.found);
-        found.inspector.channel(event, time);
-        found.say();
-    }
-
-    /// Notes the end of all channels.
-    fn end(&self) {
-        for channel in &self.channels {
-            let Channel { parser, early } = mem::take(&mut *lock(channel));
-            if let Some(mut parser) = parser {
-                self.parse(&mut parser, &mut &early[..], None);
-                self.take_in(&parser.end(), None);
-            }
-        }
-    }
-}
-
-impl Found {
-    /// Says which errors are new.
+    /// Prints new errors.
     fn say(&mut self) {
         for finding in self.inspector.findings().iter().skip(self.seen) {
             self.seen += 1;
-            if finding.kind.severity() == Severity::Error && !self.is_over {
+            if finding.kind.severity() == Severity::Error {
                 output::note(&one_line(&format!("multifd: inspecting the source: {finding}")));
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is inspected so far is still worth a report.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

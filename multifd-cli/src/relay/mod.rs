@@ -1,7 +1,6 @@
 //! `multifd relay`.
 
 mod inspect;
-mod pieces;
 mod progress;
 mod record;
 
@@ -9,17 +8,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use multifd::core::{MethodDescriptor, MethodStats};
+use multifd::core::MultiFdMethods;
 use multifd::inspect::Report as Inspected;
 use multifd::relay::{Relay, Relayed, Tap, Wire};
 use multifd::{Side, Stats, Uri};
 use serde::Serialize;
 
-use crate::args::{channel_count, codec_names, seconds};
 use crate::cancel::Interrupt;
-use crate::codecs;
 use crate::failure::Failure;
 use crate::inspect::{chart, json, text};
+use crate::options::codec::{self, channel_count};
+use crate::options::seconds;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 use crate::summary::Summary;
@@ -29,15 +28,15 @@ use record::Recorder;
 /// Relay a migration, with another codec or number of channels on the other side.
 ///
 /// It stands between a source (multifd send, or a QEMU that migrates with the capability multifd)
-/// and a destination (multifd recv, or a QEMU with -incoming), takes one migration through live and
-/// ends. To each side it is the other: what it says there (compression, channels) must be what that
-/// side has. No RAM is kept here, and nothing on the disk. Postcopy, XBZRLE and devices that migrate
-/// in parts (VFIO) cannot be relayed.
+/// and a destination (multifd recv, or a QEMU with -incoming), relays one migration live and ends. It
+/// takes the place of the other side: give it the compression and the channels of each side. It keeps
+/// no RAM and writes nothing to the disk. Postcopy, XBZRLE and devices that migrate in parts (VFIO)
+/// cannot be relayed.
 ///
 /// The exit status is 0 if the migration went through: with the capability return-path at the
 /// source, when the destination has confirmed it; without, when the destination has closed its
-/// connection after the last byte. It is 1 if it failed, which both sides see as a connection
-/// closed, and 3 if it went through but the recording or the inspection is incomplete.
+/// connection after the last byte. It is 1 if the migration failed, which both sides see as a closed
+/// connection, and 3 if it went through but the recording or the inspection is incomplete.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -56,10 +55,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URI")]
     to: Uri,
     /// The source's codec
-    #[arg(long, value_name = "CODEC", default_value = "none", value_parser = codec_names(false))]
+    #[arg(long, value_name = "CODEC", default_value = "none", value_parser = codec::names())]
     from_compression: String,
     /// The destination's codec
-    #[arg(long, value_name = "CODEC", default_value = "none", value_parser = codec_names(false))]
+    #[arg(long, value_name = "CODEC", default_value = "none", value_parser = codec::names())]
     to_compression: String,
     /// How many channels the source has
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = channel_count())]
@@ -75,15 +74,15 @@ pub(crate) struct Args {
         long,
         value_name = "SECONDS",
         default_value = "10",
-        value_parser = seconds,
+        value_parser = seconds::parse,
         allow_negative_numbers = true
     )]
     channel_timeout: Duration,
     /// Record both sides, in the folders from and to of this new folder, for multifd decode
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
-    /// Inspect what the source sends, as multifd inspect does: errors are said as they come, the rest
-    /// at the end, also of a migration that fails. The exit status does not depend on it
+    /// Inspect what the source sends, as multifd inspect does: errors are printed as they come, the
+    /// rest at the end, even if the migration fails. The exit status does not depend on it
     #[arg(long)]
     inspect: bool,
     /// Draw packets by channel and pages by round of what is inspected, as SVG
@@ -98,24 +97,23 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let registry = args.qpl.registry()?;
-    let from = codecs::find(&registry, &args.from_compression, None)?;
-    let to = codecs::find(&registry, &args.to_compression, args.to_level)?;
+    let from = codec::find(&registry, &args.from_compression, None)?;
+    let to = codec::find(&registry, &args.to_compression, args.to_level)?;
     let interrupt = Interrupt::listen()?;
     let mut setup = Relay::builder(&registry)
-        .from_compression(from.compression())
+        .from_compression(Arc::clone(&from))
         .from_channels(args.from_channels)
-        .to_compression(to.compression())
+        .to_compression(Arc::clone(&to))
         .to_channels(args.to_channels)
         .to_level(args.to_level)
         .channel_timeout(args.channel_timeout);
     let recorder = args.record.as_deref().map(Recorder::new).transpose()?.map(Arc::new);
-    let inspection = args.inspect.then(|| Inspection::new(args.from_channels)).transpose()?;
-    let inspection = inspection.map(Arc::new);
+    let inspection = args.inspect.then(|| Arc::new(Inspection::new(args.from_channels)));
     if let Some(tap) = Taps::of(recorder.as_ref(), inspection.as_ref()) {
         setup = setup.tap(Arc::new(tap));
     }
     let relay = setup.listen(&args.listen, &args.to)?;
-    // Whoever started us on port 0 waits for this line, whatever else is to be quiet.
+    // Also with --quiet: a program that asked for port 0 waits for this line.
     output::note(&format!("listening on {}", relay.uri()));
     let _watch = interrupt.watch(relay.cancel_token());
     let progress = relay.progress();
@@ -124,7 +122,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let relayed = relay.run();
     drop((follow, line));
     let recorded = recorder.map(|recorder| {
-        let sides = [(from, progress.from.snapshot()), (to, progress.to.snapshot())];
+        let sides = [(&*from, progress.from.snapshot()), (&*to, progress.to.snapshot())];
         recorder.finish(sides, relayed.is_ok())
     });
     let inspected = inspection.map(|inspection| inspection.finish());
@@ -132,27 +130,28 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let relayed = relayed.map_err(|error| match (interrupt.check(), &args.record) {
         (Ok(()), _) => error.into(),
         (Err(cancelled), None) => cancelled,
-        (Err(cancelled), Some(folder)) => {
-            cancelled.saying(format!("cancelled; what came is in {}", folder.display()))
-        }
+        (Err(cancelled), Some(folder)) => cancelled
+            .saying(format!("cancelled; the incomplete recording is in {}", folder.display())),
     })?;
-    report(args, [from, to], relayed, inspected.as_ref(), output)?;
+    report(args, [&*from, &*to], &relayed, inspected.as_ref(), output)?;
     recorded.transpose().map_err(|failure| {
-        Failure::incomplete(format!("the migration went through, but its recording not: {failure}"))
+        Failure::incomplete(format!(
+            "the migration went through, but its recording is incomplete: {failure}"
+        ))
     })?;
     shown.map_err(|failure| {
         Failure::incomplete(format!(
-            "the migration went through, but its inspection not: {failure}"
+            "the migration went through, but its inspection is incomplete: {failure}"
         ))
     })
 }
 
-/// All that look at the bytes.
+/// Everything that sees the bytes.
 #[derive(Debug)]
 struct Taps(Vec<Arc<dyn Tap>>);
 
 impl Taps {
-    /// `None` where nobody looks, since looking has its price.
+    /// `None` if nothing sees them, since a tap costs time.
     fn of(recorder: Option<&Arc<Recorder>>, inspection: Option<&Arc<Inspection>>) -> Option<Self> {
         let recorder = recorder.map(|recorder| Arc::clone(recorder) as Arc<dyn Tap>);
         let inspection = inspection.map(|inspection| Arc::clone(inspection) as Arc<dyn Tap>);
@@ -167,7 +166,7 @@ impl Tap for Taps {
     }
 }
 
-/// Prints what the source has sent, as a person reads it, and draws it.
+/// Prints the inspection as text, and draws its chart.
 fn show(args: &Args, inspected: &Inspected) -> Result<(), Failure> {
     if !args.json {
         output::print(&(text::summary(inspected) + &text::findings(&inspected.findings)))?;
@@ -177,11 +176,11 @@ fn show(args: &Args, inspected: &Inspected) -> Result<(), Failure> {
 
 #[derive(Serialize)]
 struct Report<'a> {
-    /// The destination has said that it has everything.
+    /// Whether the destination has confirmed the migration.
     confirmed: bool,
     from: Moved<'a>,
     to: Moved<'a>,
-    /// What the source has sent, where it was inspected.
+    /// What the source has sent, if it was inspected.
     #[serde(skip_serializing_if = "Option::is_none")]
     inspection: Option<json::Summary<'a>>,
 }
@@ -197,18 +196,18 @@ struct Moved<'a> {
 
 fn report(
     args: &Args,
-    [from, to]: [&MethodDescriptor; 2],
-    relayed: Relayed,
+    [from, to]: [&dyn MultiFdMethods; 2],
+    relayed: &Relayed,
     inspected: Option<&Inspected>,
     output: &Output,
 ) -> Result<(), Failure> {
-    let Relayed { confirmed, page_size, elapsed, .. } = relayed;
-    let moved = |codec: &MethodDescriptor, channels, (stats, codec_stats): (Stats, MethodStats)| {
-        let summary = Summary::new(&stats, codec_stats, page_size.bytes(), elapsed);
-        Moved { codec: codec.name, channels, summary }
+    let Relayed { confirmed, page_size, elapsed, .. } = *relayed;
+    let moved = |codec: &dyn MultiFdMethods, channels, stats: &Stats| {
+        let summary = Summary::new(stats, page_size.bytes(), elapsed);
+        Moved { codec: codec.name(), channels, summary }
     };
-    let from = moved(from, args.from_channels, relayed.from);
-    let to = moved(to, args.to_channels, relayed.to);
+    let from = moved(from, args.from_channels, &relayed.from);
+    let to = moved(to, args.to_channels, &relayed.to);
     if args.json {
         return output::print_json(&Report {
             confirmed,
@@ -224,6 +223,7 @@ fn report(
     output.say(if confirmed {
         "the destination has confirmed the migration"
     } else {
-        "the destination has closed after the last byte; without a return path nobody says more"
+        "the destination has closed its connection after the last byte; without a return path it cannot \
+         confirm"
     })
 }

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use multifd::core::MethodDescriptor;
+use multifd::core::MultiFdMethods;
 use multifd::relay::{Tap, Wire};
 use multifd::{Side, Stats};
 use serde::Serialize;
@@ -14,15 +14,14 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::output;
 
-/// What is gathered of a wire before it is written to its file.
+/// Bytes of a wire that are collected before they are written to its file.
 const BUFFER: usize = 64 << 10;
 
 /// Writes what passes a relay into a folder of files for each side, as `multifd decode` reads them:
 /// `main.bin`, `channel0.bin` and so on, and beside them the return path, `answers.bin`.
 ///
-/// It is written in the threads that move the bytes: a disk that is slow slows the migration down,
-/// and nothing piles up. Where it cannot be written, as on a full disk, recording ends and the
-/// migration goes on.
+/// The threads that move the bytes write them: a slow disk slows the migration down, and nothing
+/// piles up. If a write fails, as on a full disk, the recording ends and the migration goes on.
 #[derive(Debug)]
 pub(super) struct Recorder {
     folder: PathBuf,
@@ -33,7 +32,7 @@ pub(super) struct Recorder {
 /// A wire's file. Each has its own lock: the threads of different wires do not wait for each other.
 type Shared = Arc<Mutex<BufWriter<File>>>;
 
-/// What `capture.json` says of a side.
+/// The content of `capture.json` for a side.
 #[derive(Serialize)]
 struct Capture<'a> {
     recorded_by: &'static str,
@@ -42,15 +41,15 @@ struct Capture<'a> {
     normal_pages: u64,
     zero_pages: u64,
     syncs: u64,
-    /// Everything is here, from the first byte to the end of the migration.
+    /// Whether the recording has everything, from the first byte to the end of the migration.
     complete: bool,
 }
 
 impl Recorder {
-    /// Makes `folder`, which must not exist, to record into.
+    /// Creates `folder`, which must not exist, to record into.
     pub(super) fn new(folder: &Path) -> Result<Self, Failure> {
         let cannot = |error: &io::Error| {
-            let doing = format!("cannot make {}", folder.display());
+            let doing = format!("cannot create {}", folder.display());
             match error.kind() {
                 io::ErrorKind::AlreadyExists => {
                     Failure::new(format!("{doing}: it exists; choose another name"))
@@ -66,14 +65,13 @@ impl Recorder {
         Ok(Self { folder: folder.to_owned(), wires, failure })
     }
 
-    /// Writes what is left, and says in each side's `capture.json` what it is: of the migration's
-    /// `sides`, which `went_through` or not.
+    /// Writes the rest, and a `capture.json` for each of the migration's `sides`.
     ///
     /// # Errors
     /// The first failure of the recording.
     pub(super) fn finish(
         &self,
-        sides: [(&MethodDescriptor, Stats); 2],
+        sides: [(&dyn MultiFdMethods, Stats); 2],
         went_through: bool,
     ) -> Result<(), Failure> {
         for (&(side, wire), file) in lock(&self.wires).iter() {
@@ -86,7 +84,7 @@ impl Recorder {
             let total = stats.total();
             let capture = Capture {
                 recorded_by: concat!("multifd relay ", env!("CARGO_PKG_VERSION")),
-                compression: codec.name,
+                compression: codec.name(),
                 channels: stats.channels.len(),
                 normal_pages: total.normal_pages,
                 zero_pages: stats.zero_pages(),
@@ -124,7 +122,7 @@ impl Recorder {
     fn path(&self, side: Side, wire: Wire) -> PathBuf {
         let file = match wire {
             Wire::Main => "main.bin".to_owned(),
-            Wire::Answers => "answers.bin".to_owned(),
+            Wire::ReturnPath => "answers.bin".to_owned(),
             Wire::Channel(number) => format!("channel{number}.bin"),
         };
         self.folder.join(name_of(side)).join(file)

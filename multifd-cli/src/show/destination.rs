@@ -1,18 +1,24 @@
-//! A QEMU that takes an image.
+//! A QEMU that can receive an image.
 
 use multifd::Uri;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::ShownBlock;
-use crate::args::Agreed;
+use crate::options::codec::Agreed;
+
+/// A RAM block.
+#[derive(Debug, Serialize)]
+pub(super) struct ShownBlock {
+    pub(super) name: String,
+    pub(super) bytes: u64,
+}
 
 /// How to start a QEMU for an image, and how to set it up.
 #[derive(Debug, Serialize)]
 pub(super) struct Destination {
     program: &'static str,
     arguments: Vec<String>,
-    /// The commands to be given one after the other, as QMP has them.
+    /// The QMP commands, in order.
     qmp: [Value; 3],
 }
 
@@ -66,7 +72,7 @@ impl Destination {
 }
 
 /// The machine with its memory. A machine type calls its own memory `pc.ram`, `mach-virt.ram` and
-/// the like; memory of another name is a backend that the source was given.
+/// the like; memory of another name is a backend from the source's command line.
 fn ram_arguments(machine: &str, blocks: &[ShownBlock]) -> Vec<String> {
     let machine = escaped(machine);
     let own = blocks.iter().find(|block| block.name.ends_with(".ram"));
@@ -84,7 +90,7 @@ fn ram_arguments(machine: &str, blocks: &[ShownBlock]) -> Vec<String> {
     arguments
 }
 
-/// A value in which a comma does not begin the next option.
+/// The value with its commas doubled, so that they do not end it.
 fn escaped(value: &str) -> String {
     value.replace(',', ",,")
 }
@@ -105,7 +111,7 @@ fn program(machine: &str) -> &'static str {
     known.map_or("qemu-system-x86_64", |(_, program)| program)
 }
 
-/// Whether it is a machine type of a QEMU before 9.0. One without a version may be.
+/// Whether the machine type is older than QEMU 9.0. One without a version may be.
 pub(super) fn older_than_9(machine: &str) -> bool {
     let version = machine.rsplit('-').next().and_then(|version| version.split_once('.'));
     version.and_then(|(major, _)| major.parse::<u32>().ok()).is_none_or(|major| major < 9)

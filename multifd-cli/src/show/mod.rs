@@ -8,25 +8,25 @@ use multifd::Uri;
 use multifd::core::wire::Uuid;
 use serde::Serialize;
 
-use crate::args::Agreed;
 use crate::failure::Failure;
 use crate::image::Image;
+use crate::options::codec::Agreed;
 use crate::output::{self, Output};
 use crate::size::Bytes;
-use destination::{Destination, command_line, older_than_9};
+use destination::{Destination, ShownBlock, command_line, older_than_9};
 
 /// Show a VM image and how to give it to a QEMU.
 ///
-/// Prints what is in the image, the command line of a QEMU that takes it, the commands that set
-/// that QEMU up, and the command that sends it there. The processor, the devices and the firmware
-/// are the source's: an image has their state, and not the options that made them.
+/// Prints the content of the image, the command line of a QEMU that can receive it, the commands that
+/// set that QEMU up, and the command that sends the image there. Add the options for the source's
+/// processor, devices and firmware: an image has their state, but not their options.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   multifd show vm
   multifd show vm --compression zstd --channels 4 --listen tcp:0.0.0.0:4444
   multifd show vm --json")]
-pub(crate) struct Show {
+pub(crate) struct Args {
     /// The folder of the VM image
     image: PathBuf,
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub(crate) struct Show {
     json: bool,
 }
 
-/// What is in an image, and where it can go.
+/// The content of an image, and how to send it.
 #[derive(Debug, Serialize)]
 struct Shown {
     image: String,
@@ -48,20 +48,13 @@ struct Shown {
     page_size: u64,
     blocks: Vec<ShownBlock>,
     device_state_bytes: Option<usize>,
-    /// None for RAM alone, which no QEMU takes.
+    /// `None` for RAM alone, which QEMU does not accept.
     destination: Option<Destination>,
     /// The program and its arguments.
     send: Vec<String>,
 }
 
-/// A RAM block.
-#[derive(Debug, Serialize)]
-struct ShownBlock {
-    name: String,
-    bytes: u64,
-}
-
-pub(crate) fn run(args: &Show, output: &Output) -> Result<(), Failure> {
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let shown = Shown::new(&Image::open(&args.image)?, args);
     if args.json {
         return output::print_json(&shown);
@@ -70,7 +63,7 @@ pub(crate) fn run(args: &Show, output: &Output) -> Result<(), Failure> {
 }
 
 impl Shown {
-    fn new(image: &Image, args: &Show) -> Self {
+    fn new(image: &Image, args: &Args) -> Self {
         let blocks = image.ram.blocks().iter();
         let blocks: Vec<_> = blocks
             .map(|block| ShownBlock { name: block.name().to_string(), bytes: block.bytes() })
@@ -117,7 +110,7 @@ impl Shown {
 }
 
 /// The command that sends the image.
-fn send(args: &Show, machine: Option<&str>) -> Vec<String> {
+fn send(args: &Args, machine: Option<&str>) -> Vec<String> {
     let image = args.image.display().to_string();
     let (to, channels) = (args.listen.to_string(), args.agreed.channels.to_string());
     let compression = args.agreed.compression.as_str();

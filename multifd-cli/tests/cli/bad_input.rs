@@ -1,4 +1,4 @@
-//! What cannot be: one clear line each, and nothing left half done.
+//! Bad input: each case ends in one clear line, and leaves nothing half done.
 
 use std::fs;
 use std::net::TcpListener;
@@ -27,7 +27,7 @@ fn ram() -> (TempDir, PathBuf) {
     (folder, file)
 }
 
-/// Sends an image to nobody.
+/// Sends an image to an address where nothing listens.
 fn send(image: &Path) -> Ended {
     multifd(&["send", "--from", text(image), "--to", "unix:/nonexistent/socket"])
 }
@@ -45,7 +45,7 @@ fn migrate(send: &[&str], recv: &[&str]) -> [Ended; 2] {
 }
 
 #[test]
-fn an_existing_folder_is_refused_before_anybody_is_listened_to() {
+fn an_existing_folder_is_refused_before_the_program_listens() {
     let (_folder, image) = image();
     let recv = multifd(&["recv", "--listen", ANYWHERE, "--to", text(&image)]);
     assert!(!recv.stderr.contains("listening"), "{recv:?}");
@@ -53,16 +53,16 @@ fn an_existing_folder_is_refused_before_anybody_is_listened_to() {
 }
 
 #[test]
-fn a_folder_that_is_no_image_is_not_replaced_even_by_force() {
+fn a_folder_that_is_not_an_image_is_not_replaced_even_by_force() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("thesis"), "x").unwrap();
     multifd(&["recv", "--listen", ANYWHERE, "--to", text(folder.path()), "--force"])
-        .failed_saying(&["is no VM image"]);
+        .failed_saying(&["is not a VM image"]);
     assert_eq!(names(folder.path()), ["thesis"]);
 }
 
 #[test]
-fn a_block_file_that_is_short_long_missing_or_no_file_is_refused_by_its_name() {
+fn a_block_file_that_is_short_long_missing_or_a_folder_is_refused_by_its_name() {
     let (_folder, image) = image();
     let file = image.join("pc.ram");
     let whole = fs::read(&file).unwrap();
@@ -73,7 +73,7 @@ fn a_block_file_that_is_short_long_missing_or_no_file_is_refused_by_its_name() {
     fs::remove_file(&file).unwrap();
     send(&image).failed_saying(&["vm/pc.ram", "check the path"]);
     fs::create_dir(&file).unwrap();
-    send(&image).failed_saying(&["vm/pc.ram", "it is no file"]);
+    send(&image).failed_saying(&["vm/pc.ram", "it is not a file"]);
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_malformed_manifest_is_refused_with_its_place() {
         ("\"file\": \"pc.ram\"", "\"file\": \"../vm/pc.ram\"", "not a file of the folder"),
         ("\"file\": \"pc.ram\"", "\"file\": \"/etc/passwd\"", "not a file of the folder"),
         ("\"name\": \"pc.bios\"", "\"name\": \"pc.ram\"", "two RAM blocks"),
-        ("\"uuid\": \"", "\"uuid\": \"x", "no UUID"),
+        ("\"uuid\": \"", "\"uuid\": \"x", "not a UUID"),
         ("}", "", "malformed"),
     ] {
         let broken = manifest.replacen(from, to, 1);
@@ -167,7 +167,7 @@ fn usage_errors_have_exit_status_2_and_say_what_there_is() {
         (&["recv", "--listen", "127.0.0.1", "--to", "vm"], "tcp:HOST:PORT"),
         (&["send", "--to", "tcp:localhost:1"], "--from"),
         (&["send", "--ram", "x", "--to", "tcp:localhost:1", "--channels", "0"], "1..=255"),
-        (&["send", "--ram", "x", "--to", "tcp:localhost:1", "--uuid", "7"], "no UUID"),
+        (&["send", "--ram", "x", "--to", "tcp:localhost:1", "--uuid", "7"], "not a UUID"),
         (&["demo", "--size", "1X"], "512M"),
         (&[], "Usage"),
     ] {

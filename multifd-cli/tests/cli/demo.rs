@@ -42,7 +42,7 @@ fn a_file_that_is_missing_empty_or_no_number_of_pages_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("guest.ram");
     multifd(&["demo", "--ram", text(&path)]).failed_saying(&["guest.ram", "; check the path"]);
-    multifd(&["demo", "--ram", text(folder.path())]).failed_saying(&["it is no file"]);
+    multifd(&["demo", "--ram", text(folder.path())]).failed_saying(&["it is not a file"]);
     for bytes in [0, 4095, 4097] {
         fs::write(&path, vec![0; bytes]).unwrap();
         let bytes = format!("{bytes} bytes");

@@ -147,7 +147,7 @@ fn memory_that_cannot_be_planned_for_is_refused() {
 }
 
 #[test]
-fn nonsense_on_the_command_line_is_refused_with_what_to_write() {
+fn a_bad_option_is_refused_with_an_example() {
     for (args, words) in [
         (&["--link-bandwidth", "100"][..], "100Gbit/s"),
         (&["--link-bandwidth", "0Gbit/s"], "1MB/s"),

@@ -75,7 +75,7 @@ fn both_sides_report_what_they_moved_as_json() {
 }
 
 #[test]
-fn an_image_is_replaced_by_force_alone_and_only_when_the_new_one_is_complete() {
+fn an_image_is_replaced_only_by_force_and_only_when_the_new_one_is_complete() {
     let folder = tempfile::tempdir().unwrap();
     let (one, other) = (&recordings()[0], &recordings()[1]);
     let image = folder.path().join("vm");

@@ -57,7 +57,7 @@ fn an_image_of_an_older_machine_type_is_sent_as_older_qemus_understand() {
 }
 
 #[test]
-fn ram_alone_has_no_qemu_that_takes_it() {
+fn ram_alone_is_not_accepted_by_any_qemu() {
     let folder = tempfile::tempdir().unwrap();
     let (file, image) = (folder.path().join("ram"), folder.path().join("vm"));
     fs::write(&file, memory(30)).unwrap();

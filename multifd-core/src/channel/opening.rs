@@ -1,13 +1,13 @@
-//! What a new connection says first.
+//! The first bytes of a connection.
 
-use crate::error::{Error, PeerError};
+use crate::error::PeerError;
 use crate::wire::{InitialPacket, MAGIC};
 
 /// What every main channel starts with: QEMU's `QEVM`.
 pub const MAIN_MAGIC: [u8; 4] = *b"QEVM";
 
-/// The first bytes of a connection, by which it is known what it is: four are a main channel's
-/// magic or a multifd channel's, of which 60 more follow that are its initial packet.
+/// Finds out by the first bytes of a connection what it is. The first four are the magic of a main
+/// channel or of a multifd channel; with the next 60 they are a multifd channel's initial packet.
 #[derive(Debug)]
 pub struct Opening {
     bytes: [u8; InitialPacket::BYTES],
@@ -52,15 +52,11 @@ impl Opening {
     ///
     /// # Panics
     /// With more bytes than were wanted.
-    pub fn filled(&mut self, count: usize) -> Result<Option<Opened>, Error> {
+    pub fn filled(&mut self, count: usize) -> Result<Option<Opened>, PeerError> {
         assert!(count <= self.want().len(), "more bytes than were wanted");
         let known = self.filled >= MAIN_MAGIC.len();
         if count == 0 {
-            return if known {
-                Err(PeerError::Truncated.into())
-            } else {
-                Ok(Some(Opened::Nothing))
-            };
+            return if known { Err(PeerError::Truncated) } else { Ok(Some(Opened::Nothing)) };
         }
         self.filled += count;
         if !known && self.filled == MAIN_MAGIC.len() {
@@ -71,7 +67,7 @@ impl Opening {
             // What is neither is said before waiting for more of it.
             let found = u32::from_be_bytes(magic);
             if found != MAGIC {
-                return Err(PeerError::Magic { found }.into());
+                return Err(PeerError::Magic { found });
             }
         }
         if self.filled < self.bytes.len() {
@@ -94,11 +90,10 @@ impl Opening {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
     use crate::wire::Uuid;
 
     /// Feeds `bytes`, at most `step` at a time, then the end.
-    fn open(mut bytes: &[u8], step: usize) -> (Result<Opened, Error>, usize) {
+    fn open(mut bytes: &[u8], step: usize) -> (Result<Opened, PeerError>, usize) {
         let mut opening = Opening::new();
         let all = bytes.len();
         loop {
@@ -126,7 +121,7 @@ mod tests {
             let (error, taken) = open(b"GET / HTTP/1.1\r\n", step);
             assert_eq!(taken, 4);
             let expected = PeerError::Magic { found: u32::from_be_bytes(*b"GET ") };
-            assert!(matches!(error.unwrap_err().kind(), ErrorKind::Peer(it) if *it == expected));
+            assert_eq!(error.unwrap_err(), expected);
         }
     }
 
@@ -136,10 +131,7 @@ mod tests {
         for end in 0..bytes.len() {
             match open(&bytes[..end], 64).0 {
                 Ok(opened) => assert!(opened == Opened::Nothing && end < 4, "{end}"),
-                Err(error) => {
-                    let cut = matches!(error.kind(), ErrorKind::Peer(PeerError::Truncated));
-                    assert!(cut && end >= 4, "{end}: {error}");
-                }
+                Err(error) => assert!(error == PeerError::Truncated && end >= 4, "{end}: {error}"),
             }
         }
     }

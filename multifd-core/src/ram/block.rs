@@ -94,7 +94,7 @@ const UNIT: u64 = PageSize::Kib4.bytes() as u64;
 static ZEROS: [u8; PageSize::Kib64.bytes()] = [0; PageSize::Kib64.bytes()];
 
 impl RamBlock {
-    /// A block called `name` in `memory`, of whose content nothing is assumed. A VMM shares a region
+    /// A block called `name` in `memory`, which may hold anything. A VMM shares a region
     /// of its guest memory by [`GuestRegionMmap::get_mmap`].
     pub fn new(name: BlockName, memory: impl BlockMemory + 'static) -> Self {
         let words = memory.bytes().div_ceil(UNIT).div_ceil(64);
@@ -122,7 +122,7 @@ impl RamBlock {
             // pages the kernel backs them, never what they hold or who may access them.
             let advised =
                 unsafe { madvise(guard.as_ptr().cast(), guard.len(), Advice::LinuxHugepage) };
-            // A kernel without huge pages refuses, which is no loss.
+            // A kernel without huge pages refuses; the block then works without.
             _ = advised;
         }
         self

@@ -37,7 +37,7 @@ impl PageMemory {
 
     /// The bytes, to be written: of other memory of the same size where a clone of this is held.
     pub fn get_mut_or_new(&mut self) -> &mut [u8] {
-        if Arc::get_mut(&mut self.0).is_none() {
+        if Arc::strong_count(&self.0) > 1 {
             *self = Self::new(self.as_slice().len());
         }
         // Nobody else can have a clone of either.

@@ -101,11 +101,10 @@ impl FromStr for Compression {
     }
 }
 
-/// A name that is no compression method.
+/// A name that is not a compression method's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no compression method is called '{0}'; there are none, zlib, zstd, qpl, uadk, qatzip and \
-     private-0xNN"
+    "'{0}' is not a compression method: use none, zlib, zstd, qpl, uadk, qatzip or private-0xNN"
 )]
 pub struct UnknownCompression(String);
 

@@ -37,9 +37,11 @@ impl FromStr for Uuid {
     }
 }
 
-/// A text that is no UUID.
+/// A text that is not a UUID.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no UUID: 32 hexadecimal digits, as 01020304-0506-0708-090a-0b0c0d0e0f10")]
+#[error(
+    "'{0}' is not a UUID: write 32 hexadecimal digits, as in 01020304-0506-0708-090a-0b0c0d0e0f10"
+)]
 pub struct MalformedUuid(String);
 
 /// What each channel sends first, once: which VM it belongs to and which channel it is.

@@ -161,8 +161,8 @@ impl RamPacketBuilder {
         Self { page_count, bytes: vec![0; RamPacket::bytes(page_count)] }
     }
 
-    /// The packet that carries pages of `block`, of which those at the offsets `normal` come as
-    /// `payload_bytes` bytes of payload.
+    /// The packet that carries the pages of `block` at the offsets `normal`, whose content is
+    /// `payload_bytes` bytes of payload, and `zero`, which are all zero.
     ///
     /// # Panics
     /// With more pages than a packet has slots. Offsets are not checked.

@@ -5,6 +5,7 @@ mod queue;
 
 use std::future::poll_fn;
 use std::ops::Range;
+use std::ptr;
 use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,8 +38,9 @@ pub(crate) fn check(library: &Library, numa: Numa) -> Result<(), String> {
     let Numa::Of(node) = numa else { return Ok(()) };
     let config = ChannelConfig::new(0, PageSize::Kib4, 0);
     let mut queue = Queue::new(library, 1, &config, numa).map_err(no_hardware)?;
-    let (page, page_bytes) = (PageMemory::new(PageSize::Kib4.bytes()), PageSize::Kib4.bytes());
-    let job = queue.load(0, Operation::Compress, (&page, 0..page_bytes), page_bytes - 1);
+    let page_bytes = PageSize::Kib4.bytes();
+    queue.begin(PageMemory::new(page_bytes));
+    let job = queue.load(0, Operation::Compress, 0..page_bytes, page_bytes - 1);
     match job.map_err(no_hardware)?.submit() {
         Err((_, status)) if status.is_set_up_error() => Err(format!(
             "no IAA of NUMA node {node} can be used: {status}; choose another node, socket or any"
@@ -126,18 +128,33 @@ impl Hardware {
         }
     }
 
-    /// Begins a packet, once the jobs that are left of another, which was given up, have ended.
-    pub(crate) async fn begin(&mut self) {
-        self.settle().await;
+    /// Waits for what is left of a packet that was given up half-way. It is not gone on with.
+    pub(crate) async fn settle(&mut self) {
         self.pages.clear();
+        while let Some(page) = self.queue.submitted() {
+            let ended = self.awaited(page).await;
+            // What it did is of no use to anybody, but what failed must be set up anew.
+            self.outcome(page, ended, |_| true, Page::Left);
+        }
+        self.queue.end();
     }
 
-    /// Waits for all jobs that have not ended.
-    pub(crate) async fn settle(&mut self) {
-        while let Some(page) = self.queue.submitted() {
-            // What it did is of no use to anybody, but what failed must be set up anew.
-            self.ended(page, |_| true, Page::Left).await;
-        }
+    /// Begins a packet whose jobs read `input`, once all of another have ended.
+    pub(crate) fn begin(&mut self, input: &PageMemory) {
+        self.queue.begin(input.clone());
+    }
+
+    /// Whether a packet of so many pages with this input was begun, and not ended: one that was
+    /// given up half-way, and is gone on with. The input has not changed, since a clone is held.
+    pub(crate) fn has_begun(&self, input: &PageMemory, pages: usize) -> bool {
+        let same = |begun: &PageMemory| ptr::eq(begun.as_slice(), input.as_slice());
+        self.pages.len() == pages && self.queue.input().is_some_and(same)
+    }
+
+    /// Ends a packet all of whose jobs have ended.
+    pub(crate) fn end(&mut self) {
+        self.pages.clear();
+        self.queue.end();
     }
 
     /// Says what becomes of the packet's next page; `None` where a device has it.
@@ -145,17 +162,13 @@ impl Hardware {
         self.pages.push(page);
     }
 
-    /// Pages of the packet so far.
-    pub(crate) fn pages(&self) -> usize {
-        self.pages.len()
-    }
-
-    /// Submits the job of a page: `op` on a range of `input`, with room for `output_bytes`.
+    /// Submits the job of a page: `op` on a range of the packet's input, with room for
+    /// `output_bytes`.
     pub(crate) fn submit(
         &mut self,
         page: usize,
         op: Operation,
-        input: (&PageMemory, Range<usize>),
+        input: Range<usize>,
         output_bytes: usize,
     ) -> Submitted {
         if self.off {
@@ -175,7 +188,7 @@ impl Hardware {
         &mut self,
         page: usize,
         op: Operation,
-        input: (&PageMemory, Range<usize>),
+        input: Range<usize>,
         output_bytes: usize,
     ) -> Result<(), Status> {
         let mut job = self.queue.load(page, op, input, output_bytes)?;
@@ -202,13 +215,24 @@ impl Hardware {
         if let Some(page) = self.pages[page] {
             return page;
         }
-        let ended = self.ended(page, good, refused).await;
-        self.pages[page] = Some(ended);
-        ended
+        let ended = match self.queue.ended(page) {
+            Some(ended) => Some(ended),
+            None => self.awaited(page).await,
+        };
+        let outcome = self.outcome(page, ended, good, refused);
+        self.pages[page] = Some(outcome);
+        outcome
     }
 
-    async fn ended(&mut self, page: usize, good: impl Fn(Ended) -> bool, refused: Page) -> Page {
-        let Some(ended) = self.awaited(page).await else { return Page::Left };
+    /// What becomes of a page whose job has ended so, or was given up.
+    fn outcome(
+        &mut self,
+        page: usize,
+        ended: Option<Ended>,
+        good: impl Fn(Ended) -> bool,
+        refused: Page,
+    ) -> Page {
+        let Some(ended) = ended else { return Page::Left };
         match ended.status {
             Status::OK if good(ended) => return Page::Done(ended.written),
             Status::MORE_OUTPUT_NEEDED => return refused,

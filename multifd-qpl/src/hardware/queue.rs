@@ -19,12 +19,16 @@ const GRACE: Duration = Duration::from_millis(20);
 /// A job for every page of a packet, each with memory for a page of output.
 ///
 /// A device may be at work on a job, its input and its output after a call has returned, whatever
-/// becomes of the caller. So all three belong to the job's slot while it runs: the input by a clone
-/// of its memory, which nobody writes while there is one; the output is lent out only while the job
-/// rests. What runs when the queue is dropped, and for the [grace](GRACE) after that, is never
+/// becomes of the caller. So all three belong to the queue while it is: the input by a clone of a
+/// packet's memory, which nobody writes while there is one; the output is lent out only while the
+/// job rests. What runs when the queue is dropped, and for the [grace](GRACE) after that, is never
 /// freed.
 pub(super) struct Queue {
     slots: Vec<Slot>,
+    /// What the jobs of a packet read, until the packet [ends](Self::end).
+    input: Option<PageMemory>,
+    /// Jobs that were submitted, have not ended, and were not given up: they read the input.
+    submitted: usize,
     config: ChannelConfig,
     numa_id: i32,
 }
@@ -39,10 +43,10 @@ enum State {
     Resting,
     /// It must be set up anew before it runs again.
     Spoilt,
-    /// The device has it, with its input.
-    Submitted(PageMemory),
-    /// The device has it, and is not expected to end it.
-    GivenUp(#[allow(dead_code, reason = "it is held")] PageMemory),
+    /// The device has it.
+    Submitted,
+    /// The device has it with this input, and is not expected to end it.
+    GivenUp(#[allow(dead_code, reason = "it is held")] Option<PageMemory>),
 }
 
 impl Queue {
@@ -62,24 +66,48 @@ impl Queue {
             Ok(Slot { job, state: State::Resting, output })
         };
         let slots = (0..jobs).map(slot).collect::<Result<_, _>>()?;
-        Ok(Self { slots, config: *config, numa_id: numa.id() })
+        Ok(Self { slots, input: None, submitted: 0, config: *config, numa_id: numa.id() })
     }
 
-    /// Has the slot's job do `op`, next, on the bytes in `range` of `input`, with room for
-    /// `output_bytes`.
+    /// Begins a packet whose jobs read `input`.
+    ///
+    /// # Panics
+    /// While one of the packet before does.
+    pub(super) fn begin(&mut self, input: PageMemory) {
+        self.end();
+        self.input = Some(input);
+    }
+
+    /// Ends the packet, and lets its input go.
+    ///
+    /// # Panics
+    /// While a job reads it.
+    pub(super) fn end(&mut self) {
+        assert!(self.submitted == 0, "a job runs");
+        self.input = None;
+    }
+
+    /// The input of the packet that was begun.
+    pub(super) fn input(&self) -> Option<&PageMemory> {
+        self.input.as_ref()
+    }
+
+    /// Has the slot's job do `op`, next, on the bytes in `range` of the packet's input, with room
+    /// for `output_bytes`.
     ///
     /// # Errors
     /// What libqpl answers, where the job must be set up anew and cannot.
     ///
     /// # Panics
-    /// While the job runs; with more bytes than a page.
-    pub(super) fn load<'a>(
-        &'a mut self,
+    /// While the job runs; with more bytes than a page; where no packet was begun.
+    pub(super) fn load(
+        &mut self,
         slot: usize,
         op: Operation,
-        (input, range): (&'a PageMemory, Range<usize>),
+        range: Range<usize>,
         output_bytes: usize,
-    ) -> Result<Loaded<'a>, Status> {
+    ) -> Result<Loaded<'_>, Status> {
+        let input = &self.input.as_ref().expect("a packet was begun").as_slice()[range];
         let slot = &mut self.slots[slot];
         assert!(!slot.state.runs(), "the job runs");
         if matches!(slot.state, State::Spoilt) {
@@ -89,10 +117,9 @@ impl Queue {
         let output = slot.output.get_mut_or_new();
         self.config.fill_scratch(output);
         let output = &mut output[..output_bytes];
-        let bytes = &input.as_slice()[range];
-        let buffers = ((bytes.as_ptr(), bytes.len()), (output.as_mut_ptr(), output.len()));
-        slot.job.set(op, buffers.0, buffers.1, self.numa_id);
-        Ok(Loaded { slot, input })
+        let (input, output) = ((input.as_ptr(), input.len()), (output.as_mut_ptr(), output.len()));
+        slot.job.set(op, input, output, self.numa_id);
+        Ok(Loaded { slot, submitted: &mut self.submitted })
     }
 
     /// Lets jobs have any device from now on, where they were to have a near one. Returns whether
@@ -110,7 +137,11 @@ impl Queue {
     /// # Panics
     /// Where it was not submitted.
     pub(super) fn ended(&mut self, slot: usize) -> Option<Ended> {
-        self.slots[slot].ended()
+        let slot = &mut self.slots[slot];
+        let counted = matches!(slot.state, State::Submitted);
+        let ended = slot.ended()?;
+        self.submitted -= usize::from(counted);
+        Some(ended)
     }
 
     /// Has the slot's job set up anew before it is loaded again.
@@ -124,12 +155,14 @@ impl Queue {
     }
 
     /// Leaves the slot to its device for ever.
+    ///
+    /// # Panics
+    /// Where its job was not submitted.
     pub(super) fn give_up(&mut self, slot: usize) {
         let state = &mut self.slots[slot].state;
-        *state = match mem::replace(state, State::Spoilt) {
-            State::Submitted(input) => State::GivenUp(input),
-            other => other,
-        };
+        assert!(matches!(state, State::Submitted), "the job was not submitted");
+        *state = State::GivenUp(self.input.clone());
+        self.submitted -= 1;
     }
 
     /// The slot's output. Clones may be kept: the next job then has other memory.
@@ -154,14 +187,14 @@ impl Queue {
 
     /// A slot whose job was submitted and has not ended.
     pub(super) fn submitted(&self) -> Option<usize> {
-        self.slots.iter().position(|slot| matches!(slot.state, State::Submitted(_)))
+        self.slots.iter().position(|slot| matches!(slot.state, State::Submitted))
     }
 }
 
 /// A job that is set, and may be submitted.
 pub(super) struct Loaded<'a> {
     slot: &'a mut Slot,
-    input: &'a PageMemory,
+    submitted: &'a mut usize,
 }
 
 impl Loaded<'_> {
@@ -170,16 +203,18 @@ impl Loaded<'_> {
     /// # Errors
     /// What libqpl answers, where it does not take the job, and the job, to be submitted again.
     pub(super) fn submit(self) -> Result<(), (Self, Status)> {
-        // SAFETY: the job was set to input and output by `load`, and since then this value has kept
-        // everybody else from the slot and from writing the input. From now on the state holds a
-        // clone of the input, so it is neither written nor freed; and nothing here lends the
-        // output, sets the job or frees any of the three before `Slot::ended` has found that it has
-        // ended. Nobody else holds a clone of the output: `load` has made sure.
+        // SAFETY: `load` has set the job to a part of the queue's input and to the slot's output, of
+        // which it has made sure that nobody else holds a clone; and since then this value has kept
+        // everybody else from the queue. From now on nothing here lends the output, sets the job or
+        // frees either before `Slot::ended` has found that it has ended. The input is neither
+        // written nor freed: the queue holds its clone for as long as a job counts as submitted,
+        // and one that is given up a clone of its own.
         let status = unsafe { self.slot.job.submit() };
         if status != Status::OK {
             return Err((self, status));
         }
-        self.slot.state = State::Submitted(self.input.clone());
+        self.slot.state = State::Submitted;
+        *self.submitted += 1;
         Ok(())
     }
 }
@@ -217,6 +252,7 @@ impl Drop for Queue {
             }
         }
         if left > 0 {
+            mem::forget(self.input.take());
             tracing::warn!("an IAA has not ended {left} jobs: their memory is left to it");
         }
     }
@@ -225,6 +261,6 @@ impl Drop for Queue {
 impl State {
     /// Whether a device may be at work on the slot.
     fn runs(&self) -> bool {
-        matches!(self, Self::Submitted(_) | Self::GivenUp(_))
+        matches!(self, Self::Submitted | Self::GivenUp(_))
     }
 }

@@ -178,6 +178,14 @@ simulated! {
         assert!(packet.private.get_mut().is_none(), "a device may still read it");
     }
 
+    what_a_device_that_hangs_reads_is_held_for_ever(HANG = "1") {
+        let (mut method, mut packet) = (sender(&Qpl::new(IMPATIENT)), Packet::of(&packet()));
+        block_on(packet.send(&mut *method)).unwrap();
+        assert!(packet.private.get_mut().is_none(), "a device may still read it");
+        block_on(method.send_cleanup()).unwrap();
+        assert!(packet.private.get_mut().is_none(), "a device may still read it");
+    }
+
     what_was_given_up_half_way_and_failed_is_set_up_anew(LATENCY = "200ms", PAGE_FAULT = "0.5") {
         let mut method = sender(&on(Path::Hardware));
         let counters = method.counters();

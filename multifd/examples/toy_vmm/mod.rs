@@ -23,6 +23,12 @@ use vm_memory::{
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 pub(crate) type Memory = GuestMemoryMmap<AtomicBitmap>;
 
+/// An error with its causes: an error of `multifd` does not repeat them in its own text.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// The pages in which dirtying is tracked, and memory migrated: the two must be the same. With KVM
 /// they are the host's.
 pub(crate) const PAGE_SIZE: PageSize = PageSize::Kib4;

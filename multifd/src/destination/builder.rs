@@ -4,26 +4,25 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use multifd_core::io::ChannelReader;
 use multifd_core::ram::Ram;
 use multifd_core::wire::Uuid;
-use multifd_core::{Compression, PageSize, Registry};
+use multifd_core::{PageSize, Registry};
 
 use super::{Arrived, Destination, Incoming};
+use crate::codecs::Codec;
 use crate::error::Error;
 use crate::stream::Limits;
-use crate::uri::Uri;
+use crate::transport::Uri;
 
 /// How a destination is set up. Both sides must agree on compression, channels and UUID.
 #[derive(Clone, Debug)]
 pub struct DestinationBuilder<'a> {
     pub(super) registry: &'a Registry,
-    pub(super) compression: Compression,
+    pub(super) codec: Codec,
     pub(super) channels: u8,
     pub(super) uuid: Option<Uuid>,
-    pub(super) page_size: Option<PageSize>,
     pub(super) channel_timeout: Duration,
-    pub(super) device_state_limit: usize,
+    pub(super) limits: Limits,
 }
 
 impl<'a> DestinationBuilder<'a> {
@@ -31,19 +30,19 @@ impl<'a> DestinationBuilder<'a> {
     pub fn new(registry: &'a Registry) -> Self {
         Self {
             registry,
-            compression: Compression::None,
+            codec: Codec::default(),
             channels: 2,
             uuid: None,
-            page_size: None,
             channel_timeout: Duration::from_secs(10),
-            device_state_limit: Limits::default().device_state,
+            limits: Limits::default(),
         }
     }
 
-    /// Expects packets of `compression`, which the registry must hold.
+    /// Expects packets of a [`Compression`](multifd_core::Compression), which the registry must
+    /// hold, or of a codec value.
     #[must_use]
-    pub fn compression(self, compression: Compression) -> Self {
-        Self { compression, ..self }
+    pub fn compression(self, codec: impl Into<Codec>) -> Self {
+        Self { codec: codec.into(), ..self }
     }
 
     /// Expects `channels` channels, 1 to 255.
@@ -60,8 +59,9 @@ impl<'a> DestinationBuilder<'a> {
 
     /// Expects pages of this size; without, the source says, or it is 4 KiB.
     #[must_use]
-    pub fn page_size(self, page_size: PageSize) -> Self {
-        Self { page_size: Some(page_size), ..self }
+    pub fn page_size(mut self, page_size: PageSize) -> Self {
+        self.limits.page_size = Some(page_size);
+        self
     }
 
     /// How long to wait, after the main channel has announced the RAM, for all channels to
@@ -73,8 +73,9 @@ impl<'a> DestinationBuilder<'a> {
 
     /// The most bytes of device state. 256 MiB unless said otherwise.
     #[must_use]
-    pub fn device_state_limit(self, bytes: usize) -> Self {
-        Self { device_state_limit: bytes, ..self }
+    pub fn device_state_limit(mut self, bytes: usize) -> Self {
+        self.limits.device_state = bytes;
+        self
     }
 
     /// Listens on `uri`.
@@ -98,7 +99,7 @@ impl<'a> DestinationBuilder<'a> {
         provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
     ) -> Result<Arrived, Error>
     where
-        R: ChannelReader + 'static,
+        R: Read + Send + 'static,
     {
         let count =
             u8::try_from(channels.len()).map_err(|_| Error::ChannelCount(channels.len()))?;

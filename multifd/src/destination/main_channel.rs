@@ -2,22 +2,20 @@
 
 use std::io::{Read, Write};
 use std::sync::Arc;
-use std::time::Duration;
 
-use multifd_core::PageSize;
-use multifd_core::ram::Ram;
+use multifd_core::ram::{Ram, RamBlock};
 
-use super::accept::wait_for_all;
-use super::state::State;
-use super::{Incoming, stopped};
+use super::{Incoming, State};
+use crate::driver::MainReader;
+use crate::engine::session::{Failure, Session, Waiter, Wake};
 use crate::error::Error;
 use crate::progress::Progress;
-use crate::session::{Session, Wake};
-use crate::stream::{BlockInfo, Configuration, Event, MainReader, ReturnMessage, SyncForm};
+use crate::stream::{BlockInfo, Configuration, MainEvent, ReturnMessage, SyncForm};
+use crate::transport::Impatient;
 
-/// What the main channel has said.
+/// A VM as its main channel describes it.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(super) struct Vm {
     pub(super) configuration: Configuration,
     pub(super) section_id: u32,
     pub(super) blocks: Vec<BlockInfo>,
@@ -26,90 +24,99 @@ pub(super) struct Said {
     pub(super) device_state: Vec<u8>,
 }
 
-/// Follows the main channel from its header to its end.
-pub(super) struct MainChannel<'a, R, W> {
-    pub(super) session: &'a Session<State>,
-    pub(super) progress: &'a Progress,
-    pub(super) reader: MainReader<R>,
-    /// Where answers go, and whether the source has opened that way.
-    pub(super) answers: &'a mut Answers<W>,
-    /// Takes note of every connection that has been made by now.
-    pub(super) accept_waiting: &'a dyn Fn() -> Result<(), Error>,
-    pub(super) channels: u8,
-    pub(super) channel_timeout: Duration,
+/// The return path, from the destination.
+#[derive(Debug, Default)]
+pub(super) struct ReturnPath {
+    /// Where messages go; none for a recording, which nobody answers.
+    pub(super) stream: Option<Impatient>,
+    /// The source has opened it.
+    opened: bool,
 }
 
-/// The return path.
-#[derive(Debug)]
-pub(super) struct Answers<W> {
-    pub(super) writer: Option<W>,
-    pub(super) open: bool,
-}
+impl ReturnPath {
+    /// Whether the source waits for messages.
+    pub(super) fn is_open(&self) -> bool {
+        self.opened && self.stream.is_some()
+    }
 
-impl<W: Write> Answers<W> {
-    /// Sends `message`, if the source has opened the return path.
+    /// Sends `message`, if the source waits for it.
     pub(super) fn send(&mut self, message: ReturnMessage) -> Result<(), Error> {
-        match &mut self.writer {
-            Some(writer) if self.open => {
-                message.write(writer).map_err(Error::system("answering the source"))
+        match &mut self.stream {
+            Some(stream) if self.opened => {
+                let sent = stream.write_all(&message.to_bytes());
+                sent.map_err(Error::system("answering the source"))
             }
             _ => Ok(()),
         }
     }
 }
 
-impl<R: Read, W: Write> MainChannel<'_, R, W> {
+/// Follows the main channel from its header to its end.
+pub(super) struct MainChannel<'a, R> {
+    pub(super) session: &'a Session<State>,
+    pub(super) progress: &'a Progress,
+    pub(super) reader: MainReader<R>,
+    pub(super) return_path: &'a mut ReturnPath,
+    /// Waits until every channel has connected.
+    pub(super) wait_for_all: &'a dyn Fn() -> Result<(), Failure>,
+}
+
+impl<R: Read> MainChannel<'_, R> {
     /// Follows the channel to its end. `provide` gives the RAM. Every page is in place then.
     pub(super) fn run(
         mut self,
         provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
-    ) -> Result<(Said, Arc<Ram>), Error> {
-        let mut said = Said::default();
-        self.set_up(&mut said)?;
-        let ram = self.provide(&said, provide)?;
-        self.session.update(Wake::Channels, |state| state.set_ram(&ram)).map_err(stopped)?;
-        let blocks = find_blocks(&said.blocks, &ram)?;
-        loop {
-            let event = self.reader.next_event()?;
-            self.progress.set_main_bytes(self.reader.offset());
+    ) -> Result<(Vm, Arc<Ram>), Failure> {
+        let mut vm = Vm::default();
+        self.set_up(&mut vm)?;
+        let ram = self.provide(&vm, provide)?;
+        self.session.update(Wake::Receivers, |state| state.more = Some(Arc::clone(&ram)))?;
+        let blocks = find_blocks(&vm.blocks, &ram)?;
+        while let Some(event) = self.next()? {
             match event {
-                Event::Sync => self.sync()?,
-                Event::ZeroPage { block, offset } => {
+                MainEvent::Sync => self.sync()?,
+                MainEvent::ZeroPage { block, offset } => {
                     blocks[block].receive_zero(offset, ram.page_size().bytes());
                     self.progress.count_zero_page();
                 }
-                Event::Page { block, offset, data } => {
+                MainEvent::Page { block, offset, data } => {
                     blocks[block].mark_received(offset);
                     blocks[block].write(offset, &data);
                 }
-                Event::DeviceState(bytes) => said.device_state = bytes,
-                Event::End => break,
+                MainEvent::DeviceState(bytes) => vm.device_state = bytes,
                 event => self.command(&event)?,
             }
         }
-        self.session.update(Wake::Nobody, State::complete).map_err(stopped)??;
-        said.footers = self.reader.footers();
-        Ok((said, ram))
+        self.session.update(Wake::Nobody, |state| state.barrier.complete())??;
+        vm.footers = self.reader.decoder().footers();
+        Ok((vm, ram))
     }
 
-    /// Reads up to the announcement of the RAM.
-    fn set_up(&mut self, said: &mut Said) -> Result<(), Error> {
-        loop {
-            match self.reader.next_event()? {
-                Event::Configuration(configuration) => said.configuration = configuration,
-                Event::RamStart { section_id, blocks, sync, .. } => {
-                    (said.section_id, said.blocks, said.sync_form) = (section_id, blocks, sync);
-                    return Ok(());
+    /// Reads up to the announcement of the RAM, which no stream is without.
+    fn set_up(&mut self, vm: &mut Vm) -> Result<(), Failure> {
+        while let Some(event) = self.next()? {
+            match event {
+                MainEvent::Configuration(configuration) => vm.configuration = configuration,
+                MainEvent::RamStart { section_id, blocks, sync, .. } => {
+                    (vm.section_id, vm.blocks, vm.sync_form) = (section_id, blocks, sync);
+                    break;
                 }
                 event => self.command(&event)?,
             }
         }
+        Ok(())
     }
 
-    fn command(&mut self, event: &Event) -> Result<(), Error> {
+    fn next(&mut self) -> Result<Option<MainEvent>, Error> {
+        let event = self.reader.next_event()?;
+        self.progress.set_main_bytes(self.reader.decoder().offset());
+        Ok(event)
+    }
+
+    fn command(&mut self, event: &MainEvent) -> Result<(), Error> {
         match event {
-            Event::OpenReturnPath => self.answers.open = true,
-            Event::Ping(number) => self.answers.send(ReturnMessage::Pong(*number))?,
+            MainEvent::OpenReturnPath => self.return_path.opened = true,
+            MainEvent::Ping(number) => self.return_path.send(ReturnMessage::Pong(*number))?,
             _ => {}
         }
         Ok(())
@@ -117,46 +124,38 @@ impl<R: Read, W: Write> MainChannel<'_, R, W> {
 
     fn provide(
         &self,
-        said: &Said,
+        vm: &Vm,
         provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
     ) -> Result<Arc<Ram>, Error> {
-        let page_size = self.page_size();
-        let ram = provide(&Incoming {
-            configuration: &said.configuration,
-            blocks: &said.blocks,
-            page_size,
-        })?;
+        let page_size = self.reader.decoder().page_size();
+        let (configuration, blocks) = (&vm.configuration, &vm.blocks[..]);
+        let ram = provide(&Incoming { configuration, blocks, page_size })?;
         if ram.page_size() == page_size {
             Ok(ram)
         } else {
-            Err(Error::PageSize { announced: page_size.bytes() as u64, own: ram.page_size() })
+            Err(Error::PageSize { announced: page_size, own: ram.page_size() })
         }
-    }
-
-    fn page_size(&self) -> PageSize {
-        // The reader refuses every size that is none of ours.
-        PageSize::from_bytes(self.reader.page_size()).unwrap_or_default()
     }
 
     /// Waits until every channel is at its SYNC, and lets them go on.
-    fn sync(&self) -> Result<(), Error> {
+    fn sync(&self) -> Result<(), Failure> {
         self.progress.count_sync();
-        if !self.session.look(State::has_synced) {
-            let limit = self.channel_timeout;
-            wait_for_all(self.session, self.accept_waiting, self.channels, limit)?;
+        if !self.session.look(|state| state.barrier.has_synced()) {
+            (self.wait_for_all)()?;
         }
-        self.session.wait(Wake::Channels, State::pass_sync).map_err(stopped)?
+        self.session
+            .wait(Waiter::Main, "every channel at its SYNC", |state| state.barrier.pass())??;
+        self.session.wake(Wake::Receivers);
+        Ok(())
     }
 }
 
 /// The blocks of `ram` in the order of the source's list, which must be as large.
-fn find_blocks<'a>(
-    list: &[BlockInfo],
-    ram: &'a Ram,
-) -> Result<Vec<&'a multifd_core::ram::RamBlock>, Error> {
+fn find_blocks<'a>(list: &[BlockInfo], ram: &'a Ram) -> Result<Vec<&'a RamBlock>, Error> {
     let find = |info: &BlockInfo| {
         let refused = |why| Error::Block { name: info.name.clone(), bytes: info.bytes, why };
-        let block = ram.block(&info.name).ok_or_else(|| refused("there is none here".into()))?;
+        let block = ram.block(info.name.as_str());
+        let block = block.ok_or_else(|| refused("there is none here".into()))?;
         if block.bytes() != info.bytes {
             return Err(refused(format!("the one here has {}", block.bytes())));
         }

@@ -1,34 +1,30 @@
 //! The destination of a migration.
 
-pub(crate) mod accept;
 mod builder;
-mod channel;
 mod main_channel;
-pub(crate) mod state;
 
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::Duration;
 
-use multifd_core::channel::read_initial;
-use multifd_core::io::{ChannelReader, Socket};
+use multifd_core::channel::{MAIN_MAGIC, PacketBuffer, Target};
 use multifd_core::ram::{Ram, RamBlock};
-use multifd_core::wire::{InitialPacket, Uuid};
-use multifd_core::{MethodDescriptor, MethodStats, PageSize};
-use pollster::block_on;
+use multifd_core::wire::{RamPacket, Uuid};
+use multifd_core::{PageSize, Registry};
+use socket2::Socket;
 
-use accept::{Acceptor, ChannelThreads, Intake, MAIN_MAGIC};
 pub use builder::DestinationBuilder;
-use main_channel::{Answers, MainChannel, Said};
-use state::State;
+use main_channel::{MainChannel, ReturnPath, Vm};
 
+use crate::driver::{self, Blocking, MainReader};
+use crate::engine::Receiving;
+use crate::engine::accept::{self, Accept, Acceptor};
+use crate::engine::channels::{self, Codec, Intake};
+use crate::engine::session::{CancelToken, Failure, Session, Stopped, Waiter, Wake};
 use crate::error::Error;
-use crate::net::{Answering, Listener, Stream};
 use crate::progress::{Progress, Stats};
-use crate::session::{CancelToken, Session, Stopped, Wake};
-use crate::stream::{BlockInfo, Configuration, Limits, MainReader, ReturnMessage, SyncForm};
-use crate::uri::Uri;
+use crate::stream::{BlockInfo, Configuration, Limits, MainDecoder, ReturnMessage, SyncForm};
+use crate::transport::{Impatient, Listener, Stream, Uri};
 
 /// The destination of a migration: takes in a VM's RAM and its device state.
 ///
@@ -37,13 +33,13 @@ use crate::uri::Uri;
 /// ```
 #[derive(Debug)]
 pub struct Destination {
-    channels: u8,
     limits: Limits,
     acceptor: Arc<Acceptor<IntoRam>>,
-    ending: Ending,
+    migration: Migration,
 }
 
 /// What the source has announced, before the first page.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug)]
 pub struct Incoming<'a> {
     /// Machine type and what else the source says of itself.
@@ -78,79 +74,78 @@ pub struct Arrived {
     pub device_state: Vec<u8>,
     /// Whether the source waits for a confirmation.
     pub return_path: bool,
-    ending: Ending,
+    migration: Migration,
 }
 
 /// What a migration holds until its end, however it ends. Dropping it fails the migration.
 #[derive(Debug)]
-struct Ending {
+struct Migration {
     session: Arc<Session<State>>,
     progress: Progress,
     channel_timeout: Duration,
-    answers: Answers<Answering>,
-    threads: Threads,
+    return_path: ReturnPath,
     over: bool,
 }
 
-/// A destination's channels.
+/// What the threads of a destination know of each other: the RAM, from when the main channel has
+/// announced it.
+type State = Receiving<Option<Arc<Ram>>>;
+
+/// Has the channels' pages written to RAM.
 #[derive(Debug)]
-struct IntoRam {
-    progress: Progress,
-    method: MethodDescriptor,
-}
+struct IntoRam(Codec);
 
 impl Intake for IntoRam {
-    type State = State;
+    type More = Option<Arc<Ram>>;
+    type Vm = Arc<Ram>;
 
-    fn receive(
+    fn codec(&self) -> &Codec {
+        &self.0
+    }
+
+    fn vm(ram: &Option<Arc<Ram>>) -> Option<(Arc<Ram>, PageSize)> {
+        ram.as_ref().map(|ram| (Arc::clone(ram), ram.page_size()))
+    }
+
+    fn target(
         &self,
-        session: &Session<State>,
-        initial: InitialPacket,
-        reader: Socket<Arc<socket2::Socket>>,
-    ) -> Result<MethodStats, Error> {
-        let counters = self.progress.counters(initial.channel);
-        channel::receive(session, &self.method, initial.channel, reader, counters)
+        _: &Session<State>,
+        ram: &Arc<Ram>,
+        _: u8,
+        _: &RamPacket<'_>,
+    ) -> Result<Target, Failure> {
+        Ok(Target::Ram(Arc::clone(ram)))
+    }
+
+    fn received(&self, _: &Session<State>, _: Option<PacketBuffer>) -> Result<(), Failure> {
+        Ok(())
     }
 }
 
-/// A channel's thread, which ends with what the codec has counted.
-pub(crate) type ChannelThread = JoinHandle<Option<MethodStats>>;
-
-#[derive(Debug)]
-enum Threads {
-    /// Channels are accepted, by this thread.
-    Accepted(Arc<Acceptor<IntoRam>>, JoinHandle<Option<()>>),
-    /// Channels were given.
-    Given(ChannelThreads),
+impl Accept for IntoRam {
+    fn receive(
+        &self,
+        session: &Session<State>,
+        number: u8,
+        _: &[u8],
+        socket: driver::Socket<Arc<Socket>>,
+    ) -> Result<(), Failure> {
+        channels::receive(session, self, number, socket)
+    }
 }
 
 impl Destination {
     /// A destination, to be set up: see [`DestinationBuilder`].
-    pub fn builder(registry: &multifd_core::Registry) -> DestinationBuilder<'_> {
+    pub fn builder(registry: &Registry) -> DestinationBuilder<'_> {
         DestinationBuilder::new(registry)
     }
 
     fn listen(setup: &DestinationBuilder<'_>, uri: &Uri) -> Result<Self, Error> {
-        let (session, progress, method) = prepare(setup)?;
-        let acceptor = Arc::new(Acceptor {
-            session: Arc::clone(&session),
-            listener: Listener::bind(uri)?,
-            timeout: setup.channel_timeout,
-            threads: Mutex::default(),
-            intake: IntoRam { progress: progress.clone(), method },
-        });
-        let accept = {
-            let acceptor = Arc::clone(&acceptor);
-            move |_: &Session<State>| acceptor.run()
-        };
-        let thread = session.spawn("multifd-accept".to_owned(), accept)?;
-        let threads = Threads::Accepted(Arc::clone(&acceptor), thread);
-        Ok(Self {
-            channels: setup.channels,
-            limits: limits(setup),
-            acceptor,
-            ending: Ending::new(setup, session, progress, threads),
-        })
+        let (migration, intake) = prepare(setup)?;
+        let listener = Listener::bind(uri)?;
+        let acceptor =
+            Acceptor::start(&migration.session, listener, setup.channel_timeout, intake)?;
+        Ok(Self { limits: setup.limits.clone(), acceptor, migration })
     }
 
     /// Where it listens, with the port that was picked where port 0 was asked for.
@@ -160,12 +155,12 @@ impl Destination {
 
     /// The counters, to be read while the migration runs.
     pub fn progress(&self) -> Progress {
-        self.ending.progress.clone()
+        self.migration.progress.clone()
     }
 
     /// The means to cancel the migration from another thread.
     pub fn cancel_token(&self) -> CancelToken {
-        CancelToken::new(&self.ending.session)
+        CancelToken::new(&self.migration.session)
     }
 
     /// Waits for a source and takes its VM in. `provide` gives the RAM when the source has said
@@ -178,85 +173,67 @@ impl Destination {
         self,
         provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
     ) -> Result<Arrived, Error> {
-        let Self { channels, limits, acceptor, mut ending } = self;
-        let received = ending.main_channel().and_then(|stream| {
+        let Self { limits, acceptor, mut migration } = self;
+        let received = migration.main_channel().map_err(Failure::from).and_then(|stream| {
             // The magic was read to tell the channels apart.
             let stream = io::Cursor::new(MAIN_MAGIC).chain(stream);
-            let accept_waiting = || acceptor.accept_waiting();
-            ending.follow(stream, limits, channels, &accept_waiting, provide)
+            migration.follow(stream, limits, &|| acceptor.wait_for_all(), provide)
         });
         drop(acceptor);
-        ending.arrived(received)
+        migration.arrived(received)
     }
 }
 
 /// [`DestinationBuilder::decode`].
-fn decode<R: ChannelReader + 'static>(
+fn decode<R: Read + Send + 'static>(
     setup: &DestinationBuilder<'_>,
     main: impl Read,
     channels: Vec<R>,
     provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
 ) -> Result<Arrived, Error> {
-    let (session, progress, method) = prepare(setup)?;
-    let mut threads = Vec::new();
-    for mut reader in channels {
+    let (mut migration, intake) = prepare(setup)?;
+    let session = &Arc::clone(&migration.session);
+    let intake = Arc::new(intake);
+    for stream in channels {
         // Where an earlier channel has failed already, the main channel's end says so.
-        let added = session.update(Wake::Nobody, State::add_connection);
+        let added = session.update(Wake::Nobody, |state| state.connections.add());
         let connection = added.ok().flatten().unwrap_or_default();
-        let progress = progress.clone();
+        let intake = Arc::clone(&intake);
         let receive = move |session: &Session<State>| {
-            let mut magic = [0; 4];
-            block_on(reader.read_exact(&mut magic)).map_err(multifd_core::Error::reading)?;
-            let initial = block_on(read_initial(magic, &mut reader))?;
-            channel::add(session, connection, initial)?;
-            let counters = progress.counters(initial.channel);
-            channel::receive(session, &method, initial.channel, reader, counters)
+            let stream = Blocking::new(stream);
+            session.settle(accept::take_given(session, &*intake, connection, stream))
         };
-        threads.push(session.spawn("multifd-recv".to_owned(), receive)?);
+        session.spawn("multifd-recv".to_owned(), receive)?;
     }
-    let mut ending =
-        Ending::new(setup, session, progress, Threads::Given(ChannelThreads::of(threads)));
-    let received = ending.follow(main, limits(setup), setup.channels, &|| Ok(()), provide);
-    ending.arrived(received)
+    let wait_for_all = || accept::wait_for_all(session, setup.channel_timeout);
+    let received = migration.follow(main, setup.limits.clone(), &wait_for_all, provide);
+    migration.arrived(received)
 }
 
-type Prepared = (Arc<Session<State>>, Progress, MethodDescriptor);
-
-fn prepare(setup: &DestinationBuilder<'_>) -> Result<Prepared, Error> {
+fn prepare(setup: &DestinationBuilder<'_>) -> Result<(Migration, IntoRam), Error> {
     if setup.channels == 0 {
         return Err(Error::ChannelCount(0));
     }
-    let method = *setup.registry.get(setup.compression)?;
-    method.require()?;
-    let session = Session::new(State::new(setup.channels, setup.uuid));
-    Ok((session, Progress::new(setup.channels), method))
+    let methods = setup.codec.find(setup.registry)?;
+    let progress = Progress::new(setup.channels);
+    let migration = Migration {
+        session: Session::new(State::new(setup.channels, setup.uuid, None)),
+        progress: progress.clone(),
+        channel_timeout: setup.channel_timeout,
+        return_path: ReturnPath::default(),
+        over: false,
+    };
+    Ok((migration, IntoRam(Codec { methods, progress })))
 }
 
-fn limits(setup: &DestinationBuilder<'_>) -> Limits {
-    Limits {
-        page_size: setup.page_size.map(|size| size.bytes() as u64),
-        device_state: setup.device_state_limit,
-    }
-}
-
-impl Ending {
-    fn new(
-        setup: &DestinationBuilder<'_>,
-        session: Arc<Session<State>>,
-        progress: Progress,
-        threads: Threads,
-    ) -> Self {
-        let answers = Answers { writer: None, open: false };
-        let channel_timeout = setup.channel_timeout;
-        Self { session, progress, channel_timeout, answers, threads, over: false }
-    }
-
+impl Migration {
     /// Waits for the main channel to connect.
-    fn main_channel(&mut self) -> Result<Stream, Error> {
-        let main = self.session.wait(Wake::Nobody, State::take_main);
-        let stream = Stream(main.map_err(stopped)?);
-        self.answers.writer = Some(Answering(stream.clone()));
-        Ok(stream)
+    fn main_channel(&mut self) -> Result<Stream, Stopped> {
+        let main = self
+            .session
+            .wait(Waiter::Main, "the main channel", |state| state.connections.take_main())?;
+        self.return_path.stream = Some(Impatient(Stream(Arc::clone(&main))));
+        Ok(Stream(main))
     }
 
     /// Follows the main channel, then waits for the channels to end where nothing else tells that
@@ -265,109 +242,91 @@ impl Ending {
         &mut self,
         main: impl Read,
         limits: Limits,
-        channels: u8,
-        accept_waiting: &dyn Fn() -> Result<(), Error>,
+        wait_for_all: &dyn Fn() -> Result<(), Failure>,
         provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
-    ) -> Result<(Said, Arc<Ram>), Error> {
+    ) -> Result<(Vm, Arc<Ram>), Failure> {
         let main = MainChannel {
             session: &self.session,
             progress: &self.progress,
-            reader: MainReader::new(main, limits),
-            answers: &mut self.answers,
-            accept_waiting,
-            channels,
-            channel_timeout: self.channel_timeout,
+            reader: MainReader::new(main, MainDecoder::new(limits)),
+            return_path: &mut self.return_path,
+            wait_for_all,
         };
         let received = main.run(provide)?;
-        // Nobody waits for answers to a recording.
-        self.answers.open &= self.answers.writer.is_some();
-        if !self.answers.open {
+        if !self.return_path.is_open() {
             self.wait_for_channels()?;
         }
         Ok(received)
     }
 
-    fn wait_for_channels(&self) -> Result<(), Error> {
-        let ended = |state: &mut State| state.all_ended().then_some(());
-        let ended = self.session.wait_for(self.channel_timeout, ended).map_err(stopped)?;
+    fn wait_for_channels(&self) -> Result<(), Stopped> {
+        let (limit, what) = (self.channel_timeout, "the source to close its channels");
+        let ended = self
+            .session
+            .wait_for(Waiter::Main, what, limit, |state| state.barrier.all_ended().then_some(()))?;
         if ended.is_none() {
             tracing::warn!("the source keeps its channels open after the end of the migration");
         }
         Ok(())
     }
 
-    fn arrived(mut self, received: Result<(Said, Arc<Ram>), Error>) -> Result<Arrived, Error> {
-        let (said, ram) = match received {
+    fn arrived(mut self, received: Result<(Vm, Arc<Ram>), Failure>) -> Result<Arrived, Error> {
+        let (vm, ram) = match self.session.settle(received) {
             Ok(received) => received,
-            Err(error) => return Err(self.fail(error)),
+            Err(Stopped) => return Err(self.fail()),
         };
         Ok(Arrived {
-            configuration: said.configuration,
-            uuid: self.session.look(State::uuid).unwrap_or_default(),
-            blocks: said.blocks,
+            configuration: vm.configuration,
+            uuid: self.session.look(|state| state.connections.uuid()).unwrap_or_default(),
+            blocks: vm.blocks,
             ram,
-            section_id: said.section_id,
-            sync_form: said.sync_form,
-            footers: said.footers,
-            device_state: said.device_state,
-            return_path: self.answers.open,
-            ending: self,
+            section_id: vm.section_id,
+            sync_form: vm.sync_form,
+            footers: vm.footers,
+            device_state: vm.device_state,
+            return_path: self.return_path.is_open(),
+            migration: self,
         })
     }
 
-    /// Stops everything, tells the source, and gives the error that came first.
-    fn fail(&mut self, error: Error) -> Error {
+    /// Tells the source of a migration that has stopped, and gives the reason.
+    fn fail(&mut self) -> Error {
         self.over = true;
-        self.session.fail(error);
-        let first = self.session.take_failure().unwrap_or(Error::Cancelled);
-        if let Err(error) = self.answers.send(ReturnMessage::Shut(1)) {
+        if let Err(error) = self.return_path.send(ReturnMessage::Shut(1)) {
             tracing::debug!(%error, "the source cannot be told");
         }
-        self.join();
-        first
+        self.session.reason()
     }
 
-    fn confirm(&mut self) -> Result<(Stats, MethodStats), Error> {
-        if let Err(error) = self.promise() {
-            return Err(self.fail(error));
+    fn confirm(&mut self) -> Result<Stats, Error> {
+        let promised = self.promise();
+        if let Err(Stopped) = self.session.settle(promised) {
+            return Err(self.fail());
         }
         self.over = true;
-        if self.answers.open {
+        if self.return_path.is_open() {
             // Past the promise nothing can fail any more.
             _ = self.wait_for_channels();
         }
         self.session.end();
-        let stats = self.join();
-        Ok((self.progress.snapshot(), stats))
+        Ok(self.progress.snapshot())
     }
 
     /// Tells the source that the VM is safe here, if nothing has failed since it arrived and the
     /// source still waits for it. Nothing fails the migration from then on.
-    fn promise(&mut self) -> Result<(), Error> {
-        if let Some(Answering(stream)) = self.answers.writer.as_ref().filter(|_| self.answers.open)
-        {
-            if !stream.is_silent() {
-                return Err(Error::SourceGone);
+    fn promise(&mut self) -> Result<(), Failure> {
+        if self.return_path.is_open() {
+            if let Some(Impatient(stream)) = &self.return_path.stream {
+                if !stream.is_silent() {
+                    return Err(Error::SourceGone.into());
+                }
             }
         }
-        self.session.update(Wake::Nobody, |_| ()).map_err(stopped)?;
-        self.answers.send(ReturnMessage::Shut(0))?;
+        self.session.check()?;
+        self.return_path.send(ReturnMessage::Shut(0))?;
         // Whoever cancels only now is too late.
         _ = self.session.succeed();
         Ok(())
-    }
-
-    /// Waits for all threads. The session must have ended.
-    fn join(&mut self) -> MethodStats {
-        match std::mem::replace(&mut self.threads, Threads::Given(ChannelThreads::default())) {
-            Threads::Accepted(acceptor, thread) => {
-                acceptor.listener.stop();
-                _ = thread.join();
-                acceptor.take_threads()
-            }
-            Threads::Given(threads) => threads,
-        }
-        .join()
     }
 }
 
@@ -388,20 +347,16 @@ impl Arrived {
     ///
     /// # Errors
     /// A failure since the VM arrived. The source then keeps the VM, as far as it can be told.
-    pub fn confirm(mut self) -> Result<(Stats, MethodStats), Error> {
-        self.ending.confirm()
+    pub fn confirm(mut self) -> Result<Stats, Error> {
+        self.migration.confirm()
     }
 }
 
-impl Drop for Ending {
+impl Drop for Migration {
     fn drop(&mut self) {
         if !self.over {
-            self.fail(Error::Cancelled);
+            self.session.fail(Error::Cancelled);
+            self.fail();
         }
     }
-}
-
-/// Why the migration stopped is with the session: [`Ending::fail`] puts it in this one's place.
-fn stopped(_: Stopped) -> Error {
-    Error::Cancelled
 }

@@ -1,21 +1,22 @@
-//! The RAM blocks and what has come of each page.
+//! The RAM blocks, and the history of each page.
 
 use std::collections::HashMap;
 
 use multifd_core::PageSize;
+use multifd_core::wire::BlockName;
 
 use super::finding::Connection;
 use super::report::{BlockReport, Counts};
 use crate::stream::BlockInfo;
 
-/// Pages whose histories are made together.
+/// Pages whose histories are allocated together.
 const GROUP: u64 = 128;
 
-/// Groups of pages that histories are kept of, at most: those of 512 GiB of 4 KiB pages, in 1 GiB.
+/// The most groups whose histories are kept: those of 512 GiB in 4 KiB pages. They take 1 GiB.
 const MOST_GROUPS: usize = 1 << 20;
 
 /// The blocks in the order of the main channel's list.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Blocks {
     blocks: Vec<Block>,
     groups: usize,
@@ -27,15 +28,15 @@ struct Block {
     info: BlockInfo,
     counts: Counts,
     main_pages: u64,
-    /// By the number of the group, from the first page of it on that comes: a list may claim any
-    /// size.
+    /// By the number of the group. A group is allocated when its first page comes, since a list may
+    /// claim any size.
     groups: HashMap<u64, Box<[History; GROUP as usize]>>,
     sent: u64,
     sent_again: u64,
     most_times: u32,
 }
 
-/// What has come of a page.
+/// What is known about a page.
 #[derive(Clone, Copy, Debug, Default)]
 struct History {
     /// Where it came last.
@@ -56,14 +57,14 @@ impl Blocks {
             sent_again: 0,
             most_times: 0,
         };
-        Self { blocks: list.iter().map(block).collect(), ..Self::default() }
+        Self { blocks: list.iter().map(block).collect(), groups: 0, untracked: 0 }
     }
 
     pub(super) fn find(&self, name: &str) -> Option<usize> {
-        self.blocks.iter().position(|block| block.info.name == name)
+        self.blocks.iter().position(|block| block.info.name.as_str() == name)
     }
 
-    pub(super) fn name(&self, block: usize) -> &str {
+    pub(super) fn name(&self, block: usize) -> &BlockName {
         &self.blocks[block].info.name
     }
 
@@ -81,8 +82,8 @@ impl Blocks {
         self.blocks[block].main_pages += 1;
     }
 
-    /// Notes that a page inside the block has come in `round` on `connection`. Returns the connection
-    /// on which it came in the same round before, if it did.
+    /// Notes that a page of the block has come in `round` on `connection`. Returns the connection on
+    /// which it came earlier in the same round, if it did.
     pub(super) fn mark(
         &mut self,
         block: usize,
@@ -116,13 +117,13 @@ impl Blocks {
         (before.times > 0 && before.round == round).then(|| unpack(before.connection))
     }
 
-    /// Pages that came when there was no room for the history of more.
+    /// Pages whose history was not kept, since there were too many.
     pub(super) fn untracked(&self) -> u64 {
         self.untracked
     }
 
-    /// The blocks of which pages never came, with the number of these and of all.
-    pub(super) fn never_sent(&self, page_size: PageSize) -> Vec<(String, u64, u64)> {
+    /// The blocks with pages that never came: the number of such pages, and of all pages.
+    pub(super) fn never_sent(&self, page_size: PageSize) -> Vec<(BlockName, u64, u64)> {
         let lacking = self.blocks.iter().filter_map(|block| {
             let pages = block.info.bytes / page_size.bytes() as u64;
             (block.sent < pages).then(|| (block.info.name.clone(), pages - block.sent, pages))
@@ -145,7 +146,7 @@ impl Blocks {
     }
 }
 
-/// There are at most 256 channels; more would be refused by their ids.
+/// There are at most 256 channels, as ids have 8 bits.
 fn pack(connection: Connection) -> u16 {
     match connection {
         Connection::Main => u16::MAX,
@@ -167,7 +168,7 @@ mod tests {
     const CHANNEL: Connection = Connection::Channel(3);
 
     fn blocks(bytes: u64) -> Blocks {
-        Blocks::new(&[BlockInfo { name: "pc.ram".into(), bytes }])
+        Blocks::new(&[BlockInfo::new(BlockName::new("pc.ram").unwrap(), bytes)])
     }
 
     #[test]

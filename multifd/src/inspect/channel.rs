@@ -1,53 +1,51 @@
-//! What a multifd channel may carry.
+//! The packets of a multifd channel, counted and checked.
 
 use std::time::Duration;
 
-use multifd_core::wire::{DeviceStatePacket, InitialPacket, PacketFlags, RamPacket};
+use multifd_core::wire::{BlockName, DeviceStatePacket, InitialPacket, PacketFlags, RamPacket};
 use multifd_core::{Compression, PageSize, PeerError};
 
 use super::chunks::Chunks;
 use super::finding::{Connection, FindingKind, Place};
-use super::inspector::{Channel, Inspector};
-use super::parser::{ChannelEvent, Content, Cut};
+use super::parser::{ChannelEvent, Content};
 use super::report::Counts;
+use super::tally::{Channel, Tally};
 use super::trace::TracePoint;
 
 /// A packet, as an inspection lists it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct PacketRecord<'a> {
-    /// The channel's place among the connections, from 0.
+pub struct PacketRecord {
+    /// The channel's index in the order of [`Inspector::connect`](super::Inspector::connect).
     pub channel: usize,
-    /// How many packets came before on the channel, the initial one not counted.
+    /// How many packets came before it on the channel, without the initial packet.
     pub packet: u64,
-    /// Where it starts, in bytes from the channel's first.
+    /// Where it starts, in bytes from the start of the channel.
     pub offset: u64,
-    /// When it was there, where that is known.
+    /// When all of it had come, since the start of the migration, if that is known.
     pub time: Option<Duration>,
-    /// How many SYNC packets came before on the channel.
+    /// How many SYNC packets came before it on the channel.
     pub round: u64,
     /// Its flags.
     pub flags: PacketFlags,
     /// Its number in the source's count; device state has none.
     pub packet_num: Option<u64>,
     /// The RAM block of its pages, or the device whose state it is.
-    pub name: Option<&'a str>,
+    pub name: Option<BlockName>,
     /// Its pages and bytes.
     pub counts: Counts,
     /// The size of its pages.
     pub page_size: PageSize,
 }
 
-impl Inspector {
-    /// Takes in what a channel carries next. `time` is how long after the migration's start that
-    /// was, where it is known. Returns the packet, where it is one.
-    pub fn channel<'e>(
+impl Tally {
+    /// Counts and checks what came next on a channel, `time` after the start of the migration if that
+    /// is known. Returns the record if it is a packet.
+    pub(super) fn channel(
         &mut self,
-        event: &'e ChannelEvent<'_>,
+        event: &ChannelEvent<'_>,
         time: Option<Duration>,
-    ) -> Option<PacketRecord<'e>> {
-        let channel = &mut self.channels[event.channel];
-        channel.end = event.offset + event.bytes;
+    ) -> Option<PacketRecord> {
         let place = |packet_num| Place {
             connection: Connection::Channel(event.channel),
             offset: event.offset,
@@ -62,18 +60,11 @@ impl Inspector {
                 None
             }
             Content::Malformed { error, packet_num } => {
-                channel.is_broken = true;
-                // Device state has no number, and its fields elsewhere.
+                self.channels[event.channel].is_broken = true;
+                // A device-state packet has no number, and its fields are in other places.
                 let field = packet_num.map_or_else(|| head_field(error), |_| ram_field(error));
                 let place = at(place(*packet_num), field);
                 self.findings.add(place, FindingKind::Malformed(error.clone()));
-                None
-            }
-            Content::End { cut } => {
-                if let Some(Cut { within, missing }) = *cut {
-                    channel.is_broken = true;
-                    self.findings.add(place(None), FindingKind::Cut { within, missing });
-                }
                 None
             }
             Content::DeviceState(packet) => {
@@ -105,31 +96,31 @@ impl Inspector {
         self.tally(event.channel, 0, Counts { wire_bytes, ..Counts::default() });
     }
 
-    fn device_state<'e>(
+    fn device_state(
         &mut self,
         place: Place,
         event: &ChannelEvent<'_>,
-        packet: &'e DeviceStatePacket,
+        packet: &DeviceStatePacket,
         time: Option<Duration>,
-    ) -> PacketRecord<'e> {
+    ) -> PacketRecord {
         let channel = &mut self.channels[event.channel];
         channel.report.device_state += 1;
         channel.first_device_state.get_or_insert(place);
         let counts = Counts { packets: 1, wire_bytes: event.bytes, ..Counts::default() };
-        self.record(event, PacketFlags::DEVICE_STATE, Some(packet.device.as_str()), counts, time)
+        self.record(event, PacketFlags::DEVICE_STATE, Some(packet.device.clone()), counts, time)
     }
 
-    fn ram<'e>(
+    fn ram(
         &mut self,
         place: Place,
         event: &ChannelEvent<'_>,
-        packet: &RamPacket<'e>,
+        packet: &RamPacket<'_>,
         chunks: Option<&Chunks>,
         time: Option<Duration>,
-    ) -> PacketRecord<'e> {
+    ) -> PacketRecord {
         let counts = counts(event, packet, chunks);
         if packet.pages.is_none() && !packet.is_sync() {
-            // Its number says nothing: it is that of the packet before, or an older one.
+            // Its number repeats that of an earlier packet, so it is not checked.
             self.channels[event.channel].report.empty += 1;
             self.findings.add(place, FindingKind::Empty);
         } else {
@@ -145,7 +136,7 @@ impl Inspector {
             self.pages(place, round, pages, &counts);
             self.channels[event.channel].behind_sync.get_or_insert((place, 0)).1 += 1;
         }
-        let name = packet.pages.map(|pages| pages.block);
+        let name = packet.pages.and_then(|pages| BlockName::new(pages.block).ok());
         let record = self.record(event, packet.flags, name, counts, time);
         if packet.is_sync() {
             let channel = &mut self.channels[event.channel];
@@ -193,15 +184,15 @@ impl Inspector {
         }
     }
 
-    /// The packet for the list, counted.
-    fn record<'e>(
+    /// Counts the packet and returns its record.
+    fn record(
         &mut self,
         event: &ChannelEvent<'_>,
         flags: PacketFlags,
-        name: Option<&'e str>,
+        name: Option<BlockName>,
         counts: Counts,
         time: Option<Duration>,
-    ) -> PacketRecord<'e> {
+    ) -> PacketRecord {
         let ChannelEvent { channel, packet, offset, .. } = *event;
         let report = &mut self.channels[channel].report;
         let round = report.syncs;
@@ -253,7 +244,7 @@ pub(super) fn at(place: Place, bytes: u64) -> Place {
     Place { offset: place.offset + bytes, ..place }
 }
 
-/// Where the fields of a packet are.
+/// The offsets of fields in a packet.
 pub(super) mod field {
     pub(in crate::inspect) const VERSION: u64 = 4;
     pub(in crate::inspect) const FLAGS: u64 = 8;
@@ -270,7 +261,7 @@ pub(super) mod field {
     pub(in crate::inspect) const ID: u64 = 24;
 }
 
-/// Where in any packet the field is that is wrong.
+/// The offset of the malformed field in a packet of any kind.
 fn head_field(error: &PeerError) -> u64 {
     match error {
         PeerError::Version { .. } => field::VERSION,
@@ -279,7 +270,7 @@ fn head_field(error: &PeerError) -> u64 {
     }
 }
 
-/// Where in a RAM packet the field is that is wrong.
+/// The offset of the malformed field in a RAM packet.
 fn ram_field(error: &PeerError) -> u64 {
     match error {
         PeerError::PagesAlloc { .. } => field::PAGES_ALLOC,

@@ -1,23 +1,21 @@
 //! Payloads with a chunk for each page.
 
-use multifd_core::Compression;
 use multifd_core::wire::RamPacket;
+use multifd_core::{Compression, PageSize};
 
-/// The pages of a payload that has a chunk for each: method QPL and UADK.
+/// The chunks of a payload that has one for each page: codecs QPL and UADK.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chunks {
-    /// Pages that come as they are.
-    pub raw: u64,
-    /// Pages that come compressed.
-    pub compressed: u64,
-    /// What is wrong with the lengths, if anything, in words.
-    pub fault: Option<String>,
+pub(super) struct Chunks {
+    /// Pages that are not compressed.
+    pub(super) raw: u64,
+    /// What is wrong with the lengths, if anything.
+    pub(super) fault: Option<String>,
 }
 
-/// Bytes of a chunk's length.
-pub(super) const LENGTH: usize = 4;
+/// Bytes of the field with a chunk's length.
+const LENGTH: usize = 4;
 
-/// Bytes of the lengths that the packet's payload begins with.
+/// The size in bytes of the lengths at the start of the packet's payload; 0 for other codecs.
 pub(super) fn length_bytes(packet: &RamPacket<'_>) -> usize {
     match packet.compression() {
         Compression::Qpl | Compression::Uadk => {
@@ -28,32 +26,29 @@ pub(super) fn length_bytes(packet: &RamPacket<'_>) -> usize {
 }
 
 impl Chunks {
-    /// The chunks with these `lengths`, which fill `bytes` bytes.
-    pub(super) fn new(
-        lengths: impl Iterator<Item = usize>,
-        page_bytes: usize,
-        bytes: usize,
-    ) -> Self {
-        let mut chunks = Self { raw: 0, compressed: 0, fault: None };
-        let mut sum = 0;
-        for (page, length) in lengths.enumerate() {
+    /// The chunks of `packet`, whose payload starts with `lengths`. `None` if the codec has no
+    /// chunks or the packet no payload.
+    pub(super) fn new(packet: &RamPacket<'_>, lengths: &[u8], page_size: PageSize) -> Option<Self> {
+        let lengths = lengths.get(..length_bytes(packet)).filter(|lengths| !lengths.is_empty())?;
+        let follow = (packet.payload_bytes - lengths.len()) as u64;
+        let page_bytes = page_size.bytes() as u64;
+        let mut chunks = Self { raw: 0, fault: None };
+        let mut sum: u64 = 0;
+        for (page, length) in lengths.chunks_exact(LENGTH).enumerate() {
+            let length = length.iter().fold(0, |length, &byte| length << 8 | u64::from(byte));
             sum += length;
-            if length == page_bytes {
-                chunks.raw += 1;
-            } else {
-                chunks.compressed += 1;
-            }
+            chunks.raw += u64::from(length == page_bytes);
             if length == 0 || length > page_bytes {
                 chunks.fault.get_or_insert_with(|| {
-                    format!("page {page}'s length is {length}; 1 to {page_bytes} are possible")
+                    format!("page {page}'s length is {length}; it must be 1 to {page_bytes}")
                 });
             }
         }
-        if sum != bytes {
+        if sum != follow {
             chunks.fault.get_or_insert_with(|| {
-                format!("the lengths of the pages add up to {sum} bytes, but {bytes} follow")
+                format!("the lengths of the pages add up to {sum} bytes, but {follow} follow")
             });
         }
-        chunks
+        Some(chunks)
     }
 }

@@ -1,16 +1,28 @@
-//! What can be said only when everything has come.
+//! Checks at the end, when all connections can be compared.
 
 use multifd_core::Compression;
-use multifd_core::wire::Uuid;
 
 use super::channel::{at, field};
 use super::finding::{Connection, FindingKind, Place};
-use super::inspector::Inspector;
+use super::parser::{ChannelParser, End};
 use super::report::Report;
+use super::tally::Tally;
 
-impl Inspector {
-    /// Ends the inspection: compares the connections with each other.
-    pub fn finish(mut self) -> Report {
+impl Tally {
+    /// Notes the end of a channel.
+    pub(super) fn end(&mut self, parser: &mut ChannelParser) {
+        let End { channel, packet, offset, cut } = parser.end();
+        self.channels[channel].end = offset;
+        if let Some(cut) = cut {
+            self.channels[channel].is_broken = true;
+            let connection = Connection::Channel(channel);
+            let place = Place { connection, offset, packet: Some(packet), packet_num: None };
+            self.findings.add(place, cut);
+        }
+    }
+
+    /// Compares the connections with each other. All of them have ended.
+    pub(super) fn conclude(mut self) -> Report {
         self.check_ids();
         self.check_uuid();
         self.check_syncs();
@@ -26,7 +38,7 @@ impl Inspector {
             main: self.main,
             channels: self.channels.into_iter().map(|channel| channel.report).collect(),
             rounds: self.rounds,
-            blocks: self.blocks.reports(self.page_size),
+            blocks: self.blocks.map_or_else(Vec::new, |blocks| blocks.reports(self.page_size)),
             findings: self.findings,
         }
     }
@@ -42,9 +54,9 @@ impl Inspector {
         }
     }
 
-    /// A source with the capability validate-uuid says on the main channel, too, which VM it is.
+    /// A source with the capability validate-uuid gives the VM's UUID on the main channel, too.
     fn check_uuid(&mut self) {
-        let expected = self.configuration.uuid().copied().map(Uuid);
+        let expected = self.configuration.uuid();
         if let (Some(expected), Some(found)) = (expected, self.uuid) {
             if expected != found {
                 let from = "the main channel";
@@ -54,7 +66,8 @@ impl Inspector {
         }
     }
 
-    /// Every channel has as many SYNCs as the main channel; where that is broken, as the others.
+    /// Every channel must have as many SYNC packets as the main channel has syncs; if the main channel
+    /// is broken, as many as the other channels.
     fn check_syncs(&mut self) {
         let whole = || self.channels.iter().filter(|channel| !channel.is_broken);
         let most = whole().map(|channel| channel.report.syncs).max().unwrap_or_default();
@@ -77,9 +90,8 @@ impl Inspector {
         }
     }
 
-    /// All numbers from 0 on are there, but for those that QEMU before 9.0 leaves out: where a SYNC
-    /// packet has pages, it has taken the number of the SYNC, and the one of the pages is no
-    /// packet's.
+    /// All numbers from 0 on must have come, except those that QEMU before 9.0 leaves out: it numbers a
+    /// packet with pages, then gives it the next number when it makes it a SYNC.
     fn check_numbers(&mut self) {
         if self.channels.iter().any(|channel| channel.is_broken) {
             return;
@@ -105,12 +117,13 @@ impl Inspector {
     }
 
     fn check_pages(&mut self) {
+        let Some(blocks) = &self.blocks else { return };
         let place = start(Connection::Main);
-        if self.blocks.untracked() > 0 {
-            self.findings.add(place, FindingKind::Untracked(self.blocks.untracked()));
+        if blocks.untracked() > 0 {
+            self.findings.add(place, FindingKind::Untracked(blocks.untracked()));
             return;
         }
-        for (block, pages, of) in self.blocks.never_sent(self.page_size) {
+        for (block, pages, of) in blocks.never_sent(self.page_size) {
             self.findings.add(place, FindingKind::NeverSent { pages, of, block });
         }
     }

@@ -1,57 +1,41 @@
-//! What keeps count and finds what is wrong.
+//! Inspecting the bytes of a migration's connections.
 
-use multifd_core::wire::Uuid;
-use multifd_core::{Compression, PageSize};
+use std::time::Duration;
 
-use super::blocks::Blocks;
-use super::finding::Place;
+use super::channel::PacketRecord;
 use super::findings::Findings;
-use super::numbers::Numbers;
 use super::parser::ChannelParser;
-use super::report::{ChannelReport, MainReport, RoundReport};
-use crate::stream::Configuration;
+use super::report::Report;
+use super::tally::{Channel, Tally};
+use crate::stream::{Limits, MainDecoder, MainEvent, StreamError};
 
-/// Rounds that are kept apart, at most: a sync on the main channel is only 8 bytes.
-const MOST_ROUNDS: u64 = 100_000;
-
-/// Keeps count of what goes over a migration's connections and finds what is against the format.
+/// Inspects the bytes of a migration's connections, in pieces of any size.
 ///
-/// It has to be told of the main channel up to its list of RAM blocks
-/// ([`knows_ram`](Self::knows_ram)) before a channel is [connected](Self::connect). From there on
-/// the connections may come in any order; but that a page comes on two of them in one round is
-/// only noticed where none is ahead of another by a round or more.
+/// The bytes of different connections may come in any order, with one exception: before a channel's
+/// first packet, the main channel must have listed the RAM blocks ([`MainEvent::RamStart`]), because
+/// the pages are in those blocks. A page on two connections in one round is only found if no
+/// connection is ahead of another by a round or more.
+///
+/// Memory grows by 8 bytes for each page that is sent and by some hundred bytes for each round,
+/// whatever a peer claims. The device state is kept until it is complete, up to 256 MiB.
 #[derive(Debug)]
 pub struct Inspector {
-    pub(super) page_size: PageSize,
-    pub(super) configuration: Configuration,
-    pub(super) main: MainReport,
-    pub(super) main_is_over: bool,
-    pub(super) knows_ram: bool,
-    pub(super) blocks: Blocks,
-    pub(super) channels: Vec<Channel>,
-    pub(super) rounds: Vec<RoundReport>,
-    pub(super) numbers: Numbers,
-    pub(super) uuid: Option<Uuid>,
-    pub(super) compression: Option<Compression>,
-    pub(super) findings: Findings,
+    decoder: MainDecoder,
+    main: Main,
+    parsers: Vec<ChannelParser>,
+    tally: Tally,
 }
 
-/// What is known of a channel.
-#[derive(Debug, Default)]
-pub(super) struct Channel {
-    pub(super) report: ChannelReport,
-    /// The highest packet number so far.
-    pub(super) last_num: Option<u64>,
-    /// SYNC packets with pages.
-    pub(super) syncs_with_pages: u64,
-    /// Where the first packet with pages is behind the last SYNC so far, and how many there are.
-    pub(super) behind_sync: Option<(Place, u64)>,
-    /// Where its first packet with device state is.
-    pub(super) first_device_state: Option<Place>,
-    /// It ends where it should not, or is malformed: what it would have carried is not known.
-    pub(super) is_broken: bool,
-    /// The bytes of it that have come.
-    pub(super) end: u64,
+/// How far the main channel has come.
+#[derive(Debug)]
+enum Main {
+    Open,
+    /// It is complete, and `trailing` bytes came after its end.
+    Over {
+        trailing: u64,
+    },
+    /// It is malformed: the rest is skipped.
+    Broken,
 }
 
 impl Default for Inspector {
@@ -64,54 +48,94 @@ impl Inspector {
     /// An inspector that has seen nothing yet.
     pub fn new() -> Self {
         Self {
-            page_size: PageSize::default(),
-            configuration: Configuration::default(),
-            main: MainReport::default(),
-            main_is_over: false,
-            knows_ram: false,
-            blocks: Blocks::default(),
-            channels: Vec::new(),
-            rounds: Vec::new(),
-            numbers: Numbers::default(),
-            uuid: None,
-            compression: None,
-            findings: Findings::default(),
+            decoder: MainDecoder::new(Limits::default()),
+            main: Main::Open,
+            parsers: Vec::new(),
+            tally: Tally::default(),
         }
     }
 
-    /// Whether the main channel has listed the RAM blocks.
-    pub fn knows_ram(&self) -> bool {
-        self.knows_ram
+    /// Adds a multifd channel. Returns its index: the first channel has 0, the second 1 and so on,
+    /// whatever ids their initial packets give.
+    pub fn connect(&mut self) -> usize {
+        let channel = self.parsers.len();
+        self.parsers.push(ChannelParser::new(channel));
+        self.tally.channels.push(Channel::default());
+        channel
     }
 
-    /// Whether the main channel is at its end or cannot be followed any further.
-    pub fn main_is_over(&self) -> bool {
-        self.main_is_over
+    /// Takes bytes of the main channel off the front of `bytes`, up to the end of the next event, and
+    /// returns the event. `None` when all of `bytes` is taken.
+    pub fn main_bytes(&mut self, bytes: &mut &[u8]) -> Option<MainEvent> {
+        if matches!(self.main, Main::Open) {
+            let event = self.decoder.next(bytes);
+            if let Some(event) = self.main_event(event) {
+                return Some(event);
+            }
+        }
+        if let Main::Over { trailing } = &mut self.main {
+            *trailing += bytes.len() as u64;
+        }
+        *bytes = &[];
+        None
     }
 
-    /// Whether the main channel has been followed to its end.
-    pub(super) fn main_is_whole(&self) -> bool {
-        self.main.is_whole
+    /// Takes bytes of the channel with the index `channel` off the front of `bytes`, up to the end of
+    /// the next packet, and returns the packet. `None` when all of `bytes` is taken. `time` is when
+    /// the bytes came, since the start of the migration, if that is known.
+    ///
+    /// # Panics
+    /// If `channel` is not an index that [`connect`](Self::connect) has returned.
+    pub fn channel_bytes(
+        &mut self,
+        channel: usize,
+        bytes: &mut &[u8],
+        time: Option<Duration>,
+    ) -> Option<PacketRecord> {
+        while let Some(event) = self.parsers[channel].next(bytes, self.decoder.page_size()) {
+            let record = self.tally.channel(&event, time);
+            if record.is_some() {
+                return record;
+            }
+        }
+        None
     }
 
-    /// What is wrong or unusual so far, in the order in which it was found. More is found when the
-    /// connections are compared with each other, in the end.
+    /// The findings so far, in the order in which they were found. [`finish`](Self::finish) adds those
+    /// of a comparison of the connections.
     pub fn findings(&self) -> &Findings {
-        &self.findings
+        &self.tally.findings
     }
 
-    /// A parser for one more channel. Its events are for [`channel`](Self::channel).
-    pub fn connect(&mut self) -> ChannelParser {
-        self.channels.push(Channel::default());
-        ChannelParser::new(self.channels.len() - 1, self.page_size)
-    }
-
-    /// The counts of a round, from 0.
-    pub(super) fn round(&mut self, round: u64) -> &mut RoundReport {
-        let round = round.min(MOST_ROUNDS - 1) as usize;
-        if round >= self.rounds.len() {
-            self.rounds.resize_with(round + 1, RoundReport::default);
+    /// Ends all connections, compares them with each other and returns the report.
+    pub fn finish(mut self) -> Report {
+        if matches!(self.main, Main::Open) {
+            let event = self.decoder.finish();
+            self.main_event(event);
         }
-        &mut self.rounds[round]
+        if let Main::Over { trailing } = self.main {
+            self.tally.trailing(trailing);
+        }
+        self.parsers.iter_mut().for_each(|parser| self.tally.end(parser));
+        self.tally.conclude()
+    }
+
+    fn main_event(&mut self, event: Result<Option<MainEvent>, StreamError>) -> Option<MainEvent> {
+        match event {
+            Ok(event) => {
+                if let Some(event) = &event {
+                    self.tally.main(&self.decoder, event);
+                }
+                if self.decoder.is_over() {
+                    self.main = Main::Over { trailing: 0 };
+                }
+                event
+            }
+            Err(error) => {
+                self.main = Main::Broken;
+                self.tally.main_error(self.decoder.offset(), &error);
+                None
+            }
+        }
     }
 }

@@ -1,91 +1,79 @@
-//! What the main channel says.
-
-use std::io::Read;
-
-use multifd_core::PageSize;
+//! The main channel, counted and checked.
 
 use super::DeviceState;
 use super::blocks::Blocks;
 use super::finding::{Connection, FindingKind, Place};
-use super::inspector::Inspector;
-use crate::stream::{Event, MainReader, StreamError};
+use super::tally::Tally;
+use crate::stream::{MainDecoder, MainEvent, StreamError};
 
-impl Inspector {
-    /// Takes in what `reader` has just said of the main channel.
-    pub fn main<R: Read>(&mut self, reader: &MainReader<R>, event: Result<&Event, &StreamError>) {
-        self.main.bytes = reader.offset();
+impl Tally {
+    /// Counts and checks the event that `decoder` has just given.
+    pub(super) fn main(&mut self, decoder: &MainDecoder, event: &MainEvent) {
+        self.main.bytes = decoder.offset();
         match event {
-            Ok(event) => self.main_event(reader, event),
-            Err(error) => {
-                self.main_is_over = true;
-                self.note_main(error.offset, FindingKind::Main(error.kind.to_string()));
+            MainEvent::Configuration(configuration) => {
+                self.configuration = configuration.clone();
+                self.page_size = decoder.page_size();
             }
+            MainEvent::RamStart { blocks, sync, .. } => {
+                self.blocks = Some(Blocks::new(blocks));
+                self.main.sync = Some(*sync);
+                self.main.sections += 1;
+            }
+            MainEvent::OpenReturnPath => self.main.return_path = true,
+            MainEvent::Sync => self.main.syncs += 1,
+            MainEvent::ZeroPage { block, offset } => {
+                self.main.zero_pages += 1;
+                self.round(self.main.syncs).main_zero_pages += 1;
+                self.main_page(*block, *offset);
+            }
+            MainEvent::Page { block, offset, .. } => {
+                self.main.normal_pages += 1;
+                self.round(self.main.syncs).main_normal_pages += 1;
+                self.main_page(*block, *offset);
+            }
+            MainEvent::BodyEnd { .. } => self.main.sections += 1,
+            MainEvent::DeviceState(bytes) => {
+                self.main.is_whole = true;
+                self.main_device_state(decoder.footers(), bytes);
+            }
+            _ => {}
         }
     }
 
-    /// Notes that the main channel has `bytes` more bytes behind its end.
-    pub fn trailing(&mut self, bytes: u64) {
+    /// Notes the error that ends the main channel after `bytes` bytes.
+    pub(super) fn main_error(&mut self, bytes: u64, error: &StreamError) {
+        self.main.bytes = bytes;
+        self.note_main(error.offset, FindingKind::Main(error.kind.to_string()));
+    }
+
+    /// Notes that `bytes` bytes came after the end of the main channel.
+    pub(super) fn trailing(&mut self, bytes: u64) {
         if bytes > 0 {
             self.note_main(self.main.bytes, FindingKind::Trailing(bytes));
         }
     }
 
-    fn main_event<R: Read>(&mut self, reader: &MainReader<R>, event: &Event) {
-        match event {
-            Event::Configuration(configuration) => {
-                self.configuration = configuration.clone();
-                // The reader refuses every size that is none of ours.
-                self.page_size = PageSize::from_bytes(reader.page_size()).unwrap_or_default();
-            }
-            Event::RamStart { blocks, sync, .. } => {
-                self.blocks = Blocks::new(blocks);
-                self.main.sync = Some(*sync);
-                self.main.sections += 1;
-                self.knows_ram = true;
-            }
-            Event::OpenReturnPath => self.main.return_path = true,
-            Event::Sync => self.main.syncs += 1,
-            Event::ZeroPage { block, offset } => {
-                self.main.zero_pages += 1;
-                self.round(self.main.syncs).main_zero_pages += 1;
-                self.main_page(reader.offset(), *block, *offset);
-            }
-            Event::Page { block, offset, .. } => {
-                self.main.normal_pages += 1;
-                self.round(self.main.syncs).main_normal_pages += 1;
-                self.main_page(reader.offset(), *block, *offset);
-            }
-            Event::BodyEnd { .. } => self.main.sections += 1,
-            Event::DeviceState(bytes) => self.main_device_state(reader, bytes),
-            Event::End => {
-                self.main.is_whole = true;
-                self.main_is_over = true;
-            }
-            Event::Ping(_) | Event::SwitchoverStart => {}
-        }
-    }
-
-    /// Notes a page that has come on the main channel; `end` is where it ends there.
-    fn main_page(&mut self, end: u64, block: usize, offset: u64) {
-        self.blocks.count_on_main(block);
+    /// Notes a page that has just come on the main channel.
+    fn main_page(&mut self, block: usize, offset: u64) {
+        let Some(blocks) = &mut self.blocks else { return };
+        blocks.count_on_main(block);
         let page = offset / self.page_size.bytes() as u64;
-        let before = self.blocks.mark(block, page, self.main.syncs, Connection::Main);
-        let block = self.blocks.name(block).to_owned();
-        match before {
-            None => {}
+        let before = blocks.mark(block, page, self.main.syncs, Connection::Main);
+        let block = || blocks.name(block).clone();
+        let kind = match before {
+            None => return,
             Some(Connection::Main) => {
-                self.note_main(end, FindingKind::RepeatedInRound { offset, block, pages: 1 });
+                FindingKind::RepeatedInRound { offset, block: block(), pages: 1 }
             }
-            Some(other) => {
-                let kind = FindingKind::TwoConnections { offset, block, other, pages: 1 };
-                self.note_main(end, kind);
-            }
-        }
+            Some(other) => FindingKind::TwoConnections { offset, block: block(), other, pages: 1 },
+        };
+        self.note_main(self.main.bytes, kind);
     }
 
-    fn main_device_state<R: Read>(&mut self, reader: &MainReader<R>, bytes: &[u8]) {
-        let offset = reader.offset() - bytes.len() as u64;
-        let (state, found) = DeviceState::parse(bytes, offset, self.page_size, reader.footers());
+    fn main_device_state(&mut self, footers: bool, bytes: &[u8]) {
+        let offset = self.main.bytes - bytes.len() as u64;
+        let (state, found) = DeviceState::parse(bytes, offset, self.page_size, footers);
         self.main.device_state = Some(state);
         for (offset, kind) in found {
             self.note_main(offset, kind);

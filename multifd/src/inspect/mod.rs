@@ -1,44 +1,40 @@
-//! What a migration is made of, and what in it is against the format.
+//! What a migration consists of, and how it violates the format.
 //!
-//! An [`Inspector`] is told what goes over a migration's connections and keeps count: packets,
-//! rounds, blocks, pages that come more than once. Whatever is not as `docs/wire-format.md` and
-//! `docs/migration-stream.md` want it becomes a [`Finding`], with the byte where it is. Nothing is
-//! decompressed, and no packet is kept: memory grows by 8 bytes a page that is sent and some
-//! hundred bytes a round, whatever a peer claims.
+//! An [`Inspector`] is given the bytes of a migration's connections and counts packets, rounds,
+//! blocks, and pages that come more than once. Each violation of `docs/wire-format.md` and
+//! `docs/migration-stream.md` becomes a [`Finding`] with the byte where it is. Nothing is
+//! decompressed, and no packet is kept.
 //!
-//! [`recording()`] inspects a migration that has been recorded. One that is going on is inspected by
-//! whoever relays it: a [`ChannelParser`] for each channel turns bytes, in pieces of any size, into
-//! [`ChannelEvent`]s, a [`MainReader`](crate::stream::MainReader) the main channel into its own.
+//! [`recording()`] inspects a recorded migration. A running migration is inspected by whoever relays
+//! it, as the bytes of each connection come, in pieces of any size:
 //!
 //! ```
 //! use std::time::Duration;
 //! use multifd::inspect::Inspector;
-//! use multifd::stream::{Limits, MainReader};
 //!
-//! # fn example(main: &[u8], channel: &[u8]) {
+//! # fn example(main: [&[u8]; 2], channel: &[u8]) {
 //! let mut inspector = Inspector::new();
-//! let mut reader = MainReader::new(main, Limits::default());
-//! while !inspector.knows_ram() && !inspector.main_is_over() {
-//!     let event = reader.next_event();
-//!     inspector.main(&reader, event.as_ref());
+//! let number = inspector.connect();
+//! let [mut setup, mut rest] = main;
+//! // The list of RAM blocks is in it. Only after it come packets, with pages of those blocks.
+//! while let Some(event) = inspector.main_bytes(&mut setup) {
+//!     println!("{event:?}");
 //! }
-//! // Only now: a channel's pages are in the RAM blocks that the main channel has listed.
-//! let mut parser = inspector.connect();
 //! for mut piece in channel.chunks(1000) {
-//!     while let Some(event) = parser.next(&mut piece) {
-//!         inspector.channel(&event, Some(Duration::from_millis(1)));
+//!     while let Some(packet) =
+//!         inspector.channel_bytes(number, &mut piece, Some(Duration::from_millis(1)))
+//!     {
+//!         println!("{} pages", packet.counts.normal_pages);
 //!     }
 //! }
-//! inspector.channel(&parser.end(), None);
-//! while !inspector.main_is_over() {
-//!     let event = reader.next_event();
-//!     inspector.main(&reader, event.as_ref());
-//! }
+//! while inspector.main_bytes(&mut rest).is_some() {}
 //! let report = inspector.finish();
 //! println!("{} errors", report.findings.errors());
+//! # assert_eq!(report.total().packets, report.channels[0].counts.packets);
 //! # }
-//! # let recordings = multifd_conformance::recordings();
-//! # example(recordings[0].main, recordings[0].channels[0]);
+//! # let recording = multifd_conformance::recordings()[0];
+//! # let (setup, rest) = recording.main.split_at(1000);
+//! # example([setup, rest], recording.channels[0]);
 //! ```
 
 mod blocks;
@@ -55,18 +51,17 @@ mod pages;
 mod parser;
 mod recording;
 mod report;
+mod tally;
 mod trace;
 
 #[cfg(test)]
 mod parser_tests;
 
 pub use channel::PacketRecord;
-pub use chunks::Chunks;
 pub use device_state::{DeviceSection, DeviceState};
 pub use finding::{Connection, Finding, FindingKind, Place, Severity};
 pub use findings::Findings;
 pub use inspector::Inspector;
-pub use parser::{ChannelEvent, ChannelParser, Content, Cut};
 pub use recording::recording;
 pub use report::{BlockReport, ChannelReport, Counts, MainReport, Report, RoundReport};
 pub use trace::{Trace, TracePoint};

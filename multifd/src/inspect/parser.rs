@@ -1,302 +1,269 @@
-//! A multifd channel as its packets: bytes in, events out, no IO.
+//! A multifd channel's bytes, split into its packets.
 
 use std::ops::Range;
 
-use multifd_core::wire::{DeviceStatePacket, InitialPacket, PacketFlags, PacketHeader, RamPacket};
+use multifd_core::channel::{Frame, Framing, MAIN_MAGIC, Opened, Opening, Wanted};
+use multifd_core::wire::{DeviceStatePacket, InitialPacket, PacketHeader, RamPacket};
 use multifd_core::{PageSize, PeerError};
 
-use super::chunks::{Chunks, LENGTH, length_bytes};
+use super::chunks::{self, Chunks};
+use super::finding::FindingKind;
 
 /// Turns the bytes of one multifd channel, in pieces of any size, into [`ChannelEvent`]s.
 ///
-/// It holds one packet without its payload. What is malformed ends it: where the next packet
-/// starts is not known then, so that the rest is passed over.
+/// It keeps one packet and, of a payload, only the lengths at its start. After malformed bytes the
+/// start of the next packet is unknown, so the rest of the channel is skipped.
 #[derive(Debug)]
-pub struct ChannelParser {
+pub(super) struct ChannelParser {
     channel: usize,
-    page_size: PageSize,
     stage: Stage,
-    /// The current item's bytes, as far as they are looked at.
-    head: Vec<u8>,
-    /// How long `head` has to get.
-    wanted: usize,
-    /// Bytes of payload or device data that are still to be passed over.
-    passing: u64,
+    /// The part that has come of the lengths at the start of the current payload.
+    lengths: Vec<u8>,
+    /// Packets before the current item.
+    packets: u64,
     /// Where the current item starts.
     start: u64,
     /// Bytes taken so far.
     offset: u64,
-    packets: u64,
-    fault: Option<PeerError>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Stage {
-    Initial,
-    Header,
-    Packet,
-    /// The lengths that a payload with a chunk for each page begins with.
-    Lengths,
-    Payload(Item),
-    /// The item is complete, and has been given or is about to be.
-    Whole(Item),
-    /// So is one that is no packet: see `fault`.
-    Malformed,
+    Opening(Opening),
+    Packets(Framing),
+    /// After malformed bytes.
     Lost,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What has come.
 enum Item {
-    Initial,
-    Ram,
-    DeviceState,
+    /// The framing's current packet, with all of its payload or data.
+    Packet,
+    /// Anything else.
+    Other(Content<'static>),
 }
 
 /// Something on a channel, and where.
-#[derive(Clone, Debug)]
-pub struct ChannelEvent<'a> {
-    /// The channel's place among the connections, from 0, in the order of
-    /// [`Inspector::connect`](super::Inspector::connect). Not the id in its initial packet.
-    pub channel: usize,
-    /// How many packets came before on this channel, the initial one not counted.
-    pub packet: u64,
-    /// Where it starts, in bytes from the channel's first.
-    pub offset: u64,
+#[derive(Debug)]
+pub(super) struct ChannelEvent<'a> {
+    /// The channel's index.
+    pub(super) channel: usize,
+    /// How many packets came before it on the channel, without the initial packet.
+    pub(super) packet: u64,
+    /// Where it starts, in bytes from the start of the channel.
+    pub(super) offset: u64,
     /// Its size in bytes, payload included.
-    pub bytes: u64,
+    pub(super) bytes: u64,
     /// What it is.
-    pub content: Content<'a>,
+    pub(super) content: Content<'a>,
+}
+
+/// How a channel ends.
+#[derive(Debug, PartialEq)]
+pub(super) struct End {
+    pub(super) channel: usize,
+    /// How many complete packets it has.
+    pub(super) packet: u64,
+    /// Its size in bytes.
+    pub(super) offset: u64,
+    /// [`FindingKind::Cut`], if it ends within a packet.
+    pub(super) cut: Option<FindingKind>,
 }
 
 /// What comes on a channel.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum Content<'a> {
-    /// The initial packet.
+#[derive(Debug)]
+pub(super) enum Content<'a> {
     Initial {
-        /// What it says.
         packet: InitialPacket,
-        /// Whether its unused bytes are zero.
         unused_are_zero: bool,
     },
     /// A RAM packet or a SYNC, with all of its payload.
     Ram {
-        /// What it says.
         packet: RamPacket<'a>,
-        /// Its payload's chunks, where the codec has one for each page.
+        /// Its payload's chunks, if the codec has one for each page.
         chunks: Option<Chunks>,
-        /// Whether its unused bytes are zero.
         unused_are_zero: bool,
     },
     /// A part of a device's state, with all of its data.
     DeviceState(DeviceStatePacket),
-    /// What is no packet. Nothing comes after it but the end.
+    /// Bytes that are not a valid packet. Nothing comes after them.
     Malformed {
-        /// What is wrong.
         error: PeerError,
-        /// The number that the packet claims.
+        /// The packet's number, if it has one.
         packet_num: Option<u64>,
     },
-    /// The end of the channel.
-    End {
-        /// What it ended in, unless that was between two packets.
-        cut: Option<Cut>,
-    },
-}
-
-/// Where in a packet a channel ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cut {
-    /// The part it ended in.
-    pub within: &'static str,
-    /// Bytes of that part that are missing.
-    pub missing: u64,
 }
 
 impl ChannelParser {
-    pub(super) fn new(channel: usize, page_size: PageSize) -> Self {
-        Self {
-            channel,
-            page_size,
-            stage: Stage::Initial,
-            head: Vec::new(),
-            wanted: InitialPacket::BYTES,
-            passing: 0,
-            start: 0,
-            offset: 0,
-            packets: 0,
-            fault: None,
-        }
+    pub(super) fn new(channel: usize) -> Self {
+        let (stage, lengths) = (Stage::Opening(Opening::new()), Vec::new());
+        Self { channel, stage, lengths, packets: 0, start: 0, offset: 0 }
     }
 
-    /// Takes bytes off the front of `bytes`, up to the end of the next item, and says what that is.
-    /// `None` when all of `bytes` has been taken.
-    pub fn next<'p>(&'p mut self, bytes: &mut &[u8]) -> Option<ChannelEvent<'p>> {
-        self.begin();
-        while !matches!(self.stage, Stage::Whole(_) | Stage::Malformed) {
-            match self.stage {
+    /// Takes bytes off the front of `bytes`, up to the end of the next item, and returns the item.
+    /// `None` when all of `bytes` is taken. `page_size` is used from the end of the initial packet on.
+    pub(super) fn next(
+        &mut self,
+        bytes: &mut &[u8],
+        page_size: PageSize,
+    ) -> Option<ChannelEvent<'_>> {
+        let item = self.advance(bytes, page_size)?;
+        let (channel, packet) = (self.channel, self.packets);
+        let (offset, end) = (self.start, self.offset);
+        self.start = end;
+        let content = match item {
+            Item::Packet => {
+                self.packets += 1;
+                self.packet()?
+            }
+            Item::Other(content) => content,
+        };
+        let bytes = end - offset;
+        Some(ChannelEvent { channel, packet, offset, bytes, content })
+    }
+
+    /// The end of the channel, if no more bytes come.
+    pub(super) fn end(&mut self) -> End {
+        let cut = match &mut self.stage {
+            Stage::Opening(opening) => {
+                let missing = (InitialPacket::BYTES - opening.bytes().len()) as u64;
+                (missing > 0).then_some(("the initial packet", missing))
+            }
+            Stage::Packets(framing) => missing(framing, self.lengths.len()),
+            Stage::Lost => None,
+        };
+        let cut = cut.map(|(within, missing)| FindingKind::Cut { within, missing });
+        End { channel: self.channel, packet: self.packets, offset: self.offset, cut }
+    }
+
+    /// Takes bytes up to the end of the next item.
+    fn advance(&mut self, bytes: &mut &[u8], page_size: PageSize) -> Option<Item> {
+        while !bytes.is_empty() {
+            let before = bytes.len();
+            let item = match &mut self.stage {
+                Stage::Opening(opening) if opening.bytes().len() == InitialPacket::BYTES => {
+                    self.stage = Stage::Packets(Framing::new(page_size));
+                    None
+                }
+                Stage::Opening(opening) => open(opening, bytes),
+                Stage::Packets(framing) => frame(framing, &mut self.lengths, bytes),
                 Stage::Lost => {
-                    self.offset += bytes.len() as u64;
                     *bytes = &[];
-                    return None;
+                    None
                 }
-                Stage::Payload(item) => {
-                    self.pass(bytes)?;
-                    self.stage = Stage::Whole(item);
-                }
-                stage => {
-                    self.collect(bytes)?;
-                    self.stage = self.after(stage).unwrap_or_else(|error| {
-                        self.fault = Some(error);
-                        Stage::Malformed
-                    });
-                }
+            };
+            self.offset += (before - bytes.len()) as u64;
+            if let Some(Item::Other(Content::Malformed { .. })) = item {
+                self.stage = Stage::Lost;
+            }
+            if item.is_some() {
+                return item;
             }
         }
-        Some(self.event(self.content()))
+        None
     }
 
-    /// What the channel ends in, if it ends here.
-    pub fn end(&self) -> ChannelEvent<'_> {
-        let within = |within, missing| Some(Cut { within, missing });
-        let wanting = (self.wanted - self.head.len().min(self.wanted)) as u64;
-        let cut = match self.stage {
-            Stage::Initial => within("the initial packet", wanting),
-            Stage::Header if self.head.is_empty() => None,
-            Stage::Header => within("a packet's header", wanting),
-            Stage::Packet => within("a packet", wanting),
-            Stage::Lengths => within("a payload's lengths", wanting),
-            Stage::Payload(_) => within("a payload", self.passing),
-            Stage::Whole(_) | Stage::Malformed | Stage::Lost => None,
+    /// The framing's current packet, which is complete.
+    fn packet(&self) -> Option<Content<'_>> {
+        let Stage::Packets(framing) = &self.stage else { return None };
+        let Some(packet) = framing.ram_packet() else {
+            let packet = DeviceStatePacket::parse(framing.bytes().first_chunk()?);
+            return packet.ok().map(Content::DeviceState);
         };
-        ChannelEvent {
-            channel: self.channel,
-            packet: self.packets,
-            offset: self.offset,
-            bytes: 0,
-            content: Content::End { cut },
-        }
-    }
-
-    /// Goes on to the next item, if the current one is complete.
-    fn begin(&mut self) {
-        match self.stage {
-            Stage::Whole(item) => {
-                self.packets += u64::from(item != Item::Initial);
-                self.head.clear();
-                self.wanted = PacketHeader::BYTES;
-                self.start = self.offset;
-                self.stage = Stage::Header;
-            }
-            Stage::Malformed => self.stage = Stage::Lost,
-            _ => {}
-        }
-    }
-
-    /// Adds to `head`; `None` while it is not as long as wanted.
-    fn collect(&mut self, bytes: &mut &[u8]) -> Option<()> {
-        let count = bytes.len().min(self.wanted - self.head.len());
-        let (taken, rest) = bytes.split_at(count);
-        self.head.extend_from_slice(taken);
-        *bytes = rest;
-        self.offset += count as u64;
-        (self.head.len() == self.wanted).then_some(())
-    }
-
-    /// Passes payload over; `None` while it is not at its end.
-    fn pass(&mut self, bytes: &mut &[u8]) -> Option<()> {
-        let count = self.passing.min(bytes.len() as u64);
-        *bytes = &bytes[count as usize..];
-        self.offset += count;
-        self.passing -= count;
-        (self.passing == 0).then_some(())
-    }
-
-    /// What comes after a stage whose bytes are all in `head`.
-    fn after(&mut self, stage: Stage) -> Result<Stage, PeerError> {
-        match stage {
-            Stage::Initial => self.initial().map(|_| Stage::Whole(Item::Initial)),
-            Stage::Header => {
-                let header = self.header()?;
-                self.wanted += header.following_bytes(self.page_size.page_count());
-                Ok(Stage::Packet)
-            }
-            Stage::Packet if self.header()?.flags.contains(PacketFlags::DEVICE_STATE) => {
-                self.passing = self.device_state()?.data_bytes.into();
-                Ok(Stage::Payload(Item::DeviceState))
-            }
-            Stage::Packet => {
-                let packet = self.ram()?;
-                let lengths = length_bytes(&packet);
-                self.passing = (packet.payload_bytes - lengths) as u64;
-                self.wanted += lengths;
-                Ok(if lengths > 0 { Stage::Lengths } else { Stage::Payload(Item::Ram) })
-            }
-            _ => Ok(Stage::Payload(Item::Ram)),
-        }
-    }
-
-    fn header(&self) -> Result<PacketHeader, PeerError> {
-        PacketHeader::parse(self.head.first_chunk().ok_or(PeerError::Truncated)?)
-    }
-
-    fn initial(&self) -> Result<InitialPacket, PeerError> {
-        InitialPacket::parse(self.head.first_chunk().ok_or(PeerError::Truncated)?)
-    }
-
-    fn device_state(&self) -> Result<DeviceStatePacket, PeerError> {
-        DeviceStatePacket::parse(self.head.first_chunk().ok_or(PeerError::Truncated)?)
-    }
-
-    fn ram(&self) -> Result<RamPacket<'_>, PeerError> {
-        let bytes = RamPacket::bytes(self.page_size.page_count());
-        RamPacket::parse(self.head.get(..bytes).ok_or(PeerError::Truncated)?, self.page_size)
-    }
-
-    /// The complete item. It has been parsed before, so that it is what it was then.
-    fn content(&self) -> Content<'_> {
-        let is_zero = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
-        let parsed = match (&self.fault, self.stage) {
-            (Some(error), _) => Err(error.clone()),
-            (None, Stage::Whole(Item::Initial)) => self.initial().map(|packet| Content::Initial {
-                packet,
-                unused_are_zero: is_zero(&self.head[INITIAL_UNUSED]),
-            }),
-            (None, Stage::Whole(Item::DeviceState)) => {
-                self.device_state().map(Content::DeviceState)
-            }
-            (None, _) => self.ram().map(|packet| Content::Ram {
-                packet,
-                chunks: self.chunks(&packet),
-                unused_are_zero: is_zero(&self.head[RAM_UNUSED]),
-            }),
-        };
-        parsed.unwrap_or_else(|error| Content::Malformed {
-            error,
-            packet_num: RamPacket::claimed_num(&self.head),
+        Some(Content::Ram {
+            packet,
+            chunks: Chunks::new(&packet, &self.lengths, framing.page_size()),
+            unused_are_zero: is_zero(&framing.bytes()[RAM_UNUSED]),
         })
-    }
-
-    fn chunks(&self, packet: &RamPacket<'_>) -> Option<Chunks> {
-        let bytes = length_bytes(packet);
-        let lengths = self.head.get(self.head.len() - bytes..).filter(|_| bytes > 0)?;
-        let lengths = lengths
-            .chunks_exact(LENGTH)
-            .map(|length| length.iter().fold(0, |length, &byte| length << 8 | usize::from(byte)));
-        Some(Chunks::new(lengths, self.page_size.bytes(), packet.payload_bytes - bytes))
-    }
-
-    fn event<'p>(&'p self, content: Content<'p>) -> ChannelEvent<'p> {
-        ChannelEvent {
-            channel: self.channel,
-            packet: self.packets,
-            offset: self.start,
-            bytes: self.offset - self.start,
-            content,
-        }
     }
 }
 
-/// Where in an initial packet and in a RAM packet the bytes are that mean nothing.
+/// Takes bytes of the initial packet.
+fn open(opening: &mut Opening, bytes: &mut &[u8]) -> Option<Item> {
+    let count = take(opening.want(), bytes);
+    let error = match opening.filled(count) {
+        Ok(None) => return None,
+        Ok(Some(Opened::Channel(packet))) => {
+            let unused_are_zero = is_zero(&opening.bytes()[INITIAL_UNUSED]);
+            return Some(Item::Other(Content::Initial { packet, unused_are_zero }));
+        }
+        Ok(Some(Opened::Main | Opened::Nothing)) => {
+            PeerError::Magic { found: u32::from_be_bytes(MAIN_MAGIC) }
+        }
+        Err(error) => error,
+    };
+    Some(Item::Other(Content::Malformed { error, packet_num: None }))
+}
+
+/// Takes bytes of a packet, of its payload or of its data.
+fn frame(framing: &mut Framing, lengths: &mut Vec<u8>, bytes: &mut &[u8]) -> Option<Item> {
+    let (count, left) = match framing.want() {
+        Wanted::Packet(room) => {
+            lengths.clear();
+            (take(room, bytes), None)
+        }
+        Wanted::Payload(left) => {
+            let (payload, rest) =
+                bytes.split_at(bytes.len().min(left.try_into().unwrap_or(usize::MAX)));
+            let lacking = length_bytes(framing) - lengths.len();
+            lengths.extend(payload.iter().take(lacking));
+            *bytes = rest;
+            (payload.len(), Some(left - payload.len() as u64))
+        }
+        Wanted::Nothing => return None,
+    };
+    let left = match framing.filled(count) {
+        Ok(None | Some(Frame::End)) => left?,
+        Ok(Some(Frame::Ram(packet))) => packet.payload_bytes as u64,
+        Ok(Some(Frame::DeviceState(packet))) => packet.data_bytes.into(),
+        Err(error) => {
+            let packet_num = framing.claimed_num();
+            return Some(Item::Other(Content::Malformed { error, packet_num }));
+        }
+    };
+    (left == 0).then_some(Item::Packet)
+}
+
+/// The incomplete part of a packet, and how many of its bytes are missing. `None` between two
+/// packets.
+fn missing(framing: &mut Framing, lengths: usize) -> Option<(&'static str, u64)> {
+    let missing = match framing.want() {
+        Wanted::Packet(room) => room.len() as u64,
+        Wanted::Payload(left) => {
+            let lacking = length_bytes(framing) - lengths;
+            return Some(if lacking > 0 {
+                ("a payload's lengths", lacking as u64)
+            } else {
+                ("a payload", left)
+            });
+        }
+        Wanted::Nothing => return None,
+    };
+    match framing.bytes().len() {
+        0 => None,
+        filled if filled < PacketHeader::BYTES => Some(("a packet's header", missing)),
+        _ => Some(("a packet", missing)),
+    }
+}
+
+/// The size in bytes of the lengths at the start of the current payload.
+fn length_bytes(framing: &Framing) -> usize {
+    framing.ram_packet().map_or(0, |packet| chunks::length_bytes(&packet))
+}
+
+/// Moves bytes from the front of `bytes` into `room`. Returns how many.
+fn take(room: &mut [u8], bytes: &mut &[u8]) -> usize {
+    let count = room.len().min(bytes.len());
+    let (taken, rest) = bytes.split_at(count);
+    room[..count].copy_from_slice(taken);
+    *bytes = rest;
+    count
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
+}
+
+/// The unused bytes of an initial packet and of a RAM packet.
 const INITIAL_UNUSED: Range<usize> = 25..64;
 const RAM_UNUSED: Range<usize> = 36..64;

@@ -8,10 +8,10 @@ use super::parser::{ChannelParser, Content};
 
 /// The events of a channel that comes in pieces of `piece` bytes, as text, and its end.
 fn events(bytes: &[u8], piece: usize) -> Vec<String> {
-    let mut parser = ChannelParser::new(0, PageSize::Kib4);
+    let mut parser = ChannelParser::new(0);
     let mut events = Vec::new();
     for mut bytes in bytes.chunks(piece) {
-        while let Some(event) = parser.next(&mut bytes) {
+        while let Some(event) = parser.next(&mut bytes, PageSize::Kib4) {
             events.push(format!("{event:?}"));
         }
     }
@@ -28,10 +28,11 @@ fn qpl(lengths: &[u32], payload_bytes: usize) -> Option<Chunks> {
     let chunks = vec![0; payload_bytes - lengths.len()];
     let initial = InitialPacket { uuid: Default::default(), channel: 0 }.to_bytes();
     let bytes = [&initial[..], &head, &lengths, &chunks].concat();
-    let mut parser = ChannelParser::new(0, PageSize::Kib4);
+    let mut parser = ChannelParser::new(0);
     let mut bytes = &bytes[..];
-    parser.next(&mut bytes).unwrap();
-    let Content::Ram { chunks, .. } = parser.next(&mut bytes).unwrap().content else { panic!() };
+    parser.next(&mut bytes, PageSize::Kib4).unwrap();
+    let event = parser.next(&mut bytes, PageSize::Kib4).unwrap();
+    let Content::Ram { chunks, .. } = event.content else { panic!() };
     chunks
 }
 
@@ -40,7 +41,7 @@ fn the_size_of_the_pieces_changes_nothing() {
     for recording in multifd_conformance::recordings() {
         let bytes = recording.channels[0];
         let whole = events(bytes, bytes.len());
-        assert!(whole.len() > 5 && whole.last().unwrap().contains("End { cut: None }"));
+        assert!(whole.len() > 5 && whole.last().unwrap().contains("cut: None"));
         for piece in [1, 7, 1344, 4097] {
             assert_eq!(events(bytes, piece), whole, "{piece}");
         }
@@ -69,7 +70,7 @@ fn a_channel_says_where_it_was_cut() {
 #[test]
 fn raw_and_compressed_pages_are_told_by_their_lengths() {
     let chunks = qpl(&[4096, 100, 4096], 12 + 8292).unwrap();
-    assert_eq!(chunks, Chunks { raw: 2, compressed: 1, fault: None });
+    assert_eq!(chunks, Chunks { raw: 2, fault: None });
 }
 
 #[test]

@@ -2,112 +2,86 @@
 
 use std::io::{self, ErrorKind, Read};
 
+use multifd_core::wire::PacketFlags;
+
 use super::channel::PacketRecord;
 use super::inspector::Inspector;
-use super::parser::{ChannelParser, Content};
 use super::report::Report;
-use crate::stream::{Event, Limits, MainReader, StreamErrorKind};
+use crate::stream::MainEvent;
 
-/// Bytes that are read of a channel at once.
+/// Bytes that are read from a connection at once.
 const PIECE: usize = 64 << 10;
 
-/// Inspects a migration from what was recorded of its main channel and of its multifd channels.
-/// `each` is given every packet, round by round and in a round channel by channel.
+/// Inspects a migration from the recorded bytes of its main channel and of its multifd channels.
+/// `each` is called with every packet, round by round, and within a round channel by channel.
 ///
 /// # Errors
-/// Where something cannot be read. What is wrong with a migration is in the [`Report`].
+/// If a connection cannot be read. What is wrong with the migration is in the [`Report`].
 pub fn recording<M: Read, C: Read>(
-    mut main: M,
+    main: M,
     channels: impl IntoIterator<Item = C>,
-    mut each: impl FnMut(&PacketRecord<'_>),
+    mut each: impl FnMut(&PacketRecord),
 ) -> io::Result<Report> {
     let mut inspector = Inspector::new();
-    let mut reader = MainReader::new(&mut main, Limits::default());
-    follow_main(&mut reader, &mut inspector)?;
-    let feed = |reader| Feed::new(reader, inspector.connect());
-    let mut feeds: Vec<_> = channels.into_iter().map(feed).collect();
-    // Round by round, as a destination has them: that is how pages that come twice in one are seen.
-    while !inspector.main_is_over() || feeds.iter().any(|feed| !feed.ended) {
-        for feed in &mut feeds {
-            feed.follow(&mut inspector, &mut each)?;
+    let mut main = Recorded::new(main);
+    let mut channels: Vec<_> =
+        channels.into_iter().map(|channel| (inspector.connect(), Recorded::new(channel))).collect();
+    // Round by round, as a destination takes them, so that repetitions within a round are found.
+    while !main.has_ended || channels.iter().any(|(_, channel)| !channel.has_ended) {
+        main.read_round(|bytes| {
+            inspector.main_bytes(bytes).map(|event| matches!(event, MainEvent::Sync))
+        })?;
+        for (channel, recorded) in &mut channels {
+            recorded.read_round(|bytes| {
+                let packet = inspector.channel_bytes(*channel, bytes, None)?;
+                each(&packet);
+                Some(packet.flags.contains(PacketFlags::SYNC))
+            })?;
         }
-        follow_main(&mut reader, &mut inspector)?;
-    }
-    if inspector.main_is_whole() {
-        inspector.trailing(io::copy(&mut main, &mut io::sink())?);
     }
     Ok(inspector.finish())
 }
 
-/// Reads on to the next sync.
-fn follow_main<R: Read>(reader: &mut MainReader<R>, inspector: &mut Inspector) -> io::Result<()> {
-    while !inspector.main_is_over() {
-        let event = reader.next_event();
-        inspector.main(reader, event.as_ref());
-        match event {
-            Ok(Event::Sync) => break,
-            Err(error) => {
-                if let StreamErrorKind::Read { error, .. } = error.kind {
-                    return Err(error);
-                }
-            }
-            Ok(_) => {}
-        }
-    }
-    Ok(())
-}
-
-/// A channel that is read.
-struct Feed<R> {
+/// The recorded bytes of a connection.
+struct Recorded<R> {
     reader: R,
-    parser: ChannelParser,
     buffer: Box<[u8]>,
+    /// The bytes in the buffer that are not yet taken are those from `start` to `end`.
     start: usize,
     end: usize,
-    ended: bool,
+    has_ended: bool,
 }
 
-impl<R: Read> Feed<R> {
-    fn new(reader: R, parser: ChannelParser) -> Self {
+impl<R: Read> Recorded<R> {
+    fn new(reader: R) -> Self {
         let buffer = vec![0; PIECE].into();
-        Self { reader, parser, buffer, start: 0, end: 0, ended: false }
+        Self { reader, buffer, start: 0, end: 0, has_ended: false }
     }
 
-    /// Reads on to the next SYNC.
-    fn follow(
-        &mut self,
-        inspector: &mut Inspector,
-        each: &mut impl FnMut(&PacketRecord<'_>),
-    ) -> io::Result<()> {
-        while !self.ended {
+    /// Reads up to the end of a round or of the connection. `take` takes bytes off the front and
+    /// returns whether they end the round; `None` when it has taken all.
+    fn read_round(&mut self, mut take: impl FnMut(&mut &[u8]) -> Option<bool>) -> io::Result<()> {
+        while !self.has_ended {
             let mut bytes = &self.buffer[self.start..self.end];
-            while let Some(event) = self.parser.next(&mut bytes) {
-                let record = inspector.channel(&event, None);
-                record.iter().for_each(&mut *each);
-                let is_sync =
-                    matches!(&event.content, Content::Ram { packet, .. } if packet.is_sync());
-                if is_sync {
+            while let Some(is_end) = take(&mut bytes) {
+                if is_end {
                     self.start = self.end - bytes.len();
                     return Ok(());
                 }
             }
             self.fill()?;
-            if self.end == 0 {
-                self.ended = true;
-                inspector.channel(&self.parser.end(), None);
-            }
         }
         Ok(())
     }
 
-    /// Reads the next piece; an empty one at the end.
+    /// Reads the next piece.
     fn fill(&mut self) -> io::Result<()> {
-        (self.start, self.end) = (0, 0);
         loop {
             match self.reader.read(&mut self.buffer) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 read => {
-                    self.end = read?;
+                    (self.start, self.end) = (0, read?);
+                    self.has_ended = self.end == 0;
                     return Ok(());
                 }
             }

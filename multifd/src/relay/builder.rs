@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use multifd_core::{Compression, PageSize, Registry};
+use multifd_core::{PageSize, Registry};
 
 use super::{Relay, Tap};
+use crate::codecs::Codec;
 use crate::error::Error;
-use crate::uri::Uri;
+use crate::transport::Uri;
 
 /// How a relay is set up. Each side's compression and channels must be what the peer there has.
 #[derive(Clone, Debug)]
 pub struct RelayBuilder<'a> {
     pub(super) registry: &'a Registry,
-    pub(super) from_compression: Compression,
-    pub(super) to_compression: Compression,
+    pub(super) from_codec: Codec,
+    pub(super) to_codec: Codec,
     pub(super) to_level: Option<i32>,
     pub(super) from_channels: u8,
     pub(super) to_channels: u8,
@@ -29,8 +30,8 @@ impl<'a> RelayBuilder<'a> {
     pub fn new(registry: &'a Registry) -> Self {
         Self {
             registry,
-            from_compression: Compression::None,
-            to_compression: Compression::None,
+            from_codec: Codec::default(),
+            to_codec: Codec::default(),
             to_level: None,
             from_channels: 2,
             to_channels: 2,
@@ -41,16 +42,18 @@ impl<'a> RelayBuilder<'a> {
         }
     }
 
-    /// The source compresses with `compression`, which the registry must hold.
+    /// The source compresses with a [`Compression`](multifd_core::Compression), which the registry
+    /// must hold, or with a codec value.
     #[must_use]
-    pub fn from_compression(self, compression: Compression) -> Self {
-        Self { from_compression: compression, ..self }
+    pub fn from_compression(self, codec: impl Into<Codec>) -> Self {
+        Self { from_codec: codec.into(), ..self }
     }
 
-    /// The destination expects packets of `compression`, which the registry must hold.
+    /// The destination expects packets of a [`Compression`](multifd_core::Compression), which the
+    /// registry must hold, or of a codec value.
     #[must_use]
-    pub fn to_compression(self, compression: Compression) -> Self {
-        Self { to_compression: compression, ..self }
+    pub fn to_compression(self, codec: impl Into<Codec>) -> Self {
+        Self { to_codec: codec.into(), ..self }
     }
 
     /// Compresses at `level`; `None` is the codec's default.

@@ -1,105 +1,144 @@
 //! The main channel of a relay.
 
-use std::io::Read;
 use std::sync::Arc;
 
 use multifd_core::PageSize;
+use multifd_core::channel::MAIN_MAGIC;
 
-use super::forward::{Forward, blame};
-use super::from::IntoQueue;
+use super::intake::IntoQueue;
+use super::pipe::{CHUNK, Pipe};
 use super::state::{State, Vm};
-use super::stopped;
-use super::to::{Destination, Sending};
-use crate::destination::accept::{Acceptor, wait_for_all};
-use crate::destination::state::State as Incoming;
+use super::tap::{Tap, Tapped, Taps, Wire};
+use crate::engine::accept::Acceptor;
+use crate::engine::channels::Channels;
+use crate::engine::return_path::hear_last_word;
+use crate::engine::session::{Failure, Session, Waiter, Wake};
 use crate::error::{Error, Side};
-use crate::session::{Session, Wake};
-use crate::stream::{Event, MainReader};
+use crate::stream::{MainDecoder, MainEvent};
 
-/// Follows the main channel from its header to its end, while its bytes pass by.
-pub(super) struct MainChannel<'a, R> {
+/// Follows the main channel from its header to its end, and passes its bytes on: up to the end of an
+/// event before that is acted on, and the rest behind it.
+pub(super) struct MainChannel<'a> {
     pub(super) session: &'a Arc<Session<State>>,
     pub(super) acceptor: &'a Arc<Acceptor<IntoQueue>>,
-    pub(super) destination: &'a Destination,
-    pub(super) from_channels: u8,
-    /// Where the threads of the channels to the destination go.
-    pub(super) sending: &'a mut Vec<Sending>,
-    pub(super) reader: MainReader<R>,
-    /// What the reader reads from; it holds back what comes.
-    pub(super) forward: Forward,
+    pub(super) channels: &'a Channels,
+    pub(super) tap: Option<&'a Arc<dyn Tap>>,
+    pub(super) decoder: MainDecoder,
+    pub(super) pipe: &'a mut Pipe,
 }
 
-impl<R: Read> MainChannel<'_, R> {
+impl MainChannel<'_> {
     /// Follows the channel to its end. Every page has been queued then, and every sync asked for.
-    pub(super) fn run(mut self) -> Result<PageSize, Error> {
-        loop {
-            let event = self.reader.next_event().map_err(|error| blame(error, Side::From))?;
-            for progress in [&self.acceptor.intake.progress, &self.destination.progress] {
-                progress.set_main_bytes(self.reader.offset());
+    pub(super) fn run(mut self) -> Result<PageSize, Failure> {
+        // It was read to tell the channels apart.
+        self.pipe.came(&MAIN_MAGIC);
+        self.pass_on(&MAIN_MAGIC)?;
+        let mut buffer = [0; CHUNK];
+        while !self.decoder.is_over() {
+            match self.pipe.read(&mut buffer).map_err(|error| self.pipe.blame(error))? {
+                0 => {
+                    self.decoder.finish().map_err(|error| self.pipe.blame(error))?;
+                    break;
+                }
+                count => self.pass_on(&buffer[..count])?,
             }
-            match event {
-                Event::Configuration(_) => self.open_channels()?,
-                Event::OpenReturnPath => {
-                    let open = |state: &mut State| state.return_path = true;
-                    self.session.update(Wake::Nobody, open).map_err(stopped)?;
-                }
-                Event::RamStart { blocks, .. } => {
-                    let vm = Arc::new(Vm { page_size: self.page_size(), blocks });
-                    // The channels from the source wait for it.
-                    self.session.update(Wake::Main, |state| state.set_vm(&vm)).map_err(stopped)?;
-                }
-                Event::Sync => self.sync()?,
-                Event::ZeroPage { .. } => {
-                    self.acceptor.intake.progress.count_zero_page();
-                    self.destination.progress.count_zero_page();
-                }
-                Event::BodyEnd { last: true } => {
-                    let complete = |state: &mut State| state.as_mut().complete();
-                    let complete = self.session.update(Wake::Nobody, complete);
-                    complete.map_err(stopped)?.map_err(Error::on(Side::From))?;
-                }
-                Event::End => return Ok(self.page_size()),
-                _ => {}
-            }
+        }
+        Ok(self.decoder.page_size())
+    }
+
+    fn pass_on(&mut self, chunk: &[u8]) -> Result<(), Failure> {
+        let mut rest = chunk;
+        let mut passed = 0;
+        while let Some(event) =
+            self.decoder.next(&mut rest).map_err(|error| self.pipe.blame(error))?
+        {
+            let taken = chunk.len() - rest.len();
+            self.pipe.write(&chunk[passed..taken])?;
+            passed = taken;
+            self.count_bytes();
+            self.act(event)?;
+        }
+        // Behind the end of the stream it is not for the relay to say what may come.
+        self.pipe.write(&chunk[passed..])?;
+        self.count_bytes();
+        Ok(())
+    }
+
+    fn count_bytes(&self) {
+        for progress in [&self.acceptor.intake.codec.progress, &self.channels.progress] {
+            progress.set_main_bytes(self.decoder.offset());
         }
     }
 
-    fn page_size(&self) -> PageSize {
-        // The reader refuses every size that is none of ours.
-        PageSize::from_bytes(self.reader.page_size()).unwrap_or_default()
+    fn act(&self, event: MainEvent) -> Result<(), Failure> {
+        match event {
+            MainEvent::Configuration(_) => self.open_channels()?,
+            MainEvent::OpenReturnPath => {
+                self.session.update(Wake::Nobody, |state| state.more.return_path.open())?;
+            }
+            MainEvent::RamStart { blocks, .. } => {
+                let vm = Arc::new(Vm { page_size: self.decoder.page_size(), blocks });
+                // The channels from the source wait for it.
+                self.session.update(Wake::Receivers, |state| state.more.vm = Some(vm))?;
+            }
+            MainEvent::Sync => self.sync()?,
+            MainEvent::ZeroPage { .. } => {
+                self.acceptor.intake.codec.progress.count_zero_page();
+                self.channels.progress.count_zero_page();
+            }
+            MainEvent::BodyEnd { last: true } => {
+                let complete = self.session.update(Wake::Nobody, |state| {
+                    // The destination confirms what it has all of: not before the last bytes.
+                    state.more.return_path.complete();
+                    state.barrier.complete()
+                })?;
+                complete.map_err(Error::on(Side::From))?;
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
-    /// Connects the channels to the destination, under the UUID that the source's have.
-    fn open_channels(&mut self) -> Result<(), Error> {
-        let limit = self.acceptor.timeout;
-        let uuid = |state: &mut State| state.as_mut().uuid();
-        let Some(uuid) = self.session.wait_for(limit, uuid).map_err(stopped)? else {
-            let (channels, seconds) = (self.from_channels.into(), limit.as_secs());
-            let missing = Error::MissingChannels { connected: 0, channels, seconds };
-            return Err(Error::on(Side::From)(missing));
+    /// Connects the channels to the destination, under the UUID that the source's have. It sees
+    /// nothing of the main channel behind its CONFIGURATION before they are there: it takes the
+    /// channels that are there at the first sync for all.
+    fn open_channels(&self) -> Result<(), Failure> {
+        let (limit, what) = (self.acceptor.timeout, "the first channel");
+        let uuid = |state: &mut State| state.connections.uuid();
+        let Some(uuid) = self.session.wait_for(Waiter::Main, what, limit, uuid)? else {
+            let channels = self.session.look(|state| state.connections.channels());
+            let missing =
+                Error::MissingChannels { connected: 0, channels, seconds: limit.as_secs() };
+            return Err(Error::on(Side::From)(missing).into());
         };
-        let page_size = self.page_size();
-        self.destination.start_channels(self.session, page_size, uuid, self.sending)?;
-        // Only now: a destination takes the channels that are there at the first sync for all.
-        let released = self.forward.release().map_err(Error::system("writing to the main channel"));
-        released.map_err(Error::on(Side::To))
+        let tapped = |socket, number| {
+            Tapped::new(socket, Taps::new(self.tap, Side::To, Wire::Channel(number)))
+        };
+        let page_size = self.decoder.page_size();
+        let started = self.channels.start(self.session, page_size, uuid, tapped, explained);
+        Ok(started.map_err(Error::on(Side::To))?)
     }
 
     /// Waits until every channel from the source is at its SYNC. Then those to the destination send
     /// theirs.
-    fn sync(&self) -> Result<(), Error> {
-        self.acceptor.intake.progress.count_sync();
-        self.destination.progress.count_sync();
-        let has_synced = |state: &State| AsRef::<Incoming>::as_ref(state).has_synced();
-        if !self.session.look(has_synced) {
-            let accept_waiting = || self.acceptor.accept_waiting();
-            let (channels, limit) = (self.from_channels, self.acceptor.timeout);
-            let all = wait_for_all(self.session, &accept_waiting, channels, limit);
-            all.map_err(Error::on(Side::From))?;
+    fn sync(&self) -> Result<(), Failure> {
+        self.acceptor.intake.codec.progress.count_sync();
+        self.channels.progress.count_sync();
+        if !self.session.look(|state| state.barrier.has_synced()) {
+            let all = self.acceptor.wait_for_all();
+            all.map_err(|failure| failure.map(Error::on(Side::From)))?;
         }
-        let passed = self.session.wait(Wake::Channels, State::pass_sync).map_err(stopped)?;
+        let what = "every channel at its SYNC";
+        let passed = self.session.wait(Waiter::Main, what, State::pass_sync)?;
         passed.map_err(Error::on(Side::From))?;
-        // The channels from the source, which wait as this thread does.
-        self.session.update(Wake::Main, |_| ()).map_err(stopped)
+        self.session.wake(Wake::Senders);
+        self.session.wake(Wake::Receivers);
+        Ok(())
     }
+}
+
+/// The error of a channel to the destination, where the destination does not say why itself.
+fn explained(session: &Session<State>, error: Error) -> Error {
+    hear_last_word(session, &error);
+    Error::on(Side::To)(error)
 }

@@ -23,8 +23,8 @@
 //! free.
 //!
 //! All channels to the destination are connected before it gets to see more of the main channel than
-//! its first bytes, as a source would do it: a destination takes the channels that are there at the
-//! first sync for all.
+//! its header and CONFIGURATION, as a source would do it: a destination takes the channels that are
+//! there at the first sync for all.
 //!
 //! # Failure
 //!
@@ -32,40 +32,39 @@
 //! the other go away, as they would without a relay. The relay says nothing of its own on the
 //! return path.
 
-mod answers;
 mod builder;
-mod forward;
-mod from;
+mod intake;
 mod main_channel;
+mod pipe;
+mod return_path;
 mod state;
 mod tap;
-mod to;
 
-use std::io::{self, ErrorKind, Read};
+use std::io::ErrorKind;
 use std::net::Shutdown;
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use multifd_core::{MethodDescriptor, MethodStats, PageSize};
+use multifd_core::{PageSize, Registry};
+use socket2::Socket;
 
 pub use builder::RelayBuilder;
 pub use tap::{Tap, Wire};
 
-use crate::destination::accept::{Acceptor, MAIN_MAGIC};
+use crate::driver::MainChannelError;
+use crate::engine::accept::Acceptor;
+use crate::engine::channels::{self, Channels, Codec};
+use crate::engine::return_path::{LAST_WORD, hear_last_word};
+use crate::engine::session::{CancelToken, Failure, Session, Stopped, Waiter, Wake};
 use crate::error::{Error, Side};
-use crate::net::{self, Listener, Stream};
 use crate::progress::{Progress, Stats};
-use crate::session::{CancelToken, Session, Stopped, Wake};
-use crate::source::LAST_WORD;
-use crate::stream::{Limits, MainReader};
-use crate::uri::Uri;
-use forward::Forward;
-use from::IntoQueue;
+use crate::stream::{Limits, MainDecoder};
+use crate::transport::{Listener, Stream, Uri, set_read_timeout};
+use intake::IntoQueue;
 use main_channel::MainChannel;
-use state::{Answers, State};
+use pipe::{End, Pipe};
+use state::{Relaying, State};
 use tap::Taps;
-use to::{Destination, Sending};
 
 /// How often a relay looks whether the migration is over while it waits for the source to close.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -81,13 +80,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 pub struct Relay {
     session: Arc<Session<State>>,
     acceptor: Arc<Acceptor<IntoQueue>>,
-    destination: Destination,
-    from_channels: u8,
-    limits: Limits,
-    threads: Threads,
+    channels: Channels,
+    page_size: Option<PageSize>,
+    tap: Option<Arc<dyn Tap>>,
 }
 
 /// The counters of both sides of a relay, to be read while it runs.
+#[non_exhaustive]
 #[derive(Clone, Debug)]
 pub struct RelayProgress {
     /// What has come from the source.
@@ -97,12 +96,13 @@ pub struct RelayProgress {
 }
 
 /// A migration that has gone through, as far as a relay can see.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relayed {
-    /// What came from the source, and what its codec counted.
-    pub from: (Stats, MethodStats),
-    /// What went to the destination, and what its codec counted.
-    pub to: (Stats, MethodStats),
+    /// What came from the source.
+    pub from: Stats,
+    /// What went to the destination.
+    pub to: Stats,
     /// The destination has said, on the return path, that it has everything. Without a return path
     /// nobody knows more than that it has closed its connection after the last byte.
     pub confirmed: bool,
@@ -112,17 +112,9 @@ pub struct Relayed {
     pub elapsed: Duration,
 }
 
-/// The threads of a relay, but for those of the source's channels.
-#[derive(Debug)]
-struct Threads {
-    accepting: Option<JoinHandle<Option<()>>>,
-    answers: Option<JoinHandle<Option<()>>>,
-    sending: Vec<Sending>,
-}
-
 impl Relay {
     /// A relay, to be set up: see [`RelayBuilder`].
-    pub fn builder(registry: &multifd_core::Registry) -> RelayBuilder<'_> {
+    pub fn builder(registry: &Registry) -> RelayBuilder<'_> {
         RelayBuilder::new(registry)
     }
 
@@ -130,46 +122,26 @@ impl Relay {
         if setup.from_channels == 0 || setup.to_channels == 0 {
             return Err(Error::ChannelCount(0));
         }
-        let find = |compression| {
-            let method: MethodDescriptor = *setup.registry.get(compression)?;
-            method.require()?;
-            Ok::<_, Error>(method)
+        let from = setup.from_codec.find(setup.registry)?;
+        let channels = Channels {
+            uri: to.clone(),
+            connect_timeout: setup.connect_timeout,
+            methods: setup.to_codec.find(setup.registry)?,
+            level: setup.to_level,
+            count: setup.to_channels,
+            // Pages go on as they came.
+            detect_zero_pages: false,
+            progress: Progress::new(setup.to_channels),
         };
-        let (from, to_method) = (find(setup.from_compression)?, find(setup.to_compression)?);
-        to_method.level(setup.to_level)?;
-        let session = Session::new(State::new(setup.from_channels, setup.to_channels));
-        let progress = Progress::new(setup.from_channels);
-        let acceptor = Arc::new(Acceptor {
-            session: Arc::clone(&session),
-            listener: Listener::bind(listen)?,
-            timeout: setup.channel_timeout,
-            threads: Mutex::default(),
-            intake: IntoQueue { method: from, progress, tap: setup.tap.clone() },
-        });
-        let accept = {
-            let acceptor = Arc::clone(&acceptor);
-            move |_: &Session<State>| acceptor.run()
-        };
-        let accepting = Some(session.spawn("multifd-accept".to_owned(), accept)?);
-        Ok(Self {
-            session,
-            acceptor,
-            destination: Destination {
-                uri: to.clone(),
-                method: to_method,
-                level: setup.to_level,
-                channels: setup.to_channels,
-                connect_timeout: setup.connect_timeout,
-                progress: Progress::new(setup.to_channels),
-                tap: setup.tap.clone(),
-            },
-            from_channels: setup.from_channels,
-            limits: Limits {
-                page_size: setup.page_size.map(|size| size.bytes() as u64),
-                ..Limits::default()
-            },
-            threads: Threads { accepting, answers: None, sending: Vec::new() },
-        })
+        channels.methods.descriptor().level(setup.to_level)?;
+        let relaying = Relaying::new(setup.to_channels);
+        let session = Session::new(State::new(setup.from_channels, None, relaying));
+        let codec = Codec { methods: from, progress: Progress::new(setup.from_channels) };
+        let intake = IntoQueue { codec, tap: setup.tap.clone() };
+        let listener = Listener::bind(listen)?;
+        let acceptor = Acceptor::start(&session, listener, setup.channel_timeout, intake)?;
+        let (page_size, tap) = (setup.page_size, setup.tap.clone());
+        Ok(Self { session, acceptor, channels, page_size, tap })
     }
 
     /// Where it listens, with the port that was picked where port 0 was asked for.
@@ -179,7 +151,7 @@ impl Relay {
 
     /// The counters, to be read while the migration runs.
     pub fn progress(&self) -> RelayProgress {
-        let (from, to) = (&self.acceptor.intake.progress, &self.destination.progress);
+        let (from, to) = (&self.acceptor.intake.codec.progress, &self.channels.progress);
         RelayProgress { from: from.clone(), to: to.clone() }
     }
 
@@ -196,71 +168,58 @@ impl Relay {
     /// guest goes on at the source, if that is a live one. One case nobody can decide: where the
     /// source goes, or the relay is cancelled, when everything is sent and only the confirmation is
     /// missing, the destination may have confirmed all the same.
-    pub fn run(mut self) -> Result<Relayed, Error> {
-        match self.relay() {
-            Ok(relayed) => Ok(relayed),
-            Err(error) => {
-                to::hear_last_word(&self.session, &error);
-                self.session.fail(error);
-                self.stop();
-                Err(self.session.take_failure().unwrap_or(Error::Cancelled))
-            }
+    pub fn run(self) -> Result<Relayed, Error> {
+        let relayed = self.relay();
+        if let Err(Failure::Error(error)) = &relayed {
+            hear_last_word(&self.session, error);
         }
+        self.session.settle(relayed).map_err(|Stopped| self.session.reason())
     }
 
-    fn relay(&mut self) -> Result<Relayed, Error> {
-        let take_main = |state: &mut State| state.as_mut().take_main();
-        let source = self.session.wait(Wake::Nobody, take_main).map_err(stopped)?;
+    fn relay(&self) -> Result<Relayed, Failure> {
+        let session = &self.session;
+        let source = session.wait(Waiter::Main, "the source's main channel", |state| {
+            state.connections.take_main()
+        })?;
         let began = Instant::now();
         // Both ways: what is answered must not wait for a source that has stopped reading.
-        self.session.register(&source, Shutdown::Both);
-        let destination = self.destination.connect(&self.session)?;
-        let forward = |from: (Side, &Stream), to: (Side, &Stream), wire| {
-            let end = |(side, stream): (Side, &Stream)| {
-                (stream.clone(), Taps::new(self.destination.tap.as_ref(), side, wire))
-            };
-            Forward { from: end(from), to: end(to), held: Arc::default() }
+        session.register(&source, Shutdown::Both);
+        let destination = self.channels.connect(session).map_err(Error::on(Side::To))?;
+        let end = |socket: &Arc<Socket>, side, wire| {
+            let taps = Taps::new(self.tap.as_ref(), side, wire);
+            End { stream: Stream(Arc::clone(socket)), side, taps }
         };
-        let source = (Side::From, &Stream(source));
-        let destination = (Side::To, &Stream(destination));
-        let answers = forward(destination, source, Wire::Answers);
-        let mut main = forward(source, destination, Wire::Main);
-        self.threads.answers = Some(answers::start(&self.session, answers)?);
-        // The magic was read to tell the channels apart.
-        let passed = main.pass(&MAIN_MAGIC).map_err(Error::system("writing to the main channel"));
-        passed.map_err(Error::on(Side::To))?;
-        let bytes = io::Cursor::new(MAIN_MAGIC).chain(main.clone());
-        let reader = MainReader::new(bytes, self.limits.clone()).passing_device_state();
-        main.hold_back();
-        let page_size = self.follow(reader, main.clone())?;
-        let confirmed = self.finish(main)?;
-        let to = self.end_channels()?;
-        self.end(confirmed)?;
-        let from = self.stop();
-        let progress = self.progress();
-        Ok(Relayed {
-            from: (progress.from.snapshot(), from),
-            to: (progress.to.snapshot(), to),
-            confirmed,
-            page_size,
-            elapsed: began.elapsed(),
-        })
+        let pipe = Pipe::new(
+            end(&destination, Side::To, Wire::ReturnPath),
+            end(&source, Side::From, Wire::ReturnPath),
+        );
+        let pass_on =
+            |session: &Session<State>| session.settle(return_path::pass_on(session, pipe));
+        session.spawn("multifd-return".to_owned(), pass_on)?;
+        let mut pipe = Pipe::new(
+            end(&source, Side::From, Wire::Main),
+            end(&destination, Side::To, Wire::Main),
+        );
+        let page_size = self.follow(&mut pipe)?;
+        let confirmed = self.finish(&mut pipe)?;
+        self.end_channels(confirmed)?;
+        session.end();
+        let RelayProgress { from, to } = self.progress();
+        let (from, to) = (from.snapshot(), to.snapshot());
+        Ok(Relayed { from, to, confirmed, page_size, elapsed: began.elapsed() })
     }
 
     /// Follows the main channel until everything has come from the source.
-    fn follow(
-        &mut self,
-        reader: MainReader<io::Chain<io::Cursor<[u8; 4]>, Forward>>,
-        forward: Forward,
-    ) -> Result<PageSize, Error> {
+    fn follow(&self, pipe: &mut Pipe) -> Result<PageSize, Failure> {
+        let mut limits = Limits::default();
+        limits.page_size = self.page_size;
         let main = MainChannel {
             session: &self.session,
             acceptor: &self.acceptor,
-            destination: &self.destination,
-            from_channels: self.from_channels,
-            sending: &mut self.threads.sending,
-            reader,
-            forward,
+            channels: &self.channels,
+            tap: self.tap.as_ref(),
+            decoder: MainDecoder::new(limits).passing_device_state(),
+            pipe,
         };
         main.run()
     }
@@ -268,40 +227,36 @@ impl Relay {
     /// Waits until the source has closed the main channel, of which everything has come. Returns
     /// whether the destination has confirmed before; it must have where there is a return path, and
     /// then the migration has succeeded.
-    fn finish(&self, main: Forward) -> Result<bool, Error> {
+    fn finish(&self, main: &mut Pipe) -> Result<bool, Failure> {
         self.close_main(main)?;
-        if !self.session.look(|state| state.return_path) {
+        if !self.session.look(|state| state.more.return_path.is_open()) {
             return Ok(false);
         }
-        let confirmed = |state: &mut State| (state.answers == Answers::Confirmed).then_some(());
-        if self.session.wait_for(LAST_WORD, confirmed).map_err(stopped)?.is_none() {
-            return Err(Error::SourceLeft);
+        let what = "the confirmation";
+        let confirmed = self.session.wait_for(Waiter::Main, what, LAST_WORD, |state| {
+            state.more.return_path.is_confirmed().then_some(())
+        })?;
+        if confirmed.is_none() {
+            return Err(Error::SourceLeft.into());
         }
-        self.session.succeed().map_err(stopped)?;
+        self.session.succeed()?;
         Ok(true)
     }
 
-    /// Waits until the destination has closed where nothing else tells that it is done.
-    fn end(&self, confirmed: bool) -> Result<(), Error> {
-        if !confirmed {
-            let closed = |state: &mut State| (state.answers != Answers::Open).then_some(());
-            self.session.wait(Wake::Nobody, closed).map_err(stopped)?;
-        }
-        self.session.succeed().map_err(stopped)
-    }
-
     /// Passes on that the source closes the main channel, and whatever it says before.
-    fn close_main(&self, mut main: Forward) -> Result<(), Error> {
-        net::set_read_timeout(&main.from.0.0, Some(LOOK_EVERY))?;
+    fn close_main(&self, main: &mut Pipe) -> Result<(), Failure> {
+        set_read_timeout(&main.from.stream.0, Some(LOOK_EVERY))?;
         let mut buffer = [0; 4096];
         let mut confirmed: Option<Instant> = None;
         loop {
             match main.read(&mut buffer) {
                 Ok(0) => break,
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.session.update(Wake::Nobody, |_| ()).map_err(stopped)?;
-                    if self.session.look(|state| state.answers) == Answers::Confirmed {
+                Ok(count) => main.write(&buffer[..count])?,
+                Err(MainChannelError::Read { source, .. })
+                    if source.kind() == ErrorKind::WouldBlock =>
+                {
+                    self.session.check()?;
+                    if self.session.look(|state| state.more.return_path.is_confirmed()) {
                         let since = confirmed.get_or_insert_with(Instant::now);
                         if since.elapsed() > self.acceptor.timeout {
                             tracing::warn!("the source keeps its main channel open after the end");
@@ -316,58 +271,33 @@ impl Relay {
                 }
             }
         }
-        _ = main.to.0.0.shutdown(Shutdown::Write);
-        self.session.update(Wake::Main, |state| state.main_over = true).map_err(stopped)
+        main.to.stream.shut_writing();
+        self.session.update(Wake::Main, |state| state.more.main_over = true)?;
+        Ok(())
     }
 
-    /// Passes on that the source closes its channels. Returns what the codec has counted that
-    /// compresses.
-    fn end_channels(&mut self) -> Result<MethodStats, Error> {
-        let ended = |state: &mut State| state.as_mut().all_ended().then_some(());
-        let ended = self.session.wait_for(self.acceptor.timeout, ended).map_err(stopped)?;
+    /// Passes on that the source closes its channels, and waits until the destination has closed
+    /// where nothing else tells that it is done.
+    fn end_channels(&self, confirmed: bool) -> Result<(), Failure> {
+        let (limit, what) = (self.acceptor.timeout, "the source to close its channels");
+        let ended = self
+            .session
+            .wait_for(Waiter::Main, what, limit, |state| state.barrier.all_ended().then_some(()))?;
         if ended.is_none() {
             tracing::warn!("the source keeps its channels open after the end of the migration");
         }
-        self.session.update(Wake::Channels, |state| state.queue.finish()).map_err(stopped)?;
-        Ok(join(self.threads.sending.drain(..)))
-    }
-
-    /// Ends all connections and waits for all threads. Returns what the codec has counted that
-    /// decompresses.
-    fn stop(&mut self) -> MethodStats {
-        self.session.end();
-        self.acceptor.listener.stop();
-        if let Some(accepting) = self.threads.accepting.take() {
-            _ = accepting.join();
+        channels::finish(&self.session)?;
+        if !confirmed {
+            self.session.wait(Waiter::Main, "the destination to close", |state| {
+                state.more.return_path.is_over().then_some(())
+            })?;
         }
-        let from = self.acceptor.take_threads().join();
-        join(self.threads.sending.drain(..));
-        if let Some(answers) = self.threads.answers.take() {
-            _ = answers.join();
-        }
-        from
+        Ok(self.session.succeed()?)
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.stop();
+        self.session.end();
     }
-}
-
-/// Waits for threads. Returns the sum of what their codecs have counted.
-fn join(threads: impl Iterator<Item = Sending>) -> MethodStats {
-    let mut sum = MethodStats::new();
-    for thread in threads {
-        // A thread without statistics has stopped the relay, or was stopped with it.
-        for (name, count) in thread.join().ok().flatten().unwrap_or_default() {
-            *sum.entry(name).or_default() += count;
-        }
-    }
-    sum
-}
-
-/// Why the relay stopped is with the session: [`Relay::run`] puts it in this one's place.
-fn stopped(_: Stopped) -> Error {
-    Error::Cancelled
 }

@@ -1,46 +1,34 @@
-//! Where the threads of a relay meet.
+//! What the threads of a relay know of each other.
 
 use std::sync::Arc;
 
 use multifd_core::channel::PacketBuffer;
-use multifd_core::wire::{BlockName, Pages, RamPacket};
+use multifd_core::wire::{Pages, RamPacket};
 use multifd_core::{PageSize, PeerError};
 
-use crate::destination::state::State as Incoming;
+use crate::engine::Receiving;
+use crate::engine::channels::Sending;
+use crate::engine::queue::Queue;
+use crate::engine::return_path::ReturnPath;
 use crate::error::Error;
-use crate::source::queue::Queue;
 use crate::stream::BlockInfo;
 
 /// What the threads of a relay know of each other.
-///
-/// The main thread and the receiving channels wait as a session's main thread, the sending channels
-/// as its channels.
+pub(super) type State = Receiving<Relaying>;
+
+/// What a relay's threads know beyond a receiving side's.
 #[derive(Debug)]
-pub(super) struct State {
-    incoming: Incoming,
-    vm: Option<Arc<Vm>>,
+pub(super) struct Relaying {
+    /// The VM, from when the main channel has announced it.
+    pub(super) vm: Option<Arc<Vm>>,
     /// Packets on their way from the receiving to the sending channels.
     pub(super) queue: Queue<PacketBuffer>,
     /// Buffers that nobody uses. There are never more buffers than channels on both sides and
     /// places in the queue.
-    spares: Vec<PacketBuffer>,
-    pub(super) answers: Answers,
-    /// The source has opened the return path.
-    pub(super) return_path: bool,
-    /// The main channel has been forwarded to its end.
+    pub(super) spares: Vec<PacketBuffer>,
+    pub(super) return_path: ReturnPath,
+    /// The main channel has been passed on to its end.
     pub(super) main_over: bool,
-}
-
-/// What the destination has said on the return path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Answers {
-    /// Nothing yet.
-    #[default]
-    Open,
-    /// That it has everything.
-    Confirmed,
-    /// Nothing, and it has closed.
-    Closed,
 }
 
 /// What the source has said of its VM.
@@ -50,64 +38,54 @@ pub(super) struct Vm {
     pub(super) blocks: Vec<BlockInfo>,
 }
 
-impl State {
-    /// The state of a relay from `from_channels` to `to_channels` channels.
-    pub(super) fn new(from_channels: u8, to_channels: u8) -> Self {
+impl Relaying {
+    pub(super) fn new(to_channels: u8) -> Self {
         Self {
-            incoming: Incoming::new(from_channels, None),
             vm: None,
-            queue: Queue::new(to_channels.into()),
+            queue: Queue::new(to_channels),
             spares: Vec::new(),
-            answers: Answers::default(),
-            return_path: false,
+            return_path: ReturnPath::default(),
             main_over: false,
         }
     }
 
-    pub(super) fn set_vm(&mut self, vm: &Arc<Vm>) {
-        self.vm = Some(Arc::clone(vm));
-    }
-
-    pub(super) fn vm(&self) -> Option<Arc<Vm>> {
-        self.vm.clone()
-    }
-
     /// Queues what is in `buffer`, if there is room and every sending channel has passed the last
-    /// sync: no page may overtake one of the round before. `buffer` is then a spare one, or none.
+    /// sync: no page may overtake one of the round before.
     pub(super) fn pass_on(&mut self, buffer: &mut Option<PacketBuffer>) -> Option<()> {
         if !self.queue.all_synced() {
             return None;
         }
-        self.queue.push(buffer)?;
-        *buffer = self.spares.pop();
-        Some(())
+        self.queue.push(buffer)
     }
+}
 
-    /// A buffer whose packet has been sent.
-    pub(super) fn give_back(&mut self, buffer: PacketBuffer) {
-        self.spares.push(buffer);
-    }
-
+impl State {
     /// Has every sending channel sync, and the receiving ones go on, if all of these are at their
     /// SYNC: then every page before it has been queued.
     pub(super) fn pass_sync(&mut self) -> Option<Result<(), Error>> {
-        let passed = self.incoming.pass_sync()?;
+        let passed = self.barrier.pass()?;
         if passed.is_ok() {
-            self.queue.ask_sync();
+            self.more.queue.ask_sync();
         }
         Some(passed)
     }
 }
 
-impl AsRef<Incoming> for State {
-    fn as_ref(&self) -> &Incoming {
-        &self.incoming
+impl Sending for State {
+    type Batch = PacketBuffer;
+
+    fn queue(&mut self) -> &mut Queue<PacketBuffer> {
+        &mut self.more.queue
+    }
+
+    fn give_back(&mut self, buffer: PacketBuffer) {
+        self.more.spares.push(buffer);
     }
 }
 
-impl AsMut<Incoming> for State {
-    fn as_mut(&mut self) -> &mut Incoming {
-        &mut self.incoming
+impl AsRef<ReturnPath> for State {
+    fn as_ref(&self) -> &ReturnPath {
+        &self.more.return_path
     }
 }
 
@@ -119,15 +97,15 @@ impl Vm {
 
     fn check_pages(&self, pages: &Pages<'_>) -> Result<(), PeerError> {
         let name = pages.block;
-        let block = self.blocks.iter().find(|block| block.name == name);
+        let block = self.blocks.iter().find(|block| block.name.as_str() == name);
         let block = block.ok_or_else(|| PeerError::UnknownBlock { name: name.to_owned() })?;
         // Both are multiples of the page size, so a page that starts inside also ends inside.
         let mut offsets = pages.normal.iter().chain(pages.zero).map(|offset| offset.get());
         match offsets.find(|&offset| offset >= block.bytes) {
             None => Ok(()),
             Some(offset) => {
-                let name = BlockName::new(name).map_err(|_| PeerError::NameEmpty)?;
-                Err(PeerError::OffsetPastEnd { offset, block: name, bytes: block.bytes })
+                let (block, bytes) = (block.name.clone(), block.bytes);
+                Err(PeerError::OffsetPastEnd { offset, block, bytes })
             }
         }
     }

@@ -4,19 +4,20 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
-use multifd_core::async_trait;
-use multifd_core::io::{ChannelReader, ChannelWriter, Part, Socket};
-use multifd_core::ram::GuestPages;
+use multifd_core::channel::Parts;
+use multifd_core::ram::GuestSlices;
 
+use crate::driver::{Receive, Transmit};
 use crate::error::Side;
 
 /// A byte stream of a relay: one direction of one connection.
+#[allow(clippy::exhaustive_enums, reason = "a migration has these")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wire {
     /// The main channel, from source to destination: the same bytes on both sides.
     Main,
     /// The return path, from destination to source: the same bytes on both sides.
-    Answers,
+    ReturnPath,
     /// The multifd channel with this number.
     Channel(u8),
 }
@@ -27,12 +28,12 @@ pub enum Wire {
 /// It is called in the thread that moves the bytes, so what takes it long holds up the migration.
 /// It cannot fail the migration.
 pub trait Tap: Debug + Send + Sync {
-    /// `bytes` have come from the side [`Side::From`], or gone to [`Side::To`]; answers the
-    /// other way round.
+    /// `bytes`, at least one, have come from the side [`Side::From`], or gone to [`Side::To`]; the return path's
+    /// the other way round.
     fn pass(&self, side: Side, wire: Wire, bytes: &[u8]);
 }
 
-/// The taps of one wire.
+/// The taps of one wire on one side.
 #[derive(Clone, Debug)]
 pub(super) struct Taps {
     tap: Option<Arc<dyn Tap>>,
@@ -46,94 +47,64 @@ impl Taps {
     }
 
     pub(super) fn pass(&self, bytes: &[u8]) {
-        if let Some(tap) = &self.tap {
-            tap.pass(self.side, self.wire, bytes);
+        match &self.tap {
+            Some(tap) if !bytes.is_empty() => tap.pass(self.side, self.wire, bytes),
+            _ => {}
         }
     }
 }
 
-/// A channel's socket with its tap.
+/// A channel's connection with its tap.
 #[derive(Debug)]
 pub(super) struct Tapped<S> {
-    socket: Socket<S>,
+    stream: S,
     taps: Taps,
-    page: Vec<u8>,
+    copy: Vec<u8>,
 }
 
 impl<S> Tapped<S> {
-    pub(super) fn new(socket: Socket<S>, taps: Taps) -> Self {
-        Self { socket, taps, page: Vec::new() }
-    }
-
-    pub(super) fn into_inner(self) -> Socket<S> {
-        self.socket
+    pub(super) fn new(stream: S, taps: Taps) -> Self {
+        Self { stream, taps, copy: Vec::new() }
     }
 }
 
-#[async_trait]
-impl<S: Send> ChannelReader for Tapped<S>
-where
-    Socket<S>: ChannelReader,
-{
-    async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.socket.read(buffer).await?;
-        self.taps.pass(&buffer[..count]);
+impl<S: Receive> Receive for Tapped<S> {
+    async fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(room).await?;
+        self.taps.pass(&room[..count]);
         Ok(count)
     }
 
-    async fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<()> {
-        if self.taps.tap.is_none() {
-            return self.socket.read_exact(buffer).await;
+    async fn read_guest(&mut self, room: GuestSlices<'_>) -> io::Result<usize> {
+        let count = self.stream.read_guest(room).await?;
+        if self.taps.tap.is_some() {
+            // A relay's pages are its own: they are still what was read.
+            self.copy.resize(count, 0);
+            room.copy_to(&mut self.copy);
+            self.taps.pass(&self.copy);
         }
-        // Piece by piece, so that the tap also sees what comes before a stream breaks off.
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.read(&mut buffer[filled..]).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => filled += count,
-            }
-        }
-        Ok(())
-    }
-
-    async fn read_pages(&mut self, pages: GuestPages<'_>) -> io::Result<()> {
-        if self.taps.tap.is_none() {
-            return self.socket.read_pages(pages).await;
-        }
-        let mut page = std::mem::take(&mut self.page);
-        page.resize(pages.page_size().bytes(), 0);
-        for index in 0..pages.len() {
-            self.read_exact(&mut page).await?;
-            pages.write(index, &page);
-        }
-        self.page = page;
-        Ok(())
+        Ok(count)
     }
 }
 
-#[async_trait]
-impl<S: Send> ChannelWriter for Tapped<S>
-where
-    Socket<S>: ChannelWriter,
-{
-    async fn write_parts(&mut self, parts: &[Part<'_>]) -> io::Result<()> {
-        self.socket.write_parts(parts).await?;
-        if self.taps.tap.is_none() {
-            return Ok(());
-        }
-        for part in parts {
-            match part {
-                Part::Bytes(bytes) => self.taps.pass(bytes),
-                // A relay's pages are its own: they are still what was written.
-                Part::Guest(pages) => {
-                    self.page.resize(pages.page_size().bytes(), 0);
-                    for slice in pages.slices() {
-                        slice.copy_to(&mut self.page[..]);
-                        self.taps.pass(&self.page);
-                    }
+impl<S: Transmit> Transmit for Tapped<S> {
+    async fn write(&mut self, parts: Parts<'_>) -> io::Result<usize> {
+        let count = self.stream.write(parts.clone()).await?;
+        if self.taps.tap.is_some() {
+            self.copy.resize(count, 0);
+            let mut copied = 0;
+            for part in parts {
+                copied += part.copy_to(&mut self.copy[copied..]);
+                if copied == count {
+                    break;
                 }
             }
+            self.taps.pass(&self.copy);
         }
-        Ok(())
+        Ok(count)
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush().await
     }
 }

@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use multifd_core::Registry;
 use multifd_core::ram::Ram;
 use multifd_core::wire::Uuid;
-use multifd_core::{Compression, Registry};
 
 use super::Source;
+use crate::codecs::Codec;
 use crate::error::Error;
 use crate::stream::{Configuration, SyncForm};
-use crate::uri::Uri;
+use crate::transport::Uri;
 
 /// Who looks for zero pages.
+#[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ZeroPages {
     /// The channels: QEMU's `zero-page-detection` `multifd`, which a QEMU before 9.0 does not
@@ -30,7 +32,7 @@ pub enum ZeroPages {
 pub struct SourceBuilder<'a> {
     pub(super) registry: &'a Registry,
     pub(super) ram: Arc<Ram>,
-    pub(super) compression: Compression,
+    pub(super) codec: Codec,
     pub(super) level: Option<i32>,
     pub(super) channels: u8,
     pub(super) uuid: Uuid,
@@ -50,7 +52,7 @@ impl<'a> SourceBuilder<'a> {
         Self {
             registry,
             ram,
-            compression: Compression::None,
+            codec: Codec::default(),
             level: None,
             channels: 2,
             uuid: Uuid::default(),
@@ -64,10 +66,11 @@ impl<'a> SourceBuilder<'a> {
         }
     }
 
-    /// Compresses with `compression`, which the registry must hold.
+    /// Compresses with a [`Compression`](multifd_core::Compression), which the registry must hold, or
+    /// with a codec value.
     #[must_use]
-    pub fn compression(self, compression: Compression) -> Self {
-        Self { compression, ..self }
+    pub fn compression(self, codec: impl Into<Codec>) -> Self {
+        Self { codec: codec.into(), ..self }
     }
 
     /// Compresses at `level`; `None` is the codec's default.

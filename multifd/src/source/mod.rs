@@ -1,34 +1,26 @@
 //! The source of a migration.
 
 mod builder;
-mod channel;
-pub(crate) mod queue;
 
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
 
+use multifd_core::Registry;
 use multifd_core::ram::{PageBatch, Ram, is_zero};
-use multifd_core::{MethodDescriptor, MethodStats};
 use socket2::Socket;
 
 pub use builder::{SourceBuilder, ZeroPages};
-use queue::Answers;
 
+use crate::driver::{MainChannelError, MainWriter, ReturnReader};
+use crate::engine::channels::{self, Channels, Sending};
+use crate::engine::queue::Queue;
+use crate::engine::return_path::{ReturnPath, hear_last_word};
+use crate::engine::session::{CancelToken, Failure, Session, Stopped, Waiter, Wake};
 use crate::error::Error;
-use crate::net::{self, Stream};
 use crate::page_set::PageSet;
 use crate::progress::{Progress, Stats};
-use crate::session::{CancelToken, Session, Stopped, Wake};
-use crate::stream::{BlockInfo, MainWriter, ReturnMessage, ReturnReader};
-use crate::uri::Uri;
-
-/// How long a source whose connection broke waits for the destination's word on why.
-pub(crate) const LAST_WORD: Duration = Duration::from_millis(500);
-
-/// The batches of a source's RAM.
-type Queue = queue::Queue<PageBatch>;
+use crate::stream::{BlockInfo, MainEncoder, ReturnMessage};
+use crate::transport::{Stream, Uri};
 
 /// The source of a migration: sends a VM's RAM in rounds, then its device state.
 ///
@@ -40,19 +32,38 @@ type Queue = queue::Queue<PageBatch>;
 /// the guest can go on here. Dropping a source cancels the migration.
 #[derive(Debug)]
 pub struct Source {
-    session: Arc<Session<Queue>>,
-    progress: Progress,
+    session: Arc<Session<State>>,
     ram: Arc<Ram>,
     zero_pages: ZeroPages,
     main: MainWriter<Stream>,
     main_socket: Arc<Socket>,
-    channels: Vec<JoinHandle<Option<MethodStats>>>,
-    answers: Option<JoinHandle<Option<()>>>,
+    channels: Channels,
+}
+
+/// What the threads of a source know of each other.
+#[derive(Debug)]
+struct State {
+    queue: Queue<PageBatch>,
+    return_path: ReturnPath,
+}
+
+impl Sending for State {
+    type Batch = PageBatch;
+
+    fn queue(&mut self) -> &mut Queue<PageBatch> {
+        &mut self.queue
+    }
+}
+
+impl AsRef<ReturnPath> for State {
+    fn as_ref(&self) -> &ReturnPath {
+        &self.return_path
+    }
 }
 
 impl Source {
     /// A source of `ram`, to be set up: see [`SourceBuilder`].
-    pub fn builder(registry: &multifd_core::Registry, ram: Arc<Ram>) -> SourceBuilder<'_> {
+    pub fn builder(registry: &Registry, ram: Arc<Ram>) -> SourceBuilder<'_> {
         SourceBuilder::new(registry, ram)
     }
 
@@ -60,85 +71,63 @@ impl Source {
         if setup.channels == 0 {
             return Err(Error::ChannelCount(0));
         }
-        let method = *setup.registry.get(setup.compression)?;
-        method.require()?;
-        method.level(setup.level)?;
+        let methods = setup.codec.find(setup.registry)?;
+        methods.descriptor().level(setup.level)?;
         check_page_size(setup)?;
-        let session = Session::new(Queue::new(setup.channels.into()));
-        // The main channel connects first: under TLS a destination tells them apart by that.
-        let main_socket = net::connect(uri, setup.connect_timeout)?;
-        session.register(&main_socket, Shutdown::Both);
-        let mut source = Self {
+        let channels = Channels {
+            uri: uri.clone(),
+            connect_timeout: setup.connect_timeout,
+            methods,
+            level: setup.level,
+            count: setup.channels,
+            detect_zero_pages: setup.zero_pages == ZeroPages::Channels,
             progress: Progress::new(setup.channels),
+        };
+        let state = State { queue: Queue::new(setup.channels), return_path: ReturnPath::default() };
+        let session = Session::new(state);
+        // The main channel connects first: under TLS a destination tells them apart by that.
+        let main_socket = channels.connect(&session)?;
+        let encoder =
+            MainEncoder::new().with_page_size(setup.ram.page_size()).with_footers(setup.footers);
+        let mut source = Self {
             ram: Arc::clone(&setup.ram),
             zero_pages: setup.zero_pages,
-            main: MainWriter::new(Stream(Arc::clone(&main_socket)))
-                .with_page_size(setup.ram.page_size().bytes() as u64)
-                .with_footers(setup.footers),
-            channels: Vec::new(),
-            answers: None,
+            main: MainWriter::new(Stream(Arc::clone(&main_socket)), encoder),
             main_socket,
+            channels,
             session,
         };
-        let opened = source.open(setup, &method, uri).and_then(|()| source.wait_for_sync());
-        source.whole(opened)?;
+        let opened = source.open(setup);
+        source.concluded(opened)?;
         Ok(source)
     }
 
     /// Starts the channels and announces the RAM, which ends in a first sync.
-    fn open(
-        &mut self,
-        setup: &SourceBuilder<'_>,
-        method: &MethodDescriptor,
-        uri: &Uri,
-    ) -> Result<(), Error> {
-        self.main.header(&setup.configuration)?;
+    fn open(&mut self, setup: &SourceBuilder<'_>) -> Result<(), Failure> {
+        self.main.encoder().header(&setup.configuration)?;
         if setup.return_path {
-            self.listen_to_answers()?;
-            self.main.open_return_path()?;
+            self.listen()?;
+            self.main.encoder().open_return_path()?;
         }
-        let packet_num = Arc::default();
-        for number in 0..setup.channels {
-            let socket = net::connect(uri, setup.connect_timeout)?;
-            self.session.register(&socket, Shutdown::Both);
-            let counters = self.progress.counters(number);
-            let config = channel::config(setup, method, number, &packet_num, counters)?;
-            self.channels.push(channel::start(&self.session, socket, method, config)?);
-        }
-        let blocks = self
-            .ram
-            .blocks()
-            .iter()
-            .map(|block| BlockInfo { name: block.name().to_string(), bytes: block.bytes() });
-        let blocks: Vec<_> = blocks.collect();
+        self.main.flush()?;
+        let page_size = self.ram.page_size();
+        self.channels.start(&self.session, page_size, setup.uuid, |socket, _| socket, explained)?;
+        let blocks = self.ram.blocks().iter();
+        let blocks: Vec<_> =
+            blocks.map(|block| BlockInfo::new(block.name().clone(), block.bytes())).collect();
         self.ask_sync()?;
-        self.main.ram_start(setup.section_id, 0, &blocks, setup.sync_form)?;
-        Ok(())
+        self.main.encoder().ram_start(setup.section_id, 0, &blocks, setup.sync_form)?;
+        self.flush()?;
+        Ok(self.wait_for_sync()?)
     }
 
     /// Reads the return path in a thread of its own, so that a destination that fails is heard at
     /// once.
-    fn listen_to_answers(&mut self) -> Result<(), Error> {
-        let mut reader = ReturnReader::new(Stream(Arc::clone(&self.main_socket)));
-        _ = self.session.update(Wake::Nobody, |queue| queue.set_answers(Answers::Open));
-        let listen = move |session: &Session<Queue>| loop {
-            let message = match reader.next_message() {
-                // A destination that goes away with bytes of ours unread resets the connection.
-                Err(error) if error.is_reset() => None,
-                message => message?,
-            };
-            match message {
-                Some(ReturnMessage::Shut(0)) => {
-                    let confirmed = session.update(Wake::Main, Queue::confirm).map_err(stopped)?;
-                    return if confirmed { Ok(()) } else { Err(Error::EarlyConfirmation) };
-                }
-                Some(ReturnMessage::Shut(status)) => return Err(Error::DestinationFailed(status)),
-                Some(ReturnMessage::Pong(_) | ReturnMessage::SwitchoverAck) => {}
-                None => return Err(Error::DestinationGone),
-            }
-        };
-        let thread = self.session.spawn("multifd-answers".to_owned(), listen);
-        self.answers = Some(thread?);
+    fn listen(&self) -> Result<(), Failure> {
+        let reader = ReturnReader::new(Stream(Arc::clone(&self.main_socket)));
+        self.session.update(Wake::Nobody, |state| state.return_path.open())?;
+        let listen = |session: &Session<State>| session.settle(hear(session, reader));
+        self.session.spawn("multifd-return".to_owned(), listen)?;
         Ok(())
     }
 
@@ -151,8 +140,9 @@ impl Source {
     /// # Panics
     /// With pages of another RAM.
     pub fn round(&mut self, pages: &PageSet) -> Result<(), Error> {
-        let sent = self.main.part_begin().map_err(Error::from).and_then(|()| self.body(pages));
-        self.whole(sent)
+        let begun = self.main.encoder().part_begin().map_err(Failure::from);
+        let sent = begun.and_then(|()| self.body(pages));
+        self.concluded(sent)
     }
 
     /// Sends the last round, of a guest that has stopped, then the device state: the bytes that a
@@ -170,31 +160,35 @@ impl Source {
     ///
     /// # Panics
     /// With pages of another RAM.
-    pub fn finish(
-        mut self,
+    pub fn finish(mut self, pages: &PageSet, device_state: Option<&[u8]>) -> Result<Stats, Error> {
+        let sent = self.finish_sending(pages, device_state);
+        self.concluded(sent)?;
+        // Nothing fails the migration any more: a codec that cannot be cleaned up is logged.
+        _ = channels::finish(&self.session);
+        self.session.end();
+        Ok(self.progress().snapshot())
+    }
+
+    fn finish_sending(
+        &mut self,
         pages: &PageSet,
         device_state: Option<&[u8]>,
-    ) -> Result<(Stats, MethodStats), Error> {
-        let sent = self.main.end_begin().map_err(Error::from).and_then(|()| {
-            self.body(pages)?;
-            self.session.update(Wake::Nobody, Queue::complete).map_err(stopped)?;
-            match device_state {
-                Some(bytes) => self.main.device_state(bytes)?,
-                None => self.main.no_device_state()?,
-            }
-            self.progress.set_main_bytes(self.main.offset());
-            self.wait_for_confirmation()?;
-            self.session.succeed().map_err(stopped)
-        });
-        self.whole(sent)?;
-        let stats = self.end_channels();
-        self.session.end();
-        Ok((self.progress.snapshot(), stats))
+    ) -> Result<(), Failure> {
+        self.main.encoder().end_begin()?;
+        self.body(pages)?;
+        self.session.update(Wake::Nobody, |state| state.return_path.complete())?;
+        match device_state {
+            Some(bytes) => self.main.encoder().device_state(bytes)?,
+            None => self.main.encoder().no_device_state()?,
+        }
+        self.flush()?;
+        self.wait_for_confirmation()?;
+        Ok(self.session.succeed()?)
     }
 
     /// The counters, to be read while the migration runs.
     pub fn progress(&self) -> Progress {
-        self.progress.clone()
+        self.channels.progress.clone()
     }
 
     /// The means to cancel the migration from another thread.
@@ -203,120 +197,118 @@ impl Source {
     }
 
     /// Sends the pages of a body and ends it.
-    fn body(&mut self, pages: &PageSet) -> Result<(), Error> {
+    fn body(&mut self, pages: &PageSet) -> Result<(), Failure> {
         assert!(pages.is_of(&self.ram), "the pages of a round are of the RAM that is migrated");
-        let (session, main, progress) = (&self.session, &mut self.main, &self.progress);
-        let page_bytes = self.ram.page_size().bytes();
+        let Self { session, main, channels, ram, .. } = self;
+        let page_bytes = ram.page_size().bytes();
         let scan_here = self.zero_pages == ZeroPages::Main;
         let skip = |block: usize, offset| {
-            if !scan_here || !is_zero(self.ram.blocks()[block].slice(offset, page_bytes)) {
+            if !scan_here || !is_zero(ram.blocks()[block].slice(offset, page_bytes)) {
                 return Ok(false);
             }
-            main.zero_page(block, offset)?;
-            progress.count_zero_page();
-            Ok(true)
+            main.encoder().zero_page(block, offset)?;
+            main.flush_if_much()?;
+            channels.progress.count_zero_page();
+            Ok::<_, Failure>(true)
         };
-        pages.batches(skip, |batch| push(session, batch))?;
+        pages.batches(skip, |batch| Ok(push(session, batch)?))?;
         self.ask_sync()?;
-        self.main.sync()?;
-        self.main.body_end()?;
-        self.progress.set_main_bytes(self.main.offset());
-        self.wait_for_sync()
+        self.main.encoder().sync()?;
+        self.main.encoder().body_end()?;
+        self.flush()?;
+        Ok(self.wait_for_sync()?)
     }
 
-    fn ask_sync(&self) -> Result<(), Error> {
-        self.progress.count_sync();
-        self.session.update(Wake::Channels, Queue::ask_sync).map_err(stopped)
+    fn flush(&mut self) -> Result<(), MainChannelError> {
+        self.main.flush()?;
+        self.channels.progress.set_main_bytes(self.main.encoder().offset());
+        Ok(())
     }
 
-    fn wait_for_sync(&self) -> Result<(), Error> {
-        let synced = |queue: &mut Queue| queue.all_synced().then_some(());
-        self.session.wait(Wake::Nobody, synced).map_err(stopped)
+    fn ask_sync(&self) -> Result<(), Stopped> {
+        self.channels.progress.count_sync();
+        self.session.update(Wake::Senders, |state| state.queue.ask_sync())
     }
 
-    fn wait_for_confirmation(&self) -> Result<(), Error> {
-        if self.answers.is_none() {
-            _ = self.main_socket.shutdown(Shutdown::Write);
-            return Ok(());
-        }
-        let confirmed = |queue: &mut Queue| (queue.answers() == Answers::Confirmed).then_some(());
-        self.session.wait(Wake::Nobody, confirmed).map_err(stopped)
-    }
-
-    /// Ends the channels of a migration that has succeeded. Returns what the codecs have counted.
-    fn end_channels(&mut self) -> MethodStats {
-        _ = self.session.update(Wake::Channels, Queue::finish);
-        let mut sum = MethodStats::new();
-        for channel in self.channels.drain(..) {
-            // A codec that cannot be cleaned up has been logged, and has no statistics.
-            for (name, count) in channel.join().ok().flatten().unwrap_or_default() {
-                *sum.entry(name).or_default() += count;
-            }
-        }
-        sum
-    }
-
-    /// Ends the migration where `result` is an error, and gives the error that came first.
-    fn whole<R>(&mut self, result: Result<R, Error>) -> Result<R, Error> {
-        result.map_err(|error| {
-            let error = explained(&self.session, error);
-            self.session.fail(error);
-            self.stop();
-            self.session.take_failure().unwrap_or(Error::Cancelled)
+    fn wait_for_sync(&self) -> Result<(), Stopped> {
+        self.session.wait(Waiter::Main, "every channel to send its SYNC", |state| {
+            state.queue.all_synced().then_some(())
         })
     }
 
-    fn stop(&mut self) {
-        self.session.end();
-        for channel in self.channels.drain(..) {
-            _ = channel.join();
+    fn wait_for_confirmation(&self) -> Result<(), Stopped> {
+        if !self.session.look(|state| state.return_path.is_open()) {
+            // Fails where the destination is gone already.
+            _ = self.main_socket.shutdown(Shutdown::Write);
+            return Ok(());
         }
-        if let Some(answers) = self.answers.take() {
-            _ = answers.join();
-        }
+        self.session.wait(Waiter::Main, "the confirmation", |state| {
+            state.return_path.is_confirmed().then_some(())
+        })
+    }
+
+    /// Ends the migration where `result` is a failure, and gives the error that came first.
+    fn concluded<R>(&self, result: Result<R, Failure>) -> Result<R, Error> {
+        let session = &self.session;
+        let result = result.map_err(|failure| failure.map(|error| explained(session, error)));
+        session.settle(result).map_err(|Stopped| session.reason())
     }
 }
 
 impl Drop for Source {
     fn drop(&mut self) {
-        self.stop();
+        self.session.end();
     }
 }
 
-/// A configuration that says its page size must say that of the RAM.
-fn check_page_size(setup: &SourceBuilder<'_>) -> Result<(), Error> {
-    let own = setup.ram.page_size();
-    match setup.configuration.page_bits() {
-        Some(bits) if own.bytes().trailing_zeros() != bits => {
-            Err(Error::PageSize { announced: 1 << bits.min(63), own })
+/// Hears what the destination says, up to its confirmation.
+fn hear(session: &Session<State>, mut reader: ReturnReader<Stream>) -> Result<(), Failure> {
+    loop {
+        let message = match reader.next_message() {
+            // A destination that goes away with bytes of ours unread resets the connection.
+            Err(error) if error.is_reset() => None,
+            message => message?,
+        };
+        match message {
+            Some(ReturnMessage::Shut(0)) => {
+                session.update(Wake::Main, |state| state.return_path.confirm())??;
+                return Ok(());
+            }
+            Some(ReturnMessage::Shut(status)) => {
+                return Err(Error::DestinationFailed(status).into());
+            }
+            // Answers to what this source does not ask.
+            Some(_) => {}
+            None => return Err(Error::DestinationGone.into()),
         }
-        _ => Ok(()),
     }
 }
 
-/// What to say of `error`. A destination that closed the connection is given time to say why: its
-/// word on the return path, if it comes, fails the migration first, and says more than the broken
-/// pipe.
-fn explained(session: &Session<Queue>, error: Error) -> Error {
+/// Hands `batch` to the channels, when there is room.
+fn push(session: &Session<State>, batch: PageBatch) -> Result<(), Stopped> {
+    let mut batch = Some(batch);
+    session.wait(Waiter::Main, "room for a batch", |state| state.queue.push(&mut batch))?;
+    session.wake(Wake::OneSender);
+    Ok(())
+}
+
+/// What to say of `error`, where the destination does not say it itself.
+fn explained(session: &Session<State>, error: Error) -> Error {
     if !error.is_disconnect() {
         return error;
     }
-    if session.look(Queue::answers) == Answers::Open {
-        _ = session.wait_for::<()>(LAST_WORD, |_| None);
-    }
+    hear_last_word(session, &error);
     match error {
         Error::Connect { .. } => error,
         broken => Error::DestinationClosed(Box::new(broken)),
     }
 }
 
-/// Hands `batch` to the channels, when there is room.
-fn push(session: &Session<Queue>, batch: PageBatch) -> Result<(), Error> {
-    let mut batch = Some(batch);
-    session.wait(Wake::OneChannel, |queue| queue.push(&mut batch)).map_err(stopped)
-}
-
-/// Why the migration stopped is with the session: [`Source::whole`] puts it in this one's place.
-fn stopped(_: Stopped) -> Error {
-    Error::Cancelled
+/// A configuration that says its page size must say that of the RAM.
+fn check_page_size(setup: &SourceBuilder<'_>) -> Result<(), Error> {
+    let own = setup.ram.page_size();
+    match setup.configuration.page_size() {
+        Some(announced) if announced != own => Err(Error::PageSize { announced, own }),
+        _ => Ok(()),
+    }
 }

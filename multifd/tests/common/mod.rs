@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::vm_memory::MmapRegion;
 use multifd::core::wire::BlockName;
-use multifd::core::{Compression, MethodDescriptor, PageSize, Registry};
+use multifd::core::{Compression, PageSize, Registry};
 use multifd::{
     Arrived, Destination, DestinationBuilder, Error, Incoming, Source, SourceBuilder, Uri,
 };
@@ -69,7 +69,7 @@ pub(crate) fn assert_equal(left: &Ram, right: &Ram) {
 pub(crate) fn provide(incoming: &Incoming<'_>) -> Result<Arc<Ram>, Error> {
     let blocks = incoming.blocks.iter().map(|info| {
         let memory = MmapRegion::<()>::new(info.bytes as usize).unwrap();
-        RamBlock::new(BlockName::new(&info.name).unwrap(), memory).fresh()
+        RamBlock::new(info.name.clone(), memory).fresh()
     });
     Ok(Arc::new(Ram::new(incoming.page_size, blocks)?))
 }
@@ -97,5 +97,12 @@ pub(crate) fn send(
 }
 
 pub(crate) fn all_compressions() -> Vec<Compression> {
-    registry().iter().map(MethodDescriptor::compression).collect()
+    registry().iter().map(|methods| methods.compression()).collect()
+}
+
+/// An error with its causes, as the program prints it.
+pub(crate) fn chain(error: &Error) -> String {
+    let first: &(dyn std::error::Error + 'static) = error;
+    let causes = std::iter::successors(Some(first), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

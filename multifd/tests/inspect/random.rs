@@ -1,11 +1,10 @@
-//! Recordings changed at random, in pieces of random sizes.
+//! Recordings changed at random, and split at any place.
 
-use multifd::inspect::{ChannelParser, Inspector, Report};
-use multifd::stream::{Limits, MainReader};
+use multifd::inspect::{Inspector, Report};
 use multifd_conformance::recordings;
 use proptest::prelude::*;
 
-use crate::streams::Streams;
+use crate::streams::{PACKET, Streams};
 
 /// A change of one of a recording's connections.
 #[derive(Clone, Debug)]
@@ -73,33 +72,28 @@ fn apply(streams: &mut Streams, change: &Change) {
     }
 }
 
-/// As a relay would: the main channel first, then each channel in pieces of these sizes.
+/// As a relay would: the main channel first, then each channel, in pieces of these sizes.
 fn inspect_in_pieces(streams: &Streams, sizes: &[usize]) -> Report {
     let mut inspector = Inspector::new();
-    let mut reader = MainReader::new(&streams.main[..], Limits::default());
-    while !inspector.main_is_over() {
-        let event = reader.next_event();
-        inspector.main(&reader, event.as_ref());
+    for mut piece in pieces(&streams.main, sizes) {
+        while inspector.main_bytes(&mut piece).is_some() {}
     }
-    let parsers: Vec<_> = streams.channels.iter().map(|_| inspector.connect()).collect();
-    for (parser, bytes) in parsers.into_iter().zip(&streams.channels) {
-        feed(&mut inspector, parser, bytes, sizes);
+    for bytes in &streams.channels {
+        let number = inspector.connect();
+        for mut piece in pieces(bytes, sizes) {
+            while inspector.channel_bytes(number, &mut piece, None).is_some() {}
+        }
     }
     inspector.finish()
 }
 
-fn feed(inspector: &mut Inspector, mut parser: ChannelParser, bytes: &[u8], sizes: &[usize]) {
-    let mut rest = bytes;
-    let mut sizes = sizes.iter().cycle();
-    while !rest.is_empty() {
-        let size = (*sizes.next().unwrap()).min(rest.len());
-        let (mut piece, behind) = rest.split_at(size);
-        rest = behind;
-        while let Some(event) = parser.next(&mut piece) {
-            inspector.channel(&event, None);
-        }
-    }
-    inspector.channel(&parser.end(), None);
+/// `bytes` in pieces of these sizes, over and over again.
+fn pieces<'a>(mut bytes: &'a [u8], sizes: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
+    sizes.iter().cycle().map_while(move |&size| {
+        let (piece, rest) = bytes.split_at(size.min(bytes.len()));
+        bytes = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 fn text(report: &Report) -> String {
@@ -113,7 +107,7 @@ proptest! {
     fn no_change_and_no_split_makes_it_panic_and_the_split_changes_nothing(
         recording in 0..recordings().len(),
         changes in proptest::collection::vec(change(), 0..5),
-        sizes in proptest::collection::vec(1..5000_usize, 1..8),
+        sizes in proptest::collection::vec(prop_oneof![1..5000_usize, 1..20_usize], 1..8),
     ) {
         let mut streams = Streams::of(&recordings()[recording]);
         changes.iter().for_each(|change| apply(&mut streams, change));
@@ -129,5 +123,37 @@ fn a_relay_in_any_order_of_the_channels_finds_nothing_wrong_either() {
         let report = inspect_in_pieces(&Streams::of(recording), &[1000]);
         assert_eq!(report.findings.errors(), 0, "{recording:?}: {:#?}", report.findings);
         assert_eq!(text(&report), text(&Streams::of(recording).inspect()), "{recording:?}");
+    }
+}
+
+#[test]
+fn every_byte_for_itself_gives_the_same_report() {
+    for recording in recordings() {
+        let streams = Streams::of(recording);
+        assert_eq!(text(&inspect_in_pieces(&streams, &[1])), text(&streams.inspect()));
+    }
+}
+
+/// The start of two recordings of which one has lengths in its payloads: the main channel up to its
+/// RAM blocks, and a channel's first packets with pages.
+fn beginnings() -> [Streams; 2] {
+    ["qemu-7.2-zlib", "qpl"].map(|name| {
+        let mut streams = Streams::named(name);
+        let pages = streams.pages(0);
+        streams.main.truncate(1000);
+        streams.channels[0].truncate(pages.start + PACKET + 1000);
+        streams
+    })
+}
+
+#[test]
+fn a_split_at_any_place_of_the_beginning_gives_the_same_report() {
+    for streams in beginnings() {
+        let whole = inspect_in_pieces(&streams, &[usize::MAX]);
+        assert!(whole.channels[0].counts.packets > 0 && whole.main.sections > 0);
+        let whole = text(&whole);
+        for at in 1..streams.channels[0].len() {
+            assert_eq!(text(&inspect_in_pieces(&streams, &[at, usize::MAX])), whole, "{at}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! A recording whose bytes can be changed.
 
+use std::io::{self, Read};
+
 use multifd::inspect::{Connection, Finding, Report, Severity, recording};
 use multifd_conformance::{Recording, recordings};
 
@@ -29,8 +31,20 @@ impl Streams {
     }
 
     pub(crate) fn inspect(&self) -> Report {
-        let channels = self.channels.iter().map(Vec::as_slice);
-        recording(&self.main[..], channels, |_| {}).unwrap()
+        self.inspect_by(usize::MAX)
+    }
+
+    /// Inspects it, and asserts that the report is the same if the bytes come in small pieces.
+    #[track_caller]
+    fn inspect_also_in_pieces(&self) -> Report {
+        let report = self.inspect();
+        assert_eq!(format!("{:#?}", self.inspect_by(7)), format!("{report:#?}"));
+        report
+    }
+
+    fn inspect_by(&self, bytes: usize) -> Report {
+        let channels = self.channels.iter().map(|channel| Pieces(channel, bytes));
+        recording(Pieces(&self.main, bytes), channels, |_| {}).unwrap()
     }
 
     /// Where each packet of a channel is. Only for a channel that is as it was recorded.
@@ -61,7 +75,7 @@ impl Streams {
     /// Asserts that there is one error, of this kind at this place, and that its text has `words`.
     #[track_caller]
     pub(crate) fn has_only(&self, code: &str, connection: Connection, offset: usize, words: &str) {
-        let report = self.inspect();
+        let report = self.inspect_also_in_pieces();
         let errors: Vec<_> = errors(&report).collect();
         assert!(errors.len() == 1 && report.findings.errors() == 1, "{errors:#?}");
         assert_is(errors[0], code, connection, offset, words);
@@ -70,7 +84,7 @@ impl Streams {
     /// Asserts that it has that error, beside others.
     #[track_caller]
     pub(crate) fn has(&self, code: &str, connection: Connection, offset: usize, words: &str) {
-        let report = self.inspect();
+        let report = self.inspect_also_in_pieces();
         let is = |finding: &&Finding| {
             finding.kind.code() == code && finding.place.connection == connection
         };
@@ -82,11 +96,21 @@ impl Streams {
     /// Asserts that it has no error but the note, with that place and text.
     #[track_caller]
     pub(crate) fn has_note(&self, code: &str, connection: Connection, offset: usize, words: &str) {
-        let report = self.inspect();
+        let report = self.inspect_also_in_pieces();
         assert_eq!(report.findings.errors(), 0, "{:#?}", report.findings);
         let found = report.findings.iter().find(|finding| finding.kind.code() == code);
         let Some(finding) = found else { panic!("no {code}: {:#?}", report.findings) };
         assert_is(finding, code, connection, offset, words);
+    }
+}
+
+/// Bytes that are read in pieces of this size.
+struct Pieces<'a>(&'a [u8], usize);
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = buffer.len().min(self.1);
+        self.0.read(&mut buffer[..count])
     }
 }
 

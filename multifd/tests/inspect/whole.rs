@@ -71,7 +71,7 @@ fn rounds_and_channels_add_up_to_the_files() {
 fn every_page_of_every_block_is_sent_once_by_a_paused_guest() {
     for recording in recordings() {
         let report = Streams::of(recording).inspect();
-        assert!(report.blocks.iter().any(|block| block.name == recording.ram_block));
+        assert!(report.blocks.iter().any(|block| block.name.as_str() == recording.ram_block));
         for block in &report.blocks {
             assert_eq!((block.sent, block.most_times), (block.pages, 1), "{recording:?} {block:?}");
             assert_eq!((block.sent_again, block.bytes), (0, block.pages * 4096));

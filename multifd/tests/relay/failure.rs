@@ -12,7 +12,7 @@ use multifd::relay::{RelayBuilder, Relayed};
 use multifd::{Error, PageSet, Side};
 use multifd_conformance::{Recording, recordings};
 
-use crate::common::{guest, receive, send};
+use crate::common::{chain, guest, receive, send};
 use crate::support::{Running, connect, listener, relay, replay};
 
 /// More than any failure here may take.
@@ -98,7 +98,7 @@ fn a_destination_that_cannot_be_reached_is_said_and_the_source_is_let_go() {
         .and_then(|source| source.finish(&PageSet::all(&source_ram), None));
     sent.unwrap_err();
     let error = on(Side::To, running.join());
-    assert!(error.to_string().starts_with("cannot connect to tcp:127.0.0.1:1: "), "{error}");
+    assert!(error.to_string().starts_with("cannot connect to tcp:127.0.0.1:1 "), "{error}");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn another_codec_of_the_source_is_said_with_side_channel_and_packet() {
     let (recording, channels) = recording("zlib");
     let relayed =
         replayed(recording.main, &channels, |setup| setup.from_compression(Compression::Zstd));
-    let text = relayed.as_ref().unwrap_err().to_string();
+    let text = chain(relayed.as_ref().unwrap_err());
     assert!(text.starts_with("from the source: channel ") && text.contains(", packet "), "{text}");
     let expected = PeerError::Method { expected: Compression::Zstd, found: Compression::Zlib };
     assert_eq!(*peer_error(&on(Side::From, relayed)), expected);
@@ -255,6 +255,26 @@ fn a_destination_that_dies_in_any_phase_ends_the_source() {
 }
 
 #[test]
+fn a_destination_that_says_why_only_after_it_has_closed_its_channels_is_heard_by_the_source() {
+    let (listener, uri) = listener();
+    let running = relay(&uri, |setup| setup);
+    let failing = std::thread::spawn(move || {
+        let (mut main, _) = listener.accept().unwrap();
+        drop([(); 2].map(|()| listener.accept().unwrap()));
+        std::thread::sleep(Duration::from_millis(150));
+        main.write_all(&[0, 1, 0, 4, 0, 0, 0, 1]).unwrap();
+        wait_for_close(&mut main);
+    });
+    let source_ram = guest();
+    let sent = send(&source_ram, &running.uri, |setup| setup)
+        .and_then(|source| source.finish(&PageSet::all(&source_ram), None));
+    assert!(matches!(sent, Err(Error::DestinationFailed(1))), "{sent:?}");
+    let relayed = running.join();
+    assert!(matches!(relayed, Err(Error::DestinationRefused(1))), "{relayed:?}");
+    failing.join().unwrap();
+}
+
+#[test]
 fn a_destination_that_closes_before_it_confirms_has_not_confirmed() {
     let source_ram = guest();
     let (uri, destination) = receive(|setup| setup);
@@ -326,7 +346,7 @@ fn what_is_no_migration_is_said() {
     let mut main = connect(&running.uri);
     main.write_all(b"QEVM\0\0\0\x02").unwrap();
     let error = on(Side::From, running.join());
-    assert!(error.to_string().contains("version 2"), "{error}");
+    assert!(chain(&error).contains("version 2"), "{error:?}");
     wait_for_close(&mut main);
 }
 
@@ -343,7 +363,7 @@ fn garbage_from_the_destination_is_said() {
     let (mut main, _) = listener.accept().unwrap();
     main.write_all(&[0, 99, 0, 0, 1, 2, 3, 4]).unwrap();
     let error = on(Side::To, running.join());
-    assert!(error.to_string().contains("message 99 of the return path"), "{error}");
+    assert!(chain(&error).contains("message 99 of the return path"), "{error:?}");
     sending.join().unwrap().unwrap_err();
 }
 

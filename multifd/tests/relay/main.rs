@@ -12,3 +12,4 @@ mod memory;
 mod migrate;
 mod recordings;
 mod support;
+mod taps;

@@ -60,13 +60,13 @@ fn migrate(hops: &[Hop], setup: impl FnOnce(SourceBuilder<'_>) -> SourceBuilder<
     assert_eq!(arrived.device_state, device_state());
     assert_eq!(arrived.configuration.machine.as_deref(), Some("pc-i440fx-10.0"));
     let return_path = arrived.return_path;
-    let (received, _) = arrived.confirm().unwrap();
-    let (sent, _) = sent.join().unwrap().unwrap();
+    let received = arrived.confirm().unwrap();
+    let sent = sent.join().unwrap().unwrap();
 
     for (number, running) in relays.into_iter().rev().enumerate() {
         let relayed = running.join().unwrap();
         assert_eq!(relayed.confirmed, return_path);
-        let [from, to] = [&relayed.from.0, &relayed.to.0];
+        let [from, to] = [&relayed.from, &relayed.to];
         assert_eq!(from.total().normal_pages, to.total().normal_pages);
         assert_eq!(from.zero_pages(), to.zero_pages());
         assert_eq!((from.main_bytes, to.main_bytes), (received.main_bytes, received.main_bytes));
@@ -172,7 +172,7 @@ fn the_page_size_that_the_source_announces_is_taken() {
     let (uri, destination) = receive(|setup| setup);
     let running = relay(&uri, |setup| setup);
     let mut configuration = Configuration::new("virt-9.0");
-    configuration.subsections.push(Subsection { version: 1, data: SubsectionData::PageBits(14) });
+    configuration.subsections.push(Subsection::new(SubsectionData::PageSize(page_size)));
     let source =
         send(&source_ram, &running.uri, |setup| setup.configuration(configuration)).unwrap();
     let all = PageSet::all(&source_ram);

@@ -33,7 +33,7 @@ fn every_recording_arrives_with_the_ram_that_the_guest_had_in_every_codec() {
             arrived.confirm().unwrap();
             let relayed = running.join().unwrap();
             assert!(!relayed.confirmed, "a recording has no return path");
-            assert_eq!(relayed.from.0.main_bytes, recording.main.len() as u64);
+            assert_eq!(relayed.from.main_bytes, recording.main.len() as u64);
             for connection in source {
                 connection.join().unwrap();
             }
@@ -73,7 +73,7 @@ fn the_main_channel_goes_through_byte_for_byte_and_a_sync_goes_out_for_each_that
         assert_eq!(numbers, [0, 1, 2, 3, 4]);
         for stream in &streams[1..] {
             assert_eq!(stream[8..24], recording.channels[0][8..24], "the UUID of the source");
-            assert_eq!(syncs(stream) as u64, relayed.from.0.syncs, "{recording:?}");
+            assert_eq!(syncs(stream) as u64, relayed.from.syncs, "{recording:?}");
             assert!(came == 0 || syncs(stream) == came, "{recording:?}");
         }
         let mut nums: Vec<_> = streams[1..].iter().flat_map(|stream| packet_nums(stream)).collect();

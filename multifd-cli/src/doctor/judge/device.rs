@@ -4,14 +4,14 @@ use super::{queue, setup};
 use crate::doctor::finding::{Finding, Level};
 use crate::doctor::system::{Device, State, System, WorkQueue};
 
-/// Judges what could not be read, and the devices that have no queue to be judged.
+/// Judges what could not be read, and the devices without a queue that is set up.
 pub(super) fn judge(system: &System, findings: &mut Vec<Finding>) {
-    // What is missing on all devices is what keeps QPL away; on some, it is left idle.
+    // Without any usable queue QPL cannot run; else the device is only idle.
     let level = if queue::any_usable(system) { Level::Note } else { Level::Problem };
     for unread in system.devices().iter().flat_map(|device| &device.unread) {
         let level = if level == Level::Note { Level::Warning } else { level };
         let finding = Finding::new(level, "device", unread.to_string());
-        findings.push(finding.meaning("It is left out of what is said here."));
+        findings.push(finding.meaning("The other findings do not cover it."));
     }
     let ready = || system.devices().iter().filter(|device| device.pasid_enabled);
     let bare = |state| -> Vec<&Device> {
@@ -21,7 +21,7 @@ pub(super) fn judge(system: &System, findings: &mut Vec<Finding>) {
     if let [first, ..] = disabled[..] {
         let found = format!("{}: disabled, with no work queue set up", names(&disabled));
         let finding = Finding::new(level, "device", found)
-            .meaning("So are all after each boot: their set-up does not last.")
+            .meaning("Every device is in this state after a boot: a set-up does not last.")
             .mend(setup::queue(&disabled, first_queue(first), 0));
         findings.push(finding);
     }
@@ -35,7 +35,7 @@ pub(super) fn judge(system: &System, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Whether there are queues that somebody has set up, or that may have been.
+/// Whether there are queues that are set up, or that may be.
 fn has_queues(device: &Device) -> bool {
     !device.unread.is_empty() || device.queues.iter().any(WorkQueue::is_set_up)
 }

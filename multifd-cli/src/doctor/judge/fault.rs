@@ -19,7 +19,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// What is to be mended first, if anything is.
+    /// The fault to fix first; `None` if the queue can be used.
     pub(super) fn of(device: &Device, queue: &WorkQueue) -> Option<Self> {
         match queue.kind {
             Kind::User => {}
@@ -48,7 +48,7 @@ impl Fault {
     pub(super) fn finding(&self, device: &Device, queue: &WorkQueue, others: bool) -> Finding {
         let level = match self {
             _ if !others => Level::Problem,
-            // It looks as if it were meant for processes such as this.
+            // It seems to be meant for processes such as this one.
             Self::NoEngine(_) | Self::NoNode | Self::Denied | Self::NodeFailed(_) => Level::Warning,
             _ => Level::Note,
         };
@@ -69,7 +69,7 @@ impl Fault {
                 }
                 _ => "is for the kernel".to_owned(),
             },
-            Self::TypeNone => "is for nobody (type none)".to_owned(),
+            Self::TypeNone => "has type none".to_owned(),
             Self::Dedicated => "is dedicated to one process".to_owned(),
             Self::NoGroup => "is in no group".to_owned(),
             Self::NoEngine(group) => format!("is in group {group}, which has no engine"),
@@ -84,21 +84,21 @@ impl Fault {
         match self {
             Self::Kernel => Some(
                 "QPL needs type user. The kernel's iaa_crypto takes all devices when it is \
-                 loaded: what compresses by it, zswap say, must do without then.",
+                 loaded; its users, such as zswap, lose the queues that QPL gets.",
             ),
             Self::TypeNone => Some("QPL needs type user."),
-            Self::Dedicated => Some("QPL uses shared queues alone."),
+            Self::Dedicated => Some("QPL uses only shared queues."),
             Self::NoGroup | Self::NoEngine(_) => {
-                Some("The engines of its group are what serve a queue.")
+                Some("A queue is served by the engines of its group.")
             }
             Self::Disabled | Self::NodeFailed(_) => None,
             Self::NoNode => Some(
-                "It is there when the queue is bound to the driver user; in a container, it must \
-                 be handed in.",
+                "It exists while the queue is bound to the driver user; a container must be given \
+                 it.",
             ),
             Self::Denied => Some(
-                "It is root's, unless a udev rule says otherwise. What chown does lasts until \
-                 the queue is disabled; docs/qpl-hardware.md has a rule.",
+                "It belongs to root, unless a udev rule says otherwise. A chown lasts until the \
+                 queue is disabled; docs/qpl-hardware.md has a rule.",
             ),
         }
     }

@@ -1,6 +1,5 @@
-//! Whether the libraries are there, and what codec qpl makes of it all.
+//! Whether the libraries are there, and whether codec qpl works.
 
-use multifd::core::Availability;
 use qpl_sys::Library;
 
 use super::platform::Accelerators;
@@ -9,7 +8,7 @@ use crate::doctor::system::System;
 
 pub(super) fn judge(system: &System, there: Accelerators, findings: &mut Vec<Finding>) {
     findings.push(libqpl(system, there));
-    // Nothing but the hardware path uses it.
+    // Only the hardware path uses it.
     if there != Accelerators::Absent {
         findings.push(accel_config(system));
     }
@@ -29,10 +28,10 @@ fn libqpl(system: &System, there: Accelerators) -> Finding {
     };
     if system.libqpl_named {
         return Finding::problem(SUBJECT, error.to_string())
-            .meaning("Codec qpl takes the library that is named, or none, on the CPU too.")
+            .meaning("Codec qpl uses the library that is named there, or none, on the CPU too.")
             .mend([format!("unset {}", Library::VARIABLE)]);
     }
-    // Without an accelerator, what is built in stands in for it.
+    // Without an accelerator, the built-in encoder replaces it.
     let level = if there == Accelerators::Absent { Level::Note } else { Level::Problem };
     Finding::new(level, SUBJECT, error.to_string()).mend(["sudo apt install libqpl1"])
 }
@@ -42,43 +41,43 @@ fn accel_config(system: &System) -> Finding {
     match &system.accel_config {
         Some(file) => Finding::ok(SUBJECT, file.display().to_string()),
         None => Finding::problem(SUBJECT, "libaccel-config.so.1 is not where the loader looks")
-            .meaning("libqpl finds the devices by it, and opens it at run time (status 501).")
+            .meaning("libqpl finds the devices by it, and opens it at run time; without it, its status is 501.")
             .mend(["sudo apt install libaccel-config1 accel-config    # Fedora: sudo dnf install accel-config"]),
     }
 }
 
-/// Whether a job can be set up on a device, which no more than follows where something is amiss.
+/// Whether a job can be set up on a device. After another problem this would only be a consequence.
 fn job(system: &System) -> Finding {
     const SUBJECT: &str = "job";
     match &system.hardware {
-        Availability::Available(_) => Finding::ok(SUBJECT, "libqpl can set a hardware job up"),
-        Availability::Unavailable(reason) => {
+        Ok(_) => Finding::ok(SUBJECT, "libqpl can set a hardware job up"),
+        Err(reason) => {
             let reason = reason.trim_end_matches("; see multifd doctor");
             Finding::problem(SUBJECT, format!("libqpl cannot set a hardware job up: {reason}"))
                 .meaning(
-                    "All that can be seen is as it should be, so libqpl sees something else: \
-                     look whether this runs in a container without the devices.",
+                    "There is no other problem, so libqpl sees something that this command does not: \
+                     check whether this runs in a container without the devices.",
                 )
                 .mend(["sudo accel-config list", "sudo dmesg | grep -i idxd"])
         }
     }
 }
 
-/// How codec qpl works here, less what was said of libqpl and the devices already.
+/// How codec qpl works here, without what other findings say of libqpl and the devices.
 fn codec(system: &System) -> Option<Finding> {
     const SUBJECT: &str = "codec";
     let said = system.libqpl.as_ref().err().map(ToString::to_string).unwrap_or_default();
     match &system.codec {
-        Availability::Available(by) => {
+        Ok(by) => {
             let reason = match &system.hardware {
-                Availability::Available(_) => "",
-                Availability::Unavailable(reason) => reason,
+                Ok(_) => "",
+                Err(reason) => reason,
             };
             let by = by.trim_end_matches(&said).trim_end_matches(reason).trim_end_matches("; ");
             Some(Finding::new(Level::Note, SUBJECT, format!("codec qpl works here, by {by}")))
         }
-        Availability::Unavailable(reason) if *reason == said => None,
-        Availability::Unavailable(reason) => {
+        Err(reason) if *reason == said => None,
+        Err(reason) => {
             Some(Finding::problem(SUBJECT, format!("codec qpl does not work here: {reason}")))
         }
     }

@@ -1,6 +1,7 @@
-//! What it means: from what there is on a machine to findings. Nothing is read here.
+//! From the state of a machine to findings. Nothing is read here.
 //!
-//! What only follows from something else is not said: without a device, no word about its driver.
+//! A mere consequence of another finding is left out: without a device, there is no finding about its
+//! driver.
 
 mod device;
 mod fault;
@@ -14,7 +15,7 @@ mod tests;
 use crate::doctor::finding::Finding;
 use crate::doctor::system::System;
 
-/// Everything that is to be said about `system`, in the order in which it would be mended.
+/// All findings about `system`, in the order in which they should be fixed.
 pub(super) fn judge(system: &System) -> Vec<Finding> {
     let mut findings = Vec::new();
     let there = platform::judge(system, &mut findings);

@@ -3,21 +3,21 @@
 use crate::doctor::finding::{Finding, Level};
 use crate::doctor::system::{Bus, PciDevice, Release, System};
 
-/// How far the accelerators have come.
+/// How far the accelerators are set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Accelerators {
-    /// There are none, as far as can be seen.
+    /// None was found.
     Absent,
-    /// There are, but their queues cannot be had, whatever these look like.
+    /// There are some, but their queues cannot be used, in whatever state these are.
     Unready,
-    /// Their queues can be looked at.
+    /// Their queues can be judged.
     Ready,
 }
 
-/// The first kernel that serves IAA as QPL wants it, by Intel's requirements.
+/// The first kernel that supports QPL on IAA, by Intel's requirements.
 const FIRST: Release = Release { major: 5, minor: 18 };
 
-/// What adds to the kernel's command line.
+/// Commands that extend the kernel's command line.
 const PARAMETERS: [&str; 4] = [
     "sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&intel_iommu=on,sm_on /' /etc/default/grub",
     "sudo update-grub",
@@ -41,7 +41,7 @@ pub(super) fn judge(system: &System, findings: &mut Vec<Finding>) -> Accelerator
             let level = if none { Level::Problem } else { Level::Warning };
             findings.extend(bus.unread.iter().map(|unread| {
                 Finding::new(level, "device", unread.to_string())
-                    .meaning("The device is left out of what is said here.")
+                    .meaning("The other findings do not cover this device.")
             }));
             if none { Accelerators::Unready } else { svm(system, findings) }
         }
@@ -53,12 +53,12 @@ pub(super) fn judge(system: &System, findings: &mut Vec<Finding>) -> Accelerator
     }
 }
 
-/// That there is no IAA, if so.
+/// The finding that there is no IAA, if so.
 fn absent(system: &System) -> Option<Finding> {
-    const MEANING: &str = "IAA is in Intel Xeons from the 4th generation on, not in all models; where \
-        it should be, look whether the BIOS hides it, or the virtual machine has been given none. \
-        Codec qpl works without, on the CPU, and slower: by Intel's figures a migration over 2 \
-        channels takes ten times as long as with IAA.";
+    const MEANING: &str = "Intel Xeons have IAA from the 4th generation on, but not all models; if this \
+        machine should have one, check whether the BIOS hides it, or the virtual machine was given \
+        none. Codec qpl works without IAA on the CPU, but slower: by Intel's figures a migration over \
+        2 channels takes ten times as long.";
     let taken = matches!(&system.bus, Ok(Some(bus))
         if !(bus.devices.is_empty() && bus.unread.is_empty()));
     match &system.pci {
@@ -69,13 +69,13 @@ fn absent(system: &System) -> Option<Finding> {
             Some(Finding::problem("iaa", found).meaning(MEANING))
         }
         Err(unread) => {
-            let found = format!("whether there is an Intel IAA cannot be seen: {unread}");
+            let found = format!("cannot see whether there is an Intel IAA: {unread}");
             Some(Finding::problem("iaa", found).meaning(MEANING))
         }
     }
 }
 
-/// The kernel, and whether it is new enough. One whose version is not known is taken to be.
+/// The kernel, and whether it is new enough. An unknown version counts as new enough.
 fn kernel(system: &System) -> (Finding, bool) {
     const SUBJECT: &str = "kernel";
     let needed = format!("QPL's hardware path needs Linux {FIRST} or later");
@@ -83,10 +83,10 @@ fn kernel(system: &System) -> (Finding, bool) {
         Ok(release) if *release >= FIRST => {
             (Finding::ok(SUBJECT, format!("Linux {release}")), true)
         }
-        // Distributors bring drivers to older kernels.
+        // Distributors backport drivers to older kernels.
         Ok(release) if system.devices().iter().any(|device| device.pasid_enabled) => {
             let found = format!("Linux {release} is old, but has devices with shared memory");
-            let meaning = format!("{needed}, by Intel's word; this one may do.");
+            let meaning = format!("{needed}, by Intel's requirements; this one may work.");
             (Finding::new(Level::Warning, SUBJECT, found).meaning(meaning), true)
         }
         Ok(release) => {
@@ -102,7 +102,7 @@ fn kernel(system: &System) -> (Finding, bool) {
     }
 }
 
-/// The accelerators that the driver has taken, or why it has none.
+/// The accelerators that are bound to the driver, or why there are none.
 fn taken(system: &System) -> Result<&Bus, Finding> {
     let pci = system.pci.as_deref().unwrap_or_default();
     match &system.bus {
@@ -110,17 +110,17 @@ fn taken(system: &System) -> Result<&Bus, Finding> {
         Ok(Some(_)) => Err(not_taken(pci)),
         Ok(None) => {
             let found = format!("the kernel's driver idxd is not loaded, for {}", list(pci));
-            let meaning = "Where modprobe does not find it, the kernel is built without \
+            let meaning = "If modprobe does not find it, the kernel is built without \
                 CONFIG_INTEL_IDXD and CONFIG_INTEL_IDXD_SVM: install a distribution's full kernel.";
             let load = ["sudo modprobe idxd", "echo idxd | sudo tee /etc/modules-load.d/idxd.conf"];
             Err(Finding::problem("driver", found).meaning(meaning).mend(load))
         }
         Err(unread) => Err(Finding::problem("driver", unread.to_string())
-            .meaning("The driver's devices cannot be listed by this user.")),
+            .meaning("This user cannot list the driver's devices.")),
     }
 }
 
-/// Devices on the PCI bus of which the driver has none.
+/// The finding that the devices on the PCI bus are not bound to the driver.
 fn not_taken(pci: &[PciDevice]) -> Finding {
     let found = format!("the kernel's driver idxd has not taken {}", list(pci));
     let mut lines = Vec::new();
@@ -144,7 +144,7 @@ fn list(pci: &[PciDevice]) -> String {
     pci.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether the devices can use a process' addresses, which the driver knows best.
+/// Whether the devices can use a process' addresses, as the driver reports it.
 fn svm(system: &System, findings: &mut Vec<Finding>) -> Accelerators {
     let devices = system.devices();
     let without: Vec<_> = devices.iter().filter(|device| !device.pasid_enabled).collect();
@@ -164,13 +164,13 @@ fn svm(system: &System, findings: &mut Vec<Finding>) -> Accelerators {
         finding.meaning(meaning).mend(["sudo dmesg | grep -i -e dmar -e idxd"])
     } else {
         let meaning = "Shared queues need it: the kernel's command line must ask for it, and VT-d \
-            be on in the BIOS.";
+            must be on in the BIOS.";
         finding.meaning(meaning).mend(PARAMETERS)
     });
     if all { Accelerators::Unready } else { Accelerators::Ready }
 }
 
-/// While no driver can say whether SVM is on: whether the command line asks for it.
+/// The finding that the command line does not ask for SVM, while no driver reports on it.
 fn command_line(system: &System) -> Option<Finding> {
     let meaning =
         "Unless the kernel is built to turn both on, shared virtual memory will be missing.";

@@ -5,7 +5,7 @@ use super::setup;
 use crate::doctor::finding::{Finding, Level};
 use crate::doctor::system::{Device, Release, System, WorkQueue};
 
-/// Judges the queues that somebody has set up.
+/// Judges the queues that are set up.
 pub(super) fn judge(system: &System, findings: &mut Vec<Finding>) {
     let any_usable = any_usable(system);
     for (device, queue) in queues(system) {
@@ -19,7 +19,7 @@ pub(super) fn judge(system: &System, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Whether QPL has any queue.
+/// Whether QPL can use any queue.
 pub(super) fn any_usable(system: &System) -> bool {
     queues(system).any(|(device, queue)| Fault::of(device, queue).is_none())
 }
@@ -32,7 +32,7 @@ fn queues(system: &System) -> impl Iterator<Item = (&Device, &WorkQueue)> {
         .filter(|(_, queue)| queue.is_set_up())
 }
 
-/// What is said of a queue that works: how it is set up, and what makes it slow.
+/// The findings about a usable queue: its set-up, and what makes it slow.
 fn usable(device: &Device, queue: &WorkQueue) -> Vec<Finding> {
     let node = device.numa_node.map_or_else(String::new, |node| format!(" on NUMA node {node}"));
     let engines = device.engines.iter().filter(|engine| engine.group == queue.group).count();
@@ -64,24 +64,24 @@ fn slow_on_faults(device: &Device, queue: &WorkQueue) -> Finding {
     };
     Finding::new(Level::Warning, "queue", found)
         .meaning(
-            "A job that meets a page that is not mapped is submitted once more by libqpl, or fails, \
-             and then the CPU does its page: slower either way.",
+            "When a job meets a page that is not mapped, libqpl submits it again, or it fails and the \
+             CPU takes its page: both are slower.",
         )
         .mend(remedy)
 }
 
 /// How descriptors get to the device: Intel's advisory INTEL-SA-01084.
 fn submission(system: &System) -> Option<Finding> {
-    /// The first of Linux' main line that keeps processes from mapping portals.
+    /// The first mainline Linux that keeps processes from mapping portals.
     const RESTRICTED: Release = Release { major: 6, minor: 10 };
-    const WRITES: &str = "libqpl 1.6 and later has the kernel submit each descriptor then, by \
-        write(), which is slower; older ones do not work. Nothing in sysfs tells more.";
+    const WRITES: &str = "With libqpl 1.6 and later the kernel then submits each descriptor, by \
+        write(), which is slower; older versions do not work. Nothing in sysfs tells more.";
     let (Ok(false), Ok(release)) = (&system.kernel.raw_io, &system.kernel.release) else {
         return None;
     };
     let sure = if *release >= RESTRICTED { "keeps" } else { "may keep" };
     let found = format!(
-        "Linux {release} {sure} processes without CAP_SYS_RAWIO, such as this, from mapping the \
+        "Linux {release} {sure} processes without CAP_SYS_RAWIO, such as this one, from mapping the \
          portals of devices (INTEL-SA-01084)"
     );
     let writes = system.libqpl.as_ref().is_ok_and(|libqpl| libqpl.version.minor >= 6);

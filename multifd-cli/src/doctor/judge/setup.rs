@@ -3,7 +3,7 @@
 use crate::doctor::system::{Device, State, WorkQueue};
 
 /// The commands that enable a shared queue for processes, with all of its device's engines, on
-/// each of `devices`, which are alike. Everything that they have is disabled first.
+/// each of `devices`, which must be alike. Their enabled queues are disabled first.
 pub(super) fn queue(devices: &[&Device], queue: u32, group: u32) -> Vec<String> {
     let (first, number) = match devices {
         [] => return Vec::new(),
@@ -36,14 +36,14 @@ pub(super) fn queue(devices: &[&Device], queue: u32, group: u32) -> Vec<String> 
     lines
 }
 
-/// The commands that set a queue up anew, which only a device that is disabled lets them.
+/// The commands that set a queue up again, for which its device must be disabled.
 pub(super) fn again(device: &Device, queue: &WorkQueue) -> Vec<String> {
     let mut lines = self::queue(&[device], queue.number, queue.group.unwrap_or(0));
     let is_other = |other: &&WorkQueue| other.number != queue.number && other.is_set_up();
     let others: Vec<_> = device.queues.iter().filter(is_other).collect();
     if !others.is_empty() {
         let names: Vec<_> = others.iter().map(|other| other.name.as_str()).collect();
-        lines.insert(0, format!("# this stops {} besides", names.join(", ")));
+        lines.insert(0, format!("# this also stops {}", names.join(", ")));
     }
     lines
 }
@@ -59,7 +59,7 @@ pub(super) fn enable(device: &Device, queue: &WorkQueue) -> Vec<String> {
     lines
 }
 
-/// Puts those engines into `group` that serve no other; all of them where every one does.
+/// Puts those engines into `group` that serve no other group; if there are none, all engines.
 fn engines(device: &Device, number: &str, group: u32) -> Option<String> {
     let serves_no_other = |served: Option<u32>| served.is_none_or(|served| served == group);
     let mut engines: Vec<_> =

@@ -1,4 +1,3 @@
-use multifd::core::Availability;
 use qpl_sys::{OpenError, Version};
 
 use crate::doctor::finding::Level;
@@ -8,7 +7,7 @@ use crate::doctor::system::{
     System, WorkQueue,
 };
 
-/// A machine with one IAA and one queue, on which all is well.
+/// A machine with one IAA and one queue, without a problem.
 fn well() -> System {
     let queue = WorkQueue {
         name: "wq1.0".to_owned(),
@@ -43,14 +42,11 @@ fn well() -> System {
         },
         pci: Ok(vec![PciDevice { address: "0000:6a:02.0".to_owned(), driver: None }]),
         bus: Ok(Some(Bus { devices: vec![device], unread: Vec::new() })),
-        libqpl: Ok(Libqpl {
-            origin: "libqpl.so.1".to_owned(),
-            version: Version { major: 1, minor: 9, patch: 0 },
-        }),
+        libqpl: Ok(Libqpl { origin: "libqpl.so.1".to_owned(), version: Version::new(1, 9, 0) }),
         libqpl_named: false,
         accel_config: Some("/usr/lib/libaccel-config.so.1".into()),
-        codec: Availability::Available("hardware: libqpl 1.9.0".to_owned()),
-        hardware: Availability::Available("hardware: libqpl 1.9.0".to_owned()),
+        codec: Ok("hardware: libqpl 1.9.0".to_owned()),
+        hardware: Ok("hardware: libqpl 1.9.0".to_owned()),
     }
 }
 
@@ -70,7 +66,7 @@ fn subjects(system: &System, level: Level) -> Vec<&'static str> {
 }
 
 #[test]
-fn whatever_a_queue_looks_like_there_is_a_problem_unless_it_can_be_used() {
+fn in_every_state_of_a_queue_there_is_a_problem_unless_it_can_be_used() {
     let states = [State::Enabled, State::Disabled];
     let nodes = [Node::Allowed, Node::Missing, Node::Denied, Node::Failed("why".to_owned())];
     for (device_state, state) in states.iter().flat_map(|&d| states.map(|q| (d, q))) {
@@ -121,7 +117,7 @@ fn a_queue_that_cannot_be_used_beside_one_that_can_is_no_problem() {
 }
 
 #[test]
-fn a_set_up_anew_says_which_other_queues_it_stops() {
+fn a_set_up_says_which_other_queues_it_stops() {
     let mut system = well();
     let device = device(&mut system);
     let other = WorkQueue { name: "wq1.1".to_owned(), number: 1, ..device.queues[0].clone() };
@@ -129,7 +125,7 @@ fn a_set_up_anew_says_which_other_queues_it_stops() {
     device.queues.push(other);
     let findings = judge(&system);
     let slow = findings.iter().find(|finding| finding.level == Level::Warning).unwrap();
-    assert_eq!(slow.remedy[0], "# this stops wq1.1 besides");
+    assert_eq!(slow.remedy[0], "# this also stops wq1.1");
     assert!(slow.remedy[1..].iter().any(|line| line.contains("disable-wq iax1/wq1.1")));
 }
 
@@ -146,30 +142,29 @@ fn missing_libraries_are_problems_only_where_there_is_a_device() {
 }
 
 #[test]
-fn what_was_said_of_libqpl_is_not_said_of_the_codec_again() {
+fn a_finding_about_libqpl_is_not_repeated_for_the_codec() {
     let error = OpenError::NotFound { reason: "no such file".to_owned() };
     let mut system = well();
-    system.codec = Availability::Available(format!("portable: built in; {error}"));
+    system.codec = Ok(format!("portable: built in; {error}"));
     system.libqpl = Err(error.clone());
     let last = judge(&system).pop().map(|finding| finding.found);
     assert_eq!(last.as_deref(), Some("codec qpl works here, by portable: built in"));
     system.libqpl = well().libqpl;
-    system.hardware = Availability::Unavailable("no IAA".to_owned());
-    system.codec = Availability::Available("software: libqpl 1.9.0; no IAA".to_owned());
+    system.hardware = Err("no IAA".to_owned());
+    system.codec = Ok("software: libqpl 1.9.0; no IAA".to_owned());
     let last = judge(&system).pop().map(|finding| finding.found);
     assert_eq!(last.as_deref(), Some("codec qpl works here, by software: libqpl 1.9.0"));
     system.libqpl = Err(error.clone());
-    system.codec = Availability::Unavailable(error.to_string());
+    system.codec = Err(error.to_string());
     assert!(judge(&system).iter().all(|finding| finding.subject != "codec"));
-    system.codec = Availability::Unavailable("another reason".to_owned());
+    system.codec = Err("another reason".to_owned());
     assert!(subjects(&system, Level::Problem).contains(&"codec"));
 }
 
 #[test]
 fn a_job_that_cannot_be_set_up_is_a_problem_unless_it_follows_from_one() {
     let mut system = well();
-    system.hardware =
-        Availability::Unavailable("no IAA can be used; see multifd doctor".to_owned());
+    system.hardware = Err("no IAA can be used; see multifd doctor".to_owned());
     assert_eq!(subjects(&system, Level::Problem), ["job"]);
     assert!(!format!("{:?}", judge(&system)).contains("see multifd doctor"));
     system.bus = Ok(None);

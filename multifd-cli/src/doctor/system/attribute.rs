@@ -1,4 +1,4 @@
-//! Files that hold one value, as sysfs and procfs have them.
+//! Files that hold one value, in sysfs and procfs.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
@@ -24,9 +24,9 @@ impl Unread {
     }
 }
 
-/// What a file may say.
+/// What the text of a file is parsed into.
 pub(super) trait Value: Sized {
-    /// What it should be, for who reads that it is something else.
+    /// What the text should be, for an error message.
     const EXPECTED: &'static str;
 
     fn parse(text: &str) -> Option<Self>;
@@ -34,7 +34,7 @@ pub(super) trait Value: Sized {
 
 /// The value in the file `name` of `folder`.
 pub(super) fn read<T: Value>(folder: &Path, name: &str) -> Result<T, Unread> {
-    /// A page, which is the most that sysfs has.
+    /// A page: the longest file of sysfs.
     const MOST: u64 = 4096;
     let path = folder.join(name);
     let mut bytes = Vec::new();
@@ -47,7 +47,7 @@ pub(super) fn read<T: Value>(folder: &Path, name: &str) -> Result<T, Unread> {
     T::parse(text).ok_or_else(malformed)
 }
 
-/// The same, of a file that need not be there.
+/// As [`read`]; `None` if there is no such file.
 pub(super) fn read_optional<T: Value>(folder: &Path, name: &str) -> Result<Option<T>, Unread> {
     match read(folder, name) {
         Ok(value) => Ok(Some(value)),
@@ -103,7 +103,7 @@ impl Value for NumberOrNone {
     }
 }
 
-/// An identifier of PCI: `0x8086`.
+/// A PCI identifier, such as `0x8086`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hex(pub(super) u32);
 

@@ -1,7 +1,7 @@
 //! The accelerators, as the kernel's driver idxd shows them in sysfs: `/sys/bus/dsa`.
 //!
-//! The kernel's `Documentation/ABI/stable/sysfs-driver-dma-idxd` is what is read. It calls an IAA
-//! `iax`, and numbers it among the DSAs, which are another sort of device on the same bus.
+//! The kernel's `Documentation/ABI/stable/sysfs-driver-dma-idxd` describes these files. They call an
+//! IAA `iax`. It shares its numbers with DSAs, another kind of device on the same bus.
 
 use std::path::Path;
 
@@ -10,11 +10,11 @@ use serde::Serialize;
 use super::attribute::{NumberOrNone, Unread, names, read, read_optional};
 use super::queue::{State, WorkQueue};
 
-/// What the driver has taken.
+/// The devices that are bound to the driver.
 #[derive(Clone, Debug, Default)]
 pub(in crate::doctor) struct Bus {
     pub(in crate::doctor) devices: Vec<Device>,
-    /// Why there are devices that are not among them.
+    /// Why some devices are not in the list.
     pub(in crate::doctor) unread: Vec<Unread>,
 }
 
@@ -26,18 +26,18 @@ pub(in crate::doctor) struct Device {
     pub(in crate::doctor) number: u32,
     pub(in crate::doctor) state: State,
     pub(in crate::doctor) numa_node: Option<u32>,
-    /// Whether a process' own addresses can be used: shared virtual memory.
+    /// Whether the device can use a process' addresses: shared virtual memory.
     pub(in crate::doctor) pasid_enabled: bool,
     /// Entries of all its queues together.
     pub(in crate::doctor) max_work_queues_size: u32,
     pub(in crate::doctor) engines: Vec<Engine>,
     pub(in crate::doctor) queues: Vec<WorkQueue>,
-    /// Why there are engines or queues that are not among them.
+    /// Why some engines or queues are not in the lists.
     #[serde(skip)]
     pub(in crate::doctor) unread: Vec<Unread>,
 }
 
-/// What processes the entries of its group's queues.
+/// An engine, which processes the entries of its group's queues.
 #[derive(Clone, Debug, Serialize)]
 pub(in crate::doctor) struct Engine {
     /// The engine's number on its device.
@@ -46,7 +46,7 @@ pub(in crate::doctor) struct Engine {
 }
 
 impl Bus {
-    /// What there is; none where the driver is not loaded.
+    /// Reads the devices; `None` if the driver is not loaded.
     pub(super) fn read(sys: &Path, dev: &Path) -> Result<Option<Self>, Unread> {
         let folder = sys.join("bus/dsa/devices");
         let names = match names(&folder) {
@@ -89,7 +89,7 @@ impl Device {
         })
     }
 
-    /// Adds the engines and queues among the bus' `names`.
+    /// Adds the device's engines and queues, which are among the bus' `names`.
     fn read_parts(&mut self, bus: &Path, names: &[String], dev: &Path) {
         for name in names {
             let folder = bus.join(name);

@@ -1,4 +1,4 @@
-//! The kernel that runs, and what it lets this process do.
+//! The running kernel, and what this process may do.
 
 use std::fmt;
 use std::path::Path;
@@ -48,7 +48,7 @@ impl Value for Release {
     }
 }
 
-/// What the kernel's command line asks of Intel's IOMMU. A kernel may be built to do without.
+/// What the kernel's command line sets for Intel's IOMMU. A kernel may be built with other defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::doctor) struct Iommu {
     /// `intel_iommu=on`.
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_is_read_from_what_distributors_make_of_it() {
+    fn a_version_is_read_from_a_distributors_release() {
         let of = |major, minor| Some(Release { major, minor });
         assert_eq!(Release::parse("6.1.0-13-amd64"), of(6, 1));
         assert_eq!(Release::parse("6.10-rc1"), of(6, 10));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_iommu_is_on_when_the_last_word_says_so() {
+    fn the_last_option_decides_whether_the_iommu_is_on() {
         let of = |text| Iommu::parse(text).map(|iommu| (iommu.on, iommu.scalable));
         assert_eq!(of("quiet intel_iommu=on,sm_on ro"), Some((true, true)));
         assert_eq!(of("intel_iommu=sm_on intel_iommu=on"), Some((true, true)));

@@ -1,4 +1,4 @@
-//! The libraries that QPL's hardware path is made of.
+//! The libraries that QPL's hardware path needs.
 
 use std::env;
 use std::fs;
@@ -9,7 +9,7 @@ use qpl_sys::{Library, OpenError, Version};
 /// libqpl, as the codec would open it.
 #[derive(Clone, Debug)]
 pub(in crate::doctor) struct Libqpl {
-    /// What was opened.
+    /// The name or path that was opened.
     pub(in crate::doctor) origin: String,
     pub(in crate::doctor) version: Version,
 }
@@ -21,8 +21,8 @@ impl Libqpl {
     }
 }
 
-/// Where libaccel-config is, by which libqpl finds the devices. libqpl opens it when it is first
-/// used; here it is only looked for, where the loader looks.
+/// The path of libaccel-config, by which libqpl finds devices. libqpl opens it at its first use; here
+/// it is only searched for in the loader's folders.
 pub(super) fn find_accel_config() -> Option<PathBuf> {
     const NAME: &str = "libaccel-config.so.1";
     const CACHE: &str = "/etc/ld.so.cache";
@@ -40,7 +40,7 @@ pub(super) fn find_accel_config() -> Option<PathBuf> {
     let named: Vec<_> = env::split_paths(&named).filter(|path| path.is_absolute()).collect();
     let folders = named.iter().map(PathBuf::as_path).chain(FOLDERS.iter().map(Path::new));
     let file = folders.map(|folder| folder.join(NAME)).find(|file| file.exists());
-    // Folders of the administrator's own are in the cache, which has their files by full path.
+    // The administrator's own folders are in the loader's cache, with the full paths of their files.
     file.or_else(|| listed(&fs::read(CACHE).ok()?, NAME))
 }
 

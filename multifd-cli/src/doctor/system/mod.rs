@@ -1,4 +1,4 @@
-//! What there is on a machine: read, parsed, and not yet judged.
+//! The state of a machine: read and parsed, not yet judged.
 
 mod attribute;
 mod bus;
@@ -9,10 +9,10 @@ mod queue;
 
 use std::path::{Path, PathBuf};
 
-use multifd::core::Availability;
-use multifd::qpl;
+use multifd::qpl::{Options, Path as QplPath, Qpl};
 use qpl_sys::{Library, OpenError};
 
+use crate::options::codec;
 pub(super) use attribute::Unread;
 #[cfg(test)]
 pub(super) use bus::Engine;
@@ -24,7 +24,7 @@ pub(super) use libraries::Libqpl;
 pub(super) use pci::PciDevice;
 pub(super) use queue::{Kind, Mode, Node, State, WorkQueue};
 
-/// Where a machine is looked at.
+/// The folders that show a machine's state.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Roots<'a> {
     pub(super) sys: &'a Path,
@@ -32,22 +32,22 @@ pub(super) struct Roots<'a> {
     pub(super) proc: &'a Path,
 }
 
-/// What there is.
+/// The state of a machine.
 #[derive(Clone, Debug)]
 pub(super) struct System {
     pub(super) kernel: Kernel,
     pub(super) pci: Result<Vec<PciDevice>, Unread>,
-    /// None where the driver is not loaded.
+    /// `None` if the driver is not loaded.
     pub(super) bus: Result<Option<Bus>, Unread>,
     pub(super) libqpl: Result<Libqpl, OpenError>,
     /// Whether the user names a libqpl, in place of the one that is installed.
     pub(super) libqpl_named: bool,
     /// The file, if it was found.
     pub(super) accel_config: Option<PathBuf>,
-    /// What codec qpl itself says.
-    pub(super) codec: Availability,
-    /// Whether a job can be set up on a device.
-    pub(super) hardware: Availability,
+    /// What codec qpl uses here, or why it cannot work.
+    pub(super) codec: Result<String, String>,
+    /// Whether a job can be set up on a device: what it uses, or why not.
+    pub(super) hardware: Result<String, String>,
 }
 
 impl System {
@@ -59,12 +59,12 @@ impl System {
             libqpl: Libqpl::find(),
             libqpl_named: Library::named().is_some(),
             accel_config: libraries::find_accel_config(),
-            codec: (qpl::DESCRIPTOR.probe)(),
-            hardware: (qpl::Path::Hardware.descriptor().probe)(),
+            codec: codec::probe(&Qpl::default()),
+            hardware: codec::probe(&Qpl::new(Options::new(QplPath::Hardware))),
         }
     }
 
-    /// The accelerators that the driver has taken.
+    /// The accelerators that are bound to the driver.
     pub(super) fn devices(&self) -> &[Device] {
         match &self.bus {
             Ok(Some(bus)) => &bus.devices,

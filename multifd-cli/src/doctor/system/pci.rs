@@ -1,4 +1,4 @@
-//! The accelerators on the PCI bus: there whether or not a driver has taken them.
+//! The accelerators on the PCI bus, with or without a driver.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ const IAA: Hex = Hex(0x0cfe);
 pub(in crate::doctor) struct PciDevice {
     /// `0000:6a:02.0`.
     pub(in crate::doctor) address: String,
-    /// The driver that has taken it.
+    /// The driver that it is bound to.
     pub(in crate::doctor) driver: Option<String>,
 }
 

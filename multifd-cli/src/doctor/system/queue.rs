@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::attribute::{NumberOrNone, Unread, Value, read, read_optional};
 
-/// Whether a device or a queue takes work.
+/// Whether a device or a queue accepts work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::doctor) enum State {
@@ -16,7 +16,7 @@ pub(in crate::doctor) enum State {
     Disabled,
 }
 
-/// Who submits to a queue.
+/// How many processes may submit to a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::doctor) enum Mode {
@@ -96,12 +96,12 @@ impl WorkQueue {
         })
     }
 
-    /// Whether somebody has given it entries.
+    /// Whether it has entries.
     pub(in crate::doctor) fn is_set_up(&self) -> bool {
         self.size > 0
     }
 
-    /// Whether a page fault is waited for, and not an error.
+    /// Whether the device waits for page faults, which are errors otherwise.
     pub(in crate::doctor) fn blocks_on_fault(&self) -> bool {
         self.block_on_fault && self.prs_disable != Some(true)
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::common::Ended;
 
 /// Asserts that one thing keeps the hardware path from working: what it is, by `words` of the
-/// finding, and how it is mended, by `commands`, in that order.
+/// finding, and its remedy, which has `commands` in that order.
 #[track_caller]
 fn one_problem(ended: &Ended, subject: &str, words: &[&str], commands: &[&str]) {
     assert_eq!(ended.status, Some(1), "{ended:?}");
@@ -71,7 +71,7 @@ fn where_all_is_well_the_exit_status_is_0_and_the_queue_is_described() {
 }
 
 #[test]
-fn without_a_device_that_alone_is_said_and_that_qpl_works_all_the_same() {
+fn without_a_device_only_that_is_a_problem_and_codec_qpl_still_works() {
     let machine = Machine::well();
     machine.remove("sys/bus/dsa");
     machine.remove("sys/bus/pci/devices/0000:6a:02.0");
@@ -86,7 +86,7 @@ fn without_a_device_that_alone_is_said_and_that_qpl_works_all_the_same() {
         "{text}"
     );
     assert!(
-        text.contains("on the CPU, and slower") && text.contains("codec qpl works here, by "),
+        text.contains("on the CPU, but slower") && text.contains("codec qpl works here, by "),
         "{text}"
     );
 }

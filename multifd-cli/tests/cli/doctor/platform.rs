@@ -10,7 +10,7 @@ fn a_pci_bus_that_cannot_be_seen_is_not_taken_for_one_without_an_iaa() {
     one_problem(
         &machine.doctor(&["--json"]),
         "iaa",
-        &["cannot be seen", "bus/pci/devices is missing"],
+        &["cannot see", "bus/pci/devices is missing"],
         &[],
     );
 }
@@ -54,7 +54,7 @@ fn an_old_kernel_is_all_that_is_said_of_the_platform() {
 }
 
 #[test]
-fn missing_svm_is_mended_on_the_command_line_first_and_then_in_the_bios() {
+fn missing_svm_is_fixed_on_the_command_line_first_and_then_in_the_bios() {
     let machine = Machine::well();
     machine.set_bus("iax1/pasid_enabled", "0");
     // Both follow from it.

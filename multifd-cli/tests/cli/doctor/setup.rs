@@ -59,7 +59,7 @@ fn a_queue_of_the_wrong_sort_is_set_up_anew() {
     for (attribute, value, found) in [
         ("mode", "dedicated", "is dedicated to one process"),
         ("type", "kernel", "is for the kernel"),
-        ("type", "none", "is for nobody (type none)"),
+        ("type", "none", "has type none"),
         ("group_id", "-1", "is in no group"),
         ("group_id", "2", "is in group 2, which has no engine"),
     ] {

@@ -1,0 +1,100 @@
+//! A VM that arrives: memory for it, and its way into an image.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use multifd::core::ram::{Ram, RamBlock};
+use multifd::{Arrived, Error, Incoming};
+use serde::Serialize;
+
+use crate::cancel::Interrupt;
+use crate::failure::Failure;
+use crate::image::{self, Manifest, Place};
+use crate::mapping;
+use crate::options::store::Store;
+use crate::output::{self, Output};
+use crate::size::Bytes;
+use crate::summary::Summary;
+
+/// Memory for the RAM that a source announces, at most `limit` bytes: if `None`, as much as this
+/// machine has.
+pub(crate) fn provide(incoming: &Incoming<'_>, limit: Option<u64>) -> Result<Arc<Ram>, Error> {
+    let announced = incoming.blocks.iter().map(|block| block.bytes);
+    let announced = announced.fold(0, u64::saturating_add);
+    let machine = incoming.configuration.machine.as_deref();
+    let blocks = incoming.blocks.len();
+    tracing::debug!(machine, blocks, ram = %Bytes(announced), "a source begins");
+    let limit = limit.unwrap_or_else(mapping::memory_of_this_machine);
+    if announced > limit {
+        return Err(Error::caller(format!(
+            "the source has {} of RAM, but at most {} is accepted; allow more with --ram-limit",
+            Bytes(announced),
+            Bytes(limit)
+        )));
+    }
+    let blocks = incoming.blocks.iter().map(|block| {
+        let memory = mapping::anonymous(block.bytes).map_err(Error::caller)?;
+        Ok(RamBlock::new(block.name.clone(), memory).fresh().with_huge_pages())
+    });
+    let blocks: Vec<_> = blocks.collect::<Result<_, Error>>()?;
+    Ok(Arc::new(Ram::new(incoming.page_size, blocks)?))
+}
+
+/// Stores the VM under its name, tells the source that it has arrived, and prints the result.
+pub(crate) fn store(
+    vm: Arrived,
+    place: Place,
+    args: &Store,
+    started: Instant,
+    interrupt: &Interrupt,
+    output: &Output,
+) -> Result<(), Failure> {
+    if !args.allow_missing_pages {
+        check_all_arrived(&vm)?;
+    }
+    let page_bytes = vm.ram.page_size().bytes();
+    let bar = output.bar("storing", vm.ram.bytes());
+    let manifest = image::write(place.folder(), &vm, interrupt, &bar)?;
+    drop(bar);
+    let placed = place.put()?;
+    tracing::debug!("everything is on the disk; the source is told");
+    let stats = vm.confirm().map_err(|error| interrupt.or(error))?;
+    placed.keep();
+    let summary = Summary::new(&stats, page_bytes, started.elapsed());
+    report(&Stored { image: args.to.display().to_string(), vm: manifest, summary }, args, output)
+}
+
+/// Fails if a page never arrived, which is the only sign of a lost channel in a recording.
+fn check_all_arrived(vm: &Arrived) -> Result<(), Failure> {
+    match vm.missing_pages() {
+        0 => Ok(()),
+        count => Err(Failure::new(format!(
+            "{count} pages of the VM never arrived: a channel is missing, or the source skips free \
+             pages (free-page-hint, virtio-mem); in the latter case use --allow-missing-pages, which \
+             takes them as zero"
+        ))),
+    }
+}
+
+/// A VM that has been stored.
+#[derive(Serialize)]
+struct Stored {
+    image: String,
+    vm: Manifest,
+    #[serde(flatten)]
+    summary: Summary,
+}
+
+fn report(stored: &Stored, args: &Store, output: &Output) -> Result<(), Failure> {
+    if args.json {
+        return output::print_json(stored);
+    }
+    let Stored { image, vm, summary } = stored;
+    let machine = vm.machine.as_deref().unwrap_or("RAM without a machine");
+    let blocks = match vm.blocks.len() {
+        1 => "1 RAM block".to_owned(),
+        count => format!("{count} RAM blocks"),
+    };
+    output.say(&format!("stored {machine} with {blocks} in {image}"))?;
+    output.say(&format!("moved {}", summary.sentence()))
+}

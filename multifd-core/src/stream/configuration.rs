@@ -1,0 +1,178 @@
+//! CONFIGURATION: which machine the stream is of, and what it was set up with.
+
+use super::StreamErrorKind;
+use super::input::name;
+use super::wire::{self, section};
+use crate::PageSize;
+use crate::wire::Uuid;
+
+/// How many capabilities a source may list. QEMU has some twenty.
+const MAX_CAPABILITIES: u32 = 256;
+
+/// The machine that the stream is of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Configuration {
+    /// The machine type, such as `pc-i440fx-10.0`: 1 to 255 bytes without a NUL. `None` where the
+    /// stream has no CONFIGURATION, as with very old machine types; then there are no subsections.
+    pub machine: Option<String>,
+    /// What comes with it, in the order of the stream; none twice.
+    pub subsections: Vec<Subsection>,
+}
+
+/// An optional part of [`Configuration`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Subsection {
+    /// Its version, kept so that it can be written as it was.
+    pub version: u32,
+    /// What it says.
+    pub data: SubsectionData,
+}
+
+/// What a [`Subsection`] says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubsectionData {
+    /// The page size.
+    PageSize(PageSize),
+    /// The names of the migration capabilities that are on at the source.
+    Capabilities(Vec<String>),
+    /// The VM's UUID.
+    Uuid(Uuid),
+}
+
+/// The subsections that are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    PageSize,
+    Capabilities,
+    Uuid,
+}
+
+impl Configuration {
+    /// The machine type `machine` with no subsections.
+    pub fn new(machine: impl Into<String>) -> Self {
+        Self { machine: Some(machine.into()), subsections: Vec::new() }
+    }
+
+    /// The page size, where the stream says it.
+    pub fn page_size(&self) -> Option<PageSize> {
+        self.data().find_map(|data| match data {
+            SubsectionData::PageSize(size) => Some(*size),
+            _ => None,
+        })
+    }
+
+    /// The VM's UUID, where the stream says it.
+    pub fn uuid(&self) -> Option<Uuid> {
+        self.data().find_map(|data| match data {
+            SubsectionData::Uuid(uuid) => Some(*uuid),
+            _ => None,
+        })
+    }
+
+    /// The capabilities that are on at the source, as far as the stream lists them.
+    pub fn capabilities(&self) -> &[String] {
+        let names = self.data().find_map(|data| match data {
+            SubsectionData::Capabilities(names) => Some(names.as_slice()),
+            _ => None,
+        });
+        names.unwrap_or_default()
+    }
+
+    pub(super) fn data(&self) -> impl Iterator<Item = &SubsectionData> {
+        self.subsections.iter().map(|subsection| &subsection.data)
+    }
+
+    /// Appends CONFIGURATION to `out`, or nothing where there is no machine type.
+    pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), StreamErrorKind> {
+        let Some(machine) = &self.machine else {
+            if self.subsections.is_empty() {
+                return Ok(());
+            }
+            return Err(StreamErrorKind::Misuse(
+                "CONFIGURATION has subsections but no machine type",
+            ));
+        };
+        let length = machine_length(machine.len() as u64)?;
+        name(machine.as_bytes(), "the machine type")?;
+        out.push(section::CONFIGURATION);
+        out.extend_from_slice(&u32::from(length).to_be_bytes());
+        out.extend_from_slice(machine.as_bytes());
+        self.subsections.iter().try_for_each(|subsection| subsection.write(out))
+    }
+}
+
+impl Subsection {
+    /// A subsection of version 1, which all of QEMU's are.
+    pub const fn new(data: SubsectionData) -> Self {
+        Self { version: 1, data }
+    }
+
+    /// The subsection in this version.
+    #[must_use]
+    pub fn with_version(self, version: u32) -> Self {
+        Self { version, ..self }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) -> Result<(), StreamErrorKind> {
+        out.push(section::SUBSECTION);
+        wire::put_name(out, self.data.kind().name(), "a subsection")?;
+        out.extend_from_slice(&self.version.to_be_bytes());
+        match &self.data {
+            SubsectionData::PageSize(size) => out.extend_from_slice(&size.bits().to_be_bytes()),
+            SubsectionData::Capabilities(names) => {
+                let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
+                out.extend_from_slice(&capability_count(count)?.to_be_bytes());
+                for name in names {
+                    wire::put_name(out, name, "a capability")?;
+                }
+            }
+            SubsectionData::Uuid(Uuid(uuid)) => out.extend_from_slice(uuid),
+        }
+        Ok(())
+    }
+}
+
+impl SubsectionData {
+    pub(super) const fn kind(&self) -> Kind {
+        match self {
+            Self::PageSize(_) => Kind::PageSize,
+            Self::Capabilities(_) => Kind::Capabilities,
+            Self::Uuid(_) => Kind::Uuid,
+        }
+    }
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 3] = [Self::PageSize, Self::Capabilities, Self::Uuid];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::PageSize => "configuration/target-page-bits",
+            Self::Capabilities => "configuration/capabilities",
+            Self::Uuid => "configuration/uuid",
+        }
+    }
+}
+
+/// QEMU's machine types have some twenty characters, so a byte's worth is plenty.
+pub(super) fn machine_length(length: u64) -> Result<u8, StreamErrorKind> {
+    u8::try_from(length).map_err(|_| StreamErrorKind::Length {
+        what: "the machine type",
+        length,
+        allowed: "1 to 255",
+    })
+}
+
+pub(super) fn capability_count(count: u32) -> Result<u32, StreamErrorKind> {
+    if count > MAX_CAPABILITIES {
+        return Err(StreamErrorKind::Length {
+            what: "the list of capabilities",
+            length: u64::from(count),
+            allowed: "at most 256 names",
+        });
+    }
+    Ok(count)
+}

@@ -1,0 +1,381 @@
+//! The main channel, from its bytes to what they say.
+
+use std::mem;
+
+use super::body::{InBody, RamSection};
+use super::configuration_decoder::ConfigurationDecoder;
+use super::device_state::{self, Collector};
+use super::input::{Input, Stop};
+use super::ram::Word;
+use super::start::{ONLY_THE_LIST, Start, StartDecoder};
+use super::wire::{self, command, section};
+use super::{
+    AFTER_AN_ERROR, Configuration, Limits, MainEvent, StreamError, StreamErrorKind, SyncForm,
+};
+use crate::PageSize;
+
+/// Decodes the main channel: it is given the bytes as they come and says what they say, event by
+/// event.
+///
+/// What it says has been checked against the format, so a caller need only ask whether it has RAM
+/// blocks like these. How the bytes are split changes neither the events nor where they end nor what
+/// is refused. No bytes are kept but those of the field that has not wholly come (64 KiB at most)
+/// and the device state. An error ends it.
+///
+/// A source with a return path does not close the stream at its end, so there
+/// [`MainEvent::DeviceState`] comes as soon as a whole VMDESCRIPTION has; such a source must not
+/// suppress it (QEMU's machine option `suppress-vmdesc`). All other streams end where they are
+/// closed: [`finish`](Self::finish) gives their device state.
+///
+/// ```
+/// use multifd_core::stream::{Limits, MainDecoder, StreamError};
+///
+/// # fn example(stream: &[u8]) -> Result<(), StreamError> {
+/// let mut decoder = MainDecoder::new(Limits::default());
+/// for mut bytes in stream.chunks(1000) {
+///     while let Some(event) = decoder.next(&mut bytes)? {
+///         println!("{event:?} ends at byte {} of the stream", decoder.offset());
+///     }
+/// }
+/// if let Some(event) = decoder.finish()? {
+///     println!("{event:?} ends with the stream");
+/// }
+/// # Ok(())
+/// # }
+/// # example(b"QEVM").unwrap_err();
+/// ```
+#[derive(Debug)]
+pub struct MainDecoder {
+    input: Input,
+    limits: Limits,
+    page_size: PageSize,
+    next: Next,
+    /// There from the end of START's list on.
+    ram: Option<RamSection>,
+    return_path: bool,
+    footers: bool,
+    pass_device_state: bool,
+}
+
+/// What comes next.
+#[derive(Debug)]
+enum Next {
+    Magic,
+    Version,
+    Configuration(ConfigurationDecoder),
+    /// The start of a section; or, after a section's body, its FOOTER.
+    Section {
+        footer: bool,
+    },
+    Command,
+    Ping,
+    Footer,
+    Start(StartDecoder),
+    /// The list in START has been read, and with [`SyncForm::EachSection`] the EOS.
+    StartSync,
+    StartEnd,
+    BodyId {
+        last: bool,
+    },
+    Body,
+    /// After the EOS of a PART or END.
+    BodyEnd,
+    DeviceState(Collector),
+    /// The stream is complete.
+    Over,
+    Failed,
+}
+
+impl MainDecoder {
+    /// A decoder of a stream from its first byte on, the `Q` of `QEVM`.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            input: Input::new(),
+            page_size: limits.page_size.unwrap_or_default(),
+            limits,
+            next: Next::Magic,
+            ram: None,
+            return_path: false,
+            footers: false,
+            pass_device_state: false,
+        }
+    }
+
+    /// The same decoder, which only looks for the end of the device state and does not keep it: its
+    /// [`MainEvent::DeviceState`] has the last bytes alone, and the size is not limited.
+    #[must_use]
+    pub fn passing_device_state(self) -> Self {
+        Self { pass_device_state: true, ..self }
+    }
+
+    /// Takes bytes off the front of `bytes`, up to the end of the next event, and gives this. `None`
+    /// means that all were taken and that it needs more to say something; or, after
+    /// [`MainEvent::DeviceState`], that the stream is complete and what is left in `bytes` is not of
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// A stream that is against the format, or that has something unsupported in it. Every later
+    /// call is an error then.
+    pub fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, StreamError> {
+        loop {
+            match self.step(bytes) {
+                Ok(Some(event)) => return Ok(Some(event)),
+                Ok(None) => {}
+                Err(Stop::Wait) => return Ok(None),
+                Err(Stop::Refused(kind)) => return Err(self.refuse(kind)),
+            }
+        }
+    }
+
+    /// Takes note that the stream has ended, once [`next`](Self::next) has given `None`. The device
+    /// state of a source without a return path ends there, and is given. `None` where it has been
+    /// given before.
+    ///
+    /// # Errors
+    ///
+    /// A stream that is cut off, or that has something behind its VMDESCRIPTION. Every later call is
+    /// an error then.
+    pub fn finish(&mut self) -> Result<Option<MainEvent>, StreamError> {
+        match &mut self.next {
+            Next::Over => Ok(None),
+            Next::Failed => Err(self.refuse(AFTER_AN_ERROR)),
+            Next::DeviceState(collector) => {
+                let bytes = mem::take(collector).into_bytes();
+                if device_state::is_whole(&bytes, self.footers) {
+                    self.next = Next::Over;
+                    return Ok(Some(MainEvent::DeviceState(bytes)));
+                }
+                Err(self.refuse(match device_state::trailing(&bytes) {
+                    Some(bytes) => StreamErrorKind::Trailing { bytes },
+                    None => self.input.truncated(),
+                }))
+            }
+            _ => Err(self.refuse(self.input.truncated())),
+        }
+    }
+
+    /// The bytes of the stream that were taken so far: where the last event ends, once one is given.
+    pub fn offset(&self) -> u64 {
+        self.input.offset()
+    }
+
+    /// The page size. Certain from [`MainEvent::Configuration`] on.
+    pub fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    /// Whether the sections end in a FOOTER. Known at [`MainEvent::DeviceState`].
+    pub fn footers(&self) -> bool {
+        self.footers
+    }
+
+    /// Whether the stream is complete: [`MainEvent::DeviceState`] has been given.
+    pub fn is_over(&self) -> bool {
+        matches!(self.next, Next::Over)
+    }
+
+    fn refuse(&mut self, kind: StreamErrorKind) -> StreamError {
+        self.next = Next::Failed;
+        self.input.error(kind)
+    }
+
+    /// Takes one field, or what has come of it. `None` where that says nothing yet.
+    fn step(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, Stop> {
+        match &mut self.next {
+            Next::Magic => self.magic(bytes),
+            Next::Version => self.version(bytes),
+            Next::Configuration(decoder) => {
+                let configuration = decoder.next(&mut self.input, bytes)?;
+                self.configured(configuration)
+            }
+            &mut Next::Section { footer } => self.section(bytes, footer),
+            Next::Command => self.command(bytes),
+            Next::Ping => {
+                let number = self.input.u32(bytes, "a PING")?;
+                Ok(self.between_sections(MainEvent::Ping(number)))
+            }
+            Next::Footer => self.footer(bytes),
+            Next::Start(decoder) => {
+                let start = decoder.next(&mut self.input, bytes, self.ram.is_some())?;
+                Ok(self.started(start))
+            }
+            Next::StartSync => self.start_sync(),
+            Next::StartEnd => self.start_end(bytes),
+            &mut Next::BodyId { last } => self.body_id(bytes, last),
+            Next::Body => self.body(bytes),
+            Next::BodyEnd => self.body_end(),
+            Next::DeviceState(_) => self.device_state(bytes),
+            Next::Over => Err(Stop::Wait),
+            Next::Failed => Err(AFTER_AN_ERROR.into()),
+        }
+    }
+
+    fn magic(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, Stop> {
+        let magic = self.input.array(bytes, "the header")?;
+        if magic != wire::MAGIC {
+            return Err(StreamErrorKind::Magic(magic).into());
+        }
+        self.next = Next::Version;
+        Ok(None)
+    }
+
+    fn version(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, Stop> {
+        let version = self.input.u32(bytes, "the header")?;
+        if version != wire::VERSION {
+            return Err(StreamErrorKind::Version(version).into());
+        }
+        self.input.begin_item();
+        self.next = Next::Configuration(ConfigurationDecoder::default());
+        Ok(None)
+    }
+
+    fn configured(&mut self, configuration: Configuration) -> Result<Option<MainEvent>, Stop> {
+        if let Some(found) = configuration.page_size() {
+            if let Some(expected) = self.limits.page_size.filter(|&expected| expected != found) {
+                return Err(StreamErrorKind::PageSizeMismatch { expected, found }.into());
+            }
+            self.page_size = found;
+        }
+        if configuration.capabilities().iter().any(|name| name == "x-ignore-shared") {
+            return Err(StreamErrorKind::UnsupportedCapability("x-ignore-shared").into());
+        }
+        Ok(self.between_sections(MainEvent::Configuration(configuration)))
+    }
+
+    fn between_sections(&mut self, event: MainEvent) -> Option<MainEvent> {
+        self.next = Next::Section { footer: false };
+        Some(event)
+    }
+
+    fn section(&mut self, bytes: &mut &[u8], footer: bool) -> Result<Option<MainEvent>, Stop> {
+        self.input.begin_item();
+        let kind = self.input.peek(bytes, "a section")?;
+        let misplaced = |what| Err(StreamErrorKind::Misplaced(what).into());
+        self.next = match kind {
+            section::FULL | section::EOF => {
+                if !self.ram.as_ref().is_some_and(RamSection::is_ended) {
+                    return misplaced("the device state or the EOF comes before the END of ram");
+                }
+                // This byte is part of it.
+                self.next = Next::DeviceState(Collector::new(self.pass_device_state));
+                return Ok(None);
+            }
+            section::START => Next::Start(StartDecoder::new(self.page_size)),
+            section::PART => Next::BodyId { last: false },
+            section::END => Next::BodyId { last: true },
+            section::COMMAND => Next::Command,
+            section::FOOTER if footer => Next::Footer,
+            section::FOOTER => return misplaced("a FOOTER comes after no section"),
+            section::CONFIGURATION => {
+                return misplaced("a CONFIGURATION comes after the first section");
+            }
+            section::DESCRIPTION => return misplaced("a VMDESCRIPTION comes before the EOF"),
+            _ => return Err(StreamErrorKind::UnknownSection(kind).into()),
+        };
+        self.input.skip(bytes, 1);
+        Ok(None)
+    }
+
+    fn command(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, Stop> {
+        let [a, b, c, d] = self.input.array(bytes, "a COMMAND")?;
+        match (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])) {
+            (command::OPEN_RETURN_PATH, 0) => {
+                self.return_path = true;
+                Ok(self.between_sections(MainEvent::OpenReturnPath))
+            }
+            (command::PING, 4) => {
+                self.next = Next::Ping;
+                Ok(None)
+            }
+            (command::SWITCHOVER_START, 0) => Ok(self.between_sections(MainEvent::SwitchoverStart)),
+            (number, length) => Err(command::refusal(number, length).into()),
+        }
+    }
+
+    fn footer(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, Stop> {
+        let found = self.input.u32(bytes, "a FOOTER")?;
+        ram(&mut self.ram)?.check_id("a FOOTER", found)?;
+        self.footers = true;
+        self.next = Next::Section { footer: false };
+        Ok(None)
+    }
+
+    fn started(&mut self, start: Start) -> Option<MainEvent> {
+        let Start { section_id, instance_id, blocks, sync } = start;
+        let list = blocks.as_slice().to_vec();
+        self.ram = Some(RamSection::new(section_id, blocks, sync));
+        self.next = Next::StartSync;
+        Some(MainEvent::RamStart { section_id, instance_id, blocks: list, sync })
+    }
+
+    fn start_sync(&mut self) -> Result<Option<MainEvent>, Stop> {
+        self.next = match ram(&mut self.ram)?.sync() {
+            SyncForm::Flush => Next::StartEnd,
+            SyncForm::EachSection => Next::Section { footer: true },
+        };
+        Ok(Some(MainEvent::Sync))
+    }
+
+    fn start_end(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, Stop> {
+        match self.input.word(bytes, self.page_size)? {
+            Word::EndOfSection => self.next = Next::Section { footer: true },
+            _ => return Err(ONLY_THE_LIST.into()),
+        }
+        Ok(None)
+    }
+
+    fn body_id(&mut self, bytes: &mut &[u8], last: bool) -> Result<Option<MainEvent>, Stop> {
+        let what = if last { "an END" } else { "a PART" };
+        let found = self.input.u32(bytes, what)?;
+        let ram = ram(&mut self.ram)?;
+        ram.check_id(what, found)?;
+        ram.begin(last)?;
+        self.next = Next::Body;
+        Ok(None)
+    }
+
+    fn body(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, Stop> {
+        match ram(&mut self.ram)?.next(&mut self.input, bytes)? {
+            InBody::Event(event) => Ok(Some(event)),
+            InBody::End(sync) => {
+                self.next = Next::BodyEnd;
+                Ok((sync == SyncForm::EachSection).then_some(MainEvent::Sync))
+            }
+        }
+    }
+
+    fn body_end(&mut self) -> Result<Option<MainEvent>, Stop> {
+        self.next = Next::Section { footer: true };
+        Ok(Some(MainEvent::BodyEnd { last: ram(&mut self.ram)?.is_ended() }))
+    }
+
+    fn device_state(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, Stop> {
+        self.input.peek(bytes, "the device state")?;
+        let Next::DeviceState(collector) = &mut self.next else { return Ok(None) };
+        let limit = if self.pass_device_state { usize::MAX } else { self.limits.device_state };
+        let accepted = &bytes[..bytes.len().min(limit - collector.len())];
+        let end = if self.return_path {
+            // The source waits for an answer then and does not close the stream.
+            collector.push_to_end(accepted)
+        } else {
+            collector.push(accepted);
+            None
+        };
+        self.input.skip(bytes, end.unwrap_or(accepted.len()));
+        match end {
+            Some(_) => {
+                let bytes = mem::take(collector).into_bytes();
+                self.next = Next::Over;
+                Ok(Some(MainEvent::DeviceState(bytes)))
+            }
+            None if bytes.is_empty() => Err(Stop::Wait),
+            None => Err(StreamErrorKind::DeviceStateTooLarge { limit }.into()),
+        }
+    }
+}
+
+/// The ram section, which must have started.
+fn ram(ram: &mut Option<RamSection>) -> Result<&mut RamSection, StreamErrorKind> {
+    ram.as_mut().ok_or(StreamErrorKind::Misplaced("the ram section goes on before its START"))
+}

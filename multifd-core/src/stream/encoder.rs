@@ -1,0 +1,380 @@
+//! The main channel, from what it is to say to its bytes.
+
+use super::device_state;
+use super::ram::{BlockList, Word, put_block_name};
+use super::wire::{self, command, section};
+use super::{BlockInfo, Configuration, StreamError, StreamErrorKind, SyncForm};
+use crate::PageSize;
+
+/// Encodes the main channel as QEMU writes it.
+///
+/// The order is [`header`](Self::header), [`ram_start`](Self::ram_start), bodies, the last of them
+/// by [`end_begin`](Self::end_begin) or [`ram_end`](Self::ram_end), then
+/// [`device_state`](Self::device_state) or [`no_device_state`](Self::no_device_state). Commands go
+/// between any two of them. Anything else is a [`StreamErrorKind::Misuse`] and adds nothing to the
+/// bytes.
+///
+/// [`bytes`](Self::bytes) are what is to be written next, and [`written`](Self::written) takes note
+/// of what was. The other side may have to act on every call but [`zero_page`](Self::zero_page),
+/// [`page`](Self::page) and those that begin a body: what is there after it has to be written.
+#[derive(Debug)]
+pub struct MainEncoder {
+    /// What was encoded, from `start` on not yet written.
+    bytes: Vec<u8>,
+    start: usize,
+    /// Where the bytes start in the stream.
+    base: u64,
+    page_size: PageSize,
+    footers: bool,
+    state: State,
+    section_id: u32,
+    sync: SyncForm,
+    blocks: BlockList,
+    /// The block of the last page in this body.
+    last_block: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Header,
+    Setup,
+    Ram,
+    Body { last: bool },
+    RamEnded,
+    End,
+}
+
+impl Default for MainEncoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MainEncoder {
+    /// An encoder of a stream with 4 KiB pages and a FOOTER after each section, as QEMU's are.
+    pub fn new() -> Self {
+        Self {
+            bytes: Vec::new(),
+            start: 0,
+            base: 0,
+            page_size: PageSize::default(),
+            footers: true,
+            state: State::Header,
+            section_id: 0,
+            sync: SyncForm::default(),
+            blocks: BlockList::new(PageSize::default()),
+            last_block: None,
+        }
+    }
+
+    /// Sets the page size, before the header. What a CONFIGURATION says
+    /// ([`Configuration::page_size`]) goes before it.
+    #[must_use]
+    pub fn with_page_size(self, page_size: PageSize) -> Self {
+        Self { page_size, ..self }
+    }
+
+    /// Sets, before the header, whether each section ends in a FOOTER. A QEMU wants that as its
+    /// machine type says, so a stream that is given back needs what
+    /// [`MainDecoder::footers`](super::MainDecoder::footers) said.
+    #[must_use]
+    pub fn with_footers(self, footers: bool) -> Self {
+        Self { footers, ..self }
+    }
+
+    /// Starts the stream.
+    ///
+    /// # Errors
+    ///
+    /// A configuration that could not be read back; misuse.
+    pub fn header(&mut self, configuration: &Configuration) -> Result<(), StreamError> {
+        self.expect(self.state == State::Header, "the header comes once, at the start")?;
+        self.put_whole(|out| {
+            out.extend_from_slice(&wire::MAGIC);
+            out.extend_from_slice(&wire::VERSION.to_be_bytes());
+            configuration.write(out)
+        })?;
+        self.page_size = configuration.page_size().unwrap_or(self.page_size);
+        self.state = State::Setup;
+        Ok(())
+    }
+
+    /// Says that the source waits for answers on the return path.
+    ///
+    /// # Errors
+    ///
+    /// Misuse.
+    pub fn open_return_path(&mut self) -> Result<(), StreamError> {
+        self.command(command::OPEN_RETURN_PATH, 0, &[])
+    }
+
+    /// Asks for a [`Pong`](super::ReturnMessage::Pong) with the same number.
+    ///
+    /// # Errors
+    ///
+    /// Misuse.
+    pub fn ping(&mut self, number: u32) -> Result<(), StreamError> {
+        self.command(command::PING, 4, &number.to_be_bytes())
+    }
+
+    /// Says that the guest has stopped. Only for machine types that know it, those of QEMU 10.0 on.
+    ///
+    /// # Errors
+    ///
+    /// Misuse.
+    pub fn switchover_start(&mut self) -> Result<(), StreamError> {
+        self.command(command::SWITCHOVER_START, 0, &[])
+    }
+
+    fn command(&mut self, number: u16, length: u16, data: &[u8]) -> Result<(), StreamError> {
+        self.expect(
+            matches!(self.state, State::Setup | State::Ram | State::RamEnded),
+            "a command comes between two sections",
+        )?;
+        self.put(&[section::COMMAND]);
+        self.put(&number.to_be_bytes());
+        self.put(&length.to_be_bytes());
+        self.put(data);
+        Ok(())
+    }
+
+    /// Writes START: the list of RAM blocks and the first sync, to which the first SYNC packet of
+    /// each channel belongs.
+    ///
+    /// # Errors
+    ///
+    /// A list that could not be read back; misuse.
+    pub fn ram_start(
+        &mut self,
+        section_id: u32,
+        instance_id: u32,
+        blocks: &[BlockInfo],
+        sync: SyncForm,
+    ) -> Result<(), StreamError> {
+        self.expect(self.state == State::Setup, "START comes once, after the header")?;
+        let list = self.block_list(blocks)?;
+        self.put_whole(|out| {
+            out.push(section::START);
+            out.extend_from_slice(&section_id.to_be_bytes());
+            wire::put_name(out, wire::RAM, "a section")?;
+            out.extend_from_slice(&instance_id.to_be_bytes());
+            out.extend_from_slice(&wire::RAM_VERSION.to_be_bytes());
+            list.write(out)
+        })?;
+        (self.section_id, self.sync, self.blocks) = (section_id, sync, list);
+        self.put_sync();
+        self.put_end_of_body();
+        self.state = State::Ram;
+        Ok(())
+    }
+
+    fn block_list(&self, blocks: &[BlockInfo]) -> Result<BlockList, StreamError> {
+        let mut list = BlockList::new(self.page_size);
+        for block in blocks {
+            list.push(block.clone()).map_err(|kind| self.error(kind))?;
+        }
+        Ok(list)
+    }
+
+    /// Begins a PART: a round, or a piece of one.
+    ///
+    /// # Errors
+    ///
+    /// Misuse.
+    pub fn part_begin(&mut self) -> Result<(), StreamError> {
+        self.body_begin(section::PART, false)
+    }
+
+    /// Begins END, in which the last round ends.
+    ///
+    /// # Errors
+    ///
+    /// Misuse.
+    pub fn end_begin(&mut self) -> Result<(), StreamError> {
+        self.body_begin(section::END, true)
+    }
+
+    fn body_begin(&mut self, kind: u8, last: bool) -> Result<(), StreamError> {
+        self.expect(self.state == State::Ram, "a body comes after START and before END")?;
+        self.put(&[kind]);
+        self.put(&self.section_id.to_be_bytes());
+        // Every body names its first block, whatever a receiver remembers of the body before.
+        self.last_block = None;
+        self.state = State::Body { last };
+        Ok(())
+    }
+
+    /// Writes a zero page into the body. `block` is an index into the list of
+    /// [`ram_start`](Self::ram_start), `offset` the page's in it.
+    ///
+    /// # Errors
+    ///
+    /// A page that the list has not; misuse.
+    pub fn zero_page(&mut self, block: usize, offset: u64) -> Result<(), StreamError> {
+        let same_block = self.last_block == Some(block);
+        self.put_page(block, offset, Word::ZeroPage { offset, same_block })?;
+        self.put(&[0]);
+        Ok(())
+    }
+
+    /// Writes a page with its bytes into the body. With multifd they go over the channels instead.
+    ///
+    /// # Errors
+    ///
+    /// A page that the list has not or of another size; misuse.
+    pub fn page(&mut self, block: usize, offset: u64, data: &[u8]) -> Result<(), StreamError> {
+        self.expect(data.len() == self.page_size.bytes(), "a page has to be of the page size")?;
+        let same_block = self.last_block == Some(block);
+        self.put_page(block, offset, Word::Page { offset, same_block })?;
+        self.put(data);
+        Ok(())
+    }
+
+    fn put_page(&mut self, block: usize, offset: u64, word: Word) -> Result<(), StreamError> {
+        self.expect_body()?;
+        self.expect(self.page_size.is_aligned(offset), "a page is at a multiple of the page size")?;
+        let name = match self.blocks.page(block, offset) {
+            Ok(block) => &block.name,
+            Err(kind) => return Err(self.error(kind)),
+        };
+        self.bytes.extend_from_slice(&word.to_bytes());
+        if self.last_block != Some(block) {
+            put_block_name(&mut self.bytes, name);
+        }
+        self.last_block = Some(block);
+        Ok(())
+    }
+
+    /// Ends a round, inside a body. Each channel sends a SYNC for it.
+    ///
+    /// With [`SyncForm::EachSection`] this writes nothing: there the end of the body is the sync,
+    /// so every body needs exactly one, directly before [`body_end`](Self::body_end).
+    ///
+    /// # Errors
+    ///
+    /// Misuse.
+    pub fn sync(&mut self) -> Result<(), StreamError> {
+        self.expect_body()?;
+        self.put_sync();
+        Ok(())
+    }
+
+    /// Ends the body.
+    ///
+    /// # Errors
+    ///
+    /// Misuse.
+    pub fn body_end(&mut self) -> Result<(), StreamError> {
+        let last = self.expect_body()?;
+        self.put_end_of_body();
+        self.state = if last { State::RamEnded } else { State::Ram };
+        Ok(())
+    }
+
+    /// Writes an END that has a sync and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// Misuse.
+    pub fn ram_end(&mut self) -> Result<(), StreamError> {
+        self.end_begin()?;
+        self.sync()?;
+        self.body_end()
+    }
+
+    /// Writes a device state as [`Event::DeviceState`](super::Event::DeviceState) gave it. It
+    /// completes the stream.
+    ///
+    /// # Errors
+    ///
+    /// Misuse, which bytes without the end of a device state are too.
+    pub fn device_state(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+        self.expect(self.state == State::RamEnded, "the device state comes after the END of ram")?;
+        let whole = device_state::is_whole(bytes, self.footers);
+        self.expect(whole, "the device state is not whole")?;
+        self.state = State::End;
+        self.put(bytes);
+        Ok(())
+    }
+
+    /// Writes a device state without devices, for a stream that is only RAM. It completes the
+    /// stream.
+    ///
+    /// # Errors
+    ///
+    /// Misuse.
+    pub fn no_device_state(&mut self) -> Result<(), StreamError> {
+        self.device_state(&device_state::without_devices(self.page_size))
+    }
+
+    /// What is to be written next.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Takes note that the first `count` of the [`bytes`](Self::bytes) were written.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer.
+    pub fn written(&mut self, count: usize) {
+        assert!(count <= self.bytes().len(), "no more was written than there was");
+        self.start += count;
+        if self.start == self.bytes.len() {
+            self.base += self.start as u64;
+            self.start = 0;
+            self.bytes.clear();
+        }
+    }
+
+    /// Where the stream ends so far, in bytes: those that are still to be written are counted.
+    pub fn offset(&self) -> u64 {
+        self.base + self.bytes.len() as u64
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Where what belongs together is built, so that an error in it leaves nothing behind.
+    fn put_whole(
+        &mut self,
+        build: impl FnOnce(&mut Vec<u8>) -> Result<(), StreamErrorKind>,
+    ) -> Result<(), StreamError> {
+        let whole = self.bytes.len();
+        build(&mut self.bytes).map_err(|kind| {
+            self.bytes.truncate(whole);
+            self.error(kind)
+        })
+    }
+
+    fn error(&self, kind: StreamErrorKind) -> StreamError {
+        StreamError { offset: self.offset(), kind }
+    }
+
+    fn put_sync(&mut self) {
+        if self.sync == SyncForm::Flush {
+            self.put(&Word::Flush.to_bytes());
+        }
+    }
+
+    fn put_end_of_body(&mut self) {
+        self.put(&Word::EndOfSection.to_bytes());
+        if self.footers {
+            self.put(&[section::FOOTER]);
+            self.put(&self.section_id.to_be_bytes());
+        }
+    }
+
+    /// Errs unless a body is open; says whether it is END's.
+    fn expect_body(&self) -> Result<bool, StreamError> {
+        match self.state {
+            State::Body { last } => Ok(last),
+            _ => Err(self.error(StreamErrorKind::Misuse("no body has begun"))),
+        }
+    }
+
+    fn expect(&self, right: bool, otherwise: &'static str) -> Result<(), StreamError> {
+        if right { Ok(()) } else { Err(self.error(StreamErrorKind::Misuse(otherwise))) }
+    }
+}

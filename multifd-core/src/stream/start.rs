@@ -1,0 +1,145 @@
+//! Decoding the START of the ram section: the list of RAM blocks and the first sync.
+
+use std::mem;
+
+use super::input::{Input, Stop, name};
+use super::ram::{BlockList, Word};
+use super::wire;
+use super::{BlockInfo, StreamErrorKind, SyncForm};
+use crate::PageSize;
+use crate::wire::BlockName;
+
+/// What START says.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) section_id: u32,
+    pub(super) instance_id: u32,
+    pub(super) blocks: BlockList,
+    pub(super) sync: SyncForm,
+}
+
+/// Takes START in, up to where the form of its sync is known.
+#[derive(Debug)]
+pub(super) struct StartDecoder {
+    state: State,
+    section_id: u32,
+    instance_id: u32,
+    blocks: BlockList,
+    total: u64,
+    /// Bytes of the blocks that are still to be listed.
+    left: u64,
+}
+
+/// What comes next.
+#[derive(Debug)]
+enum State {
+    SectionId,
+    Name,
+    InstanceId,
+    Version,
+    MemSize,
+    Block,
+    Sync,
+}
+
+impl StartDecoder {
+    /// A decoder from behind the type byte.
+    pub(super) fn new(page_size: PageSize) -> Self {
+        Self {
+            state: State::SectionId,
+            section_id: 0,
+            instance_id: 0,
+            blocks: BlockList::new(page_size),
+            total: 0,
+            left: 0,
+        }
+    }
+
+    /// Takes in as much as there is. Gives what START says once it is known. `is_second` says that
+    /// the ram section has had a START before.
+    pub(super) fn next(
+        &mut self,
+        input: &mut Input,
+        bytes: &mut &[u8],
+        is_second: bool,
+    ) -> Result<Start, Stop> {
+        const WHAT: &str = "a START";
+        loop {
+            self.state = match self.state {
+                State::SectionId => {
+                    self.section_id = input.u32(bytes, WHAT)?;
+                    State::Name
+                }
+                State::Name => {
+                    check_name(input.short(bytes, WHAT)?, is_second)?;
+                    State::InstanceId
+                }
+                State::InstanceId => {
+                    self.instance_id = input.u32(bytes, WHAT)?;
+                    State::Version
+                }
+                State::Version => {
+                    let version = input.u32(bytes, WHAT)?;
+                    if version != wire::RAM_VERSION {
+                        return Err(StreamErrorKind::RamVersion(version).into());
+                    }
+                    State::MemSize
+                }
+                State::MemSize => match input.word(bytes, self.blocks.page_size())? {
+                    Word::MemSize { total: 0 } => return Err(EMPTY.into()),
+                    Word::MemSize { total } => {
+                        (self.total, self.left) = (total, total);
+                        State::Block
+                    }
+                    _ => return Err(ONLY_THE_LIST.into()),
+                },
+                State::Block => {
+                    input.begin_item();
+                    let (name, size) = input.entry(bytes, "the list of RAM blocks")?;
+                    self.push(name, size)?;
+                    if self.left > 0 { State::Block } else { State::Sync }
+                }
+                State::Sync => match input.word(bytes, self.blocks.page_size())? {
+                    Word::Flush => return Ok(self.start(SyncForm::Flush)),
+                    Word::EndOfSection => return Ok(self.start(SyncForm::EachSection)),
+                    _ => return Err(ONLY_THE_LIST.into()),
+                },
+            };
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8], size: u64) -> Result<(), StreamErrorKind> {
+        let what = "the name of a RAM block";
+        let name = BlockName::new(name(bytes, what)?);
+        let name = name.map_err(|_| StreamErrorKind::Name { what })?;
+        let Some(left) = self.left.checked_sub(size) else {
+            return Err(StreamErrorKind::BlockTotal { name, total: self.total });
+        };
+        self.blocks.push(BlockInfo { name, bytes: size })?;
+        self.left = left;
+        Ok(())
+    }
+
+    fn start(&mut self, sync: SyncForm) -> Start {
+        let empty = BlockList::new(self.blocks.page_size());
+        let blocks = mem::replace(&mut self.blocks, empty);
+        Start { section_id: self.section_id, instance_id: self.instance_id, blocks, sync }
+    }
+}
+
+const EMPTY: StreamErrorKind = StreamErrorKind::Misplaced("the list of RAM blocks is empty");
+
+pub(super) const ONLY_THE_LIST: StreamErrorKind = StreamErrorKind::Misplaced(
+    "the START of ram has something in it other than the list of RAM blocks and one MULTIFD_FLUSH",
+);
+
+fn check_name(name: &[u8], is_second: bool) -> Result<(), StreamErrorKind> {
+    if name != wire::RAM.as_bytes() {
+        let name = String::from_utf8_lossy(name).into_owned();
+        return Err(StreamErrorKind::ForeignSection(name));
+    }
+    if is_second {
+        return Err(StreamErrorKind::Misplaced("the ram section has a second START"));
+    }
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! The channels' threads: one loop that sends, one that receives.
+
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use multifd_core::channel::{PacketBuffer, Received, RecvMachine, SendConfig, SendMachine, Target};
+use multifd_core::ram::PageBatch;
+use multifd_core::wire::{RamPacket, Uuid};
+use multifd_core::{MultiFdMethods, PageSize};
+use socket2::Socket;
+
+use super::Receiving;
+use super::queue::{Queue, Work};
+use super::session::{Failure, Session, Stopped, Waiter, Wake};
+use crate::driver::{self, Receive, RecvChannel, SendChannel, Transmit};
+use crate::error::Error;
+use crate::progress::Progress;
+use crate::transport::{self, Uri};
+
+/// The state of a migration with channels that send.
+pub(crate) trait Sending: Send + 'static {
+    /// What a channel sends as one packet.
+    type Batch: Batch;
+
+    fn queue(&mut self) -> &mut Queue<Self::Batch>;
+
+    /// Takes back a buffer whose packet has been sent.
+    fn give_back(&mut self, _buffer: PacketBuffer) {}
+}
+
+/// The pages of one packet, from the VM's RAM or on their way through a relay.
+pub(crate) trait Batch: Send {
+    fn load(self, machine: &mut SendMachine) -> Result<(), multifd_core::Error>;
+}
+
+impl Batch for PageBatch {
+    fn load(self, machine: &mut SendMachine) -> Result<(), multifd_core::Error> {
+        machine.pages(self)
+    }
+}
+
+impl Batch for PacketBuffer {
+    fn load(self, machine: &mut SendMachine) -> Result<(), multifd_core::Error> {
+        machine.buffer(self)
+    }
+}
+
+/// The channels to a destination, before they are connected.
+#[derive(Clone, Debug)]
+pub(crate) struct Channels {
+    pub(crate) uri: Uri,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) methods: Arc<dyn MultiFdMethods>,
+    pub(crate) level: Option<i32>,
+    pub(crate) count: u8,
+    /// Whether the channels look for zero pages.
+    pub(crate) detect_zero_pages: bool,
+    pub(crate) progress: Progress,
+}
+
+impl Channels {
+    /// Makes a connection, which ends when the migration does.
+    pub(crate) fn connect<S: Send + 'static>(
+        &self,
+        session: &Session<S>,
+    ) -> Result<Arc<Socket>, Error> {
+        let socket = transport::connect(&self.uri, self.connect_timeout)?;
+        session.register(&socket, Shutdown::Both);
+        Ok(socket)
+    }
+
+    /// Connects all channels and starts a thread for each. `stream` makes of a connection, with the
+    /// channel's number, what the channel is written to, and `explain` of its error the migration's.
+    pub(crate) fn start<S, W>(
+        &self,
+        session: &Arc<Session<S>>,
+        page_size: PageSize,
+        uuid: Uuid,
+        stream: impl Fn(driver::Socket<Arc<Socket>>, u8) -> W,
+        explain: fn(&Session<S>, Error) -> Error,
+    ) -> Result<(), Error>
+    where
+        S: Sending,
+        W: Transmit + 'static,
+    {
+        let packet_num: Arc<AtomicU64> = Arc::default();
+        for number in 0..self.count {
+            let config = self.methods.descriptor().config(number, page_size, self.level)?;
+            let config = SendConfig::new(config)
+                .with_uuid(uuid)
+                .with_detect_zero_pages(self.detect_zero_pages)
+                .with_packet_num(Arc::clone(&packet_num))
+                .with_counters(self.progress.counters(number));
+            let socket = self.connect(session)?;
+            let stream = stream(driver::Socket::new(Arc::clone(&socket)), number);
+            let methods = Arc::clone(&self.methods);
+            let run = move |session: &Session<S>| {
+                let sent = send(session, &*methods, config, stream);
+                let sent = sent.map_err(|failure| failure.map(|error| explain(session, error)));
+                let sent = session.settle(sent);
+                // Fails where the destination is gone already.
+                _ = socket.shutdown(Shutdown::Write);
+                session.update(Wake::Main, |state| state.queue().note_end())?;
+                sent
+            };
+            session.spawn(format!("multifd-send-{number}"), run)?;
+        }
+        Ok(())
+    }
+}
+
+/// Has the channels end, and waits for it.
+pub(crate) fn finish<S: Sending>(session: &Session<S>) -> Result<(), Stopped> {
+    session.update(Wake::Senders, |state| state.queue().finish())?;
+    session
+        .wait(Waiter::Main, "the channels to end", |state| state.queue().all_ended().then_some(()))
+}
+
+/// Sends what there is to send, until there is no more or the migration stops.
+fn send<S: Sending>(
+    session: &Session<S>,
+    methods: &dyn MultiFdMethods,
+    config: SendConfig,
+    stream: impl Transmit,
+) -> Result<(), Failure> {
+    let number = config.channel.channel;
+    let machine = session.run(SendMachine::new(methods, config))??;
+    let mut channel = SendChannel::new(machine, stream);
+    session.run(channel.send())??;
+    loop {
+        let work =
+            session.wait(Waiter::Sender, "pages or a SYNC", |state| state.queue().next(number))?;
+        match work {
+            Work::Pages(batch) => {
+                session.wake(Wake::Feeders);
+                batch.load(channel.machine())?;
+                session.run(channel.send())??;
+                if let Some(buffer) = channel.machine().take_buffer() {
+                    session.update(Wake::Nobody, |state| state.give_back(buffer))?;
+                }
+            }
+            Work::Sync => {
+                channel.machine().sync()?;
+                session.run(channel.send())??;
+                session.update(Wake::Feeders, |state| state.queue().note_sync(number))?;
+            }
+            Work::Finish => {
+                session.run(channel.finish())??;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// What becomes of the pages that the channels bring: a destination has them written to RAM, a relay
+/// passes them on.
+pub(crate) trait Intake: Send + Sync + Sized + 'static {
+    /// What the migration's threads share beside the receiving side's own.
+    type More: Send + 'static;
+    /// What the main channel has announced of the VM.
+    type Vm: Clone + Send;
+
+    /// The codec, and where channels count.
+    fn codec(&self) -> &Codec;
+
+    /// The VM, as soon as it has been announced.
+    fn vm(more: &Self::More) -> Option<(Self::Vm, PageSize)>;
+
+    /// Where the pages of a packet of `channel` go.
+    fn target(
+        &self,
+        session: &Session<Receiving<Self::More>>,
+        vm: &Self::Vm,
+        channel: u8,
+        packet: &RamPacket<'_>,
+    ) -> Result<Target, Failure>;
+
+    /// A packet's pages are there, in the buffer that the machine gives back where they have been
+    /// placed in one.
+    fn received(
+        &self,
+        session: &Session<Receiving<Self::More>>,
+        buffer: Option<PacketBuffer>,
+    ) -> Result<(), Failure>;
+}
+
+/// What receiving channels need of their codec.
+#[derive(Clone, Debug)]
+pub(crate) struct Codec {
+    pub(crate) methods: Arc<dyn MultiFdMethods>,
+    pub(crate) progress: Progress,
+}
+
+/// Takes in a channel from behind its initial packet to its end.
+pub(crate) fn receive<I: Intake>(
+    session: &Session<Receiving<I::More>>,
+    intake: &I,
+    number: u8,
+    stream: impl Receive,
+) -> Result<(), Failure> {
+    // Channels connect while the main channel is still on its way to announcing the RAM.
+    let (vm, page_size) =
+        session
+            .wait(Waiter::Receiver, "the announcement of the RAM", |state| I::vm(&state.more))?;
+    let Codec { methods, progress } = intake.codec();
+    let counters = progress.counters(number);
+    let machine = session.run(RecvMachine::new(&**methods, number, page_size, counters))??;
+    let mut channel = RecvChannel::new(machine, stream);
+    loop {
+        let admit = |packet: &RamPacket<'_>| {
+            let content = packet.into();
+            session.update(Wake::Nobody, |state| state.barrier.admit(number, content))??;
+            intake.target(session, &vm, number, packet)
+        };
+        let received = session.run(channel.next(admit))??;
+        if received == Received::End {
+            break;
+        }
+        intake.received(session, channel.machine().take_buffer())?;
+        if received == Received::Sync {
+            sync(session, number)?;
+        }
+    }
+    session.update(Wake::Main, |state| state.barrier.ended(number))?;
+    session.run(channel.finish())??;
+    Ok(())
+}
+
+/// Waits until all channels and the main channel are where this one is.
+fn sync<M: Send + 'static>(session: &Session<Receiving<M>>, number: u8) -> Result<(), Failure> {
+    session.update(Wake::Main, |state| state.barrier.at_sync(number))??;
+    session.wait(Waiter::Receiver, "all others at the SYNC", |state| {
+        state.barrier.has_passed(number).then_some(())
+    })?;
+    Ok(())
+}

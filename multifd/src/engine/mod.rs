@@ -1,0 +1,45 @@
+//! What source, destination and relay have in common: rooms that each hold one thing.
+//!
+//! ```text
+//! session      the one end of a migration: first error, waits, threads, sockets
+//! accept       connections come, and are found out to be the main channel or a multifd channel
+//! connections  who is there                                                    (pure)
+//! barrier      how far the channels and the main channel are                   (pure)
+//! queue        what the sending channels have to do                            (pure)
+//! return_path  what the destination has said                                   (pure)
+//! channels     a thread each: one loop that sends, one that receives
+//! ```
+
+pub(crate) mod accept;
+pub(crate) mod barrier;
+pub(crate) mod channels;
+pub(crate) mod connections;
+pub(crate) mod queue;
+pub(crate) mod return_path;
+pub(crate) mod session;
+
+use std::sync::Arc;
+
+use multifd_core::wire::Uuid;
+use socket2::Socket;
+
+use barrier::Barrier;
+use connections::Connections;
+
+/// What the threads of a receiving side know of each other, and `M` that is that side's own.
+#[derive(Debug)]
+pub(crate) struct Receiving<M> {
+    pub(crate) connections: Connections<Arc<Socket>>,
+    pub(crate) barrier: Barrier,
+    pub(crate) more: M,
+}
+
+impl<M> Receiving<M> {
+    pub(crate) fn new(channels: u8, uuid: Option<Uuid>, more: M) -> Self {
+        Self {
+            connections: Connections::new(channels, uuid),
+            barrier: Barrier::new(channels),
+            more,
+        }
+    }
+}

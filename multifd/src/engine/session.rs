@@ -1,0 +1,544 @@
+//! The one end of a migration: its threads, what they wait for, its first error and its sockets.
+
+use std::fmt;
+use std::net::Shutdown;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Wake as TaskWake, Waker};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use crate::error::Error;
+use crate::transport::Listener;
+
+/// The state `T` of a migration, with which its threads wait for each other.
+///
+/// The first error stops everything: it is kept, every registered socket is shut down, every wait
+/// and every future that is run ends. What fails after it is a consequence and is dropped. So
+/// threads and waits say only that the migration has [`Stopped`]; why is known here alone.
+#[derive(Debug)]
+pub(crate) struct Session<T> {
+    inner: Mutex<Inner<T>>,
+    /// Set while `inner` is locked, before anybody is woken.
+    stopped: AtomicBool,
+    main: Condvar,
+    senders: Condvar,
+    receivers: Condvar,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+#[derive(Debug)]
+struct Inner<T> {
+    state: T,
+    /// The migration has succeeded: whatever fails now fails it no more.
+    succeeded: bool,
+    failure: Option<Error>,
+    sockets: Vec<(Weak<Socket>, Shutdown)>,
+    listener: Weak<Listener>,
+    /// Threads that sleep until a future goes on.
+    parked: Vec<Thread>,
+}
+
+/// The migration has failed, was cancelled or is over; the session holds the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stopped;
+
+/// Why a part of a migration was not done.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The migration has stopped meanwhile.
+    Stopped,
+    /// The part itself failed, and the migration is to stop.
+    Error(Error),
+}
+
+/// A thread that waits: one of the migration's own, of the sending or of the receiving channels.
+/// They wait apart, since there may be 255 channels and a change for every packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiter {
+    Main,
+    Sender,
+    Receiver,
+}
+
+/// The waiters that a change of the state affects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    Nobody,
+    Main,
+    /// Any one of the sending channels.
+    OneSender,
+    Senders,
+    Receivers,
+    /// All that queue pages: the main thread and the receiving channels.
+    Feeders,
+}
+
+impl<T: Send + 'static> Session<T> {
+    pub(crate) fn new(state: T) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Mutex::new(Inner {
+                state,
+                succeeded: false,
+                failure: None,
+                sockets: Vec::new(),
+                listener: Weak::new(),
+                parked: Vec::new(),
+            }),
+            stopped: AtomicBool::new(false),
+            main: Condvar::new(),
+            senders: Condvar::new(),
+            receivers: Condvar::new(),
+            threads: Mutex::default(),
+        })
+    }
+
+    /// Changes the state and wakes the affected waiters.
+    pub(crate) fn update<R>(
+        &self,
+        wake: Wake,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<R, Stopped> {
+        let mut inner = self.lock();
+        self.check()?;
+        let result = change(&mut inner.state);
+        drop(inner);
+        self.wake(wake);
+        Ok(result)
+    }
+
+    /// Looks at the state, whether the migration has stopped or not.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
+        look(&self.lock().state)
+    }
+
+    /// Says whether the migration goes on.
+    pub(crate) fn check(&self) -> Result<(), Stopped> {
+        if self.stopped.load(Ordering::Acquire) { Err(Stopped) } else { Ok(()) }
+    }
+
+    /// Waits, for `what`, until `ready` gives something. Who is affected by what `ready` has
+    /// changed is for the caller to [`wake`](Self::wake).
+    pub(crate) fn wait<R>(
+        &self,
+        waiter: Waiter,
+        what: &'static str,
+        ready: impl FnMut(&mut T) -> Option<R>,
+    ) -> Result<R, Stopped> {
+        // Without a deadline a wait ends only with a result.
+        self.wait_until(waiter, what, None, ready)?.ok_or(Stopped)
+    }
+
+    /// As [`wait`](Self::wait), for `limit` at most; `None` when that is over.
+    pub(crate) fn wait_for<R>(
+        &self,
+        waiter: Waiter,
+        what: &'static str,
+        limit: Duration,
+        ready: impl FnMut(&mut T) -> Option<R>,
+    ) -> Result<Option<R>, Stopped> {
+        // A limit past the end of time is no limit.
+        self.wait_until(waiter, what, Instant::now().checked_add(limit), ready)
+    }
+
+    fn wait_until<R>(
+        &self,
+        waiter: Waiter,
+        what: &'static str,
+        deadline: Option<Instant>,
+        mut ready: impl FnMut(&mut T) -> Option<R>,
+    ) -> Result<Option<R>, Stopped> {
+        let changed = self.condvar(waiter);
+        let mut inner = self.lock();
+        loop {
+            self.check()?;
+            if let Some(result) = ready(&mut inner.state) {
+                return Ok(Some(result));
+            }
+            tracing::trace!(?waiter, what, "waiting");
+            inner = match deadline.map(|deadline| deadline.checked_duration_since(Instant::now())) {
+                Some(None) => {
+                    tracing::debug!(?waiter, what, "waited in vain");
+                    return Ok(None);
+                }
+                Some(Some(left)) => {
+                    let waited = changed.wait_timeout(inner, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => changed.wait(inner).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    fn condvar(&self, waiter: Waiter) -> &Condvar {
+        match waiter {
+            Waiter::Main => &self.main,
+            Waiter::Sender => &self.senders,
+            Waiter::Receiver => &self.receivers,
+        }
+    }
+
+    pub(crate) fn wake(&self, affected: Wake) {
+        match affected {
+            Wake::Nobody => {}
+            Wake::Main => self.main.notify_all(),
+            Wake::OneSender => self.senders.notify_one(),
+            Wake::Senders => self.senders.notify_all(),
+            Wake::Receivers => self.receivers.notify_all(),
+            Wake::Feeders => {
+                self.main.notify_all();
+                self.receivers.notify_all();
+            }
+        }
+    }
+
+    /// Runs `future` on this thread, which sleeps while it is pending. When the migration stops,
+    /// the future is dropped where it is.
+    pub(crate) fn run<F: Future>(&self, future: F) -> Result<F::Output, Stopped> {
+        let mut future = pin!(future);
+        WAKER.with(|waker| {
+            let mut context = Context::from_waker(waker);
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                return Ok(output);
+            }
+            let _parked = Parked::new(self);
+            loop {
+                self.check()?;
+                std::thread::park();
+                if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                    return Ok(output);
+                }
+            }
+        })
+    }
+
+    /// Has `socket` shut down when the migration stops: now, if it has.
+    pub(crate) fn register(&self, socket: &Arc<Socket>, how: Shutdown) {
+        let mut inner = self.lock();
+        if self.check().is_err() {
+            _ = socket.shutdown(how);
+        }
+        inner.sockets.retain(|(socket, _)| socket.strong_count() > 0);
+        inner.sockets.push((Arc::downgrade(socket), how));
+    }
+
+    /// Has `listener` stop when the migration does: now, if it has.
+    pub(crate) fn register_listener(&self, listener: &Arc<Listener>) {
+        let mut inner = self.lock();
+        if self.check().is_err() {
+            listener.stop();
+        }
+        inner.listener = Arc::downgrade(listener);
+    }
+
+    /// Stops the migration with `error`, unless it has stopped or succeeded already.
+    pub(crate) fn fail(&self, error: Error) -> Stopped {
+        let mut inner = self.lock();
+        if inner.succeeded {
+            tracing::warn!(%error, "after the migration has succeeded");
+        } else if self.check().is_ok() {
+            tracing::debug!(%error, "the migration stops");
+            inner.failure = Some(error);
+            self.stop(inner);
+        }
+        Stopped
+    }
+
+    /// Stops the migration where a part of it has failed.
+    pub(crate) fn settle<R>(&self, result: Result<R, Failure>) -> Result<R, Stopped> {
+        result.map_err(|failure| match failure {
+            Failure::Stopped => Stopped,
+            Failure::Error(error) => self.fail(error),
+        })
+    }
+
+    /// The migration has succeeded, unless it has stopped before: nothing fails it any more.
+    pub(crate) fn succeed(&self) -> Result<(), Stopped> {
+        let mut inner = self.lock();
+        self.check()?;
+        inner.succeeded = true;
+        Ok(())
+    }
+
+    /// Ends a migration that is complete, or that nobody waits for any more, and waits for its
+    /// threads. Later failures, of channels that see their sockets close, say nothing.
+    pub(crate) fn end(&self) {
+        self.stop(self.lock());
+        self.join();
+    }
+
+    fn stop(&self, mut inner: MutexGuard<'_, Inner<T>>) {
+        self.stopped.store(true, Ordering::Release);
+        for (socket, how) in inner.sockets.drain(..) {
+            if let Some(socket) = socket.upgrade() {
+                // Fails where the other side is gone already.
+                _ = socket.shutdown(how);
+            }
+        }
+        if let Some(listener) = inner.listener.upgrade() {
+            listener.stop();
+        }
+        inner.parked.iter().for_each(Thread::unpark);
+        drop(inner);
+        self.wake(Wake::Feeders);
+        self.wake(Wake::Senders);
+    }
+
+    /// Ends the migration and says why it has stopped: the first error.
+    pub(crate) fn reason(&self) -> Error {
+        self.end();
+        self.lock().failure.take().unwrap_or(Error::Over)
+    }
+
+    /// Runs `body` in a thread of this migration, which stops with it if it panics.
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        name: String,
+        body: impl FnOnce(&Self) -> Result<(), Stopped> + Send + 'static,
+    ) -> Result<(), Error> {
+        let session = Arc::clone(self);
+        let run = move || {
+            // That the migration has stopped is known here.
+            _ = catch_unwind(AssertUnwindSafe(|| body(&session)))
+                .unwrap_or_else(|_| Err(session.fail(Error::Panicked)));
+        };
+        let thread = std::thread::Builder::new().name(name).spawn(run);
+        let thread = thread.map_err(Error::system("starting a thread"))?;
+        let mut threads = self.threads();
+        // A thread that is over holds its stack until it is joined.
+        let (over, running) = threads.drain(..).partition::<Vec<_>, _>(JoinHandle::is_finished);
+        threads.extend(running);
+        threads.push(thread);
+        drop(threads);
+        over.into_iter().for_each(join);
+        Ok(())
+    }
+
+    /// Waits for all threads of the migration, which must be about to end.
+    pub(crate) fn join(&self) {
+        loop {
+            // Not locked while it waits: the thread may start another.
+            let Some(thread) = self.threads().pop() else { return };
+            join(thread);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
+        // A thread that panics fails the migration; the state stays usable.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    // It has caught its panic.
+    _ = thread.join();
+}
+
+thread_local! {
+    /// Wakes this thread. One for all futures that it runs: none is made for each packet.
+    static WAKER: Waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+}
+
+struct Unpark(Thread);
+
+impl TaskWake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// This thread, among those that are woken when the migration stops.
+struct Parked<'a, T>(&'a Session<T>);
+
+impl<'a, T: Send + 'static> Parked<'a, T> {
+    fn new(session: &'a Session<T>) -> Self {
+        session.lock().parked.push(std::thread::current());
+        Self(session)
+    }
+}
+
+impl<T> Drop for Parked<'_, T> {
+    fn drop(&mut self) {
+        let this = std::thread::current().id();
+        let mut inner = self.0.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.parked.retain(|thread| thread.id() != this);
+    }
+}
+
+impl Failure {
+    /// Changes the error, if it is one.
+    pub(crate) fn map(self, change: impl FnOnce(Error) -> Error) -> Self {
+        match self {
+            Self::Stopped => Self::Stopped,
+            Self::Error(error) => Self::Error(change(error)),
+        }
+    }
+}
+
+impl From<Stopped> for Failure {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl<E: Into<Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+/// Cancels a migration, from any thread and at any time. Threads and sockets are gone when the
+/// call that the token interrupts has returned. A token does not keep a migration alive.
+#[derive(Clone)]
+pub struct CancelToken(Arc<dyn Fn() + Send + Sync>);
+
+impl CancelToken {
+    pub(crate) fn new<T: Send + 'static>(session: &Arc<Session<T>>) -> Self {
+        let session = Arc::downgrade(session);
+        Self(Arc::new(move || {
+            if let Some(session) = session.upgrade() {
+                session.fail(Error::Cancelled);
+            }
+        }))
+    }
+
+    /// Cancels the migration. It then fails with [`Error::Cancelled`], unless it has succeeded or
+    /// failed before.
+    pub fn cancel(&self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for CancelToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CancelToken")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const WHAT: &str = "a test";
+
+    #[test]
+    fn the_first_error_wins_and_ends_every_wait() {
+        for waiter in [Waiter::Main, Waiter::Sender, Waiter::Receiver] {
+            let session = Session::new(0);
+            std::thread::scope(|scope| {
+                let waiting =
+                    scope.spawn(|| session.wait(waiter, WHAT, |&mut n| (n > 0).then_some(())));
+                session.fail(Error::Cancelled);
+                session.fail(Error::SecondMain);
+                assert_eq!(waiting.join().unwrap(), Err(Stopped));
+            });
+            assert_eq!(session.update(Wake::Nobody, |n| *n), Err(Stopped));
+            assert!(matches!(session.reason(), Error::Cancelled));
+        }
+    }
+
+    #[test]
+    fn a_migration_that_failed_before_is_not_said_to_be_cancelled() {
+        let session = Session::new(());
+        session.fail(Error::SecondMain);
+        assert!(matches!(session.reason(), Error::SecondMain));
+        assert!(matches!(session.reason(), Error::Over));
+    }
+
+    #[test]
+    fn nothing_fails_a_migration_that_has_succeeded() {
+        let session = Session::new(0);
+        session.succeed().unwrap();
+        session.fail(Error::Cancelled);
+        assert_eq!(session.update(Wake::Nobody, |n| *n), Ok(0));
+        assert_eq!(session.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_limit_past_the_end_of_time_is_no_limit() {
+        let session = Session::new(());
+        let waited = session.wait_for(Waiter::Main, WHAT, Duration::MAX, |()| Some(1));
+        assert_eq!(waited, Ok(Some(1)));
+    }
+
+    #[test]
+    fn a_wait_with_a_limit_ends() {
+        let session = Session::new(());
+        let limit = Duration::from_millis(1);
+        assert_eq!(session.wait_for::<()>(Waiter::Main, WHAT, limit, |()| None), Ok(None));
+    }
+
+    #[test]
+    fn a_socket_registered_after_the_end_is_shut_down_at_once() {
+        use std::io::Read;
+        let session = Session::new(());
+        session.end();
+        let (left, mut right) = std::os::unix::net::UnixStream::pair().unwrap();
+        let left = Arc::new(std::os::fd::OwnedFd::from(left).into());
+        session.register(&left, Shutdown::Both);
+        assert_eq!(right.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_future_is_run_until_it_is_ready_whoever_wakes_it() {
+        let session = Session::new(());
+        let mut polls = 0;
+        let output = session.run(std::future::poll_fn(|context| {
+            polls += 1;
+            let waker = context.waker().clone();
+            match polls {
+                1 => waker.wake(),
+                2 => drop(std::thread::spawn(move || waker.wake())),
+                _ => return Poll::Ready(7),
+            }
+            Poll::Pending
+        }));
+        assert_eq!(output, Ok(7));
+        assert!(session.lock().parked.is_empty());
+    }
+
+    #[test]
+    fn a_future_that_hangs_is_dropped_when_the_migration_stops() {
+        struct SaysDropped(mpsc::Sender<()>);
+        impl Drop for SaysDropped {
+            fn drop(&mut self) {
+                _ = self.0.send(());
+            }
+        }
+        let session = Session::new(());
+        let ((polled, was_polled), (dropped, was_dropped)) = (mpsc::channel(), mpsc::channel());
+        let hang = move |session: &Session<()>| {
+            let held = SaysDropped(dropped);
+            session.run(async move {
+                let _held = held;
+                _ = polled.send(());
+                std::future::pending::<()>().await;
+            })
+        };
+        session.spawn("hanging".to_owned(), hang).unwrap();
+        was_polled.recv().unwrap();
+        session.fail(Error::Cancelled);
+        was_dropped.recv_timeout(Duration::from_secs(10)).unwrap();
+        session.join();
+        // And one that is run only now.
+        assert_eq!(session.run(std::future::pending::<()>()), Err(Stopped));
+    }
+
+    #[test]
+    fn a_panic_stops_the_migration() {
+        let session = Session::new(());
+        session.spawn("panicking".to_owned(), |_| panic!("on purpose")).unwrap();
+        session.join();
+        assert!(matches!(session.reason(), Error::Panicked));
+    }
+}

@@ -1,0 +1,87 @@
+//! The channels from the source, whose pages are queued for the other side.
+
+use std::sync::Arc;
+
+use multifd_core::PageSize;
+use multifd_core::channel::{PacketBuffer, Target};
+use multifd_core::wire::RamPacket;
+use socket2::Socket;
+
+use super::state::{Relaying, State, Vm};
+use super::tap::{Tap, Tapped, Taps, Wire};
+use crate::driver;
+use crate::engine::accept::Accept;
+use crate::engine::channels::{self, Codec, Intake};
+use crate::engine::session::{Failure, Session, Waiter, Wake};
+use crate::error::{Error, Side};
+
+/// Has the channels' pages queued for the other side.
+#[derive(Debug)]
+pub(super) struct IntoQueue {
+    pub(super) codec: Codec,
+    pub(super) tap: Option<Arc<dyn Tap>>,
+}
+
+impl Intake for IntoQueue {
+    type More = Relaying;
+    type Vm = Arc<Vm>;
+
+    fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    fn vm(state: &Relaying) -> Option<(Arc<Vm>, PageSize)> {
+        state.vm.as_ref().map(|vm| (Arc::clone(vm), vm.page_size))
+    }
+
+    fn target(
+        &self,
+        session: &Session<State>,
+        vm: &Arc<Vm>,
+        channel: u8,
+        packet: &RamPacket<'_>,
+    ) -> Result<Target, Failure> {
+        vm.check(packet).map_err(|error| {
+            multifd_core::Error::from(error).in_packet(packet.packet_num).on_channel(channel)
+        })?;
+        let spare = session.update(Wake::Nobody, |state| state.more.spares.pop())?;
+        let buffer = match spare {
+            Some(buffer) => buffer,
+            None => PacketBuffer::new(vm.page_size)?,
+        };
+        Ok(Target::Buffer(buffer))
+    }
+
+    fn received(
+        &self,
+        session: &Session<State>,
+        mut buffer: Option<PacketBuffer>,
+    ) -> Result<(), Failure> {
+        if let Some(empty) = buffer.take_if(|buffer| buffer.is_empty()) {
+            session.update(Wake::Nobody, |state| state.more.spares.push(empty))?;
+            return Ok(());
+        }
+        session
+            .wait(Waiter::Receiver, "room for a packet", |state| state.more.pass_on(&mut buffer))?;
+        session.wake(Wake::OneSender);
+        Ok(())
+    }
+}
+
+impl Accept for IntoQueue {
+    fn receive(
+        &self,
+        session: &Session<State>,
+        number: u8,
+        initial: &[u8],
+        socket: driver::Socket<Arc<Socket>>,
+    ) -> Result<(), Failure> {
+        let taps = Taps::new(self.tap.as_ref(), Side::From, Wire::Channel(number));
+        taps.pass(initial);
+        channels::receive(session, self, number, Tapped::new(socket, taps))
+    }
+
+    fn blame(error: Error) -> Error {
+        Error::on(Side::From)(error)
+    }
+}

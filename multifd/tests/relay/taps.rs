@@ -1,0 +1,121 @@
+//! Taps see what goes over the connections, byte for byte.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::sync::{Arc, Mutex};
+
+use multifd::core::Compression;
+use multifd::relay::{Tap, Wire};
+use multifd::{PageSet, Side};
+use multifd_conformance::recordings;
+
+use crate::common::{guest, receive, send};
+use crate::support::{listener, relay, replay};
+
+/// Keeps everything.
+#[derive(Debug, Default)]
+struct Recorder(Mutex<HashMap<(Side, Wire), Vec<u8>>>);
+
+impl Tap for Recorder {
+    fn pass(&self, side: Side, wire: Wire, bytes: &[u8]) {
+        self.0.lock().unwrap().entry((side, wire)).or_default().extend_from_slice(bytes);
+    }
+}
+
+impl Recorder {
+    fn take(&self, side: Side, wire: Wire) -> Vec<u8> {
+        self.0.lock().unwrap().remove(&(side, wire)).unwrap_or_default()
+    }
+}
+
+#[test]
+fn every_byte_is_seen_as_it_is_on_the_wire_unused_ones_too() {
+    for recording in recordings() {
+        for to in [Compression::None, Compression::Zlib] {
+            let (listener, uri) = listener();
+            let tap = Arc::new(Recorder::default());
+            let running = relay(&uri, |setup| {
+                let channels = recording.channels.len() as u8;
+                let setup = setup.from_compression(recording.compression).from_channels(channels);
+                setup.to_compression(to).to_channels(3).tap(tap.clone())
+            });
+            let channels: Vec<_> = recording
+                .channels
+                .iter()
+                .map(|bytes| {
+                    let mut bytes = bytes.to_vec();
+                    // Behind magic, version, UUID and number, an initial packet has no meaning.
+                    bytes[25..64].fill(0xaa);
+                    bytes
+                })
+                .collect();
+            let source = replay(&running.uri, recording.main, &channels);
+            let streams: Vec<_> = (0..4)
+                .map(|_| {
+                    let (mut connection, _) = listener.accept().unwrap();
+                    std::thread::spawn(move || {
+                        let mut bytes = Vec::new();
+                        connection.read_to_end(&mut bytes).unwrap();
+                        bytes
+                    })
+                })
+                .collect();
+            let streams: Vec<_> =
+                streams.into_iter().map(|stream| stream.join().unwrap()).collect();
+            running.join().unwrap();
+            drop(source);
+
+            assert!(tap.take(Side::From, Wire::Main) == recording.main, "{recording:?}");
+            assert!(tap.take(Side::To, Wire::Main) == recording.main, "{recording:?}");
+            for bytes in channels {
+                let seen = tap.take(Side::From, Wire::Channel(bytes[24]));
+                assert!(seen == bytes, "{recording:?}: {} of {} bytes", seen.len(), bytes.len());
+            }
+            for bytes in &streams[1..] {
+                let seen = tap.take(Side::To, Wire::Channel(bytes[24]));
+                assert!(seen == *bytes, "{recording:?}: {} of {} bytes", seen.len(), bytes.len());
+            }
+            assert!(tap.0.lock().unwrap().is_empty(), "nothing else is said");
+        }
+    }
+}
+
+#[test]
+fn what_comes_before_a_stream_breaks_off_is_seen() {
+    let recording = recordings().iter().find(|recording| recording.name == "none").unwrap();
+    // In a header, in a payload, between two packets.
+    for end in [64 + 1344 + 100, 64 + 1344 + 1344 + 5001, 64 + 1344] {
+        let (listener, uri) = listener();
+        // It reads nothing, and what it gets fits into the sockets' buffers.
+        let destination = std::thread::spawn(move || {
+            let connections: Vec<_> = (0..3).map(|_| listener.accept().unwrap()).collect();
+            connections
+        });
+        let tap = Arc::new(Recorder::default());
+        let running = relay(&uri, |setup| setup.tap(tap.clone()));
+        let mut channels: Vec<_> = recording.channels.iter().map(|bytes| bytes.to_vec()).collect();
+        channels[1].truncate(end);
+        let source = replay(&running.uri, recording.main, &channels);
+        running.join().unwrap_err();
+        assert!(tap.take(Side::From, Wire::Channel(1)) == channels[1], "{end}");
+        drop((source, destination.join().unwrap()));
+    }
+}
+
+#[test]
+fn the_return_path_is_seen_on_both_sides() {
+    let source_ram = guest();
+    let (uri, destination) = receive(|setup| setup);
+    let tap = Arc::new(Recorder::default());
+    let running = relay(&uri, |setup| setup.tap(tap.clone()));
+    let source = send(&source_ram, &running.uri, |setup| setup).unwrap();
+    let all = PageSet::all(&source_ram);
+    let sent = std::thread::spawn(move || source.finish(&all, None));
+    destination.join().unwrap().unwrap().confirm().unwrap();
+    sent.join().unwrap().unwrap();
+    running.join().unwrap();
+    for side in [Side::From, Side::To] {
+        assert_eq!(tap.take(side, Wire::ReturnPath), [0, 1, 0, 4, 0, 0, 0, 0], "{side}");
+    }
+    assert!(tap.take(Side::From, Wire::Main) == tap.take(Side::To, Wire::Main));
+}
