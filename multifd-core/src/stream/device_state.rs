@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn a_description_is_known_only_at_its_last_byte_however_it_arrives() {
         // A length with a zero byte at its end, one that looks like a head itself, and long ones.
-        let longest = if cfg!(miri) { 0x0700 } else { 0x10000 };
+        let longest = if cfg!(miri) { 35 } else { 0x10000 };
         for length in [34, 0x100, 0x0600, longest] {
             let json = r#"{"devices": [{}], "page_size": 1"#;
             let json = format!("{json}{}}}", " ".repeat(length - json.len() - 1));
@@ -241,7 +241,9 @@ mod tests {
     #[test]
     fn the_end_alone_is_as_good_as_everything() {
         let json = r#"{"devices": [{}], "page_size": 1}"#;
-        let state = [&[section::FULL; 5000][..], &[0; 300], &[7; 3000], FOOTER.as_slice()].concat();
+        let long = if cfg!(miri) { 100 } else { 5000 };
+        let body = [vec![section::FULL; long], vec![0; 300], vec![7; long]].concat();
+        let state = [&body[..], &FOOTER].concat();
         let with = with_description(&state, json);
         let without = [&state[..], &[section::EOF]].concat();
         for chunk in [1, 7, 4096, 10000] {

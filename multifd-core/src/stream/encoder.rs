@@ -282,7 +282,7 @@ impl MainEncoder {
         self.body_end()
     }
 
-    /// Writes a device state as [`Event::DeviceState`](super::Event::DeviceState) gave it. It
+    /// Writes a device state as [`MainEvent::DeviceState`](super::MainEvent::DeviceState) gave it. It
     /// completes the stream.
     ///
     /// # Errors
