@@ -1,10 +1,11 @@
 //! Where codec qpl works.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use multifd::core::Registry;
-use multifd::qpl::{Numa, Options, Path};
+use multifd::qpl::{self, Numa, Options, Path};
 
 use crate::failure::Failure;
 use crate::options::seconds;
@@ -36,13 +37,11 @@ pub(crate) struct Qpl {
 impl Qpl {
     /// Every codec of this program, qpl with these options.
     pub(crate) fn registry(&self) -> Result<Registry, Failure> {
-        let mut options = Options::new(self.qpl_path);
-        options.numa = self.qpl_numa;
-        options.submit_retries = self.qpl_retries;
-        options.timeout = self.qpl_timeout;
-        // A program has one set of options.
-        let options: &'static Options = Box::leak(Box::new(options));
-        Ok(multifd::registry()?.replacing(options.descriptor())?)
+        let options = Options::new(self.qpl_path)
+            .with_numa(self.qpl_numa)
+            .with_submit_retries(self.qpl_retries)
+            .with_timeout(self.qpl_timeout);
+        Ok(multifd::registry()?.replacing(Arc::new(qpl::Qpl::new(options)))?)
     }
 }
 

@@ -45,7 +45,7 @@ fn well() -> System {
         bus: Ok(Some(Bus { devices: vec![device], unread: Vec::new() })),
         libqpl: Ok(Libqpl {
             origin: "libqpl.so.1".to_owned(),
-            version: Version { major: 1, minor: 9, patch: 0 },
+            version: Version::new(1, 9, 0),
         }),
         libqpl_named: false,
         accel_config: Some("/usr/lib/libaccel-config.so.1".into()),
