@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use multifd::core::ram::{Ram, RamBlock};
-use multifd::core::wire::BlockName;
 use multifd::{Arrived, Error, Incoming};
 use serde::Serialize;
 
@@ -27,15 +26,15 @@ pub(crate) fn provide(incoming: &Incoming<'_>, limit: Option<u64>) -> Result<Arc
     tracing::debug!(machine, blocks, ram = %Bytes(announced), "a source begins");
     let limit = limit.unwrap_or_else(mapping::memory_of_this_machine);
     if announced > limit {
-        return Err(Error::Caller(format!(
+        return Err(Error::caller(format!(
             "the source has {} of RAM, but at most {} is accepted; allow more with --ram-limit",
             Bytes(announced),
             Bytes(limit)
         )));
     }
     let blocks = incoming.blocks.iter().map(|block| {
-        let memory = mapping::anonymous(block.bytes).map_err(Error::Caller)?;
-        Ok(RamBlock::new(BlockName::new(&block.name)?, memory).fresh().with_huge_pages())
+        let memory = mapping::anonymous(block.bytes).map_err(Error::caller)?;
+        Ok(RamBlock::new(block.name.clone(), memory).fresh().with_huge_pages())
     });
     let blocks: Vec<_> = blocks.collect::<Result<_, Error>>()?;
     Ok(Arc::new(Ram::new(incoming.page_size, blocks)?))
@@ -59,9 +58,9 @@ pub(crate) fn store(
     drop(bar);
     let placed = place.put()?;
     tracing::debug!("everything is on the disk; the source is told");
-    let (stats, codec_stats) = vm.confirm().map_err(|error| interrupt.or(error))?;
+    let stats = vm.confirm().map_err(|error| interrupt.or(error))?;
     placed.keep();
-    let summary = Summary::new(&stats, codec_stats, page_bytes, started.elapsed());
+    let summary = Summary::new(&stats, page_bytes, started.elapsed());
     report(&Stored { image: args.to.display().to_string(), vm: manifest, summary }, args, output)
 }
 

@@ -1,9 +1,12 @@
 //! `multifd codecs`.
 
-use multifd::core::{Availability, Levels, MethodDescriptor};
+use std::sync::Arc;
+
+use multifd::core::{Levels, MultiFdMethods};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::options::codec;
 use crate::output;
 use crate::qpl::Qpl;
 use crate::table::Table;
@@ -39,18 +42,19 @@ struct ListedLevels {
 }
 
 impl Listed {
-    fn new(codec: &MethodDescriptor) -> Self {
-        let (available, by) = match (codec.probe)() {
-            Availability::Available(by) => (true, by),
-            Availability::Unavailable(reason) => (false, reason),
+    fn new(codec: &Arc<dyn MultiFdMethods>) -> Self {
+        let (available, by) = match codec::probe(&**codec) {
+            Ok(by) => (true, by),
+            Err(reason) => (false, reason),
         };
-        let levels = codec.levels.map(|Levels { least, most, default }| ListedLevels {
+        let descriptor = codec.descriptor();
+        let levels = descriptor.levels.map(|Levels { least, most, default, .. }| ListedLevels {
             least,
             most,
             default,
         });
         let flags = codec.compression().flags().bits();
-        Self { name: codec.name, summary: codec.summary, flags, levels, available, by }
+        Self { name: descriptor.name, summary: descriptor.summary, flags, levels, available, by }
     }
 
     fn row(&self) -> [String; 5] {

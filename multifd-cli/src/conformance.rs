@@ -1,8 +1,9 @@
 //! `multifd conformance`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use multifd::core::{MethodDescriptor, Registry};
+use multifd::core::{MultiFdMethods, Registry};
 use multifd_conformance::{CaseReport, Outcome, cases};
 use serde::Serialize;
 
@@ -56,7 +57,7 @@ struct Case {
 pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
     let registry = args.qpl.registry()?;
     let chosen = choose(&registry, &args.codecs)?;
-    let reports: Vec<_> = chosen.into_iter().map(|codec| Report::of(codec, output)).collect();
+    let reports: Vec<_> = chosen.iter().map(|codec| Report::of(codec, output)).collect();
     if args.json {
         output::print_json(&reports)?;
     } else {
@@ -72,20 +73,17 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
 
 /// The codecs to run: the named ones, which must be available, or all. Unavailable ones are then
 /// only listed.
-fn choose<'a>(
-    registry: &'a Registry,
-    names: &[String],
-) -> Result<Vec<&'a MethodDescriptor>, Failure> {
+fn choose(registry: &Registry, names: &[String]) -> Result<Vec<Arc<dyn MultiFdMethods>>, Failure> {
     if names.is_empty() {
-        return Ok(registry.iter().collect());
+        return Ok(registry.iter().cloned().collect());
     }
     names.iter().map(|name| codec::find(registry, name, None)).collect()
 }
 
 impl Report {
-    fn of(codec: &MethodDescriptor, output: &Output) -> Self {
+    fn of(codec: &Arc<dyn MultiFdMethods>, output: &Output) -> Self {
         let mut report = Self {
-            codec: codec.name,
+            codec: codec.name(),
             conforms: false,
             passed: 0,
             failed: 0,
@@ -95,7 +93,7 @@ impl Report {
             cases: Vec::new(),
         };
         if report.not_available.is_none() {
-            let bar = output.steps(codec.name, cases().len() as u64);
+            let bar = output.steps(codec.name(), cases().len() as u64);
             let result = multifd_conformance::run(codec, |_| bar.add(1));
             result.cases().iter().for_each(|case| report.add(case));
             report.conforms = result.conforms();
@@ -104,16 +102,15 @@ impl Report {
     }
 
     fn add(&mut self, case: &CaseReport) {
-        let (outcome, reason) = match case.outcome() {
-            Outcome::Passed => ("passed", None),
-            Outcome::Failed(reason) => ("failed", Some(reason.clone())),
-            Outcome::NotApplicable(reason) => ("not applicable", Some(reason.clone())),
+        let (count, outcome, reason) = match case.outcome() {
+            Outcome::Passed => (&mut self.passed, "passed", None),
+            Outcome::NotApplicable(reason) => {
+                (&mut self.not_applicable, "not applicable", Some(reason.clone()))
+            }
+            Outcome::Failed(reason) => (&mut self.failed, "failed", Some(reason.clone())),
+            other => (&mut self.failed, "failed", Some(format!("{other:?}"))),
         };
-        match case.outcome() {
-            Outcome::Passed => self.passed += 1,
-            Outcome::Failed(_) => self.failed += 1,
-            Outcome::NotApplicable(_) => self.not_applicable += 1,
-        }
+        *count += 1;
         let seconds = case.duration().as_secs_f64();
         self.seconds += seconds;
         let (group, name) = (case.group().to_string(), case.name());

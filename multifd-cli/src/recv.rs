@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     // Before listening: no source shall send a VM that cannot be stored.
     let place = Place::new(&args.store.to, args.store.force)?;
     let destination = Destination::builder(&registry)
-        .compression(codec.compression())
+        .compression(codec)
         .channels(args.agreed.channels)
         .uuid(args.uuid)
         .channel_timeout(args.channel_timeout)

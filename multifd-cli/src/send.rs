@@ -112,7 +112,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         image.verify(&Interrupt::default(), &output.bar("checking", ram.bytes()))?;
     }
     let mut setup = Source::builder(&registry, Arc::clone(&ram))
-        .compression(codec.compression())
+        .compression(Arc::clone(&codec))
         .level(args.level)
         .channels(args.agreed.channels)
         .zero_pages(args.zero_page_detection.into())
@@ -127,7 +127,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let summary = send(setup, args, &ram, state, output)?;
     if args.json {
         let to = args.to.to_string();
-        let sent = Sent { to, codec: codec.name, channels: args.agreed.channels, summary };
+        let sent = Sent { to, codec: codec.name(), channels: args.agreed.channels, summary };
         output::print_json(&sent)
     } else {
         output.say(&format!("sent to {}: {}", args.to, summary.sentence()))
@@ -171,6 +171,6 @@ fn send(
     let sent = source
         .round(&PageSet::all(ram))
         .and_then(|()| source.finish(&PageSet::none(ram), device_state));
-    let (stats, codec_stats) = sent.map_err(|error| interrupt.or(error))?;
-    Ok(Summary::new(&stats, codec_stats, page_bytes, started.elapsed()))
+    let stats = sent.map_err(|error| interrupt.or(error))?;
+    Ok(Summary::new(&stats, page_bytes, started.elapsed()))
 }

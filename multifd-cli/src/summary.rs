@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use multifd::Stats;
 use multifd::core::MethodStats;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::size::Bytes;
 
@@ -24,16 +24,12 @@ pub(crate) struct Summary {
     pub(crate) seconds: f64,
     pub(crate) guest_bytes_per_second: f64,
     /// What the codec has counted.
+    #[serde(serialize_with = "counts")]
     pub(crate) codec_stats: MethodStats,
 }
 
 impl Summary {
-    pub(crate) fn new(
-        stats: &Stats,
-        codec_stats: MethodStats,
-        page_bytes: usize,
-        time: Duration,
-    ) -> Self {
+    pub(crate) fn new(stats: &Stats, page_bytes: usize, time: Duration) -> Self {
         let total = stats.total();
         let page_bytes = page_bytes as u64;
         let guest_bytes = (total.normal_pages + stats.zero_pages()) * page_bytes;
@@ -49,7 +45,7 @@ impl Summary {
                 .then(|| normal_bytes as f64 / total.payload_bytes as f64),
             seconds,
             guest_bytes_per_second: guest_bytes as f64 / seconds.max(1e-9),
-            codec_stats,
+            codec_stats: stats.method.clone(),
         }
     }
 
@@ -76,21 +72,31 @@ impl Summary {
     }
 }
 
+/// What a codec has counted, by name.
+pub(crate) fn counts<S: Serializer>(stats: &MethodStats, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(stats.iter())
+}
+
 /// What a codec has counted, for a person: `7 raw pages`. `None` if all counts are 0.
 pub(crate) fn counted(stats: &MethodStats) -> Option<String> {
-    let counts = stats.iter().filter(|&(_, &count)| count > 0);
+    let counts = stats.iter().filter(|&(_, count)| count > 0);
     let counts: Vec<_> = counts.map(|(name, count)| format!("{count} {name}")).collect();
     (!counts.is_empty()).then(|| counts.join(", "))
 }
 
 #[cfg(test)]
 mod tests {
+    use multifd::core::MethodCounters;
+
     use super::*;
 
     #[test]
     fn what_was_not_counted_is_not_mentioned() {
-        let stats = [("raw pages", 7), ("busy pages", 0), ("hardware pages", 12)].into();
-        assert_eq!(counted(&stats).as_deref(), Some("12 hardware pages, 7 raw pages"));
-        assert_eq!(counted(&[("raw pages", 0)].into()), None);
+        let counters = MethodCounters::new(&["raw pages", "busy pages", "hardware pages"]);
+        assert_eq!(counted(&counters.snapshot()), None);
+        counters.add(0, 7);
+        counters.add(2, 12);
+        let counted = counted(&counters.snapshot());
+        assert_eq!(counted.as_deref(), Some("12 hardware pages, 7 raw pages"));
     }
 }

@@ -214,7 +214,7 @@ impl Error {
             Self::Connect { .. } => return true,
             _ => return false,
         };
-        is_reset(source)
+        matches!(source.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
     }
 }
 
@@ -222,11 +222,6 @@ impl From<StreamError> for Error {
     fn from(error: StreamError) -> Self {
         Self::Main(error.into())
     }
-}
-
-/// Whether the other side has closed a connection that was still in use.
-pub(crate) fn is_reset(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 fn listen_hint(source: &io::Error) -> &'static str {

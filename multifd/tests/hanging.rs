@@ -40,7 +40,7 @@ impl Codec {
     async fn device(&self) {
         if let Some(hangs) = &self.hangs {
             _ = hangs.send(());
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

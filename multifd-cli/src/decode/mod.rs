@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use multifd::core::io::Blocking;
 use multifd::core::ram::Ram;
 use multifd::{Arrived, Destination};
 
@@ -69,9 +68,9 @@ fn replay(
     let bar = output.bar("decoding", recording.bytes()?);
     let watch = |file| Watched::new(file, interrupt.clone(), bar.clone());
     let (main, channels) = recording.into_files();
-    let channels = channels.into_iter().map(|file| Blocking::new(watch(file))).collect();
+    let channels = channels.into_iter().map(watch).collect();
     let arrived = Destination::builder(&registry)
-        .compression(codec.compression())
+        .compression(codec)
         .device_state_limit(device_state_limit)
         .decode(watch(main), channels, |incoming| arrival::provide(incoming, ram_limit));
     arrived.map_err(|error| interrupt.or(error))

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use multifd::core::ram::Ram;
-use multifd::core::{MethodDescriptor, MethodStats, Registry};
+use multifd::core::{MethodStats, MultiFdMethods, Registry};
 use multifd::{Destination, Error, PageSet, Source, Stats, Uri};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -22,7 +22,7 @@ use crate::summary::Summary;
 #[derive(Debug)]
 pub(super) struct Migration<'a> {
     pub(super) registry: &'a Registry,
-    pub(super) codec: &'a MethodDescriptor,
+    pub(super) codec: &'a Arc<dyn MultiFdMethods>,
     pub(super) level: Option<i32>,
     pub(super) channels: u8,
     pub(super) output: &'a Output,
@@ -42,11 +42,11 @@ pub(super) struct Moved {
 impl Migration<'_> {
     /// Resets `guest`, migrates it in three rounds, and compares every page.
     pub(super) fn run(&self, guest: &mut Guest, interrupt: &Interrupt) -> Result<Moved, Failure> {
-        tracing::debug!(codec = self.codec.name, level = self.level, "a migration begins");
+        tracing::debug!(codec = self.codec.name(), level = self.level, "a migration begins");
         guest.reset()?;
         let loopback = Uri::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
         let destination = Destination::builder(self.registry)
-            .compression(self.codec.compression())
+            .compression(Arc::clone(self.codec))
             .channels(self.channels)
             .listen(&loopback)?;
         let uri = destination.uri().clone();
@@ -60,10 +60,10 @@ impl Migration<'_> {
             }
             (sent, receiver.join().unwrap_or(Err(Error::Panicked)))
         });
-        let (clock, stats, codec_stats) = sent.map_err(|failure| blame(failure, &received))?;
+        let (clock, stats) = sent.map_err(|failure| blame(failure, &received))?;
         let (ram, destination_stats) = received?;
         Ok(Moved {
-            summary: Summary::new(&stats, codec_stats, PAGE, clock.time),
+            summary: Summary::new(&stats, PAGE, clock.time),
             destination_stats,
             cpu_seconds: clock.cpu.as_secs_f64(),
             comparison: compare(guest.ram(), &ram),
@@ -75,18 +75,18 @@ impl Migration<'_> {
         guest: &mut Guest,
         uri: &Uri,
         interrupt: &Interrupt,
-    ) -> Result<(Clock, Stats, MethodStats), Failure> {
+    ) -> Result<(Clock, Stats), Failure> {
         let mut clock = Clock::default();
         let ram = Arc::clone(guest.ram());
         let mut source = clock.run(|| {
             Source::builder(self.registry, Arc::clone(&ram))
-                .compression(self.codec.compression())
+                .compression(Arc::clone(self.codec))
                 .level(self.level)
                 .channels(self.channels)
                 .connect(uri)
         })?;
         let _watch = interrupt.watch(source.cancel_token());
-        let bar = self.output.bar(self.codec.name, ram.bytes());
+        let bar = self.output.bar(self.codec.name(), ram.bytes());
         let _follow = bar.follow(source.progress(), PAGE);
         clock.run(|| source.round(&PageSet::all(&ram)))?;
         let dirtied = guest.dirty(1)?;
@@ -94,8 +94,8 @@ impl Migration<'_> {
         clock.run(|| source.round(&dirtied))?;
         let dirtied = guest.dirty(2)?;
         tracing::debug!(pages = dirtied.len(), "round 3, the last");
-        let (stats, codec_stats) = clock.run(|| source.finish(&dirtied, None))?;
-        Ok((clock, stats, codec_stats))
+        let stats = clock.run(|| source.finish(&dirtied, None))?;
+        Ok((clock, stats))
     }
 }
 
@@ -103,8 +103,7 @@ impl Migration<'_> {
 fn receive(destination: Destination) -> Result<(Arc<Ram>, MethodStats), Error> {
     let arrived = destination.receive(|incoming| arrival::provide(incoming, None))?;
     let ram = Arc::clone(&arrived.ram);
-    let (_, codec_stats) = arrived.confirm()?;
-    Ok((ram, codec_stats))
+    Ok((ram, arrived.confirm()?.method))
 }
 
 /// The failure of a migration, from the errors of both sides. Either side may only have seen the

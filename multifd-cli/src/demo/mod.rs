@@ -7,9 +7,10 @@ mod report;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use multifd::core::{MethodDescriptor, Registry};
+use multifd::core::{MultiFdMethods, Registry};
 
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
@@ -74,44 +75,51 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
         None => Guest::made_up(args.size, args.seed)?,
     };
     let mut report = Report::new(&guest, args.channels, output, args.json)?;
-    for (codec, level) in chosen {
+    for Chosen { codec, level } in chosen {
         interrupt.check()?;
         let codec_report = match codec.require() {
             Ok(()) => {
                 let channels = args.channels;
-                let migration = Migration { registry: &registry, codec, level, channels, output };
+                let migration =
+                    Migration { registry: &registry, codec: &codec, level, channels, output };
                 let result = migration.run(&mut guest, &interrupt);
                 interrupt.check()?;
                 CodecReport::of(&migration, guest.pages(), result)
             }
-            Err(error) => CodecReport::not_available(codec, &error),
+            Err(error) => CodecReport::not_available(&*codec, &error),
         };
         report.add(codec_report);
     }
     report.print()
 }
 
+/// A codec to run.
+struct Chosen {
+    codec: Arc<dyn MultiFdMethods>,
+    /// `None` for the default.
+    level: Option<i32>,
+}
+
 /// The codecs to run, each with its level. A codec that is named must be available; with `all`, an
 /// unavailable one is only listed.
-fn choose<'a>(
-    registry: &'a Registry,
-    args: &Args,
-) -> Result<Vec<(&'a MethodDescriptor, Option<i32>)>, Failure> {
+fn choose(registry: &Registry, args: &Args) -> Result<Vec<Chosen>, Failure> {
     let codecs: Vec<_> = if args.compression.iter().any(|name| name == ALL) {
-        registry.iter().collect()
+        registry.iter().cloned().collect()
     } else {
         let names = args.compression.iter();
         names.map(|name| codec::find(registry, name, None)).collect::<Result<_, _>>()?
     };
-    if let Some(level) = args.level.filter(|_| codecs.iter().all(|codec| codec.levels.is_none())) {
+    if let Some(level) =
+        args.level.filter(|_| codecs.iter().all(|codec| codec.descriptor().levels.is_none()))
+    {
         return Err(Failure::usage(format!(
             "level {level} is asked for, but none of the codecs has levels; leave --level out"
         )));
     }
-    let with_level = |codec: &'a MethodDescriptor| {
-        let level = args.level.filter(|_| codec.levels.is_some());
-        codec.level(level).map_err(|error| Failure::from(error).into_usage())?;
-        Ok((codec, level))
+    let with_level = |codec: Arc<dyn MultiFdMethods>| {
+        let level = args.level.filter(|_| codec.descriptor().levels.is_some());
+        codec.descriptor().level(level).map_err(|error| Failure::from(error).into_usage())?;
+        Ok(Chosen { codec, level })
     };
     codecs.into_iter().map(with_level).collect()
 }

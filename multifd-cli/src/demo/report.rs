@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use multifd::core::{MethodDescriptor, MethodStats, UsageError};
+use multifd::core::{MethodStats, MultiFdMethods, UsageError};
 use serde::Serialize;
 
 use super::compare::Comparison;
@@ -12,7 +12,7 @@ use crate::failure::{Failure, one_line};
 use crate::output::{self, Output};
 use crate::page::PAGE;
 use crate::size::{Bytes, gib};
-use crate::summary::{Summary, counted};
+use crate::summary::{Summary, counted, counts};
 use crate::table::Table;
 
 const COLUMNS: [&str; 10] = [
@@ -63,6 +63,7 @@ struct CodecResult {
     #[serde(flatten)]
     summary: Summary,
     /// What the destination's codec has counted.
+    #[serde(serialize_with = "counts")]
     destination_codec_stats: MethodStats,
     /// Of the whole process: source, destination and the kernel's work for both.
     cpu_seconds: f64,
@@ -154,7 +155,7 @@ impl CodecReport {
         pages: u64,
         result: Result<Moved, Failure>,
     ) -> Self {
-        let codec = migration.codec;
+        let codec = migration.codec.descriptor();
         let level = codec.levels.and_then(|_| codec.level(migration.level).ok());
         let mut report = Self {
             codec: codec.name,
@@ -175,9 +176,9 @@ impl CodecReport {
         report
     }
 
-    pub(super) fn not_available(codec: &MethodDescriptor, error: &UsageError) -> Self {
+    pub(super) fn not_available(codec: &dyn MultiFdMethods, error: &UsageError) -> Self {
         Self {
-            codec: codec.name,
+            codec: codec.name(),
             level: None,
             available: false,
             equal: false,

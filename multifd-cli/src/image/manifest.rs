@@ -96,25 +96,33 @@ impl From<Sync> for SyncForm {
     }
 }
 
-impl From<&Subsection> for Part {
-    fn from(subsection: &Subsection) -> Self {
-        let data = match &subsection.data {
-            SubsectionData::PageBits(bits) => PartData::TargetPageBits(*bits),
-            SubsectionData::Capabilities(names) => PartData::Capabilities(names.clone()),
-            SubsectionData::Uuid(uuid) => PartData::Uuid(Uuid(*uuid).to_string()),
-        };
-        Self { version: subsection.version, data }
-    }
-}
-
 impl Part {
+    pub(super) fn of(subsection: &Subsection) -> Result<Self, String> {
+        let data = match &subsection.data {
+            SubsectionData::PageSize(size) => PartData::TargetPageBits(size.bits()),
+            SubsectionData::Capabilities(names) => PartData::Capabilities(names.clone()),
+            SubsectionData::Uuid(uuid) => PartData::Uuid(uuid.to_string()),
+            other => {
+                return Err(format!(
+                    "an image cannot hold the subsection {other:?}; use a newer program"
+                ));
+            }
+        };
+        Ok(Self { version: subsection.version, data })
+    }
+
     fn subsection(&self) -> Result<Subsection, String> {
         let data = match &self.data {
-            PartData::TargetPageBits(bits) => SubsectionData::PageBits(*bits),
+            PartData::TargetPageBits(bits) => {
+                let size = PageSize::from_bits(*bits);
+                SubsectionData::PageSize(size.ok_or_else(|| {
+                    format!("target-page-bits is {bits}, but must be 12, 14 or 16")
+                })?)
+            }
             PartData::Capabilities(names) => SubsectionData::Capabilities(names.clone()),
-            PartData::Uuid(text) => SubsectionData::Uuid(parse_uuid(text)?.0),
+            PartData::Uuid(text) => SubsectionData::Uuid(parse_uuid(text)?),
         };
-        Ok(Subsection { version: self.version, data })
+        Ok(Subsection::new(data).with_version(self.version))
     }
 }
 
@@ -161,7 +169,10 @@ impl Manifest {
         if self.machine.is_none() && !subsections.is_empty() {
             return Err("it has a configuration but no machine".to_owned());
         }
-        Ok(Configuration { machine: self.machine.clone(), subsections })
+        let mut configuration = Configuration::default();
+        configuration.machine.clone_from(&self.machine);
+        configuration.subsections = subsections;
+        Ok(configuration)
     }
 }
 
@@ -194,9 +205,9 @@ mod tests {
         let again = serde_json::to_vec(&manifest).unwrap();
         assert_eq!(Manifest::parse(&again).unwrap(), manifest);
         let configuration = manifest.configuration().unwrap();
-        assert_eq!(configuration.page_bits(), Some(12));
-        let parts: Vec<_> = configuration.subsections.iter().map(Part::from).collect();
-        assert_eq!(parts, manifest.stream.configuration);
+        assert_eq!(configuration.page_size(), Some(PageSize::Kib4));
+        let parts = configuration.subsections.iter().map(Part::of);
+        assert_eq!(parts.collect::<Result<Vec<_>, _>>(), Ok(manifest.stream.configuration));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The codec and the number of channels.
 
+use std::sync::Arc;
+
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedI64ValueParser};
-use multifd::core::{MethodDescriptor, Registry};
+use multifd::core::{Availability, MethodDescriptor, MultiFdMethods, Registry};
 
 use crate::failure::Failure;
 
@@ -28,8 +30,11 @@ pub(crate) fn names_or(other: PossibleValue) -> PossibleValuesParser {
 
 fn registered() -> impl Iterator<Item = PossibleValue> {
     let registry = multifd::registry().ok();
-    let codecs: Vec<_> = registry.iter().flat_map(Registry::iter).copied().collect();
-    codecs.into_iter().map(|codec| PossibleValue::new(codec.name).help(codec.summary))
+    let codecs: Vec<_> = registry.iter().flat_map(Registry::iter).cloned().collect();
+    codecs.into_iter().map(|codec| {
+        let MethodDescriptor { name, summary, .. } = codec.descriptor();
+        PossibleValue::new(name).help(summary)
+    })
 }
 
 /// Takes a number of channels.
@@ -38,22 +43,31 @@ pub(crate) fn channel_count() -> RangedI64ValueParser<u8> {
 }
 
 /// The codec called `name`. It must be available here and have the level.
-pub(crate) fn find<'a>(
-    registry: &'a Registry,
+pub(crate) fn find(
+    registry: &Registry,
     name: &str,
     level: Option<i32>,
-) -> Result<&'a MethodDescriptor, Failure> {
+) -> Result<Arc<dyn MultiFdMethods>, Failure> {
     let codec = registry.by_name(name).map_err(|_| {
-        let names: Vec<_> = registry.iter().map(|codec| codec.name).collect();
+        let names: Vec<_> = registry.iter().map(|codec| codec.name()).collect();
         let names = names.join(", ");
         Failure::new(format!(
             "this program has no codec '{name}', only {names}; use a program that has it"
         ))
     })?;
-    codec.level(level).map_err(|error| Failure::from(error).into_usage())?;
+    codec.descriptor().level(level).map_err(|error| Failure::from(error).into_usage())?;
     codec.require().map_err(|error| {
         let failure = Failure::from(error);
         Failure::new(format!("{failure}; see multifd codecs"))
     })?;
-    Ok(codec)
+    Ok(Arc::clone(codec))
+}
+
+/// The library or device that the codec uses here, or why it cannot work here.
+pub(crate) fn probe(codec: &dyn MultiFdMethods) -> Result<String, String> {
+    match codec.probe() {
+        Availability::Available(by) => Ok(by),
+        Availability::Unavailable(reason) => Err(reason),
+        other => Err(format!("{other:?}")),
+    }
 }

@@ -213,6 +213,7 @@ pub(super) const QPL_PORTABLE: &str = "qpl-portable";
 fn names() -> PossibleValuesParser {
     let registry = multifd::registry();
     let codecs = registry.iter().flat_map(multifd::core::Registry::iter);
+    let codecs = codecs.map(|codec| codec.descriptor());
     let codecs = codecs.filter(|codec| codec.name != "qpl");
     let names = codecs.map(|codec| PossibleValue::new(codec.name).help(codec.summary));
     let paths = [

@@ -1,7 +1,9 @@
 //! The codecs of a plan, and what each makes of the memory.
 
-use multifd::core::{MethodDescriptor, Registry};
-use multifd::qpl::Path as QplPath;
+use std::sync::Arc;
+
+use multifd::core::{MultiFdMethods, Registry};
+use multifd::qpl::{Options, Path, Qpl};
 use multifd_plan::{Codec, CodecSpeed, Measured, Preset, Sample, Speed, Work, Workload, measure};
 
 use super::args::{Args, QPL_HARDWARE, QPL_PORTABLE, QPL_SOFTWARE};
@@ -35,8 +37,8 @@ pub(super) fn measured(
     let bar = output.steps("measuring", names.len() as u64);
     let codecs = names.into_iter().map(|name| {
         let (codec, origin) = find(&registry, &name, args.level)?;
-        let level = args.level.filter(|_| codec.levels.is_some());
-        let measured = measure(&codec, level, sample)?;
+        let level = args.level.filter(|_| codec.descriptor().levels.is_some());
+        let measured = measure(&*codec, level, sample)?;
         let workload = measured.workload(pages);
         bar.add(1);
         Ok(match measured {
@@ -99,33 +101,35 @@ fn find(
     registry: &Registry,
     name: &str,
     level: Option<i32>,
-) -> Result<(MethodDescriptor, String), Failure> {
-    let qpl = |path: QplPath| {
-        let codec = path.descriptor();
+) -> Result<(Arc<dyn MultiFdMethods>, String), Failure> {
+    let qpl = |path| -> Arc<dyn MultiFdMethods> { Arc::new(Qpl::new(Options::new(path))) };
+    let software = || {
+        let codec = qpl(Path::Software);
         codec.require().map(|()| codec)
     };
     match name {
-        QPL_HARDWARE => match qpl(QplPath::Software) {
+        QPL_HARDWARE => match software() {
             Ok(codec) => Ok((codec, "ratio of libqpl in software".to_owned())),
             Err(_) => {
                 // libqpl's fixed Huffman codes take 1.21 times as much (benches/README.md).
                 let what = "ratio of the built-in encoder, about 1.2 times a device's; set the \
                             device's with --ratio";
-                Ok((QplPath::Portable.descriptor(), what.to_owned()))
+                Ok((qpl(Path::Portable), what.to_owned()))
             }
         },
         QPL_SOFTWARE => {
-            let codec = qpl(QplPath::Software).map_err(|error| {
+            let codec = software().map_err(|error| {
                 let failure = Failure::from(error);
                 Failure::new(format!("{failure}; plan for {QPL_PORTABLE}, or install libqpl"))
             })?;
             Ok((codec, "libqpl, measured here".to_owned()))
         }
-        NONE => Ok((*registry.by_name(name)?, "pages as they are".to_owned())),
-        QPL_PORTABLE => Ok((QplPath::Portable.descriptor(), "measured here".to_owned())),
+        NONE => Ok((Arc::clone(registry.by_name(name)?), "pages as they are".to_owned())),
+        QPL_PORTABLE => Ok((qpl(Path::Portable), "measured here".to_owned())),
         name => {
-            let level = registry.by_name(name).ok().and_then(|codec| codec.levels).and(level);
-            Ok((*codec::find(registry, name, level)?, "measured here".to_owned()))
+            let known = registry.by_name(name).ok();
+            let level = known.and_then(|codec| codec.descriptor().levels).and(level);
+            Ok((codec::find(registry, name, level)?, "measured here".to_owned()))
         }
     }
 }

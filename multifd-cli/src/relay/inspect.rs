@@ -11,8 +11,8 @@ use multifd::relay::{Tap, Wire};
 use crate::failure::one_line;
 use crate::output;
 
-/// Inspects the source's side of a relay: what is against the format is said at once, everything
-/// else in the [`Report`] at the end.
+/// Inspects the source's side of a relay. Violations of the format are printed at once, everything
+/// else is in the [`Report`] at the end.
 ///
 /// The threads that move the bytes have them inspected before they move more, so nothing piles up:
 /// a packet costs a look at its header and offsets. A relay takes no more than a channel's initial
@@ -26,7 +26,7 @@ struct State {
     channels: usize,
     /// When the first byte came.
     began: Option<Instant>,
-    /// Findings that have been looked at.
+    /// The number of findings that have been looked at.
     seen: usize,
 }
 
@@ -36,8 +36,8 @@ impl Inspection {
         Self(Mutex::new(State::new(channels)))
     }
 
-    /// Ends all connections and says what they carried. That a connection is cut off is no news
-    /// then, and only in the report.
+    /// Ends all connections and reports what they carried. A connection that is cut off is then only
+    /// in the report.
     pub(super) fn finish(&self) -> Report {
         mem::replace(&mut *self.lock(), State::new(0)).inspector.finish()
     }
@@ -80,7 +80,7 @@ impl State {
         self.say();
     }
 
-    /// Says which errors are new.
+    /// Prints new errors.
     fn say(&mut self) {
         for finding in self.inspector.findings().iter().skip(self.seen) {
             self.seen += 1;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use multifd::core::{MethodDescriptor, MethodStats};
+use multifd::core::MultiFdMethods;
 use multifd::inspect::Report as Inspected;
 use multifd::relay::{Relay, Relayed, Tap, Wire};
 use multifd::{Side, Stats, Uri};
@@ -101,9 +101,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let to = codec::find(&registry, &args.to_compression, args.to_level)?;
     let interrupt = Interrupt::listen()?;
     let mut setup = Relay::builder(&registry)
-        .from_compression(from.compression())
+        .from_compression(Arc::clone(&from))
         .from_channels(args.from_channels)
-        .to_compression(to.compression())
+        .to_compression(Arc::clone(&to))
         .to_channels(args.to_channels)
         .to_level(args.to_level)
         .channel_timeout(args.channel_timeout);
@@ -122,7 +122,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let relayed = relay.run();
     drop((follow, line));
     let recorded = recorder.map(|recorder| {
-        let sides = [(from, progress.from.snapshot()), (to, progress.to.snapshot())];
+        let sides = [(&*from, progress.from.snapshot()), (&*to, progress.to.snapshot())];
         recorder.finish(sides, relayed.is_ok())
     });
     let inspected = inspection.map(|inspection| inspection.finish());
@@ -133,7 +133,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         (Err(cancelled), Some(folder)) => cancelled
             .saying(format!("cancelled; the incomplete recording is in {}", folder.display())),
     })?;
-    report(args, [from, to], relayed, inspected.as_ref(), output)?;
+    report(args, [&*from, &*to], &relayed, inspected.as_ref(), output)?;
     recorded.transpose().map_err(|failure| {
         Failure::incomplete(format!(
             "the migration went through, but its recording is incomplete: {failure}"
@@ -196,18 +196,18 @@ struct Moved<'a> {
 
 fn report(
     args: &Args,
-    [from, to]: [&MethodDescriptor; 2],
-    relayed: Relayed,
+    [from, to]: [&dyn MultiFdMethods; 2],
+    relayed: &Relayed,
     inspected: Option<&Inspected>,
     output: &Output,
 ) -> Result<(), Failure> {
-    let Relayed { confirmed, page_size, elapsed, .. } = relayed;
-    let moved = |codec: &MethodDescriptor, channels, (stats, codec_stats): (Stats, MethodStats)| {
-        let summary = Summary::new(&stats, codec_stats, page_size.bytes(), elapsed);
-        Moved { codec: codec.name, channels, summary }
+    let Relayed { confirmed, page_size, elapsed, .. } = *relayed;
+    let moved = |codec: &dyn MultiFdMethods, channels, stats: &Stats| {
+        let summary = Summary::new(stats, page_size.bytes(), elapsed);
+        Moved { codec: codec.name(), channels, summary }
     };
-    let from = moved(from, args.from_channels, relayed.from);
-    let to = moved(to, args.to_channels, relayed.to);
+    let from = moved(from, args.from_channels, &relayed.from);
+    let to = moved(to, args.to_channels, &relayed.to);
     if args.json {
         return output::print_json(&Report {
             confirmed,

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use multifd::core::MethodDescriptor;
+use multifd::core::MultiFdMethods;
 use multifd::relay::{Tap, Wire};
 use multifd::{Side, Stats};
 use serde::Serialize;
@@ -71,7 +71,7 @@ impl Recorder {
     /// The first failure of the recording.
     pub(super) fn finish(
         &self,
-        sides: [(&MethodDescriptor, Stats); 2],
+        sides: [(&dyn MultiFdMethods, Stats); 2],
         went_through: bool,
     ) -> Result<(), Failure> {
         for (&(side, wire), file) in lock(&self.wires).iter() {
@@ -84,7 +84,7 @@ impl Recorder {
             let total = stats.total();
             let capture = Capture {
                 recorded_by: concat!("multifd relay ", env!("CARGO_PKG_VERSION")),
-                compression: codec.name,
+                compression: codec.name(),
                 channels: stats.channels.len(),
                 normal_pages: total.normal_pages,
                 zero_pages: stats.zero_pages(),
@@ -122,7 +122,7 @@ impl Recorder {
     fn path(&self, side: Side, wire: Wire) -> PathBuf {
         let file = match wire {
             Wire::Main => "main.bin".to_owned(),
-            Wire::Answers => "answers.bin".to_owned(),
+            Wire::ReturnPath => "answers.bin".to_owned(),
             Wire::Channel(number) => format!("channel{number}.bin"),
         };
         self.folder.join(name_of(side)).join(file)

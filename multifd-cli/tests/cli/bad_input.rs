@@ -104,7 +104,7 @@ fn a_malformed_manifest_is_refused_with_its_place() {
         ("\"file\": \"pc.ram\"", "\"file\": \"../vm/pc.ram\"", "not a file of the folder"),
         ("\"file\": \"pc.ram\"", "\"file\": \"/etc/passwd\"", "not a file of the folder"),
         ("\"name\": \"pc.bios\"", "\"name\": \"pc.ram\"", "two RAM blocks"),
-        ("\"uuid\": \"", "\"uuid\": \"x", "no UUID"),
+        ("\"uuid\": \"", "\"uuid\": \"x", "not a UUID"),
         ("}", "", "malformed"),
     ] {
         let broken = manifest.replacen(from, to, 1);
@@ -167,7 +167,7 @@ fn usage_errors_have_exit_status_2_and_say_what_there_is() {
         (&["recv", "--listen", "127.0.0.1", "--to", "vm"], "tcp:HOST:PORT"),
         (&["send", "--to", "tcp:localhost:1"], "--from"),
         (&["send", "--ram", "x", "--to", "tcp:localhost:1", "--channels", "0"], "1..=255"),
-        (&["send", "--ram", "x", "--to", "tcp:localhost:1", "--uuid", "7"], "no UUID"),
+        (&["send", "--ram", "x", "--to", "tcp:localhost:1", "--uuid", "7"], "not a UUID"),
         (&["demo", "--size", "1X"], "512M"),
         (&[], "Usage"),
     ] {

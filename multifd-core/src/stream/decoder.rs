@@ -9,7 +9,9 @@ use super::input::{Input, Stop};
 use super::ram::Word;
 use super::start::{ONLY_THE_LIST, Start, StartDecoder};
 use super::wire::{self, command, section};
-use super::{AFTER_AN_ERROR, Configuration, Limits, MainEvent, StreamError, StreamErrorKind, SyncForm};
+use super::{
+    AFTER_AN_ERROR, Configuration, Limits, MainEvent, StreamError, StreamErrorKind, SyncForm,
+};
 use crate::PageSize;
 
 /// Decodes the main channel: it is given the bytes as they come and says what they say, event by
@@ -47,7 +49,7 @@ pub struct MainDecoder {
     input: Input,
     limits: Limits,
     page_size: PageSize,
-    state: State,
+    next: Next,
     /// There from the end of START's list on.
     ram: Option<RamSection>,
     return_path: bool,
@@ -57,7 +59,7 @@ pub struct MainDecoder {
 
 /// What comes next.
 #[derive(Debug)]
-enum State {
+enum Next {
     Magic,
     Version,
     Configuration(ConfigurationDecoder),
@@ -91,7 +93,7 @@ impl MainDecoder {
             input: Input::new(),
             page_size: limits.page_size.unwrap_or_default(),
             limits,
-            state: State::Magic,
+            next: Next::Magic,
             ram: None,
             return_path: false,
             footers: false,
@@ -133,13 +135,13 @@ impl MainDecoder {
     ///
     /// A stream that is cut off. Every later call is an error then.
     pub fn finish(&mut self) -> Result<Option<MainEvent>, StreamError> {
-        match &mut self.state {
-            State::Over => Ok(None),
-            State::Failed => Err(self.refuse(AFTER_AN_ERROR)),
-            State::DeviceState(collector) => {
+        match &mut self.next {
+            Next::Over => Ok(None),
+            Next::Failed => Err(self.refuse(AFTER_AN_ERROR)),
+            Next::DeviceState(collector) => {
                 let bytes = mem::take(collector).into_bytes();
                 if device_state::is_whole(&bytes, self.footers) {
-                    self.state = State::Over;
+                    self.next = Next::Over;
                     return Ok(Some(MainEvent::DeviceState(bytes)));
                 }
                 Err(self.refuse(match device_state::trailing(&bytes) {
@@ -168,42 +170,42 @@ impl MainDecoder {
 
     /// Whether the stream is complete: [`MainEvent::DeviceState`] has been given.
     pub fn is_over(&self) -> bool {
-        matches!(self.state, State::Over)
+        matches!(self.next, Next::Over)
     }
 
     fn refuse(&mut self, kind: StreamErrorKind) -> StreamError {
-        self.state = State::Failed;
+        self.next = Next::Failed;
         self.input.error(kind)
     }
 
     /// Takes one field, or what has come of it. `None` where that says nothing yet.
     fn step(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, Stop> {
-        match &mut self.state {
-            State::Magic => self.magic(bytes),
-            State::Version => self.version(bytes),
-            State::Configuration(decoder) => {
+        match &mut self.next {
+            Next::Magic => self.magic(bytes),
+            Next::Version => self.version(bytes),
+            Next::Configuration(decoder) => {
                 let configuration = decoder.next(&mut self.input, bytes)?;
                 self.configured(configuration)
             }
-            &mut State::Section { footer } => self.section(bytes, footer),
-            State::Command => self.command(bytes),
-            State::Ping => {
+            &mut Next::Section { footer } => self.section(bytes, footer),
+            Next::Command => self.command(bytes),
+            Next::Ping => {
                 let number = self.input.u32(bytes, "a PING")?;
                 Ok(self.between_sections(MainEvent::Ping(number)))
             }
-            State::Footer => self.footer(bytes),
-            State::Start(decoder) => {
+            Next::Footer => self.footer(bytes),
+            Next::Start(decoder) => {
                 let start = decoder.next(&mut self.input, bytes, self.ram.is_some())?;
                 Ok(self.started(start))
             }
-            State::StartSync => self.start_sync(),
-            State::StartEnd => self.start_end(bytes),
-            &mut State::BodyId { last } => self.body_id(bytes, last),
-            State::Body => self.body(bytes),
-            State::BodyEnd => self.body_end(),
-            State::DeviceState(_) => self.device_state(bytes),
-            State::Over => Err(Stop::Wait),
-            State::Failed => Err(AFTER_AN_ERROR.into()),
+            Next::StartSync => self.start_sync(),
+            Next::StartEnd => self.start_end(bytes),
+            &mut Next::BodyId { last } => self.body_id(bytes, last),
+            Next::Body => self.body(bytes),
+            Next::BodyEnd => self.body_end(),
+            Next::DeviceState(_) => self.device_state(bytes),
+            Next::Over => Err(Stop::Wait),
+            Next::Failed => Err(AFTER_AN_ERROR.into()),
         }
     }
 
@@ -212,7 +214,7 @@ impl MainDecoder {
         if magic != wire::MAGIC {
             return Err(StreamErrorKind::Magic(magic).into());
         }
-        self.state = State::Version;
+        self.next = Next::Version;
         Ok(None)
     }
 
@@ -222,7 +224,7 @@ impl MainDecoder {
             return Err(StreamErrorKind::Version(version).into());
         }
         self.input.begin_item();
-        self.state = State::Configuration(ConfigurationDecoder::default());
+        self.next = Next::Configuration(ConfigurationDecoder::default());
         Ok(None)
     }
 
@@ -240,7 +242,7 @@ impl MainDecoder {
     }
 
     fn between_sections(&mut self, event: MainEvent) -> Option<MainEvent> {
-        self.state = State::Section { footer: false };
+        self.next = Next::Section { footer: false };
         Some(event)
     }
 
@@ -248,20 +250,20 @@ impl MainDecoder {
         self.input.begin_item();
         let kind = self.input.peek(bytes, "a section")?;
         let misplaced = |what| Err(StreamErrorKind::Misplaced(what).into());
-        self.state = match kind {
+        self.next = match kind {
             section::FULL | section::EOF => {
                 if !self.ram.as_ref().is_some_and(RamSection::is_ended) {
                     return misplaced("the device state or the EOF comes before the END of ram");
                 }
                 // This byte is part of it.
-                self.state = State::DeviceState(Collector::new(self.pass_device_state));
+                self.next = Next::DeviceState(Collector::new(self.pass_device_state));
                 return Ok(None);
             }
-            section::START => State::Start(StartDecoder::new(self.page_size)),
-            section::PART => State::BodyId { last: false },
-            section::END => State::BodyId { last: true },
-            section::COMMAND => State::Command,
-            section::FOOTER if footer => State::Footer,
+            section::START => Next::Start(StartDecoder::new(self.page_size)),
+            section::PART => Next::BodyId { last: false },
+            section::END => Next::BodyId { last: true },
+            section::COMMAND => Next::Command,
+            section::FOOTER if footer => Next::Footer,
             section::FOOTER => return misplaced("a FOOTER comes after no section"),
             section::CONFIGURATION => {
                 return misplaced("a CONFIGURATION comes after the first section");
@@ -281,7 +283,7 @@ impl MainDecoder {
                 Ok(self.between_sections(MainEvent::OpenReturnPath))
             }
             (command::PING, 4) => {
-                self.state = State::Ping;
+                self.next = Next::Ping;
                 Ok(None)
             }
             (command::SWITCHOVER_START, 0) => Ok(self.between_sections(MainEvent::SwitchoverStart)),
@@ -293,7 +295,7 @@ impl MainDecoder {
         let found = self.input.u32(bytes, "a FOOTER")?;
         ram(&mut self.ram)?.check_id("a FOOTER", found)?;
         self.footers = true;
-        self.state = State::Section { footer: false };
+        self.next = Next::Section { footer: false };
         Ok(None)
     }
 
@@ -301,21 +303,21 @@ impl MainDecoder {
         let Start { section_id, instance_id, blocks, sync } = start;
         let list = blocks.as_slice().to_vec();
         self.ram = Some(RamSection::new(section_id, blocks, sync));
-        self.state = State::StartSync;
+        self.next = Next::StartSync;
         Some(MainEvent::RamStart { section_id, instance_id, blocks: list, sync })
     }
 
     fn start_sync(&mut self) -> Result<Option<MainEvent>, Stop> {
-        self.state = match ram(&mut self.ram)?.sync() {
-            SyncForm::Flush => State::StartEnd,
-            SyncForm::EachSection => State::Section { footer: true },
+        self.next = match ram(&mut self.ram)?.sync() {
+            SyncForm::Flush => Next::StartEnd,
+            SyncForm::EachSection => Next::Section { footer: true },
         };
         Ok(Some(MainEvent::Sync))
     }
 
     fn start_end(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, Stop> {
         match self.input.word(bytes, self.page_size)? {
-            Word::EndOfSection => self.state = State::Section { footer: true },
+            Word::EndOfSection => self.next = Next::Section { footer: true },
             _ => return Err(ONLY_THE_LIST.into()),
         }
         Ok(None)
@@ -327,7 +329,7 @@ impl MainDecoder {
         let ram = ram(&mut self.ram)?;
         ram.check_id(what, found)?;
         ram.begin(last)?;
-        self.state = State::Body;
+        self.next = Next::Body;
         Ok(None)
     }
 
@@ -335,20 +337,20 @@ impl MainDecoder {
         match ram(&mut self.ram)?.next(&mut self.input, bytes)? {
             InBody::Event(event) => Ok(Some(event)),
             InBody::End(sync) => {
-                self.state = State::BodyEnd;
+                self.next = Next::BodyEnd;
                 Ok((sync == SyncForm::EachSection).then_some(MainEvent::Sync))
             }
         }
     }
 
     fn body_end(&mut self) -> Result<Option<MainEvent>, Stop> {
-        self.state = State::Section { footer: true };
+        self.next = Next::Section { footer: true };
         Ok(Some(MainEvent::BodyEnd { last: ram(&mut self.ram)?.is_ended() }))
     }
 
     fn device_state(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, Stop> {
         self.input.peek(bytes, "the device state")?;
-        let State::DeviceState(collector) = &mut self.state else { return Ok(None) };
+        let Next::DeviceState(collector) = &mut self.next else { return Ok(None) };
         let limit = if self.pass_device_state { usize::MAX } else { self.limits.device_state };
         let accepted = &bytes[..bytes.len().min(limit - collector.len())];
         let end = if self.return_path {
@@ -362,7 +364,7 @@ impl MainDecoder {
         match end {
             Some(_) => {
                 let bytes = mem::take(collector).into_bytes();
-                self.state = State::Over;
+                self.next = Next::Over;
                 Ok(Some(MainEvent::DeviceState(bytes)))
             }
             None if bytes.is_empty() => Err(Stop::Wait),

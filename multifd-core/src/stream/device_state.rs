@@ -255,6 +255,26 @@ mod tests {
     }
 
     #[test]
+    fn the_first_description_ends_it_however_it_arrives() {
+        let json = r#"{"devices": [{}], "page_size": 1}"#;
+        let first = with_description(&[&[4, 0, 6, 0], FOOTER.as_slice()].concat(), json);
+        let both = [&first, &with_description(&FOOTER, json)[..]].concat();
+        for chunk in [1, 7, first.len(), both.len()] {
+            for end_alone in [false, true] {
+                let (mut collector, mut end) = (Collector::new(end_alone), 0);
+                for piece in both.chunks(chunk) {
+                    let ended = collector.push_to_end(piece);
+                    end += ended.unwrap_or(piece.len());
+                    if ended.is_some() {
+                        break;
+                    }
+                }
+                assert_eq!(end, first.len(), "{chunk}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_kept_of_the_end_is_bounded() {
         let mut end = Collector::new(true);
         for _ in 0..20 {

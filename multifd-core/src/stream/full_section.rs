@@ -154,7 +154,10 @@ mod tests {
         for end in 0..whole.len() {
             assert_eq!(FullSection::of_device_state(&whole[..end]), None, "{end}");
         }
-        assert_eq!(FullSection::of_device_state(&device_state::without_devices(PageSize::Kib4)), None);
+        assert_eq!(
+            FullSection::of_device_state(&device_state::without_devices(PageSize::Kib4)),
+            None
+        );
         // The type byte, the section's number, the instance.
         for at in [0, 4, 13] {
             let mut broken = whole.clone();

@@ -143,11 +143,7 @@ impl Input {
     }
 
     /// A length byte and as many bytes; gives these.
-    pub(super) fn short(
-        &mut self,
-        bytes: &mut &[u8],
-        what: &'static str,
-    ) -> Result<&[u8], Stop> {
+    pub(super) fn short(&mut self, bytes: &mut &[u8], what: &'static str) -> Result<&[u8], Stop> {
         self.gather(bytes, 1, what)?;
         let length = usize::from(self.gathered[0]);
         self.gather(bytes, 1 + length, what)?;
@@ -156,11 +152,7 @@ impl Input {
     }
 
     /// A length byte and a name of as many bytes.
-    pub(super) fn name(
-        &mut self,
-        bytes: &mut &[u8],
-        what: &'static str,
-    ) -> Result<&str, Stop> {
+    pub(super) fn name(&mut self, bytes: &mut &[u8], what: &'static str) -> Result<&str, Stop> {
         Ok(name(self.short(bytes, what)?, what)?)
     }
 
@@ -180,12 +172,7 @@ impl Input {
     }
 
     /// Gathers until `size` bytes of the field are there.
-    fn gather(
-        &mut self,
-        bytes: &mut &[u8],
-        size: usize,
-        what: &'static str,
-    ) -> Result<(), Stop> {
+    fn gather(&mut self, bytes: &mut &[u8], size: usize, what: &'static str) -> Result<(), Stop> {
         if mem::take(&mut self.given) {
             self.gathered.clear();
         }

@@ -1,7 +1,8 @@
 //! What is refused, each by its name.
 
-use super::tests::{DEVICES, blocks, read, stream, writer};
+use super::tests::{DEVICES, block, blocks, decode, decode_in_pieces, stream};
 use super::*;
+use crate::PageSize;
 
 const HEADER: &[u8] = b"QEVM\0\0\0\x03";
 const CONFIGURATION: &[u8] = b"\x07\0\0\0\x02pc";
@@ -27,7 +28,7 @@ fn refused(before: impl AsRef<[u8]>, piece: impl AsRef<[u8]>) -> (StreamErrorKin
     let (before, piece) = (before.as_ref(), piece.as_ref());
     // Enough to follow that nothing is refused for being too short.
     let bytes = [before, piece, &[0; 8192]].concat();
-    let StreamError { offset, kind } = read(bytes.as_slice()).unwrap_err();
+    let StreamError { offset, kind } = decode(&bytes).unwrap_err();
     (kind, offset as i64 - before.len() as i64)
 }
 
@@ -45,7 +46,7 @@ use StreamErrorKind as Kind;
 fn what_the_refusals_are_tested_with_is_a_good_stream() {
     let bytes =
         [&started(), PART, ZERO_PAGE, EOS, FOOTER, END, FLUSH, EOS, FOOTER, DEVICES].concat();
-    read(bytes.as_slice()).unwrap();
+    decode(&bytes).unwrap();
 }
 
 #[test]
@@ -101,18 +102,11 @@ fn a_page_size_that_is_not_supported_or_not_expected_is_refused() {
         assert_refused!(before, bits(bad), Kind::PageBits(_), 0);
     }
     let bytes = [&before, bits(16).as_slice(), FOOTER].concat();
-    let limits = Limits { page_size: Some(4096), ..Limits::default() };
-    let error = MainReader::new(bytes.as_slice(), limits).next_event().unwrap_err();
-    assert!(matches!(error.kind, Kind::PageSizeMismatch { expected: 4096, found: 65536 }));
-}
-
-#[test]
-fn a_page_size_that_cannot_be_expected_is_misuse() {
-    for page_size in [0, 2048, 4097, 1 << 17] {
-        let limits = Limits { page_size: Some(page_size), ..Limits::default() };
-        let error = MainReader::new(HEADER, limits).next_event().unwrap_err();
-        assert!(matches!(error.kind, Kind::Misuse(_)), "{error}");
-    }
+    let limits = Limits { page_size: Some(PageSize::Kib4), ..Limits::default() };
+    let error = MainDecoder::new(limits).next(&mut &bytes[..]).unwrap_err();
+    let (expected, found) = (PageSize::Kib4, PageSize::Kib64);
+    assert_eq!(error.kind, Kind::PageSizeMismatch { expected, found });
+    assert_eq!(error.offset, before.len() as u64);
 }
 
 #[test]
@@ -239,11 +233,16 @@ fn a_list_of_blocks_that_does_not_add_up_is_refused() {
     let piece = list(0x3000, a(), block(b"b", u64::MAX - 0xfff));
     assert_refused!(before, piece, Kind::BlockTotal { .. }, 18);
     let piece = list(0x2000, a(), a());
-    assert_refused!(before, piece, Kind::RepeatedBlock(name) if name == "a", 18);
+    assert_refused!(before, piece, Kind::RepeatedBlock(name) if name.as_str() == "a", 18);
     let piece = list(0x2000, a(), block(b"b", 0));
     assert_refused!(before, piece, Kind::BlockSize { bytes: 0, .. }, 18);
     let piece = list(0x2000, a(), block(b"b", 0xfff));
-    assert_refused!(before, piece, Kind::BlockSize { bytes: 0xfff, page_size: 4096, .. }, 18);
+    assert_refused!(
+        before,
+        piece,
+        Kind::BlockSize { bytes: 0xfff, page_size: PageSize::Kib4, .. },
+        18
+    );
     for name in [b"".as_slice(), b"\xff", b"a\0"] {
         assert_refused!(before, list(0x2000, a(), block(name, 0x1000)), Kind::Name { .. }, 18);
     }
@@ -255,7 +254,7 @@ fn pages_outside_the_blocks_are_refused() {
     assert_refused!(part, b"\0\0\0\0\0\0\0\x02\x01c\0", Kind::UnknownBlock(name) if name == "c", 0);
     for word in [b"\0\0\0\0\0\0\x10\x02", b"\xff\xff\xff\xff\xff\xff\xf0\x02"] {
         let piece = [word.as_slice(), b"\x01b\0"].concat();
-        assert_refused!(part, piece, Kind::PageOutsideBlock { block, .. } if block == "b", 0);
+        assert_refused!(part, piece, Kind::PageOutsideBlock { block, .. } if block.as_str() == "b", 0);
     }
     let after_another = [&part, ZERO_PAGE].concat();
     assert_refused!(after_another, b"\0\0\0\0\0\0\x10\x22\0", Kind::PageOutsideBlock { .. }, 0);
@@ -295,37 +294,32 @@ fn a_flush_is_refused_where_start_had_none() {
 
 #[test]
 fn a_device_state_above_the_limit_is_refused() {
-    let bytes = stream(writer(), SyncForm::Flush);
+    let bytes = stream(MainEncoder::new(), SyncForm::Flush);
     let length = tests::described_devices().len();
-    let end = |device_state| {
-        let limits = Limits { device_state, ..Limits::default() };
-        let mut reader = MainReader::new(bytes.as_slice(), limits);
-        loop {
-            match reader.next_event() {
-                Ok(Event::End) => return Ok(()),
-                Ok(_) => {}
-                Err(error) => return Err(error.kind),
-            }
-        }
-    };
-    end(length).unwrap();
-    assert!(
-        matches!(end(length - 1), Err(Kind::DeviceStateTooLarge { limit }) if limit == length - 1)
-    );
+    for size in [1, 16, usize::MAX] {
+        let end = |device_state| {
+            let limits = Limits { device_state, ..Limits::default() };
+            decode_in_pieces(MainDecoder::new(limits), &bytes, size).1.map(|error| error.kind)
+        };
+        assert_eq!(end(length), None);
+        assert_eq!(end(length - 1), Some(Kind::DeviceStateTooLarge { limit: length - 1 }));
+    }
 }
 
 #[test]
-fn a_reader_is_at_its_end_after_an_error() {
-    let mut reader = MainReader::new(b"QEVM\0\0\0\x02QEVM".as_slice(), Limits::default());
-    reader.next_event().unwrap_err();
-    let error = reader.next_event().unwrap_err();
-    assert!(matches!(error.kind, Kind::Misuse(_)), "{error}");
+fn a_decoder_is_at_its_end_after_an_error() {
+    let mut decoder = MainDecoder::new(Limits::default());
+    let mut bytes = &b"QEVM\0\0\0\x02QEVM"[..];
+    decoder.next(&mut bytes).unwrap_err();
+    for error in [decoder.next(&mut bytes).unwrap_err(), decoder.finish().unwrap_err()] {
+        assert_eq!(error.kind, AFTER_AN_ERROR);
+    }
 }
 
 #[test]
 fn an_error_says_in_one_sentence_what_and_where() {
     let piece = [&started(), PART, b"\0\0\0\0\0\0\0\x40"].concat();
-    let error = read(piece.as_slice()).unwrap_err();
+    let error = decode(&piece).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!(
@@ -337,64 +331,74 @@ fn an_error_says_in_one_sentence_what_and_where() {
 }
 
 #[test]
-fn a_writer_refuses_what_no_reader_would_take() {
+fn an_encoder_refuses_what_no_decoder_would_take() {
     let long = "x".repeat(256);
     for machine in ["", "a\0", &long] {
-        let mut writer = writer();
-        writer.header(&Configuration::new(machine)).unwrap_err();
-        writer.header(&Configuration::new("pc")).unwrap();
-        assert_eq!(writer.into_inner(), [HEADER, CONFIGURATION].concat());
+        let mut encoder = MainEncoder::new();
+        encoder.header(&Configuration::new(machine)).unwrap_err();
+        encoder.header(&Configuration::new("pc")).unwrap();
+        assert_eq!(encoder.bytes(), [HEADER, CONFIGURATION].concat());
     }
-    let block = |name: &str, bytes| BlockInfo { name: name.into(), bytes };
     for blocks in [
         vec![],
-        vec![block("", 4096)],
-        vec![block(&long, 4096)],
         vec![block("a", 0)],
         vec![block("a", 4095)],
         vec![block("a", 4096), block("a", 4096)],
         vec![block("a", 1 << 63), block("b", 1 << 63)],
         (0..1025).map(|n| block(&n.to_string(), 4096)).collect(),
     ] {
-        let mut writer = writer();
-        writer.header(&Configuration::new("pc")).unwrap();
-        writer.ram_start(1, 0, &blocks, SyncForm::Flush).unwrap_err();
-        assert_eq!(writer.offset(), 15);
+        let mut encoder = MainEncoder::new();
+        encoder.header(&Configuration::new("pc")).unwrap();
+        encoder.ram_start(1, 0, &blocks, SyncForm::Flush).unwrap_err();
+        assert_eq!(encoder.offset(), 15);
     }
 }
 
 #[test]
-fn a_writer_refuses_calls_in_a_wrong_order_and_writes_nothing() {
+fn the_longest_name_of_a_block_comes_back() {
+    let list = [block(&"x".repeat(255), 4096)];
+    let mut encoder = MainEncoder::new();
+    encoder.header(&Configuration::new("pc")).unwrap();
+    encoder.ram_start(1, 0, &list, SyncForm::Flush).unwrap();
+    encoder.ram_end().unwrap();
+    encoder.no_device_state().unwrap();
+    let events = decode(encoder.bytes()).unwrap();
+    assert!(matches!(&events[1], MainEvent::RamStart { blocks, .. } if *blocks == list));
+}
+
+#[test]
+fn an_encoder_refuses_calls_in_a_wrong_order_and_adds_nothing() {
     let misuse = |result: Result<(), StreamError>| {
         let error = result.unwrap_err();
         assert!(matches!(error.kind, Kind::Misuse(_)), "{error}");
     };
-    let mut writer = writer();
-    misuse(writer.ping(1));
-    misuse(writer.ram_start(1, 0, &blocks(4096), SyncForm::Flush));
-    writer.header(&Configuration::default()).unwrap();
-    misuse(writer.header(&Configuration::default()));
-    misuse(writer.part_begin());
-    writer.ram_start(1, 0, &blocks(4096), SyncForm::Flush).unwrap();
-    misuse(writer.ram_start(1, 0, &blocks(4096), SyncForm::Flush));
-    misuse(writer.zero_page(0, 0));
-    misuse(writer.sync());
-    misuse(writer.body_end());
-    misuse(writer.no_device_state());
-    writer.part_begin().unwrap();
-    misuse(writer.part_begin());
-    misuse(writer.ping(1));
-    misuse(writer.zero_page(2, 0));
-    misuse(writer.zero_page(0, 1));
-    misuse(writer.page(0, 0, &[0; 4095]));
-    let error = writer.zero_page(1, 4096).unwrap_err();
+    let blocks = blocks(PageSize::Kib4);
+    let mut encoder = MainEncoder::new();
+    misuse(encoder.ping(1));
+    misuse(encoder.ram_start(1, 0, &blocks, SyncForm::Flush));
+    encoder.header(&Configuration::default()).unwrap();
+    misuse(encoder.header(&Configuration::default()));
+    misuse(encoder.part_begin());
+    encoder.ram_start(1, 0, &blocks, SyncForm::Flush).unwrap();
+    misuse(encoder.ram_start(1, 0, &blocks, SyncForm::Flush));
+    misuse(encoder.zero_page(0, 0));
+    misuse(encoder.sync());
+    misuse(encoder.body_end());
+    misuse(encoder.no_device_state());
+    encoder.part_begin().unwrap();
+    misuse(encoder.part_begin());
+    misuse(encoder.ping(1));
+    misuse(encoder.zero_page(2, 0));
+    misuse(encoder.zero_page(0, 1));
+    misuse(encoder.page(0, 0, &[0; 4095]));
+    let error = encoder.zero_page(1, 4096).unwrap_err();
     assert!(matches!(error.kind, Kind::PageOutsideBlock { .. }), "{error}");
-    writer.body_end().unwrap();
-    writer.ram_end().unwrap();
-    misuse(writer.part_begin());
-    misuse(writer.device_state(&DEVICES[..DEVICES.len() - 1]));
-    writer.no_device_state().unwrap();
-    misuse(writer.ping(1));
-    misuse(writer.no_device_state());
-    assert_eq!(read(writer.into_inner().as_slice()).unwrap().len(), 7);
+    encoder.body_end().unwrap();
+    encoder.ram_end().unwrap();
+    misuse(encoder.part_begin());
+    misuse(encoder.device_state(&DEVICES[..DEVICES.len() - 1]));
+    encoder.no_device_state().unwrap();
+    misuse(encoder.ping(1));
+    misuse(encoder.no_device_state());
+    assert_eq!(decode(encoder.bytes()).unwrap().len(), 7);
 }

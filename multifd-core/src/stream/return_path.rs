@@ -91,6 +91,11 @@ impl ReturnDecoder {
         Err(self.refuse(StreamErrorKind::Truncated { what: WHAT }))
     }
 
+    /// The bytes of the return path that were taken so far.
+    pub fn offset(&self) -> u64 {
+        self.input.offset()
+    }
+
     fn refuse(&mut self, kind: StreamErrorKind) -> StreamError {
         self.state = State::Failed;
         self.input.error(kind)
@@ -205,7 +210,7 @@ mod tests {
     fn a_decoder_is_at_its_end_after_an_error() {
         let mut decoder = ReturnDecoder::new();
         decoder.next(&mut &[0, 3, 0, 0][..]).unwrap_err();
-        let error = decoder.next(&mut ALL[0].1).unwrap_err();
+        let error = decoder.next(&mut &[0, 7, 0, 0][..]).unwrap_err();
         assert_eq!(error.kind, AFTER_AN_ERROR);
     }
 }

@@ -1,15 +1,17 @@
-//! Whole streams: written, read back, and framed as the format says.
-
-use std::io::{self, Read};
+//! Whole streams: encoded, decoded, and framed as the format says.
 
 use super::*;
+use crate::PageSize;
+use crate::wire::{BlockName, Uuid};
 
 /// Two blocks; the second has a longer name and is one page long.
-pub(super) fn blocks(page_size: u64) -> Vec<BlockInfo> {
-    vec![
-        BlockInfo { name: "pc.ram".into(), bytes: 4 * page_size },
-        BlockInfo { name: "/rom@etc/acpi/rsdp".into(), bytes: page_size },
-    ]
+pub(super) fn blocks(page_size: PageSize) -> Vec<BlockInfo> {
+    let bytes = page_size.bytes() as u64;
+    vec![block("pc.ram", 4 * bytes), block("/rom@etc/acpi/rsdp", bytes)]
+}
+
+pub(super) fn block(name: &str, bytes: u64) -> BlockInfo {
+    BlockInfo::new(BlockName::new(name).unwrap(), bytes)
 }
 
 /// A device state of one FULL section, ending in its FOOTER and EOF.
@@ -23,198 +25,218 @@ pub(super) fn described_devices() -> Vec<u8> {
     [DEVICES, b"\x06", &length.to_be_bytes(), json].concat()
 }
 
-/// A source's stream with everything in it that a reader takes.
-pub(super) fn stream(writer: MainWriter<Vec<u8>>, sync: SyncForm) -> Vec<u8> {
+/// A source's stream with everything in it that a decoder takes.
+pub(super) fn stream(encoder: MainEncoder, sync: SyncForm) -> Vec<u8> {
     let configuration = Configuration::new("pc-i440fx-10.0");
-    write(writer, &configuration, sync, &described_devices()).unwrap()
+    encode(encoder, &configuration, sync, &described_devices())
 }
 
-fn write(
-    mut writer: MainWriter<Vec<u8>>,
+fn encode(
+    mut encoder: MainEncoder,
     configuration: &Configuration,
     sync: SyncForm,
     devices: &[u8],
-) -> Result<Vec<u8>, StreamError> {
-    let page_size = configuration.page_bits().map_or(4096, |bits| 1 << bits);
-    writer.header(configuration)?;
-    writer.open_return_path()?;
-    writer.ping(1)?;
-    writer.ram_start(2, 0, &blocks(page_size), sync)?;
-    writer.part_begin()?;
-    writer.zero_page(0, 0)?;
-    writer.zero_page(0, 3 * page_size)?;
-    writer.zero_page(1, 0)?;
-    writer.page(1, 0, &vec![0x5a; page_size as usize])?;
-    writer.sync()?;
-    writer.body_end()?;
-    writer.switchover_start()?;
-    writer.end_begin()?;
-    writer.zero_page(0, 0)?;
-    writer.sync()?;
-    writer.body_end()?;
-    writer.ping(0xffff_fffe)?;
-    writer.device_state(devices)?;
-    Ok(writer.into_inner())
+) -> Vec<u8> {
+    let page_size = configuration.page_size().unwrap_or_default();
+    let bytes = page_size.bytes();
+    encoder.header(configuration).unwrap();
+    encoder.open_return_path().unwrap();
+    encoder.ping(1).unwrap();
+    encoder.ram_start(2, 0, &blocks(page_size), sync).unwrap();
+    encoder.part_begin().unwrap();
+    encoder.zero_page(0, 0).unwrap();
+    encoder.zero_page(0, 3 * bytes as u64).unwrap();
+    encoder.zero_page(1, 0).unwrap();
+    encoder.page(1, 0, &vec![0x5a; bytes]).unwrap();
+    encoder.sync().unwrap();
+    encoder.body_end().unwrap();
+    encoder.switchover_start().unwrap();
+    encoder.end_begin().unwrap();
+    encoder.zero_page(0, 0).unwrap();
+    encoder.sync().unwrap();
+    encoder.body_end().unwrap();
+    encoder.ping(0xffff_fffe).unwrap();
+    encoder.device_state(devices).unwrap();
+    encoder.bytes().to_vec()
+}
+
+/// A stream that is only RAM, without a return path.
+fn ram_alone() -> Vec<u8> {
+    let mut encoder = MainEncoder::new();
+    encoder.header(&Configuration::new("pc")).unwrap();
+    encoder.ram_start(1, 0, &blocks(PageSize::Kib4), SyncForm::Flush).unwrap();
+    encoder.ram_end().unwrap();
+    encoder.no_device_state().unwrap();
+    encoder.bytes().to_vec()
 }
 
 /// What [`stream`] says.
-fn expected(configuration: &Configuration, sync: SyncForm, devices: &[u8]) -> Vec<Event> {
-    let page_size = configuration.page_bits().map_or(4096, |bits| 1 << bits);
-    let data = vec![0x5a; page_size as usize].into_boxed_slice();
+fn expected(configuration: &Configuration, sync: SyncForm, devices: &[u8]) -> Vec<MainEvent> {
+    let page_size = configuration.page_size().unwrap_or_default();
+    let data = vec![0x5a; page_size.bytes()].into_boxed_slice();
     vec![
-        Event::Configuration(configuration.clone()),
-        Event::OpenReturnPath,
-        Event::Ping(1),
-        Event::RamStart { section_id: 2, instance_id: 0, blocks: blocks(page_size), sync },
-        Event::Sync,
-        Event::ZeroPage { block: 0, offset: 0 },
-        Event::ZeroPage { block: 0, offset: 3 * page_size },
-        Event::ZeroPage { block: 1, offset: 0 },
-        Event::Page { block: 1, offset: 0, data },
-        Event::Sync,
-        Event::BodyEnd { last: false },
-        Event::SwitchoverStart,
-        Event::ZeroPage { block: 0, offset: 0 },
-        Event::Sync,
-        Event::BodyEnd { last: true },
-        Event::Ping(0xffff_fffe),
-        Event::DeviceState(devices.to_vec()),
+        MainEvent::Configuration(configuration.clone()),
+        MainEvent::OpenReturnPath,
+        MainEvent::Ping(1),
+        MainEvent::RamStart { section_id: 2, instance_id: 0, blocks: blocks(page_size), sync },
+        MainEvent::Sync,
+        MainEvent::ZeroPage { block: 0, offset: 0 },
+        MainEvent::ZeroPage { block: 0, offset: 3 * page_size.bytes() as u64 },
+        MainEvent::ZeroPage { block: 1, offset: 0 },
+        MainEvent::Page { block: 1, offset: 0, data },
+        MainEvent::Sync,
+        MainEvent::BodyEnd { last: false },
+        MainEvent::SwitchoverStart,
+        MainEvent::ZeroPage { block: 0, offset: 0 },
+        MainEvent::Sync,
+        MainEvent::BodyEnd { last: true },
+        MainEvent::Ping(0xffff_fffe),
+        MainEvent::DeviceState(devices.to_vec()),
     ]
 }
 
-pub(super) fn writer() -> MainWriter<Vec<u8>> {
-    MainWriter::new(Vec::new())
-}
+/// All events, each with the offset where it ends.
+pub(super) type Ends = Vec<(u64, MainEvent)>;
 
-/// All events before [`Event::End`].
-pub(super) fn read(reader: impl Read) -> Result<Vec<Event>, StreamError> {
-    let mut reader = MainReader::new(reader, Limits::default());
+/// What `decoder` says of a stream that comes in pieces of `size` bytes: its events, and the error
+/// that ends it.
+pub(super) fn decode_in_pieces(
+    mut decoder: MainDecoder,
+    bytes: &[u8],
+    size: usize,
+) -> (Ends, Option<StreamError>) {
     let mut events = Vec::new();
-    loop {
-        match reader.next_event()? {
-            Event::End => return Ok(events),
-            event => events.push(event),
+    for mut piece in bytes.chunks(size) {
+        loop {
+            match decoder.next(&mut piece) {
+                Ok(Some(event)) => events.push((decoder.offset(), event)),
+                Ok(None) => break,
+                Err(error) => return (events, Some(error)),
+            }
         }
+    }
+    match decoder.finish() {
+        Ok(event) => {
+            events.extend(event.map(|event| (decoder.offset(), event)));
+            (events, None)
+        }
+        Err(error) => (events, Some(error)),
     }
 }
 
-/// A socket that stays open: once all bytes are read, the next read would wait forever.
-struct StaysOpen<'a>(&'a [u8]);
-
-impl Read for StaysOpen<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.0.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.0.read(buffer)
-    }
-}
-
-/// Gives one byte at a time, and is interrupted before each.
-struct Trickle<'a>(&'a [u8], bool);
-
-impl Read for Trickle<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.1 = !self.1;
-        if self.1 { Err(io::ErrorKind::Interrupted.into()) } else { self.0.read(&mut buffer[..1]) }
+/// What a stream says, at once and byte by byte.
+pub(super) fn decode(bytes: &[u8]) -> Result<Vec<MainEvent>, StreamError> {
+    let decode = |size| decode_in_pieces(MainDecoder::new(Limits::default()), bytes, size);
+    let whole = decode(usize::MAX);
+    assert_eq!(decode(1), whole);
+    match whole {
+        (events, None) => Ok(events.into_iter().map(|(_, event)| event).collect()),
+        (_, Some(error)) => Err(error),
     }
 }
 
 #[test]
-fn what_is_written_is_read_back_in_both_sync_forms() {
+fn what_is_encoded_is_decoded_in_both_sync_forms() {
     let configuration = Configuration::new("pc-i440fx-10.0");
     for sync in [SyncForm::Flush, SyncForm::EachSection] {
-        for devices in [DEVICES, &described_devices()] {
-            let bytes = write(writer(), &configuration, sync, devices).unwrap();
-            assert_eq!(
-                read(bytes.as_slice()).unwrap(),
-                expected(&configuration, sync, devices),
-                "{sync:?}"
-            );
-        }
+        let devices = described_devices();
+        let bytes = encode(MainEncoder::new(), &configuration, sync, &devices);
+        assert_eq!(decode(&bytes).unwrap(), expected(&configuration, sync, &devices), "{sync:?}");
+        // Whose end is that of the stream.
+        let bytes = encode(MainEncoder::new(), &configuration, sync, DEVICES);
+        assert_eq!(decode(&bytes).unwrap(), expected(&configuration, sync, DEVICES), "{sync:?}");
     }
 }
 
 #[test]
-fn a_stream_that_trickles_in_says_the_same() {
-    let bytes = stream(writer(), SyncForm::Flush);
-    assert_eq!(read(Trickle(&bytes, false)).unwrap(), read(bytes.as_slice()).unwrap());
+fn any_split_gives_the_same_events_that_end_at_the_same_bytes() {
+    for sync in [SyncForm::Flush, SyncForm::EachSection] {
+        let bytes = stream(MainEncoder::new(), sync);
+        let decode = |size| decode_in_pieces(MainDecoder::new(Limits::default()), &bytes, size);
+        let whole = decode(usize::MAX);
+        assert_eq!(whole.0.last().unwrap().0, bytes.len() as u64);
+        for size in [1, 2, 3, 5, 7, 8, 9, 4095, 4096, 4097] {
+            assert_eq!(decode(size), whole, "{sync:?}, {size}");
+        }
+    }
 }
 
 #[test]
 fn a_stream_without_footers_says_the_same_and_is_known_as_such() {
-    let with = stream(writer(), SyncForm::Flush);
-    let without = stream(writer().with_footers(false), SyncForm::Flush);
+    let with = stream(MainEncoder::new(), SyncForm::Flush);
+    let without = stream(MainEncoder::new().with_footers(false), SyncForm::Flush);
     assert_eq!(with.len() - without.len(), 15);
-    assert_eq!(read(with.as_slice()).unwrap(), read(without.as_slice()).unwrap());
+    assert_eq!(decode(&with).unwrap(), decode(&without).unwrap());
     for (bytes, footers) in [(&with, true), (&without, false)] {
-        let mut reader = MainReader::new(bytes.as_slice(), Limits::default());
-        while reader.next_event().unwrap() != Event::End {}
-        assert_eq!(reader.footers(), footers);
-        assert_eq!(reader.offset(), bytes.len() as u64);
+        let mut decoder = MainDecoder::new(Limits::default());
+        let mut rest = &bytes[..];
+        while decoder.next(&mut rest).unwrap().is_some() {}
+        assert_eq!((decoder.footers(), decoder.is_over()), (footers, true));
+        assert_eq!(decoder.offset(), bytes.len() as u64);
     }
 }
 
 #[test]
-fn subsections_of_the_configuration_are_read_back_and_set_the_page_size() {
+fn subsections_of_the_configuration_are_decoded_and_set_the_page_size() {
     let capabilities = vec!["multifd".to_owned(), "return-path".to_owned()];
+    let uuid = Uuid(*b"0123456789abcdef");
     let data = [
-        SubsectionData::PageBits(16),
+        SubsectionData::PageSize(PageSize::Kib64),
         SubsectionData::Capabilities(capabilities.clone()),
-        SubsectionData::Uuid(*b"0123456789abcdef"),
+        SubsectionData::Uuid(uuid),
     ];
-    let subsections = data.map(|data| Subsection { version: 1, data }).to_vec();
-    let configuration = Configuration { subsections, ..Configuration::new("virt-10.0") };
-    let bytes = write(writer(), &configuration, SyncForm::Flush, DEVICES).unwrap();
+    let mut configuration = Configuration::new("virt-10.0");
+    configuration.subsections = data.map(Subsection::new).to_vec();
+    configuration.subsections[1].version = 7;
+    let bytes = encode(MainEncoder::new(), &configuration, SyncForm::Flush, DEVICES);
     let events = expected(&configuration, SyncForm::Flush, DEVICES);
-    assert_eq!(read(bytes.as_slice()).unwrap(), events);
+    assert_eq!(decode(&bytes).unwrap(), events);
 
-    assert_eq!(configuration.page_bits(), Some(16));
+    assert_eq!(configuration.page_size(), Some(PageSize::Kib64));
     assert_eq!(configuration.capabilities(), capabilities);
-    assert_eq!(configuration.uuid(), Some(b"0123456789abcdef"));
-    let mut reader = MainReader::new(bytes.as_slice(), Limits::default());
-    reader.next_event().unwrap();
-    assert_eq!(reader.page_size(), 65536);
+    assert_eq!(configuration.uuid(), Some(uuid));
+    let mut decoder = MainDecoder::new(Limits::default());
+    decoder.next(&mut &bytes[..]).unwrap();
+    assert_eq!(decoder.page_size(), PageSize::Kib64);
 }
 
 #[test]
 fn a_stream_without_a_configuration_has_no_machine() {
-    let bytes = write(writer(), &Configuration::default(), SyncForm::Flush, DEVICES).unwrap();
-    assert_eq!(bytes[8], wire::section::COMMAND);
-    let events = read(bytes.as_slice()).unwrap();
-    assert_eq!(events[0], Event::Configuration(Configuration::default()));
+    let none = Configuration::default();
+    let bytes = encode(MainEncoder::new(), &none, SyncForm::Flush, DEVICES);
+    assert_eq!(bytes[8], section::COMMAND);
+    assert_eq!(decode(&bytes).unwrap()[0], MainEvent::Configuration(none));
 }
 
 #[test]
 fn the_page_size_that_is_expected_goes_for_a_source_that_does_not_say_it() {
-    let bytes = {
-        let mut writer = writer().with_page_size(16384);
-        writer.header(&Configuration::new("virt-10.0")).unwrap();
-        writer.ram_start(1, 0, &blocks(16384), SyncForm::Flush).unwrap();
-        writer.into_inner()
-    };
-    let limits = Limits { page_size: Some(16384), ..Limits::default() };
-    let mut reader = MainReader::new(bytes.as_slice(), limits);
-    reader.next_event().unwrap();
-    let Event::RamStart { blocks: read, .. } = reader.next_event().unwrap() else { panic!() };
-    assert_eq!(read, blocks(16384));
+    let mut encoder = MainEncoder::new().with_page_size(PageSize::Kib16);
+    encoder.header(&Configuration::new("virt-10.0")).unwrap();
+    encoder.ram_start(1, 0, &blocks(PageSize::Kib16), SyncForm::Flush).unwrap();
+    let limits = Limits { page_size: Some(PageSize::Kib16), ..Limits::default() };
+    let mut decoder = MainDecoder::new(limits);
+    let mut bytes = encoder.bytes();
+    decoder.next(&mut bytes).unwrap();
+    let event = decoder.next(&mut bytes).unwrap();
+    let Some(MainEvent::RamStart { blocks: list, .. }) = event else { panic!("{event:?}") };
+    assert_eq!(list, blocks(PageSize::Kib16));
 }
 
 #[test]
 fn a_stream_is_framed_byte_for_byte_as_the_format_says() {
-    let block = [BlockInfo { name: "r".into(), bytes: 0x3000 }];
+    let block = [block("r", 0x3000)];
     let framed = |sync| {
-        let mut writer = writer();
-        writer.header(&Configuration::new("pc")).unwrap();
-        writer.ram_start(7, 0, &block, sync).unwrap();
-        writer.part_begin().unwrap();
-        writer.zero_page(0, 0x1000).unwrap();
-        writer.zero_page(0, 0x2000).unwrap();
-        writer.sync().unwrap();
-        writer.body_end().unwrap();
-        writer.ram_end().unwrap();
-        writer.no_device_state().unwrap();
-        writer.into_inner()
+        let mut encoder = MainEncoder::new();
+        encoder.header(&Configuration::new("pc")).unwrap();
+        encoder.ram_start(7, 0, &block, sync).unwrap();
+        encoder.part_begin().unwrap();
+        encoder.zero_page(0, 0x1000).unwrap();
+        encoder.zero_page(0, 0x2000).unwrap();
+        encoder.sync().unwrap();
+        encoder.body_end().unwrap();
+        encoder.ram_end().unwrap();
+        encoder.no_device_state().unwrap();
+        encoder.bytes().to_vec()
     };
     let start = b"QEVM\0\0\0\x03\x07\0\0\0\x02pc\x01\0\0\0\x07\x03ram\0\0\0\0\0\0\0\x04\
         \0\0\0\0\0\0\x30\x04\x01r\0\0\0\0\0\0\x30\0";
@@ -233,20 +255,18 @@ fn a_stream_is_framed_byte_for_byte_as_the_format_says() {
 #[test]
 fn no_event_waits_for_bytes_that_come_after_it() {
     for sync in [SyncForm::Flush, SyncForm::EachSection] {
-        let bytes = stream(writer(), sync);
-        let mut whole = MainReader::new(bytes.as_slice(), Limits::default());
-        for nth in 0.. {
-            let event = whole.next_event().unwrap();
-            if event == Event::End {
-                break;
-            }
+        let bytes = stream(MainEncoder::new(), sync);
+        let new = || MainDecoder::new(Limits::default());
+        let (events, _) = decode_in_pieces(new(), &bytes, usize::MAX);
+        for (nth, (end, event)) in events.iter().enumerate() {
             // That CONFIGURATION has no more subsections shows in the byte after it.
-            let needed = whole.offset() as usize + usize::from(nth == 0);
-            let mut reader = MainReader::new(StaysOpen(&bytes[..needed]), Limits::default());
+            let mut needed = &bytes[..*end as usize + usize::from(nth == 0)];
+            let mut decoder = new();
             for _ in 0..nth {
-                reader.next_event().unwrap();
+                decoder.next(&mut needed).unwrap();
             }
-            assert_eq!(reader.next_event().unwrap(), event);
+            assert_eq!(decoder.next(&mut needed).unwrap().as_ref(), Some(event));
+            assert_eq!(needed.len(), usize::from(nth == 0), "what comes after is not taken");
         }
     }
 }
@@ -254,86 +274,96 @@ fn no_event_waits_for_bytes_that_come_after_it() {
 #[test]
 fn the_form_of_the_sync_is_known_before_the_first_sync() {
     for sync in [SyncForm::Flush, SyncForm::EachSection] {
-        let events = read(stream(writer(), sync).as_slice()).unwrap();
-        let start = events.iter().position(|event| matches!(event, Event::RamStart { .. }));
-        let first = events.iter().position(|event| *event == Event::Sync);
+        let events = decode(&stream(MainEncoder::new(), sync)).unwrap();
+        let start = events.iter().position(|event| matches!(event, MainEvent::RamStart { .. }));
+        let first = events.iter().position(|event| *event == MainEvent::Sync);
         assert_eq!(first, start.map(|start| start + 1));
-        assert_eq!(events.iter().filter(|event| **event == Event::Sync).count(), 3);
+        assert_eq!(events.iter().filter(|event| **event == MainEvent::Sync).count(), 3);
     }
 }
 
 #[test]
 fn a_part_may_have_no_flush_or_several() {
-    let mut writer = writer();
-    writer.header(&Configuration::new("pc")).unwrap();
-    writer.ram_start(1, 0, &blocks(4096), SyncForm::Flush).unwrap();
+    let mut encoder = MainEncoder::new();
+    encoder.header(&Configuration::new("pc")).unwrap();
+    encoder.ram_start(1, 0, &blocks(PageSize::Kib4), SyncForm::Flush).unwrap();
     for syncs in [0, 2] {
-        writer.part_begin().unwrap();
+        encoder.part_begin().unwrap();
         for _ in 0..syncs {
-            writer.sync().unwrap();
+            encoder.sync().unwrap();
         }
-        writer.body_end().unwrap();
+        encoder.body_end().unwrap();
     }
-    writer.ram_end().unwrap();
-    writer.no_device_state().unwrap();
-    let events = read(writer.into_inner().as_slice()).unwrap();
-    let (sync, part) = (Event::Sync, Event::BodyEnd { last: false });
+    encoder.ram_end().unwrap();
+    encoder.no_device_state().unwrap();
+    let events = decode(encoder.bytes()).unwrap();
+    let (sync, part) = (MainEvent::Sync, MainEvent::BodyEnd { last: false });
     assert_eq!(events[2..7], [sync.clone(), part.clone(), sync.clone(), sync, part]);
 }
 
 #[test]
-fn a_source_that_waits_on_the_return_path_is_read_to_its_end_without_a_close() {
-    let bytes = stream(writer(), SyncForm::Flush);
-    let events = read(StaysOpen(&bytes)).unwrap();
-    assert_eq!(events.last(), Some(&Event::DeviceState(described_devices())));
-}
-
-#[test]
-fn a_source_without_a_return_path_is_read_until_it_closes() {
-    let mut writer = writer();
-    writer.header(&Configuration::new("pc")).unwrap();
-    writer.ram_start(1, 0, &blocks(4096), SyncForm::Flush).unwrap();
-    writer.ram_end().unwrap();
-    writer.no_device_state().unwrap();
-    let bytes = writer.into_inner();
-    read(bytes.as_slice()).unwrap();
-    let error = read(StaysOpen(&bytes)).unwrap_err();
-    assert!(matches!(error.kind, StreamErrorKind::Read { .. }), "{error}");
-}
-
-#[test]
-fn a_close_without_a_tls_goodbye_ends_the_stream_only_where_it_is_whole() {
-    struct Cut<'a>(&'a [u8]);
-    impl Read for Cut<'_> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            match self.0.read(buffer)? {
-                0 => Err(io::ErrorKind::UnexpectedEof.into()),
-                bytes => Ok(bytes),
-            }
-        }
+fn a_stream_with_a_return_path_is_complete_at_its_last_byte_and_takes_no_more() {
+    let bytes = [&stream(MainEncoder::new(), SyncForm::Flush)[..], b"}\0\x06more"].concat();
+    let mut decoder = MainDecoder::new(Limits::default());
+    let (mut rest, mut last) = (&bytes[..], None);
+    while let Some(event) = decoder.next(&mut rest).unwrap() {
+        last = Some(event);
     }
-    let bytes = stream(writer(), SyncForm::Flush);
-    read(Cut(&bytes)).unwrap();
-    let error = read(Cut(&bytes[..bytes.len() - 1])).unwrap_err();
-    assert!(matches!(error.kind, StreamErrorKind::Truncated { .. }), "{error}");
+    assert_eq!(last, Some(MainEvent::DeviceState(described_devices())));
+    assert!(decoder.is_over());
+    assert_eq!(decoder.next(&mut rest), Ok(None));
+    assert_eq!(rest, b"}\0\x06more");
+    assert_eq!(decoder.finish(), Ok(None));
 }
 
 #[test]
-fn the_end_is_said_again_and_again() {
-    let bytes = stream(writer(), SyncForm::Flush);
-    let mut reader = MainReader::new(bytes.as_slice(), Limits::default());
-    while reader.next_event().unwrap() != Event::End {}
-    assert_eq!(reader.next_event().unwrap(), Event::End);
+fn a_stream_without_a_return_path_is_complete_where_it_is_closed() {
+    let bytes = ram_alone();
+    let mut decoder = MainDecoder::new(Limits::default());
+    let mut rest = &bytes[..];
+    while let Some(event) = decoder.next(&mut rest).unwrap() {
+        assert!(!matches!(event, MainEvent::DeviceState(_)));
+    }
+    assert!(rest.is_empty() && !decoder.is_over());
+    let event = decoder.finish().unwrap();
+    assert!(matches!(event, Some(MainEvent::DeviceState(_))), "{event:?}");
+    assert_eq!(decoder.finish(), Ok(None));
 }
 
 #[test]
-fn an_error_of_the_inner_writer_is_final_and_says_how_far_it_came() {
-    let mut room = [0; 15];
-    let mut writer = MainWriter::new(room.as_mut_slice());
-    writer.header(&Configuration::new("pc")).unwrap();
-    let error = writer.ping(1).unwrap_err();
-    assert!(matches!(error.kind, StreamErrorKind::Write(_)), "{error}");
-    assert_eq!(error.offset, 15);
-    let error = writer.ping(1).unwrap_err();
-    assert!(matches!(error.kind, StreamErrorKind::Misuse(_)), "{error}");
+fn what_follows_a_stream_without_a_return_path_is_refused_where_it_starts() {
+    let whole = ram_alone();
+    let error = decode(&[&whole[..], b"more"].concat()).unwrap_err();
+    let kind = StreamErrorKind::Trailing { bytes: 4 };
+    assert_eq!(error, StreamError { offset: whole.len() as u64, kind });
+}
+
+#[test]
+fn a_device_state_that_is_passed_ends_at_the_same_byte_and_is_not_kept() {
+    let mut bytes = stream(MainEncoder::new(), SyncForm::Flush);
+    let devices = bytes.len() - described_devices().len();
+    bytes.splice(devices + 10..devices + 10, vec![0x7d; 100_000]);
+    let limits = || Limits { device_state: 50_000, ..Limits::default() };
+    for size in [1, 1000, usize::MAX] {
+        let decoder = MainDecoder::new(limits()).passing_device_state();
+        let (events, error) = decode_in_pieces(decoder, &bytes, size);
+        assert_eq!(error, None, "{size}");
+        let (end, MainEvent::DeviceState(kept)) = events.last().unwrap() else { panic!() };
+        assert_eq!(*end, bytes.len() as u64);
+        assert!(kept.len() < 200 && bytes.ends_with(kept), "{} bytes are kept", kept.len());
+    }
+}
+
+#[test]
+fn what_was_written_is_given_no_more_and_counts_for_the_offset() {
+    let mut encoder = MainEncoder::new();
+    encoder.header(&Configuration::new("pc")).unwrap();
+    let header = encoder.bytes().to_vec();
+    encoder.written(10);
+    assert_eq!(encoder.bytes(), &header[10..]);
+    encoder.ping(1).unwrap();
+    assert_eq!(encoder.bytes().len(), header.len() - 10 + 9);
+    assert_eq!(encoder.offset(), header.len() as u64 + 9);
+    encoder.written(encoder.bytes().len());
+    assert_eq!((encoder.bytes(), encoder.offset()), (&[][..], header.len() as u64 + 9));
 }

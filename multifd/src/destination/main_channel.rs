@@ -109,7 +109,7 @@ impl<R: Read> MainChannel<'_, R> {
 
     fn next(&mut self) -> Result<Option<MainEvent>, Error> {
         let event = self.reader.next_event()?;
-        self.progress.set_main_bytes(self.reader.offset());
+        self.progress.set_main_bytes(self.reader.decoder().offset());
         Ok(event)
     }
 

@@ -23,7 +23,7 @@ use crate::engine::channels::{self, Codec, Intake};
 use crate::engine::session::{CancelToken, Failure, Session, Stopped, Waiter, Wake};
 use crate::error::Error;
 use crate::progress::{Progress, Stats};
-use crate::stream::{BlockInfo, Configuration, Limits, ReturnMessage, SyncForm};
+use crate::stream::{BlockInfo, Configuration, Limits, MainDecoder, ReturnMessage, SyncForm};
 use crate::transport::{Impatient, Listener, Stream, Uri};
 
 /// The destination of a migration: takes in a VM's RAM and its device state.
@@ -248,7 +248,7 @@ impl Migration {
         let main = MainChannel {
             session: &self.session,
             progress: &self.progress,
-            reader: MainReader::new(main, limits),
+            reader: MainReader::new(main, MainDecoder::new(limits)),
             return_path: &mut self.return_path,
             wait_for_all,
         };

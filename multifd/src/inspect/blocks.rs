@@ -1,4 +1,4 @@
-//! The RAM blocks and what has come of each page.
+//! The RAM blocks, and the history of each page.
 
 use std::collections::HashMap;
 
@@ -9,10 +9,10 @@ use super::finding::Connection;
 use super::report::{BlockReport, Counts};
 use crate::stream::BlockInfo;
 
-/// Pages whose histories are made together.
+/// Pages whose histories are allocated together.
 const GROUP: u64 = 128;
 
-/// Groups of pages that histories are kept of, at most: those of 512 GiB of 4 KiB pages, in 1 GiB.
+/// The most groups whose histories are kept: those of 512 GiB in 4 KiB pages. They take 1 GiB.
 const MOST_GROUPS: usize = 1 << 20;
 
 /// The blocks in the order of the main channel's list.
@@ -28,15 +28,15 @@ struct Block {
     info: BlockInfo,
     counts: Counts,
     main_pages: u64,
-    /// By the number of the group, from the first page of it on that comes: a list may claim any
-    /// size.
+    /// By the number of the group. A group is allocated when its first page comes, since a list may
+    /// claim any size.
     groups: HashMap<u64, Box<[History; GROUP as usize]>>,
     sent: u64,
     sent_again: u64,
     most_times: u32,
 }
 
-/// What has come of a page.
+/// What is known about a page.
 #[derive(Clone, Copy, Debug, Default)]
 struct History {
     /// Where it came last.
@@ -82,8 +82,8 @@ impl Blocks {
         self.blocks[block].main_pages += 1;
     }
 
-    /// Notes that a page inside the block has come in `round` on `connection`. Returns the connection
-    /// on which it came in the same round before, if it did.
+    /// Notes that a page of the block has come in `round` on `connection`. Returns the connection on
+    /// which it came earlier in the same round, if it did.
     pub(super) fn mark(
         &mut self,
         block: usize,
@@ -117,12 +117,12 @@ impl Blocks {
         (before.times > 0 && before.round == round).then(|| unpack(before.connection))
     }
 
-    /// Pages that came when there was no room for the history of more.
+    /// Pages whose history was not kept, since there were too many.
     pub(super) fn untracked(&self) -> u64 {
         self.untracked
     }
 
-    /// The blocks of which pages never came, with the number of these and of all.
+    /// The blocks with pages that never came: the number of such pages, and of all pages.
     pub(super) fn never_sent(&self, page_size: PageSize) -> Vec<(BlockName, u64, u64)> {
         let lacking = self.blocks.iter().filter_map(|block| {
             let pages = block.info.bytes / page_size.bytes() as u64;
@@ -146,7 +146,7 @@ impl Blocks {
     }
 }
 
-/// There are at most 256 channels; more would be refused by their ids.
+/// There are at most 256 channels, as ids have 8 bits.
 fn pack(connection: Connection) -> u16 {
     match connection {
         Connection::Main => u16::MAX,

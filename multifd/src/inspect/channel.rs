@@ -1,4 +1,4 @@
-//! What a multifd channel may carry.
+//! The packets of a multifd channel, counted and checked.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use super::trace::TracePoint;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PacketRecord {
-    /// The channel's place among the connections, from 0.
+    /// The channel's index in the order of [`Inspector::connect`](super::Inspector::connect).
     pub channel: usize,
-    /// How many packets came before on the channel, the initial one not counted.
+    /// How many packets came before it on the channel, without the initial packet.
     pub packet: u64,
-    /// Where it starts, in bytes from the channel's first.
+    /// Where it starts, in bytes from the start of the channel.
     pub offset: u64,
-    /// When it was there, where that is known.
+    /// When all of it had come, since the start of the migration, if that is known.
     pub time: Option<Duration>,
-    /// How many SYNC packets came before on the channel.
+    /// How many SYNC packets came before it on the channel.
     pub round: u64,
     /// Its flags.
     pub flags: PacketFlags,
@@ -39,8 +39,8 @@ pub struct PacketRecord {
 }
 
 impl Tally {
-    /// Takes in what a channel carries next. `time` is how long after the migration's start that
-    /// was, where it is known. Returns the packet, where it is one.
+    /// Counts and checks what came next on a channel, `time` after the start of the migration if that
+    /// is known. Returns the record if it is a packet.
     pub(super) fn channel(
         &mut self,
         event: &ChannelEvent<'_>,
@@ -61,7 +61,7 @@ impl Tally {
             }
             Content::Malformed { error, packet_num } => {
                 self.channels[event.channel].is_broken = true;
-                // Device state has no number, and its fields elsewhere.
+                // A device-state packet has no number, and its fields are in other places.
                 let field = packet_num.map_or_else(|| head_field(error), |_| ram_field(error));
                 let place = at(place(*packet_num), field);
                 self.findings.add(place, FindingKind::Malformed(error.clone()));
@@ -120,7 +120,7 @@ impl Tally {
     ) -> PacketRecord {
         let counts = counts(event, packet, chunks);
         if packet.pages.is_none() && !packet.is_sync() {
-            // Its number says nothing: it is that of the packet before, or an older one.
+            // Its number repeats that of an earlier packet, so it is not checked.
             self.channels[event.channel].report.empty += 1;
             self.findings.add(place, FindingKind::Empty);
         } else {
@@ -184,7 +184,7 @@ impl Tally {
         }
     }
 
-    /// The packet for the list, counted.
+    /// Counts the packet and returns its record.
     fn record(
         &mut self,
         event: &ChannelEvent<'_>,
@@ -244,7 +244,7 @@ pub(super) fn at(place: Place, bytes: u64) -> Place {
     Place { offset: place.offset + bytes, ..place }
 }
 
-/// Where the fields of a packet are.
+/// The offsets of fields in a packet.
 pub(super) mod field {
     pub(in crate::inspect) const VERSION: u64 = 4;
     pub(in crate::inspect) const FLAGS: u64 = 8;
@@ -261,7 +261,7 @@ pub(super) mod field {
     pub(in crate::inspect) const ID: u64 = 24;
 }
 
-/// Where in any packet the field is that is wrong.
+/// The offset of the malformed field in a packet of any kind.
 fn head_field(error: &PeerError) -> u64 {
     match error {
         PeerError::Version { .. } => field::VERSION,
@@ -270,7 +270,7 @@ fn head_field(error: &PeerError) -> u64 {
     }
 }
 
-/// Where in a RAM packet the field is that is wrong.
+/// The offset of the malformed field in a RAM packet.
 fn ram_field(error: &PeerError) -> u64 {
     match error {
         PeerError::PagesAlloc { .. } => field::PAGES_ALLOC,

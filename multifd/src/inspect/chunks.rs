@@ -3,19 +3,19 @@
 use multifd_core::wire::RamPacket;
 use multifd_core::{Compression, PageSize};
 
-/// The pages of a payload that has a chunk for each: codecs QPL and UADK.
+/// The chunks of a payload that has one for each page: codecs QPL and UADK.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chunks {
-    /// Pages that come as they are.
+    /// Pages that are not compressed.
     pub(super) raw: u64,
-    /// What is wrong with the lengths, in words.
+    /// What is wrong with the lengths, if anything.
     pub(super) fault: Option<String>,
 }
 
-/// Bytes of a chunk's length.
+/// Bytes of the field with a chunk's length.
 const LENGTH: usize = 4;
 
-/// Bytes of the lengths that the packet's payload starts with.
+/// The size in bytes of the lengths at the start of the packet's payload; 0 for other codecs.
 pub(super) fn length_bytes(packet: &RamPacket<'_>) -> usize {
     match packet.compression() {
         Compression::Qpl | Compression::Uadk => {
@@ -26,8 +26,8 @@ pub(super) fn length_bytes(packet: &RamPacket<'_>) -> usize {
 }
 
 impl Chunks {
-    /// The chunks of `packet`, whose payload starts with `lengths`. `None` where the codec has
-    /// none, or the packet no payload.
+    /// The chunks of `packet`, whose payload starts with `lengths`. `None` if the codec has no
+    /// chunks or the packet no payload.
     pub(super) fn new(packet: &RamPacket<'_>, lengths: &[u8], page_size: PageSize) -> Option<Self> {
         let lengths = lengths.get(..length_bytes(packet)).filter(|lengths| !lengths.is_empty())?;
         let follow = (packet.payload_bytes - lengths.len()) as u64;
@@ -40,7 +40,7 @@ impl Chunks {
             chunks.raw += u64::from(length == page_bytes);
             if length == 0 || length > page_bytes {
                 chunks.fault.get_or_insert_with(|| {
-                    format!("page {page}'s length is {length}; 1 to {page_bytes} are possible")
+                    format!("page {page}'s length is {length}; it must be 1 to {page_bytes}")
                 });
             }
         }

@@ -1,4 +1,4 @@
-//! What can be said only when everything has come.
+//! Checks at the end, when all connections can be compared.
 
 use multifd_core::Compression;
 
@@ -21,7 +21,7 @@ impl Tally {
         }
     }
 
-    /// Compares the connections, all of which have ended, with each other.
+    /// Compares the connections with each other. All of them have ended.
     pub(super) fn conclude(mut self) -> Report {
         self.check_ids();
         self.check_uuid();
@@ -54,7 +54,7 @@ impl Tally {
         }
     }
 
-    /// A source with the capability validate-uuid says on the main channel, too, which VM it is.
+    /// A source with the capability validate-uuid gives the VM's UUID on the main channel, too.
     fn check_uuid(&mut self) {
         let expected = self.configuration.uuid();
         if let (Some(expected), Some(found)) = (expected, self.uuid) {
@@ -66,7 +66,8 @@ impl Tally {
         }
     }
 
-    /// Every channel has as many SYNCs as the main channel; where that is broken, as the others.
+    /// Every channel must have as many SYNC packets as the main channel has syncs; if the main channel
+    /// is broken, as many as the other channels.
     fn check_syncs(&mut self) {
         let whole = || self.channels.iter().filter(|channel| !channel.is_broken);
         let most = whole().map(|channel| channel.report.syncs).max().unwrap_or_default();
@@ -89,9 +90,8 @@ impl Tally {
         }
     }
 
-    /// All numbers from 0 on are there, but for those that QEMU before 9.0 leaves out: where a SYNC
-    /// packet has pages, it has taken the number of the SYNC, and the one of the pages is no
-    /// packet's.
+    /// All numbers from 0 on must have come, except those that QEMU before 9.0 leaves out: it numbers a
+    /// packet with pages, then gives it the next number when it makes it a SYNC.
     fn check_numbers(&mut self) {
         if self.channels.iter().any(|channel| channel.is_broken) {
             return;

@@ -14,9 +14,9 @@ pub struct DeviceState {
     pub offset: u64,
     /// Its size in bytes, EOF and VMDESCRIPTION included.
     pub bytes: u64,
-    /// The size of the VMDESCRIPTION's JSON in bytes; `None` where there is none.
+    /// The size of the VMDESCRIPTION's JSON in bytes; `None` without a VMDESCRIPTION.
     pub description_bytes: Option<u64>,
-    /// The sections of the devices that the VMDESCRIPTION lists, as far as they were found.
+    /// The sections of the devices in the VMDESCRIPTION, up to the first that was not found.
     pub sections: Vec<DeviceSection>,
 }
 
@@ -26,7 +26,7 @@ pub struct DeviceState {
 pub struct DeviceSection {
     /// The device's id.
     pub name: String,
-    /// Tells apart devices with one id.
+    /// Distinguishes devices with the same id.
     pub instance_id: u32,
     /// The version of its format.
     pub version: u32,
@@ -38,7 +38,7 @@ pub struct DeviceSection {
     pub bytes: u64,
 }
 
-/// What is looked at of a VMDESCRIPTION.
+/// The inspected part of a VMDESCRIPTION.
 #[derive(Deserialize)]
 struct Description {
     page_size: u64,
@@ -52,16 +52,17 @@ struct Device {
     version: u32,
 }
 
-/// A finding, and the byte of the device state it is at.
+/// A finding, and its byte of the device state.
 type Fault = (usize, FindingKind);
 
 impl DeviceState {
-    /// Takes `bytes`, which start at `offset` of the main channel, apart. `footers` says whether
-    /// the stream's sections end in a FOOTER. Also returns what is against the format or unusual,
+    /// Splits `bytes`, which start at `offset` of the main channel, into the sections of the devices.
+    /// `footers` says whether the stream's sections end in a FOOTER. Also returns the findings, each
     /// with its offset in the main channel.
     ///
-    /// A section has no length and its body no form that is known here. But the VMDESCRIPTION lists
-    /// the devices in their order, and so each header is found behind the one before.
+    /// A section does not give its length, and the format of its body is not known here. But the
+    /// VMDESCRIPTION lists the devices in the order of the stream, so each header is searched for
+    /// after the previous one.
     pub fn parse(
         bytes: &[u8],
         offset: u64,
@@ -110,7 +111,7 @@ impl DeviceState {
             let Some(at) = device.find(bytes, end) else {
                 let text = format!(
                     "the VMDESCRIPTION lists the device '{}', instance {}, version {}, whose \
-                     section is not where it should be",
+                     section is not in its place",
                     device.name, device.instance_id, device.version
                 );
                 return fault(end, text);
@@ -140,7 +141,7 @@ impl DeviceState {
             return if end == 0 {
                 Ok(())
             } else {
-                fault(0, format!("{end} bytes are of no device that the VMDESCRIPTION lists"))
+                fault(0, format!("{end} bytes belong to no device that the VMDESCRIPTION lists"))
             };
         };
         last.bytes = self.offset + end as u64 - last.offset;
@@ -172,7 +173,7 @@ const FOOTER_BYTES: usize = 5;
 const BEFORE_NAME: usize = 5;
 
 impl Device {
-    /// Where the device's section starts, at or behind `from`. The first is at the very start.
+    /// Where the device's section starts, at or after `from`. The first one starts at 0.
     fn find(&self, bytes: &[u8], from: usize) -> Option<usize> {
         let key = self.key()?;
         let behind = bytes.get(from + BEFORE_NAME..)?;
@@ -251,7 +252,7 @@ mod tests {
             (device("apic", 1, 3), 1047, "the FOOTER of 'apic' has the section id 9"),
             ([device("timer", 0, 2), device("apic", 1, 3)].join(", "), 1000, "'timer'"),
             (device("apic", 1, 4), 1000, "version 4"),
-            (String::new(), 1000, "52 bytes are of no device"),
+            (String::new(), 1000, "52 bytes belong to no device"),
             ("7".to_owned(), 1058, "malformed"),
         ] {
             let (found, text) = fault(&state(&devices));

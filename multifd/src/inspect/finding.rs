@@ -5,7 +5,7 @@ use std::fmt;
 use multifd_core::wire::{BlockName, Uuid};
 use multifd_core::{Compression, PeerError};
 
-/// Something that is against the format, or unusual, and where it is.
+/// A violation of the format, or something unusual, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Finding {
@@ -21,8 +21,8 @@ pub struct Finding {
 pub struct Place {
     /// Which connection.
     pub connection: Connection,
-    /// The byte of the connection, from 0: of the field where that is known, else where the packet
-    /// or section starts.
+    /// A byte of the connection, from 0: where the field starts if that is known, else the packet or
+    /// the section.
     pub offset: u64,
     /// The packet's place on its channel, from 0; the initial packet is not counted.
     pub packet: Option<u64>,
@@ -36,7 +36,10 @@ pub struct Place {
 pub enum Connection {
     /// The main channel.
     Main,
-    /// A multifd channel, by its place among them from 0, which is not always the id it gives.
+    /// A multifd channel, by its index in the order of [`Inspector::connect`]; its initial packet may
+    /// give another id.
+    ///
+    /// [`Inspector::connect`]: super::Inspector::connect
     Channel(usize),
 }
 
@@ -44,20 +47,20 @@ pub enum Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Severity {
-    /// Against the format: a destination refuses it or gets a damaged VM.
+    /// A violation of the format: a destination refuses it or gets a damaged VM.
     Error,
     /// Unusual.
     Note,
 }
 
-/// What is found. The text says what is there and what should be.
+/// What was found. The text says what is there and what should be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FindingKind {
-    /// Bytes that are no packet.
-    #[error("{0}; the rest of the channel is not looked at")]
+    /// Bytes that are not a valid packet.
+    #[error("{0}; the rest of the channel is not inspected")]
     Malformed(PeerError),
-    /// A connection that ends in a packet.
+    /// A channel that ends within a packet.
     #[error("the channel ends within {within}, of which {missing} bytes are missing")]
     Cut {
         /// The part of the packet.
@@ -74,33 +77,33 @@ pub enum FindingKind {
         channels: usize,
     },
     /// Two channels with one id.
-    #[error("the channel has the id {id}, as channel {other} has")]
+    #[error("the channel has the id {id}, which channel {other} also has")]
     RepeatedChannelId {
         /// The id of both.
         id: u8,
-        /// The other one's place.
+        /// The index of the other channel.
         other: usize,
     },
     /// A channel of another VM.
-    #[error("the channel is of the VM {found}, but {from} is of {expected}")]
+    #[error("the channel has the VM's UUID {found}, but {from} has {expected}")]
     Uuid {
         /// The UUID of the channel.
         found: Uuid,
-        /// What the other UUID is from.
+        /// Where the other UUID comes from.
         from: &'static str,
         /// The UUID it should have.
         expected: Uuid,
     },
-    /// A packet of another codec than those before.
-    #[error("the packet is compressed with {found}, packets before with {expected}")]
+    /// A packet of another codec than earlier packets.
+    #[error("the packet is compressed with {found}, earlier packets with {expected}")]
     Compression {
         /// This packet's codec.
         found: Compression,
-        /// The codec of those before.
+        /// The codec of earlier packets.
         expected: Compression,
     },
-    /// Device state on the channels, beside compressed pages.
-    #[error("device state comes on a channel, which goes with compression none alone, not {0}")]
+    /// Device state on the channels beside compressed pages.
+    #[error("device state comes on a channel, which only the codec none allows, not {0}")]
     DeviceStateCompression(Compression),
     /// A block that the main channel has not listed.
     #[error("the packet names the RAM block '{0}', which the main channel does not list")]
@@ -115,19 +118,19 @@ pub enum FindingKind {
         /// The block's size in bytes.
         bytes: u64,
     },
-    /// The lengths in a payload do not go together.
+    /// The lengths in a payload contradict the packet or each other.
     #[error("{0}")]
     Lengths(String),
-    /// A number that is not above the one before on the channel.
-    #[error("packet_num is {found} after {last}: it grows along a channel")]
+    /// A number that is not above the previous one of the channel.
+    #[error("packet_num is {found} after {last}: it must grow along a channel")]
     NumberOrder {
         /// The packet's number.
         found: u64,
-        /// The highest number before.
+        /// The highest number so far.
         last: u64,
     },
-    /// A number that another channel's packet has.
-    #[error("packet_num is {0}, which a packet of another channel has: all have one counter")]
+    /// A number that a packet of another channel also has.
+    #[error("packet_num is {0}, which another channel's packet also has: all share one counter")]
     RepeatedNumber(u64),
     /// Numbers that no packet has.
     #[error(
@@ -139,41 +142,41 @@ pub enum FindingKind {
         /// The first of them.
         first: u64,
     },
-    /// Not as many SYNC packets as the main channel has syncs, or another channel.
+    /// Another number of SYNC packets than the main channel has syncs, or than another channel has.
     #[error("the channel has {found} SYNC packets, {from} has {expected}")]
     SyncCount {
         /// How many there are.
         found: u64,
-        /// What the other number is from.
+        /// Where the other number comes from.
         from: &'static str,
         /// How many there should be.
         expected: u64,
     },
-    /// Pages behind the last SYNC.
+    /// Pages after the last SYNC.
     #[error("{0} packets with pages come after the channel's last SYNC")]
     AfterLastSync(u64),
     /// One page on two connections in one round.
     #[error(
-        "the page {offset:#x} of '{block}' came on {other} in the same round{}: which of the two \
-         stays is open", more(*pages)
+        "the page {offset:#x} of '{block}' also came on {other} in the same round{}: which copy \
+         is kept is undefined", more(*pages)
     )]
     TwoConnections {
         /// The first such page of the packet, its offset in bytes.
         offset: u64,
         /// Its block.
         block: BlockName,
-        /// Where it came before.
+        /// The connection on which it came first.
         other: Connection,
         /// How many such pages the packet has.
         pages: u64,
     },
-    /// Something on the main channel.
-    #[error("{0}; the rest of the main channel is not looked at")]
+    /// An error on the main channel.
+    #[error("{0}; the rest of the main channel is not inspected")]
     Main(String),
-    /// Bytes behind the end of the main channel.
+    /// Bytes after the end of the main channel.
     #[error("{0} bytes follow the VMDESCRIPTION, which ends the stream")]
     Trailing(u64),
-    /// A VMDESCRIPTION that does not say what the device state is.
+    /// A VMDESCRIPTION that does not match the device state.
     #[error("{0}")]
     Description(String),
     /// A page twice in one packet.
@@ -187,7 +190,7 @@ pub enum FindingKind {
         pages: u64,
     },
     /// A page twice in one round, on one channel.
-    #[error("the page {offset:#x} of '{block}' came on this channel in the same round{}",
+    #[error("the page {offset:#x} of '{block}' came twice on this channel in one round{}",
         more(*pages))]
     RepeatedInRound {
         /// The first such page of the packet, its offset in bytes.
@@ -197,16 +200,16 @@ pub enum FindingKind {
         /// How many such pages the packet has.
         pages: u64,
     },
-    /// A packet that says nothing.
-    #[error("the packet has neither pages nor SYNC, as QEMU before 9.0 may send one")]
+    /// A packet without pages and SYNC.
+    #[error("the packet has neither pages nor SYNC; QEMU before 9.0 may send such packets")]
     Empty,
-    /// A codec that is none of QEMU's.
+    /// A codec that QEMU does not have.
     #[error("the codec is {0}, which no QEMU knows")]
     PrivateCodec(Compression),
-    /// Something where nothing should be.
-    #[error("bytes of the packet that mean nothing are not zero")]
+    /// Unused bytes that are not zero.
+    #[error("unused bytes of the packet are not zero")]
     Unused,
-    /// Pages that did not come.
+    /// Pages that never came.
     #[error("{pages} of the {of} pages of '{block}' never came")]
     NeverSent {
         /// How many pages.
@@ -217,14 +220,14 @@ pub enum FindingKind {
         block: BlockName,
     },
     /// No VMDESCRIPTION.
-    #[error("there is no VMDESCRIPTION: the device state cannot be told apart")]
+    #[error("there is no VMDESCRIPTION, so the device state cannot be split into devices")]
     NoDescription,
-    /// The history of a page was not kept.
+    /// Pages whose history was not kept.
     #[error("{0} pages were not checked for coming twice in a round: there are too many")]
     Untracked(u64),
 }
 
-/// How many pages there are beside the one named.
+/// How many pages there are besides the named one.
 fn more(pages: u64) -> String {
     match pages {
         0 | 1 => String::new(),
@@ -248,7 +251,7 @@ impl FindingKind {
         }
     }
 
-    /// A name for it that does not change, for programs.
+    /// A name for programs. It never changes.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed",

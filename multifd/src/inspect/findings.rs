@@ -1,4 +1,4 @@
-//! All that was found.
+//! Everything that was found.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// The findings that are kept: in a [`Report`](super::Report) errors first, then by their place.
+    /// The kept findings: in a [`Report`](super::Report) errors first, then in the order of their places.
     pub fn iter(&self) -> impl Iterator<Item = &Finding> {
         self.list.iter()
     }
@@ -32,7 +32,7 @@ impl Findings {
         self.notes
     }
 
-    /// How many of the kind with this code are not kept.
+    /// For each code, how many findings are not kept, if any.
     pub fn left_out(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let left_out =
             self.counts.iter().map(|(&code, count)| (code, count - MOST_OF_A_KIND.min(*count)));

@@ -1,4 +1,4 @@
-//! What takes in the bytes of a migration's connections.
+//! Inspecting the bytes of a migration's connections.
 
 use std::time::Duration;
 
@@ -9,13 +9,15 @@ use super::report::Report;
 use super::tally::{Channel, Tally};
 use crate::stream::{Limits, MainDecoder, MainEvent, StreamError};
 
-/// Takes in the bytes that go over a migration's connections, in pieces of any size, keeps count and
-/// finds what is against the format.
+/// Inspects the bytes of a migration's connections, in pieces of any size.
 ///
-/// The connections may come in any order, but no channel's packets before the main channel's
-/// [`MainEvent::RamStart`]: the channels' pages are in the RAM blocks that it lists. That a page comes
-/// on two connections in one round is only noticed where no connection is ahead of another by a round
-/// or more.
+/// The bytes of different connections may come in any order, with one exception: before a channel's
+/// first packet, the main channel must have listed the RAM blocks ([`MainEvent::RamStart`]), because
+/// the pages are in those blocks. A page on two connections in one round is only found if no
+/// connection is ahead of another by a round or more.
+///
+/// Memory grows by 8 bytes for each page that is sent and by some hundred bytes for each round,
+/// whatever a peer claims. The device state is kept until it is complete, up to 256 MiB.
 #[derive(Debug)]
 pub struct Inspector {
     decoder: MainDecoder,
@@ -28,11 +30,11 @@ pub struct Inspector {
 #[derive(Debug)]
 enum Main {
     Open,
-    /// It has been followed to its end, and so many bytes came behind it.
+    /// It is complete, and `trailing` bytes came after its end.
     Over {
         trailing: u64,
     },
-    /// It cannot be followed any further.
+    /// It is malformed: the rest is skipped.
     Broken,
 }
 
@@ -53,8 +55,8 @@ impl Inspector {
         }
     }
 
-    /// Adds a multifd channel. Returns its place among the channels, from 0, by which it is known
-    /// from here on: not always the id in its initial packet.
+    /// Adds a multifd channel. Returns its index: the first channel has 0, the second 1 and so on,
+    /// whatever ids their initial packets give.
     pub fn connect(&mut self) -> usize {
         let channel = self.parsers.len();
         self.parsers.push(ChannelParser::new(channel));
@@ -63,7 +65,7 @@ impl Inspector {
     }
 
     /// Takes bytes of the main channel off the front of `bytes`, up to the end of the next event, and
-    /// returns this. `None` when all of `bytes` has been taken.
+    /// returns the event. `None` when all of `bytes` is taken.
     pub fn main_bytes(&mut self, bytes: &mut &[u8]) -> Option<MainEvent> {
         if matches!(self.main, Main::Open) {
             let event = self.decoder.next(bytes);
@@ -78,12 +80,12 @@ impl Inspector {
         None
     }
 
-    /// Takes bytes of a channel off the front of `bytes`, up to the end of the next packet, and
-    /// returns this. `None` when all of `bytes` has been taken. `time` is how long after the
-    /// migration's start the bytes came, where that is known.
+    /// Takes bytes of the channel with the index `channel` off the front of `bytes`, up to the end of
+    /// the next packet, and returns the packet. `None` when all of `bytes` is taken. `time` is when
+    /// the bytes came, since the start of the migration, if that is known.
     ///
     /// # Panics
-    /// With a channel that has not been [connected](Self::connect).
+    /// If `channel` is not an index that [`connect`](Self::connect) has returned.
     pub fn channel_bytes(
         &mut self,
         channel: usize,
@@ -99,13 +101,13 @@ impl Inspector {
         None
     }
 
-    /// What is wrong or unusual so far, in the order in which it was found. More is found when the
-    /// connections are compared with each other, in the end.
+    /// The findings so far, in the order in which they were found. [`finish`](Self::finish) adds those
+    /// of a comparison of the connections.
     pub fn findings(&self) -> &Findings {
         &self.tally.findings
     }
 
-    /// Ends all connections, and compares them with each other.
+    /// Ends all connections, compares them with each other and returns the report.
     pub fn finish(mut self) -> Report {
         if matches!(self.main, Main::Open) {
             let event = self.decoder.finish();
@@ -125,7 +127,7 @@ impl Inspector {
                     self.tally.main(&self.decoder, event);
                 }
                 if self.decoder.is_over() {
-                    self.main = Main::Over { trailing: 0 }
+                    self.main = Main::Over { trailing: 0 };
                 }
                 event
             }

@@ -1,4 +1,4 @@
-//! What the main channel says.
+//! The main channel, counted and checked.
 
 use super::DeviceState;
 use super::blocks::Blocks;
@@ -7,7 +7,7 @@ use super::tally::Tally;
 use crate::stream::{MainDecoder, MainEvent, StreamError};
 
 impl Tally {
-    /// Takes in what `decoder` has just said of the main channel.
+    /// Counts and checks the event that `decoder` has just given.
     pub(super) fn main(&mut self, decoder: &MainDecoder, event: &MainEvent) {
         self.main.bytes = decoder.offset();
         match event {
@@ -41,13 +41,13 @@ impl Tally {
         }
     }
 
-    /// Notes what is wrong with the main channel, of which `bytes` bytes have been understood.
+    /// Notes the error that ends the main channel after `bytes` bytes.
     pub(super) fn main_error(&mut self, bytes: u64, error: &StreamError) {
         self.main.bytes = bytes;
         self.note_main(error.offset, FindingKind::Main(error.kind.to_string()));
     }
 
-    /// Notes that the main channel has `bytes` more bytes behind its end.
+    /// Notes that `bytes` bytes came after the end of the main channel.
     pub(super) fn trailing(&mut self, bytes: u64) {
         if bytes > 0 {
             self.note_main(self.main.bytes, FindingKind::Trailing(bytes));

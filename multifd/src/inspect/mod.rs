@@ -1,14 +1,12 @@
-//! What a migration is made of, and what in it is against the format.
+//! What a migration consists of, and how it violates the format.
 //!
-//! An [`Inspector`] is told what goes over a migration's connections and keeps count: packets,
-//! rounds, blocks, pages that come more than once. Whatever is not as `docs/wire-format.md` and
-//! `docs/migration-stream.md` want it becomes a [`Finding`], with the byte where it is. Nothing is
-//! decompressed, and no packet is kept: memory grows by 8 bytes a page that is sent and some
-//! hundred bytes a round, whatever a peer claims.
+//! An [`Inspector`] is given the bytes of a migration's connections and counts packets, rounds,
+//! blocks, and pages that come more than once. Each violation of `docs/wire-format.md` and
+//! `docs/migration-stream.md` becomes a [`Finding`] with the byte where it is. Nothing is
+//! decompressed, and no packet is kept.
 //!
-//! [`recording()`] inspects a migration that has been recorded. A migration that is going on is
-//! inspected by whoever relays it: an inspector takes the bytes of each connection as they come, in
-//! pieces of any size.
+//! [`recording()`] inspects a recorded migration. A running migration is inspected by whoever relays
+//! it, as the bytes of each connection come, in pieces of any size:
 //!
 //! ```
 //! use std::time::Duration;
@@ -18,7 +16,7 @@
 //! let mut inspector = Inspector::new();
 //! let number = inspector.connect();
 //! let [mut setup, mut rest] = main;
-//! // The list of RAM blocks is in it: only then packets, whose pages are in those blocks.
+//! // The list of RAM blocks is in it. Only after it come packets, with pages of those blocks.
 //! while let Some(event) = inspector.main_bytes(&mut setup) {
 //!     println!("{event:?}");
 //! }

@@ -1,10 +1,10 @@
 //! Which packet numbers have come.
 
-/// The most numbers that are kept: 2 MiB of bits, and packets for 8 TiB of pages.
+/// The most numbers that are kept: 2 MiB of bits, enough for packets with 8 TiB of pages.
 const MOST: u64 = 1 << 24;
 
-/// The set of the packet numbers that have come. The source has one counter for all channels, so
-/// that a number that comes twice, or never, is of a packet too many or too few.
+/// The packet numbers that have come. The source has one counter for all channels, so a number that
+/// comes twice or never means a packet too many or too few.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     words: Vec<u64>,
@@ -14,7 +14,7 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// Adds a number; false if it has come before, as far as that is known.
+    /// Adds a number. False if it is known to have come before.
     pub(super) fn insert(&mut self, number: u64) -> bool {
         if number >= MOST {
             self.beyond = true;
@@ -30,8 +30,8 @@ impl Numbers {
         is_new
     }
 
-    /// How many numbers below the highest have not come, and the first of them. `None` where that
-    /// is not known.
+    /// How many numbers below the highest have not come, and the first of them. `None` if that is not
+    /// known.
     pub(super) fn missing(&self) -> Option<(u64, u64)> {
         let last = self.words.last().filter(|_| !self.beyond)?;
         let end = self.words.len() as u64 * 64 - u64::from(last.leading_zeros());

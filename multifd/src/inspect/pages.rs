@@ -1,4 +1,4 @@
-//! Which pages a packet may carry.
+//! The pages of a packet, checked.
 
 use multifd_core::wire::{BlockName, Pages};
 
@@ -8,8 +8,8 @@ use super::report::Counts;
 use super::tally::Tally;
 
 impl Tally {
-    /// Takes in where the pages of a packet of `round` are. Without a list of blocks nothing can be
-    /// said of them.
+    /// Checks the pages of a packet of `round`. Before the main channel has listed the RAM blocks,
+    /// nothing is checked.
     pub(super) fn pages(&mut self, place: Place, round: u64, pages: &Pages<'_>, counts: &Counts) {
         let Some(blocks) = &mut self.blocks else { return };
         let Some(block) = blocks.find(pages.block) else {
@@ -21,7 +21,7 @@ impl Tally {
         let mut outside = None;
         let offsets = || pages.normal.iter().chain(pages.zero).map(|offset| offset.get());
         for (slot, offset) in (0..).zip(offsets()) {
-            // Both are multiples of the page size, so a page that starts inside also ends inside.
+            // Both are multiples of the page size: a page that starts inside also ends inside.
             if offset >= blocks.bytes(block) {
                 outside.get_or_insert((slot, offset));
                 continue;
@@ -44,7 +44,7 @@ impl Tally {
     }
 }
 
-/// The first page of a packet, and how many, that had come in the same round.
+/// For each kind of repetition in a round, a packet's first such page and the number of such pages.
 #[derive(Debug, Default)]
 struct Again {
     on_another: Option<(u64, Connection, u64)>,
@@ -53,7 +53,7 @@ struct Again {
 }
 
 impl Again {
-    /// Notes a page that came on `other` before, and that is in this packet so many `times`.
+    /// Notes a page that came on `other` earlier, and is in this packet so many `times`.
     fn add(&mut self, offset: u64, other: Connection, own: Connection, times: usize) {
         if other != own {
             self.on_another.get_or_insert((offset, other, 0)).2 += 1;

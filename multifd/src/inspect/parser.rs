@@ -1,4 +1,4 @@
-//! A multifd channel as its packets: bytes in, events out, no IO.
+//! A multifd channel's bytes, split into its packets.
 
 use std::ops::Range;
 
@@ -11,13 +11,13 @@ use super::finding::FindingKind;
 
 /// Turns the bytes of one multifd channel, in pieces of any size, into [`ChannelEvent`]s.
 ///
-/// It holds one packet and, of a payload, no more than the lengths that it may start with. Malformed
-/// bytes end it: nobody knows where the next packet starts, so the rest of the channel is skipped.
+/// It keeps one packet and, of a payload, only the lengths at its start. After malformed bytes the
+/// start of the next packet is unknown, so the rest of the channel is skipped.
 #[derive(Debug)]
 pub(super) struct ChannelParser {
     channel: usize,
     stage: Stage,
-    /// The lengths that the current packet's payload starts with, as far as they have come.
+    /// The part that has come of the lengths at the start of the current payload.
     lengths: Vec<u8>,
     /// Packets before the current item.
     packets: u64,
@@ -31,13 +31,13 @@ pub(super) struct ChannelParser {
 enum Stage {
     Opening(Opening),
     Packets(Framing),
-    /// Something was malformed.
+    /// After malformed bytes.
     Lost,
 }
 
-/// What is complete.
+/// What has come.
 enum Item {
-    /// The packet that the framing has.
+    /// The framing's current packet, with all of its payload or data.
     Packet,
     /// Anything else.
     Other(Content<'static>),
@@ -46,9 +46,9 @@ enum Item {
 /// Something on a channel, and where.
 #[derive(Debug)]
 pub(super) struct ChannelEvent<'a> {
-    /// The channel's place among the connections, from 0.
+    /// The channel's index.
     pub(super) channel: usize,
-    /// How many packets came before on this channel, the initial packet not counted.
+    /// How many packets came before it on the channel, without the initial packet.
     pub(super) packet: u64,
     /// Where it starts, in bytes from the start of the channel.
     pub(super) offset: u64,
@@ -62,11 +62,11 @@ pub(super) struct ChannelEvent<'a> {
 #[derive(Debug, PartialEq)]
 pub(super) struct End {
     pub(super) channel: usize,
-    /// How many packets came whole.
+    /// How many complete packets it has.
     pub(super) packet: u64,
     /// Its size in bytes.
     pub(super) offset: u64,
-    /// What is missing of its last packet, if anything is.
+    /// [`FindingKind::Cut`], if it ends within a packet.
     pub(super) cut: Option<FindingKind>,
 }
 
@@ -80,7 +80,7 @@ pub(super) enum Content<'a> {
     /// A RAM packet or a SYNC, with all of its payload.
     Ram {
         packet: RamPacket<'a>,
-        /// Its payload's chunks, where the codec has one for each page.
+        /// Its payload's chunks, if the codec has one for each page.
         chunks: Option<Chunks>,
         unused_are_zero: bool,
     },
@@ -89,7 +89,7 @@ pub(super) enum Content<'a> {
     /// Bytes that are not a valid packet. Nothing comes after them.
     Malformed {
         error: PeerError,
-        /// The number that the packet claims.
+        /// The packet's number, if it has one.
         packet_num: Option<u64>,
     },
 }
@@ -100,9 +100,8 @@ impl ChannelParser {
         Self { channel, stage, lengths, packets: 0, start: 0, offset: 0 }
     }
 
-    /// Takes bytes off the front of `bytes`, up to the end of the next item, and says what that is.
-    /// `None` when all of `bytes` has been taken. `page_size` is what the main channel says; it has
-    /// to be known only behind the initial packet.
+    /// Takes bytes off the front of `bytes`, up to the end of the next item, and returns the item.
+    /// `None` when all of `bytes` is taken. `page_size` is used from the end of the initial packet on.
     pub(super) fn next(
         &mut self,
         bytes: &mut &[u8],
@@ -123,7 +122,7 @@ impl ChannelParser {
         Some(ChannelEvent { channel, packet, offset, bytes, content })
     }
 
-    /// How the channel ends, where it ends here.
+    /// The end of the channel, if no more bytes come.
     pub(super) fn end(&mut self) -> End {
         let cut = match &mut self.stage {
             Stage::Opening(opening) => {
@@ -137,7 +136,7 @@ impl ChannelParser {
         End { channel: self.channel, packet: self.packets, offset: self.offset, cut }
     }
 
-    /// Takes bytes, no further than to the end of the next item.
+    /// Takes bytes up to the end of the next item.
     fn advance(&mut self, bytes: &mut &[u8], page_size: PageSize) -> Option<Item> {
         while !bytes.is_empty() {
             let before = bytes.len();
@@ -164,7 +163,7 @@ impl ChannelParser {
         None
     }
 
-    /// The packet that is complete.
+    /// The framing's current packet, which is complete.
     fn packet(&self) -> Option<Content<'_>> {
         let Stage::Packets(framing) = &self.stage else { return None };
         let Some(packet) = framing.ram_packet() else {
@@ -196,7 +195,7 @@ fn open(opening: &mut Opening, bytes: &mut &[u8]) -> Option<Item> {
     Some(Item::Other(Content::Malformed { error, packet_num: None }))
 }
 
-/// Takes bytes of a packet or of what follows it.
+/// Takes bytes of a packet, of its payload or of its data.
 fn frame(framing: &mut Framing, lengths: &mut Vec<u8>, bytes: &mut &[u8]) -> Option<Item> {
     let (count, left) = match framing.want() {
         Wanted::Packet(room) => {
@@ -225,8 +224,8 @@ fn frame(framing: &mut Framing, lengths: &mut Vec<u8>, bytes: &mut &[u8]) -> Opt
     (left == 0).then_some(Item::Packet)
 }
 
-/// The part of the stream that has come in part, and how many bytes of it are missing. `None`
-/// between two packets.
+/// The incomplete part of a packet, and how many of its bytes are missing. `None` between two
+/// packets.
 fn missing(framing: &mut Framing, lengths: usize) -> Option<(&'static str, u64)> {
     let missing = match framing.want() {
         Wanted::Packet(room) => room.len() as u64,
@@ -247,12 +246,12 @@ fn missing(framing: &mut Framing, lengths: usize) -> Option<(&'static str, u64)>
     }
 }
 
-/// Bytes of the lengths that the current packet's payload starts with.
+/// The size in bytes of the lengths at the start of the current payload.
 fn length_bytes(framing: &Framing) -> usize {
     framing.ram_packet().map_or(0, |packet| chunks::length_bytes(&packet))
 }
 
-/// Takes bytes off the front of `bytes` for all of `room`, or as much of it as they fill.
+/// Moves bytes from the front of `bytes` into `room`. Returns how many.
 fn take(room: &mut [u8], bytes: &mut &[u8]) -> usize {
     let count = room.len().min(bytes.len());
     let (taken, rest) = bytes.split_at(count);
@@ -265,6 +264,6 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| byte == 0)
 }
 
-/// Where in an initial packet and in a RAM packet the bytes are that mean nothing.
+/// The unused bytes of an initial packet and of a RAM packet.
 const INITIAL_UNUSED: Range<usize> = 25..64;
 const RAM_UNUSED: Range<usize> = 36..64;

@@ -9,14 +9,14 @@ use super::inspector::Inspector;
 use super::report::Report;
 use crate::stream::MainEvent;
 
-/// Bytes that are read of a connection at once.
+/// Bytes that are read from a connection at once.
 const PIECE: usize = 64 << 10;
 
-/// Inspects a migration from what was recorded of its main channel and of its multifd channels.
-/// `each` is given every packet, round by round and in a round channel by channel.
+/// Inspects a migration from the recorded bytes of its main channel and of its multifd channels.
+/// `each` is called with every packet, round by round, and within a round channel by channel.
 ///
 /// # Errors
-/// Where something cannot be read. What is wrong with a migration is in the [`Report`].
+/// If a connection cannot be read. What is wrong with the migration is in the [`Report`].
 pub fn recording<M: Read, C: Read>(
     main: M,
     channels: impl IntoIterator<Item = C>,
@@ -26,7 +26,7 @@ pub fn recording<M: Read, C: Read>(
     let mut main = Recorded::new(main);
     let mut channels: Vec<_> =
         channels.into_iter().map(|channel| (inspector.connect(), Recorded::new(channel))).collect();
-    // Round by round, as a destination has them: that is how pages that come twice in one are seen.
+    // Round by round, as a destination takes them, so that repetitions within a round are found.
     while !main.has_ended || channels.iter().any(|(_, channel)| !channel.has_ended) {
         main.read_round(|bytes| {
             inspector.main_bytes(bytes).map(|event| matches!(event, MainEvent::Sync))
@@ -42,11 +42,11 @@ pub fn recording<M: Read, C: Read>(
     Ok(inspector.finish())
 }
 
-/// The bytes of a connection.
+/// The recorded bytes of a connection.
 struct Recorded<R> {
     reader: R,
     buffer: Box<[u8]>,
-    /// Where in the buffer the bytes start and end that have been read and not taken.
+    /// The bytes in the buffer that are not yet taken are those from `start` to `end`.
     start: usize,
     end: usize,
     has_ended: bool,
@@ -58,8 +58,8 @@ impl<R: Read> Recorded<R> {
         Self { reader, buffer, start: 0, end: 0, has_ended: false }
     }
 
-    /// Reads on to the end of a round, or to the end. `take` takes bytes off the front and says
-    /// whether they end the round; it says nothing when it has taken all.
+    /// Reads up to the end of a round or of the connection. `take` takes bytes off the front and
+    /// returns whether they end the round; `None` when it has taken all.
     fn read_round(&mut self, mut take: impl FnMut(&mut &[u8]) -> Option<bool>) -> io::Result<()> {
         while !self.has_ended {
             let mut bytes = &self.buffer[self.start..self.end];

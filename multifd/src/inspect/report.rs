@@ -12,11 +12,11 @@ use crate::stream::{Configuration, SyncForm};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// The machine, as the main channel names it.
+    /// The machine, as the main channel gives it.
     pub configuration: Configuration,
     /// The page size.
     pub page_size: PageSize,
-    /// The VM's UUID, as the first channel names it.
+    /// The VM's UUID, as the first channel gives it.
     pub uuid: Option<Uuid>,
     /// The codec of the first packet with pages.
     pub compression: Option<Compression>,
@@ -24,9 +24,9 @@ pub struct Report {
     pub main: MainReport,
     /// The multifd channels, in the order in which they were connected.
     pub channels: Vec<ChannelReport>,
-    /// What came before the first sync, then before the second, and so on. The first is the setup
-    /// phase; what came after the last sync is the last, if anything did. The 100,000th holds all
-    /// that come after it, too.
+    /// What came before the first sync (the setup phase), between the first and the second, and so on;
+    /// then what came after the last sync, if anything did. At most 100,000: the last one also counts
+    /// all later rounds.
     pub rounds: Vec<RoundReport>,
     /// The RAM blocks in the order of the main channel's list.
     pub blocks: Vec<BlockReport>,
@@ -48,11 +48,11 @@ impl Report {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct MainReport {
-    /// Its length in bytes, as far as it has been understood.
+    /// Its length in bytes, up to where it could be decoded.
     pub bytes: u64,
-    /// How it says that all channels are to be waited for.
+    /// How it tells the destination to wait for all channels.
     pub sync: Option<SyncForm>,
-    /// How often it says so.
+    /// How many such syncs it has.
     pub syncs: u64,
     /// START, PART and END sections of RAM.
     pub sections: u64,
@@ -62,7 +62,7 @@ pub struct MainReport {
     pub normal_pages: u64,
     /// Whether the source has asked for answers.
     pub return_path: bool,
-    /// Whether it has been understood to its end.
+    /// Whether it was decoded to its end.
     pub is_whole: bool,
     /// The device state.
     pub device_state: Option<DeviceState>,
@@ -82,7 +82,7 @@ pub struct ChannelReport {
     pub device_state: u64,
     /// What it carried.
     pub counts: Counts,
-    /// How far it had come when.
+    /// Its progress over time.
     pub trace: Trace,
 }
 
@@ -96,12 +96,12 @@ pub struct RoundReport {
     pub main_zero_pages: u64,
     /// Pages with data on the main channel.
     pub main_normal_pages: u64,
-    /// Bytes by channel; those that are missing at the end are 0.
+    /// Bytes by channel. It may be shorter than the list of channels: the missing ones have 0.
     pub channel_bytes: Vec<u64>,
 }
 
 impl RoundReport {
-    /// Whether no page was sent in it.
+    /// Whether it has no pages.
     pub fn is_empty(&self) -> bool {
         let Counts { normal_pages, zero_pages, .. } = self.counts;
         normal_pages + zero_pages + self.main_zero_pages + self.main_normal_pages == 0
@@ -122,11 +122,11 @@ pub struct BlockReport {
     pub counts: Counts,
     /// Pages of it that came on the main channel.
     pub main_pages: u64,
-    /// How many of its pages came at all.
+    /// How many of its pages came at least once.
     pub sent: u64,
     /// How many came more than once.
     pub sent_again: u64,
-    /// How often the page came that came most often; 65535 where that was more.
+    /// How often the most frequent page came, at most 65535.
     pub most_times: u32,
 }
 
@@ -134,18 +134,18 @@ pub struct BlockReport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Packets, SYNC packets among them; initial packets are none.
+    /// Packets, including SYNC packets but not initial packets.
     pub packets: u64,
     /// Pages with data.
     pub normal_pages: u64,
     /// Pages that are all zero.
     pub zero_pages: u64,
-    /// Normal pages that come as they are, as far as that can be told: all with the codec none,
-    /// by the lengths of the chunks with QPL and UADK.
+    /// Normal pages that are not compressed, if that is known: all of them with codec none, by the
+    /// lengths of the chunks with QPL and UADK. 0 with other codecs.
     pub raw_pages: u64,
     /// Bytes of payload.
     pub payload_bytes: u64,
-    /// Bytes on the wire, device state included.
+    /// Bytes on the wire, including device state.
     pub wire_bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What keeps count.
+//! The counts and findings so far.
 
 use multifd_core::wire::Uuid;
 use multifd_core::{Compression, PageSize};
@@ -10,16 +10,16 @@ use super::numbers::Numbers;
 use super::report::{ChannelReport, MainReport, RoundReport};
 use crate::stream::Configuration;
 
-/// Rounds that are kept apart, at most: a sync on the main channel is only 8 bytes.
+/// The most rounds that are counted separately: a peer can send a round in 8 bytes.
 const MOST_ROUNDS: u64 = 100_000;
 
-/// What has been counted and found so far.
+/// The counts and findings so far.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) page_size: PageSize,
     pub(super) configuration: Configuration,
     pub(super) main: MainReport,
-    /// Once the main channel has listed them.
+    /// `None` until the main channel has listed them.
     pub(super) blocks: Option<Blocks>,
     pub(super) channels: Vec<Channel>,
     pub(super) rounds: Vec<RoundReport>,
@@ -29,7 +29,7 @@ pub(super) struct Tally {
     pub(super) findings: Findings,
 }
 
-/// What is known of a channel.
+/// What is known about a channel.
 #[derive(Debug, Default)]
 pub(super) struct Channel {
     pub(super) report: ChannelReport,
@@ -37,13 +37,13 @@ pub(super) struct Channel {
     pub(super) last_num: Option<u64>,
     /// SYNC packets with pages.
     pub(super) syncs_with_pages: u64,
-    /// Where the first packet with pages is behind the last SYNC so far, and how many there are.
+    /// The first packet with pages after the last SYNC so far, and the number of such packets.
     pub(super) behind_sync: Option<(Place, u64)>,
     /// Where its first packet with device state is.
     pub(super) first_device_state: Option<Place>,
-    /// It ends where it should not, or is malformed: what it would have carried is not known.
+    /// It is malformed or ends within a packet: what it should have carried is unknown.
     pub(super) is_broken: bool,
-    /// The bytes of it that have come.
+    /// Its size in bytes, once it has ended.
     pub(super) end: u64,
 }
 

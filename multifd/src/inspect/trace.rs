@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-/// Points that are kept of a channel, at most.
+/// The most points that are kept of a channel.
 const MOST: usize = 512;
 
-/// A channel's way through the migration, in a few hundred points, however long it is.
+/// The progress of a channel, in a few hundred points, however long the migration is.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
     points: Vec<TracePoint>,
     last: Option<TracePoint>,
-    /// A point is kept of so many packets.
+    /// One point is kept for this many packets.
     stride: u64,
 }
 
@@ -20,14 +20,14 @@ pub struct Trace {
 pub struct TracePoint {
     /// Bytes of the channel up to the packet's end.
     pub offset: u64,
-    /// When the packet was there, where that is known.
+    /// When the packet had come, since the start of the migration, if that is known.
     pub time: Option<Duration>,
     /// Packets up to this one.
     pub packets: u64,
 }
 
 impl Trace {
-    /// The points in their order, the first and the last packet's among them.
+    /// The points in order, those of the first and the last packet included.
     pub fn points(&self) -> impl Iterator<Item = TracePoint> {
         let last = self.last.filter(|last| self.points.last() != Some(last));
         self.points.iter().copied().chain(last)

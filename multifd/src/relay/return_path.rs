@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use super::pipe::{CHUNK, Pipe};
 use super::state::State;
-use crate::driver::MainChannelError;
 use crate::engine::session::{Failure, Session, Waiter, Wake};
-use crate::error::{Error, Side, is_reset};
+use crate::error::{Error, Side};
 use crate::stream::{ReturnDecoder, ReturnMessage};
 
 /// How long a destination that closes may be ahead of the relay: it has read the last bytes, which
@@ -31,7 +30,7 @@ fn follow(session: &Session<State>, pipe: &mut Pipe) -> Result<(), Failure> {
                 return closed(session);
             }
             Ok(count) => count,
-            Err(MainChannelError::Read { source, .. }) if is_reset(&source) => {
+            Err(error) if error.is_reset() => {
                 return Err(Error::DestinationLeft.into());
             }
             Err(error) => return Err(pipe.blame(error).into()),

@@ -16,14 +16,11 @@ use crate::engine::channels::{self, Channels, Sending};
 use crate::engine::queue::Queue;
 use crate::engine::return_path::{ReturnPath, hear_last_word};
 use crate::engine::session::{CancelToken, Failure, Session, Stopped, Waiter, Wake};
-use crate::error::{Error, is_reset};
+use crate::error::Error;
 use crate::page_set::PageSet;
 use crate::progress::{Progress, Stats};
 use crate::stream::{BlockInfo, MainEncoder, ReturnMessage};
 use crate::transport::{Stream, Uri};
-
-/// Bytes of the main channel that wait before they are written in the middle of a round.
-const FLUSH_AT: usize = 64 << 10;
 
 /// The source of a migration: sends a VM's RAM in rounds, then its device state.
 ///
@@ -210,9 +207,7 @@ impl Source {
                 return Ok(false);
             }
             main.encoder().zero_page(block, offset)?;
-            if main.encoder().bytes().len() >= FLUSH_AT {
-                main.flush()?;
-            }
+            main.flush_if_much()?;
             channels.progress.count_zero_page();
             Ok::<_, Failure>(true)
         };
@@ -226,7 +221,7 @@ impl Source {
 
     fn flush(&mut self) -> Result<(), MainChannelError> {
         self.main.flush()?;
-        self.channels.progress.set_main_bytes(self.main.offset());
+        self.channels.progress.set_main_bytes(self.main.encoder().offset());
         Ok(())
     }
 
@@ -271,7 +266,7 @@ fn hear(session: &Session<State>, mut reader: ReturnReader<Stream>) -> Result<()
     loop {
         let message = match reader.next_message() {
             // A destination that goes away with bytes of ours unread resets the connection.
-            Err(MainChannelError::Read { source, .. }) if is_reset(&source) => None,
+            Err(error) if error.is_reset() => None,
             message => message?,
         };
         match message {

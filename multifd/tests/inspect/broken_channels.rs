@@ -30,7 +30,7 @@ fn the_id_of_another_channel() {
         "repeated-channel-id",
         Channel(2),
         24,
-        "the id 1, as channel 1 has",
+        "the id 1, which channel 1 also has",
     );
 }
 
@@ -50,7 +50,7 @@ fn another_uuid() {
         "uuid",
         Channel(1),
         8,
-        "the first channel is of 01020304-",
+        "the first channel has 01020304-",
     );
 }
 
@@ -107,7 +107,7 @@ fn device_state_beside_a_codec() {
     };
     assert_eq!(insert("none").inspect().findings.errors(), 0);
     assert_eq!(insert("none").inspect().channels[1].device_state, 1);
-    insert("zstd").has_only("device-state-compression", Channel(1), INITIAL, "not zstd");
+    insert("zstd").has_only("device-state-compression", Channel(1), INITIAL, "allows, not zstd");
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn an_offset_inside_a_page() {
         "malformed",
         Channel(0),
         at + 320,
-        "no multiple of the page size",
+        "not a multiple of the page size",
     );
 }
 
@@ -208,7 +208,7 @@ fn a_packet_of_another_codec() {
         "compression",
         Channel(1),
         at + 8,
-        "compressed with zstd, packets before with zlib",
+        "compressed with zstd, earlier packets with zlib",
     );
 }
 
@@ -222,7 +222,7 @@ fn two_packets_in_the_wrong_order() {
         .with(|streams| {
             streams.channels[0].splice(start..end, swapped);
         })
-        .has_only("number-order", Channel(0), second + 24, "it grows along a channel");
+        .has_only("number-order", Channel(0), second + 24, "it must grow along a channel");
 }
 
 #[test]
@@ -406,11 +406,11 @@ fn unused_bytes_that_are_used_are_only_unusual() {
     let streams = Streams::named("zlib");
     let at = streams.pages(1).start;
     let streams = streams.with(|streams| streams.channels[1][at + 40] = 1);
-    streams.has_note("unused", Channel(1), at, "mean nothing");
+    streams.has_note("unused", Channel(1), at, "unused bytes");
     Streams::named("zlib").with(|streams| streams.channels[0][30] = 1).has_note(
         "unused",
         Channel(0),
         0,
-        "mean nothing",
+        "unused bytes",
     );
 }

@@ -174,7 +174,7 @@ fn another_uuid_than_the_channels() {
     let at = first_section(&streams);
     let subsection = [b"\x05\x12configuration/uuid\0\0\0\x01".as_slice(), &[7; 16]].concat();
     let streams = streams.with(|streams| drop(streams.main.splice(at..at, subsection)));
-    streams.has_only("uuid", Channel(0), 8, "the main channel is of 07070707-");
+    streams.has_only("uuid", Channel(0), 8, "the main channel has 07070707-");
 }
 
 #[test]

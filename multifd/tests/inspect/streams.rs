@@ -30,10 +30,14 @@ impl Streams {
         self
     }
 
-    /// Inspects it, and asserts that the same is found in bytes that come in small pieces.
-    #[track_caller]
     pub(crate) fn inspect(&self) -> Report {
-        let report = self.inspect_by(usize::MAX);
+        self.inspect_by(usize::MAX)
+    }
+
+    /// Inspects it, and asserts that the report is the same if the bytes come in small pieces.
+    #[track_caller]
+    fn inspect_also_in_pieces(&self) -> Report {
+        let report = self.inspect();
         assert_eq!(format!("{:#?}", self.inspect_by(7)), format!("{report:#?}"));
         report
     }
@@ -71,7 +75,7 @@ impl Streams {
     /// Asserts that there is one error, of this kind at this place, and that its text has `words`.
     #[track_caller]
     pub(crate) fn has_only(&self, code: &str, connection: Connection, offset: usize, words: &str) {
-        let report = self.inspect();
+        let report = self.inspect_also_in_pieces();
         let errors: Vec<_> = errors(&report).collect();
         assert!(errors.len() == 1 && report.findings.errors() == 1, "{errors:#?}");
         assert_is(errors[0], code, connection, offset, words);
@@ -80,7 +84,7 @@ impl Streams {
     /// Asserts that it has that error, beside others.
     #[track_caller]
     pub(crate) fn has(&self, code: &str, connection: Connection, offset: usize, words: &str) {
-        let report = self.inspect();
+        let report = self.inspect_also_in_pieces();
         let is = |finding: &&Finding| {
             finding.kind.code() == code && finding.place.connection == connection
         };
@@ -92,7 +96,7 @@ impl Streams {
     /// Asserts that it has no error but the note, with that place and text.
     #[track_caller]
     pub(crate) fn has_note(&self, code: &str, connection: Connection, offset: usize, words: &str) {
-        let report = self.inspect();
+        let report = self.inspect_also_in_pieces();
         assert_eq!(report.findings.errors(), 0, "{:#?}", report.findings);
         let found = report.findings.iter().find(|finding| finding.kind.code() == code);
         let Some(finding) = found else { panic!("no {code}: {:#?}", report.findings) };

@@ -1,44 +1,65 @@
 //! Codecs that are broken on purpose are caught.
 
+use std::sync::Arc;
+
 use multifd::core::codec::{PacketCodec, PacketMethods, PageWriter};
+use multifd::core::none::Plain;
 use multifd::core::{
-    Availability, ChannelConfig, Compression, Error, Payload, PrivateMethod, Registry, none,
+    Availability, ChannelConfig, Compression, Error, MethodDescriptor, Payload, PrivateMethod,
+    Registry,
 };
 
 use super::*;
 use crate::cancel::Interrupt;
 use crate::options::verbosity::Verbosity;
 
-/// Sends pages as they are. By `DAMAGE`, the receiver changes the last byte of each packet or fails.
-struct Broken<const DAMAGE: u8>;
+/// Sends pages as they are. The receiver does this with each packet.
+#[derive(Clone, Copy, Debug)]
+enum Broken {
+    /// It restores the packet: the codec is not broken.
+    Not,
+    /// It changes the last byte.
+    Changes,
+    Fails,
+    /// The codec cannot be used at all.
+    Unavailable,
+}
 
-const FAIL: u8 = 1;
-const CHANGE: u8 = 2;
-
-impl<const DAMAGE: u8> PacketCodec for Broken<DAMAGE> {
-    const COMPRESSION: Compression = Compression::Private(PrivateMethod::new(0x0a).unwrap());
+impl PacketCodec for Broken {
     type Encoder = ();
     type Decoder = ();
 
-    fn encoder(_: &ChannelConfig) -> Result<(), Error> {
+    fn descriptor(&self) -> MethodDescriptor {
+        let compression = Compression::Private(PrivateMethod::new(0x0a).unwrap());
+        MethodDescriptor::new("broken", "a codec for tests", compression)
+    }
+
+    fn probe(&self) -> Availability {
+        match self {
+            Self::Unavailable => Availability::Unavailable("there is no such device".to_owned()),
+            _ => Availability::Available("built in".to_owned()),
+        }
+    }
+
+    fn encoder(&self, _: &ChannelConfig) -> Result<(), Error> {
         Ok(())
     }
 
-    fn decoder(_: &ChannelConfig) -> Result<(), Error> {
+    fn decoder(&self, _: &ChannelConfig) -> Result<(), Error> {
         Ok(())
     }
 
-    fn encode((): &mut (), pages: &[u8], payload: &mut Payload) -> Result<(), Error> {
+    fn encode(&self, (): &mut (), pages: &[u8], payload: &mut Payload) -> Result<(), Error> {
         payload.push(pages);
         Ok(())
     }
 
-    fn decode((): &mut (), bytes: &[u8], pages: &mut PageWriter<'_>) -> Result<(), Error> {
+    fn decode(&self, (): &mut (), bytes: &[u8], pages: &mut PageWriter<'_>) -> Result<(), Error> {
         let mut bytes = bytes.to_vec();
-        match DAMAGE {
-            FAIL => return Err(Error::payload("it looks odd")),
-            CHANGE => *bytes.last_mut().unwrap() ^= 1,
-            _ => {}
+        match self {
+            Self::Fails => return Err(Error::payload("it looks odd")),
+            Self::Changes => *bytes.last_mut().unwrap() ^= 1,
+            Self::Not | Self::Unavailable => {}
         }
         pages.spare().copy_from_slice(&bytes);
         pages.advance(bytes.len());
@@ -46,15 +67,14 @@ impl<const DAMAGE: u8> PacketCodec for Broken<DAMAGE> {
     }
 }
 
-fn descriptor<const DAMAGE: u8>() -> MethodDescriptor {
-    let methods = const { &PacketMethods::<Broken<DAMAGE>>::new() };
-    MethodDescriptor { name: "broken", methods, ..none::DESCRIPTOR }
+fn codec(broken: Broken) -> Arc<dyn MultiFdMethods> {
+    Arc::new(PacketMethods::new(broken))
 }
 
 /// What the demo reports of `codec`.
-fn report(codec: &MethodDescriptor) -> Report {
+fn report(codec: &Arc<dyn MultiFdMethods>) -> Report {
     let output = Output::new(Verbosity { verbose: 0, quiet: true });
-    let registry = Registry::with([*codec]).unwrap();
+    let registry = Registry::with([Arc::clone(codec)]).unwrap();
     let mut guest = Guest::made_up(1 << 20, 1).unwrap();
     let mut report = Report::new(&guest, 4, &output, false).unwrap();
     let migration =
@@ -66,14 +86,14 @@ fn report(codec: &MethodDescriptor) -> Report {
 
 #[test]
 fn a_codec_that_does_its_work_is_equal() {
-    let report = report(&descriptor::<0>());
+    let report = report(&codec(Broken::Not));
     assert!(report.equal);
     assert!(report.table().to_string().contains("256 pages, all equal"));
 }
 
 #[test]
 fn a_codec_that_changes_a_byte_is_caught_with_the_place() {
-    let report = report(&descriptor::<CHANGE>());
+    let report = report(&codec(Broken::Changes));
     assert!(!report.equal);
     let table = report.table().to_string();
     assert!(table.contains(" DIFFER, the first in pc.ram at 0x"), "{table}");
@@ -81,7 +101,7 @@ fn a_codec_that_changes_a_byte_is_caught_with_the_place() {
 
 #[test]
 fn a_codec_that_fails_is_not_equal_and_its_reason_is_said() {
-    let report = report(&descriptor::<FAIL>());
+    let report = report(&codec(Broken::Fails));
     assert!(!report.equal);
     let table = report.table().to_string();
     assert!(table.contains("FAILED: ") && table.contains("it looks odd"), "{table}");
@@ -89,15 +109,13 @@ fn a_codec_that_fails_is_not_equal_and_its_reason_is_said() {
 
 #[test]
 fn a_codec_that_is_not_available_is_listed_with_its_reason_and_proves_nothing() {
-    let codec = MethodDescriptor {
-        probe: || Availability::Unavailable("there is no such device".to_owned()),
-        ..none::DESCRIPTOR
-    };
-    let mut report = report(&none::DESCRIPTOR);
+    let none: Arc<dyn MultiFdMethods> = Arc::new(Plain);
+    let codec = codec(Broken::Unavailable);
+    let mut report = report(&none);
     report.codecs.clear();
-    report.add(CodecReport::not_available(&codec, &codec.require().unwrap_err()));
+    report.add(CodecReport::not_available(&*codec, &codec.require().unwrap_err()));
     assert!(!report.equal);
     assert!(report.table().to_string().contains("there is no such device"));
-    report.add(self::report(&none::DESCRIPTOR).codecs.remove(0));
+    report.add(self::report(&none).codecs.remove(0));
     assert!(report.equal);
 }

@@ -1,6 +1,5 @@
 //! Whether the libraries are there, and whether codec qpl works.
 
-use multifd::core::Availability;
 use qpl_sys::Library;
 
 use super::platform::Accelerators;
@@ -51,8 +50,8 @@ fn accel_config(system: &System) -> Finding {
 fn job(system: &System) -> Finding {
     const SUBJECT: &str = "job";
     match &system.hardware {
-        Availability::Available(_) => Finding::ok(SUBJECT, "libqpl can set a hardware job up"),
-        Availability::Unavailable(reason) => {
+        Ok(_) => Finding::ok(SUBJECT, "libqpl can set a hardware job up"),
+        Err(reason) => {
             let reason = reason.trim_end_matches("; see multifd doctor");
             Finding::problem(SUBJECT, format!("libqpl cannot set a hardware job up: {reason}"))
                 .meaning(
@@ -69,16 +68,16 @@ fn codec(system: &System) -> Option<Finding> {
     const SUBJECT: &str = "codec";
     let said = system.libqpl.as_ref().err().map(ToString::to_string).unwrap_or_default();
     match &system.codec {
-        Availability::Available(by) => {
+        Ok(by) => {
             let reason = match &system.hardware {
-                Availability::Available(_) => "",
-                Availability::Unavailable(reason) => reason,
+                Ok(_) => "",
+                Err(reason) => reason,
             };
             let by = by.trim_end_matches(&said).trim_end_matches(reason).trim_end_matches("; ");
             Some(Finding::new(Level::Note, SUBJECT, format!("codec qpl works here, by {by}")))
         }
-        Availability::Unavailable(reason) if *reason == said => None,
-        Availability::Unavailable(reason) => {
+        Err(reason) if *reason == said => None,
+        Err(reason) => {
             Some(Finding::problem(SUBJECT, format!("codec qpl does not work here: {reason}")))
         }
     }

@@ -1,4 +1,3 @@
-use multifd::core::Availability;
 use qpl_sys::{OpenError, Version};
 
 use crate::doctor::finding::Level;
@@ -43,14 +42,11 @@ fn well() -> System {
         },
         pci: Ok(vec![PciDevice { address: "0000:6a:02.0".to_owned(), driver: None }]),
         bus: Ok(Some(Bus { devices: vec![device], unread: Vec::new() })),
-        libqpl: Ok(Libqpl {
-            origin: "libqpl.so.1".to_owned(),
-            version: Version::new(1, 9, 0),
-        }),
+        libqpl: Ok(Libqpl { origin: "libqpl.so.1".to_owned(), version: Version::new(1, 9, 0) }),
         libqpl_named: false,
         accel_config: Some("/usr/lib/libaccel-config.so.1".into()),
-        codec: Availability::Available("hardware: libqpl 1.9.0".to_owned()),
-        hardware: Availability::Available("hardware: libqpl 1.9.0".to_owned()),
+        codec: Ok("hardware: libqpl 1.9.0".to_owned()),
+        hardware: Ok("hardware: libqpl 1.9.0".to_owned()),
     }
 }
 
@@ -149,27 +145,26 @@ fn missing_libraries_are_problems_only_where_there_is_a_device() {
 fn a_finding_about_libqpl_is_not_repeated_for_the_codec() {
     let error = OpenError::NotFound { reason: "no such file".to_owned() };
     let mut system = well();
-    system.codec = Availability::Available(format!("portable: built in; {error}"));
+    system.codec = Ok(format!("portable: built in; {error}"));
     system.libqpl = Err(error.clone());
     let last = judge(&system).pop().map(|finding| finding.found);
     assert_eq!(last.as_deref(), Some("codec qpl works here, by portable: built in"));
     system.libqpl = well().libqpl;
-    system.hardware = Availability::Unavailable("no IAA".to_owned());
-    system.codec = Availability::Available("software: libqpl 1.9.0; no IAA".to_owned());
+    system.hardware = Err("no IAA".to_owned());
+    system.codec = Ok("software: libqpl 1.9.0; no IAA".to_owned());
     let last = judge(&system).pop().map(|finding| finding.found);
     assert_eq!(last.as_deref(), Some("codec qpl works here, by software: libqpl 1.9.0"));
     system.libqpl = Err(error.clone());
-    system.codec = Availability::Unavailable(error.to_string());
+    system.codec = Err(error.to_string());
     assert!(judge(&system).iter().all(|finding| finding.subject != "codec"));
-    system.codec = Availability::Unavailable("another reason".to_owned());
+    system.codec = Err("another reason".to_owned());
     assert!(subjects(&system, Level::Problem).contains(&"codec"));
 }
 
 #[test]
 fn a_job_that_cannot_be_set_up_is_a_problem_unless_it_follows_from_one() {
     let mut system = well();
-    system.hardware =
-        Availability::Unavailable("no IAA can be used; see multifd doctor".to_owned());
+    system.hardware = Err("no IAA can be used; see multifd doctor".to_owned());
     assert_eq!(subjects(&system, Level::Problem), ["job"]);
     assert!(!format!("{:?}", judge(&system)).contains("see multifd doctor"));
     system.bus = Ok(None);

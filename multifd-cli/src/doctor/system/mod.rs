@@ -9,10 +9,10 @@ mod queue;
 
 use std::path::{Path, PathBuf};
 
-use multifd::core::Availability;
-use multifd::qpl;
+use multifd::qpl::{Options, Path as QplPath, Qpl};
 use qpl_sys::{Library, OpenError};
 
+use crate::options::codec;
 pub(super) use attribute::Unread;
 #[cfg(test)]
 pub(super) use bus::Engine;
@@ -44,10 +44,10 @@ pub(super) struct System {
     pub(super) libqpl_named: bool,
     /// The file, if it was found.
     pub(super) accel_config: Option<PathBuf>,
-    /// Whether codec qpl is available, by its own probe.
-    pub(super) codec: Availability,
-    /// Whether a job can be set up on a device.
-    pub(super) hardware: Availability,
+    /// What codec qpl uses here, or why it cannot work.
+    pub(super) codec: Result<String, String>,
+    /// Whether a job can be set up on a device: what it uses, or why not.
+    pub(super) hardware: Result<String, String>,
 }
 
 impl System {
@@ -59,8 +59,8 @@ impl System {
             libqpl: Libqpl::find(),
             libqpl_named: Library::named().is_some(),
             accel_config: libraries::find_accel_config(),
-            codec: (qpl::DESCRIPTOR.probe)(),
-            hardware: (qpl::Path::Hardware.descriptor().probe)(),
+            codec: codec::probe(&Qpl::default()),
+            hardware: codec::probe(&Qpl::new(Options::new(QplPath::Hardware))),
         }
     }
 
