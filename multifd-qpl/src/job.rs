@@ -39,17 +39,17 @@ impl Job {
         // SAFETY: the memory is as large as the library asked for, zeroed, aligned, and stays where
         // it is for as long as the job, which ends it in `drop`.
         let status = unsafe { library.init_job(path, job) };
-        // No job without one: what was not set up is not ended.
+        // Without a `Job` nothing ends it: what was not set up must not be ended.
         if status != Status::OK {
             return Err(status);
         }
         Ok(Self { library: library.clone(), path, memory })
     }
 
-    /// Sets the job up anew in new memory, after it met what it does not go on from.
+    /// Sets the job up anew in new memory, after an error that it cannot go on from.
     ///
     /// # Errors
-    /// What libqpl answers, where it cannot. The job is the old one then.
+    /// What libqpl answers, where it cannot. The job then stays as it was.
     pub(crate) fn set_up_anew(&mut self) -> Result<(), Status> {
         *self = Self::new(&self.library, self.path)?;
         Ok(())
@@ -100,7 +100,7 @@ impl Job {
     ///
     /// # Safety
     /// Unless this answers with an error, job, input and output are the device's until
-    /// [`check`](Self::check) says that the job has ended: till then they stay where they are,
+    /// [`check`](Self::check) says that the job has ended: until then they stay where they are,
     /// nothing but `check` is called, the input is not written and the output not touched.
     pub(crate) unsafe fn submit(&mut self) -> Status {
         // SAFETY: the job was set up; the rest is as the caller promises.
@@ -120,7 +120,7 @@ impl Job {
     fn ended(&mut self, status: Status) -> Ended {
         // SAFETY: the job was set up and has ended, and `&mut self` keeps others away.
         let job = unsafe { self.memory.job.as_mut() };
-        // Nothing of the caller's stays behind, whatever the library does with a job later.
+        // No pointer of the caller's stays behind, whatever the library does with the job later.
         job.next_in_ptr = ptr::null_mut();
         job.next_out_ptr = ptr::null_mut();
         Ended { status, read: job.total_in as usize, written: job.total_out as usize }
@@ -129,8 +129,8 @@ impl Job {
 
 impl Drop for Job {
     fn drop(&mut self) {
-        // SAFETY: the job was set up, nothing runs on it, and it is not used again. What it answers
-        // changes nothing: the memory goes.
+        // SAFETY: the job was set up, nothing runs on it, and it is not used again. Its answer is
+        // ignored: the memory is freed in any case.
         unsafe { self.library.fini_job(self.memory.job.as_ptr()) };
     }
 }

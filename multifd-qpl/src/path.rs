@@ -12,7 +12,7 @@ pub enum Path {
     /// with that one or not at all.
     #[default]
     Auto,
-    /// libqpl on an In-Memory Analytics Accelerator, and on the CPU for what that does not take.
+    /// libqpl on an In-Memory Analytics Accelerator, and on the CPU for pages that it does not take.
     Hardware,
     /// libqpl, on the CPU.
     Software,

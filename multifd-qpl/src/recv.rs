@@ -45,7 +45,7 @@ impl Receiver {
     ) -> Result<Self, Error> {
         let counts = Counts::new(match engine {
             Engine::Hardware(_) => counts::HARDWARE,
-            // libqpl in software is not asked: see there.
+            // libqpl in software does not decompress: see there.
             Engine::Software { .. } | Engine::Portable { .. } => counts::PORTABLE,
         });
         let hardware = Hardware::of(engine, options, config, counts.counters())?;
@@ -170,7 +170,7 @@ impl Devices {
                 Chunk::Compressed(chunk) => chunk,
             };
             let good = |ended: Ended| (ended.read, ended.written) == (chunk.len(), page_bytes);
-            // What a device refuses is looked at again: the CPU says what is wrong.
+            // The CPU looks again at what a device refuses, and says what is wrong.
             let counted = match self.hardware.resolved(index, good, Page::Left).await {
                 Page::Done(_) => Counted::Engine,
                 Page::Busy(_) => Counted::Busy,

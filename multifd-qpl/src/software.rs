@@ -1,8 +1,8 @@
 //! libqpl on the CPU: one job a channel, to compress.
 //!
-//! libqpl's own inflate is not used: in software it takes a stream whose last block is not the
-//! final one, or is not all there, and up to 8 bytes behind the stream, without a word. What
-//! [`inflate`](crate::inflate) does instead refuses these, and is faster besides.
+//! libqpl's own inflate is not used: in software it accepts, without an error, a stream whose last
+//! block is not the final one or is cut short, and up to 8 bytes behind the stream.
+//! [`inflate`](crate::inflate) refuses these, and is faster.
 
 use multifd_core::Error;
 use qpl_sys::{Library, Path, Status};
@@ -13,7 +13,7 @@ use crate::job::{Ended, Job};
 #[derive(Debug)]
 pub(crate) struct Compressor {
     job: Job,
-    /// It was said that libqpl fails.
+    /// Whether a warning has said that libqpl fails.
     warned: bool,
 }
 
@@ -25,7 +25,7 @@ impl Compressor {
     }
 
     /// Compresses `page` into `chunk`. Returns the bytes written; `None` where they do not fit, or
-    /// where libqpl can make nothing of the page: it can always go as it is.
+    /// where libqpl cannot compress the page: it can always go as it is.
     pub(crate) fn compress(&mut self, page: &[u8], chunk: &mut [u8]) -> Option<usize> {
         let Ended { status, read, written } = self.job.compress(page, chunk);
         match status {
@@ -48,7 +48,7 @@ impl Compressor {
             );
         }
         self.warned = true;
-        // Where not even that can be done, the next page fails as this one did.
+        // Where even that fails, the next page fails as this one did.
         _ = self.job.set_up_anew();
     }
 }

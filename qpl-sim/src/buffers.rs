@@ -26,7 +26,7 @@ impl Buffers {
         }
     }
 
-    /// The status with which libqpl refuses buffers that cannot be.
+    /// The status with which libqpl refuses impossible buffers.
     pub(crate) fn check(&self) -> Result<(), Status> {
         if self.input.is_null() || self.output.is_null() {
             return Err(Status::NULL_PTR);

@@ -66,7 +66,7 @@ impl Config {
     /// Reads those of `variables` whose names begin with [`PREFIX`].
     ///
     /// # Errors
-    /// A line for each that is unknown or has a value that cannot be.
+    /// A line for each that is unknown or has an impossible value.
     pub(crate) fn parse(
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, String> {
@@ -123,7 +123,7 @@ impl Config {
                 self.lost_after = Some(value.parse().map_err(|_| "not a number of jobs")?);
             }
             "CHECK_INPUT" => self.check_input = Some(switch(value)?),
-            _ => return Err("there is no such variable".to_owned()),
+            _ => return Err("unknown variable".to_owned()),
         }
         Ok(())
     }

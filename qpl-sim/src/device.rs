@@ -1,8 +1,8 @@
 //! The devices: how many jobs they hold, and when each is done.
 //!
-//! Time is a line that is computed, not slept through: an engine begins with a job when the one
-//! before ends, whoever sleeps too long meanwhile. So nothing adds up, and with a backlog the
-//! engines give what they are configured to.
+//! Time is computed, not slept through: an engine begins with a job when the one before ends, even if
+//! a thread sleeps too long meanwhile. So delays do not add up, and with a backlog the engines give
+//! what they are configured to.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

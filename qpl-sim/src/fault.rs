@@ -130,7 +130,7 @@ impl Faults {
     }
 }
 
-/// A status by which an engine says that it cannot do with the data.
+/// A status by which an engine says that it cannot process the data.
 fn operation_error(operation: Operation, detail: u64) -> Status {
     match operation {
         Operation::Compress => pick(

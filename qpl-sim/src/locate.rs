@@ -33,7 +33,7 @@ pub fn library_file() -> io::Result<PathBuf> {
 
 fn missing(why: impl fmt::Display) -> io::Error {
     let what = format!(
-        "{NAME} is not to be had ({why}); build it with the same profile: cargo build -p qpl-sim"
+        "{NAME} was not found ({why}); build it with the same profile: cargo build -p qpl-sim"
     );
     io::Error::new(io::ErrorKind::NotFound, what)
 }

@@ -199,7 +199,7 @@ fn a_bad_setting_aborts_with_its_name_and_reason() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(6), "{said}");
     assert!(said.contains("QPL_SIM_LATENCY=soon: not a time"), "{said}");
-    assert!(said.contains("QPL_SIM_BUZY=1: there is no such variable"), "{said}");
+    assert!(said.contains("QPL_SIM_BUZY=1: unknown variable"), "{said}");
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn a_job_that_hangs_is_processed_for_ever() {
         });
         std::thread::sleep(std::time::Duration::from_millis(100));
         assert!(!waiting.is_finished());
-        // Never finished: the process ends with it, and that is no mistake.
+        // Never finished: a process may end with a job in flight.
         std::mem::forget(job);
     });
 }

@@ -97,7 +97,7 @@ statuses! {
 }
 
 impl Status {
-    /// Whether an engine found the data wrong, or could not do with them: 200 to 299, but for
+    /// Whether an engine found the data wrong, or could not process them: 200 to 299, but for
     /// [`TIMEOUT`](Self::TIMEOUT). The next job may well succeed.
     pub const fn is_operation_error(self) -> bool {
         matches!(self.0, 200..300) && self.0 != Self::TIMEOUT.0

@@ -59,6 +59,16 @@ fn the_demo_counts_pages_by_engine() {
     assert!(counts["raw pages"].as_u64() < Some(pages / 2), "{counts:?}");
 }
 
+#[test]
+fn an_option_that_cannot_be_honoured_is_an_error_before_anything_connects() {
+    let settings = [("QPL_SIM_VERSION", "1.5.0")];
+    for command in ["send --from vm --to tcp:localhost:1", "recv --listen tcp::0 --to vm"] {
+        let args = format!("{command} --compression qpl --qpl-numa any");
+        let args: Vec<_> = args.split(' ').collect();
+        with_iaa(&settings, &args).failed_saying(&["does not know the NUMA policy any"]);
+    }
+}
+
 /// Runs the program with a simulated IAA, set up by `settings`.
 fn with_iaa(settings: &[(&str, &str)], args: &[&str]) -> Ended {
     let mut command = command(args);

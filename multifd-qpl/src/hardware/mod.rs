@@ -21,7 +21,7 @@ use crate::job::{Ended, Job};
 use crate::options::{Numa, Options};
 use crate::path::Path;
 
-/// Whether a job can be set up, which is what says whether there is a device to be used.
+/// Whether a job can be set up, which says whether there is a device.
 ///
 /// # Errors
 /// Why not.
@@ -61,7 +61,7 @@ pub(crate) struct Hardware {
     pages: Vec<Option<Page>>,
     options: Options,
     counters: MethodCounters,
-    /// The devices are not used any more.
+    /// The devices are no longer used.
     off: bool,
     /// How long a job is waited for.
     patience: Duration,
@@ -89,7 +89,7 @@ pub(crate) enum Page {
 pub(crate) enum Submitted {
     /// A device has it.
     Yes,
-    /// All queues were full, time and again.
+    /// All queues were full at every try.
     Busy,
     /// No device takes it, or any job any more.
     No,
@@ -133,7 +133,7 @@ impl Hardware {
         self.pages.clear();
         while let Some(page) = self.queue.submitted() {
             let ended = self.awaited(page).await;
-            // What it did is of no use to anybody, but what failed must be set up anew.
+            // Its result is not used, but a job that failed must be set up anew.
             self.outcome(page, ended, |_| true, Page::Left);
         }
         self.queue.end();
@@ -203,9 +203,9 @@ impl Hardware {
         job.submit().map_err(|(_, status)| status)
     }
 
-    /// What becomes of a page of the packet, once its job has ended. `good` tells counts of a job
-    /// that is done from those that cannot be; `refused` is what becomes of a page that the devices
-    /// can make nothing of.
+    /// What becomes of a page of the packet, once its job has ended. `good` says whether the counts
+    /// of a job that is done are possible; `refused` is what becomes of a page that the devices
+    /// cannot do.
     pub(crate) async fn resolved(
         &mut self,
         page: usize,
@@ -289,16 +289,16 @@ impl Hardware {
         self.queue.output_mut(page)
     }
 
-    /// Counts a job that no device takes, and draws the consequences for those to come.
+    /// Counts a job that no device takes, and decides about those to come.
     fn refused(&mut self, page: usize, status: Status) -> Submitted {
-        /// A packet of pages: with so many, it is not about one of them.
+        /// A packet of pages: so many refusals are not about one page.
         const MOST_IN_A_ROW: u32 = 128;
 
         self.counters.add(Counted::Errors as usize, 1);
         self.refused_in_a_row += 1;
         self.queue.spoil(page);
         let numa = self.options.numa;
-        // What libqpl answers, too, where no device is near the processor that this thread is on now.
+        // libqpl also answers this where no device is near the processor that this thread is on now.
         if status == Status::INIT_WORK_QUEUES_NOT_AVAILABLE && self.queue.widen() {
             tracing::warn!("no IAA fits the NUMA policy {numa}: any is used from now on");
         } else if status.is_set_up_error() || self.refused_in_a_row >= MOST_IN_A_ROW {

@@ -1,4 +1,4 @@
-//! Decompression, the same on every path: strict in what it takes, whoever sent it.
+//! Decompression, the same on every path: strict in what it accepts.
 //!
 //! A chunk is one whole DEFLATE stream (RFC 1951) that inflates to exactly a page, with its final
 //! block at its end, nothing behind that, and no distance above [`WINDOW`](crate::WINDOW).

@@ -1,4 +1,4 @@
-//! An inflate that has no more history than the window: `miniz_oxide` with a ring of that size.
+//! An inflate whose history is the window: `miniz_oxide` with a ring of that size.
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
@@ -22,7 +22,7 @@ impl Decompressor {
     pub(super) fn decompress(&mut self, chunk: &[u8], page: &mut [u8]) -> Result<(), Refusal> {
         self.state.init();
         let mut input = chunk;
-        // The first time round there is nothing in the ring that a distance may reach.
+        // At first the ring holds nothing that a distance may reach.
         let mut flags = TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
         let (mut filled, mut ended) = (0, false);
         while !ended && filled < page.len() {

@@ -45,8 +45,8 @@ impl<const N: usize> Code<N> {
     /// Chooses lengths of up to `longest` bits for symbols that occur so many times, less than 2^17
     /// in all.
     ///
-    /// An ideal length is the logarithm of one over the symbol's share. They are rounded, by as much
-    /// as just makes them a code; what is then left goes to whom it fits.
+    /// An ideal length is the logarithm of one over the symbol's share. They are rounded, just enough
+    /// to make them a code; left-over code space goes to symbols that can use it.
     pub(super) fn fit(&mut self, frequencies: &[u16; N], longest: usize) {
         debug_assert!(longest <= LONGEST && N <= 1 << longest);
         self.use_those_that_occur(frequencies);

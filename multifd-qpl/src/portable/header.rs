@@ -39,7 +39,7 @@ const PRECODE: [Bits; 19] = {
     bits
 };
 
-/// What stands for so many symbols in a row without a code. More there cannot be: [`END`] has one.
+/// The symbols for a run of so many symbols without a code. It is never longer: [`END`] has one.
 static GAPS: [Bits; END + 1] = {
     let mut gaps = [Bits::NONE; END + 1];
     let mut gap = 1;

@@ -1,7 +1,7 @@
 //! The path that needs no libqpl: a DEFLATE encoder for pages.
 //!
-//! A page is little, so what any encoder does once a block counts here as much as what it does for
-//! every byte. Each step settles for nearly the best in a fraction of the time: matches from one
+//! A page is small, so what an encoder does once for a block costs as much here as what it does for
+//! every byte. Each step takes nearly the best result in a fraction of the time: matches from one
 //! probe of a hash table ([`mod@matches`]), a Huffman code from rounded logarithms ([`code`]), and code
 //! lengths that go out in a code that is the same for every page ([`header`]). What comes out
 //! depends on the page alone.

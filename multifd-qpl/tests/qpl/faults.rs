@@ -5,7 +5,7 @@ use crate::support::simulated;
 /// What runs with faults: all but what asserts that there are none.
 const TESTS: [&str; 4] = ["conformance::hardware::", "bad_input::", "pairs::each_path", "window::"];
 
-/// What runs where there may be no hardware path: the automatic one there always is.
+/// What runs where the hardware path may be missing: the automatic one never is.
 const AUTO: [&str; 1] = ["conformance::auto::"];
 
 const RATES: [&str; 3] = ["0.01", "0.3", "1"];

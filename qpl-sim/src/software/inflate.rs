@@ -136,7 +136,7 @@ impl Codes {
         (left == 0 || symbols.len() <= 1).then_some(Self { counts, symbols })
     }
 
-    /// The next symbol; `undefined` where the bits are no code.
+    /// The next symbol; `undefined` where the bits are not a code.
     fn decode(&self, bits: &mut Bits, undefined: Status) -> Result<u32, Status> {
         let (mut code, mut first, mut index) = (0, 0, 0);
         for &count in &self.counts[1..] {

@@ -13,7 +13,7 @@ const KEPT_BYTES: usize = 4096;
 /// The longest match.
 const LONGEST: usize = 258;
 
-/// The byte that `page` is, if it is no other and not empty.
+/// The byte that `page` consists of, if it is one alone.
 pub(super) fn byte_of_page(page: &[u8]) -> Option<u8> {
     let (&byte, rest) = page.split_first()?;
     // Two slices of the same bytes, one byte apart: the fastest comparison that there is.
