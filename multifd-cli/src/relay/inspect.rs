@@ -11,12 +11,12 @@ use multifd::relay::{Tap, Wire};
 use crate::failure::one_line;
 use crate::output;
 
-/// Inspects the source's side of a relay: what is against the format is said at once, everything
-/// else in the [`Report`] at the end.
+/// Inspects the source's side of a relay: errors are printed at once, everything else is in the
+/// [`Report`] at the end.
 ///
-/// The threads that move the bytes have them inspected before they move more, so nothing piles up:
-/// a packet costs a look at its header and offsets. A relay takes no more than a channel's initial
-/// packet before the main channel has listed the RAM blocks, which is what an [`Inspector`] wants.
+/// The threads that move the bytes inspect them first, one at a time, so nothing piles up. A packet
+/// costs them a look at its header and offsets. The order is what an [`Inspector`] needs: before the
+/// main channel has listed the RAM blocks, a relay reads only a channel's initial packet.
 #[derive(Debug)]
 pub(super) struct Inspection(Mutex<State>);
 
@@ -24,26 +24,26 @@ pub(super) struct Inspection(Mutex<State>);
 struct State {
     inspector: Inspector,
     channels: usize,
-    /// When the first byte came.
+    /// When the first bytes came.
     began: Option<Instant>,
-    /// Findings that have been looked at.
+    /// Findings that are printed or are only notes.
     seen: usize,
 }
 
 impl Inspection {
-    /// An inspection of a migration with this number of channels.
+    /// An inspection of a migration with `channels` channels.
     pub(super) fn new(channels: u8) -> Self {
         Self(Mutex::new(State::new(channels)))
     }
 
-    /// Ends all connections and says what they carried. That a connection is cut off is no news
-    /// then, and only in the report.
+    /// Ends all connections and returns the report. Errors that are found only now, such as connections
+    /// that are cut off, are not printed.
     pub(super) fn finish(&self) -> Report {
         mem::replace(&mut *self.lock(), State::new(0)).inspector.finish()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // What is inspected so far is still worth a report.
+        // A panic of another thread does not make the report useless.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -59,7 +59,7 @@ impl Tap for Inspection {
 impl State {
     fn new(channels: u8) -> Self {
         let mut inspector = Inspector::new();
-        // Their places are the numbers in their initial packets.
+        // Their indices are the numbers in their initial packets.
         let channels = (0..channels).map(|_| inspector.connect()).count();
         Self { inspector, channels, began: None, seen: 0 }
     }
@@ -80,7 +80,7 @@ impl State {
         self.say();
     }
 
-    /// Says which errors are new.
+    /// Prints the new errors.
     fn say(&mut self) {
         for finding in self.inspector.findings().iter().skip(self.seen) {
             self.seen += 1;
