@@ -1,4 +1,4 @@
-//! Where codec qpl works.
+//! The options of codec qpl.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use crate::options::seconds;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Options of qpl")]
 pub(crate) struct Qpl {
-    /// What compresses: auto takes the first of the others that works here
+    /// What compresses: auto uses the first of the others that works here
     #[arg(long, value_name = "PATH", default_value = "auto", value_parser = paths())]
     qpl_path: Path,
-    /// Whose IAAs are used: the processor's socket or NUMA node, any, or a node's number
+    /// Which IAAs to use: of the processor's socket or NUMA node, any, or of a node's number
     #[arg(long, value_name = "NUMA", default_value = "socket")]
     qpl_numa: Numa,
     /// How often a page is submitted again while the IAAs are busy, before the CPU takes it
     #[arg(long, value_name = "N", default_value_t = Options::default().submit_retries)]
     qpl_retries: u8,
-    /// How many seconds an IAA may take for a page, before the CPU takes all that are left
+    /// How many seconds an IAA may take for a page, before the CPU takes all remaining pages
     #[arg(
         long,
         value_name = "SECONDS",

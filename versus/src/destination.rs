@@ -11,7 +11,7 @@ use std::sync::Arc;
 use multifd::core::Registry;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::vm_memory::MmapRegion;
-use multifd::qpl::Options;
+use multifd::qpl::{Options, Qpl};
 use multifd::{Destination, Incoming, Uri};
 use multifd_interop::guest::difference;
 
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &args::Destination) -> Result<(), Error> {
     say(&destination.uri().to_string())?;
     let arrived = destination.receive(provide)?;
     let ram = Arc::clone(&arrived.ram);
-    let (stats, _) = arrived.confirm()?;
+    let stats = arrived.confirm()?;
     say(&stats.wire_bytes().to_string())?;
     io::stdin().read_line(&mut String::new()).map_err(Error::io("read from stdin"))?;
     compare(&ram, &args.expect)
@@ -41,15 +41,15 @@ fn registry(codec: Codec) -> Result<Registry, Error> {
     let registry = multifd::registry().map_err(multifd::Error::from)?;
     let Some(path) = codec.qpl_path() else { return Ok(registry) };
     let path = path.parse().map_err(|error| Error::Other(format!("{error}")))?;
-    let options: &'static Options = Box::leak(Box::new(Options::new(path)));
-    Ok(registry.replacing(options.descriptor()).map_err(multifd::Error::from)?)
+    let qpl = Arc::new(Qpl::new(Options::new(path)));
+    Ok(registry.replacing(qpl).map_err(multifd::Error::from)?)
 }
 
 /// New memory, as that of a QEMU that has just started.
 fn provide(incoming: &Incoming<'_>) -> Result<Arc<Ram>, multifd::Error> {
     let blocks = incoming.blocks.iter().map(|block| {
         let memory = MmapRegion::<()>::new(usize::try_from(block.bytes).unwrap_or(usize::MAX))
-            .map_err(|error| multifd::Error::Caller(error.to_string()))?;
+            .map_err(|error| multifd::Error::Caller(error.into()))?;
         Ok(RamBlock::new(block.name.clone(), memory).fresh().with_huge_pages())
     });
     let blocks: Vec<_> = blocks.collect::<Result<_, multifd::Error>>()?;

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
 use multifd_core::codec::{PageCodec, PageMethods};
 use multifd_core::{
-    Availability, ChannelConfig, Compression, Error, MethodDescriptor, PrivateMethod,
-    Registration,
+    Availability, ChannelConfig, Compression, Error, MethodDescriptor, PrivateMethod, Registration,
 };
 
 multifd_core::inventory::submit! {

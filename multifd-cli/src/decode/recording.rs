@@ -7,15 +7,14 @@ use std::path::{Path, PathBuf};
 use multifd::core::channel::{Frame, Framing, Wanted};
 use multifd::core::wire::InitialPacket;
 use multifd::core::{Compression, PageSize};
-use multifd::driver::MainReader;
-use multifd::stream::{Limits, MainDecoder};
+use multifd::stream::{Limits, MainReader};
 
 use crate::failure::{Failure, chain};
 use crate::mapping;
 
 const MAIN: &str = "main.bin";
 
-/// The most channels that there can be.
+/// The most channels that the format allows.
 const MOST: usize = 255;
 
 #[derive(Debug)]
@@ -51,7 +50,7 @@ impl Recording {
         all.map(|one| Ok(one.file.metadata().map_err(|error| one.cannot(&error))?.len())).sum()
     }
 
-    /// The codec that the channels' packets name: none where there is no packet with data.
+    /// The codec that the channels' packets name: none if no packet has data.
     pub(super) fn compression(&self) -> Result<Compression, Failure> {
         let page_size = self.page_size()?;
         for channel in &self.channels {
@@ -66,15 +65,14 @@ impl Recording {
     }
 
     fn page_size(&self) -> Result<PageSize, Failure> {
-        let decoder = MainDecoder::new(Limits::default());
-        let mut reader = MainReader::new(&self.main.file, decoder);
+        let mut reader = MainReader::new(&self.main.file, Limits::default());
         let path = self.main.path.display();
         // Certain once the configuration has been read.
         let configured = reader.next_event();
         configured
             .map_err(|error| Failure::new(format!("cannot use {path}: {}", chain(&error))))?;
         self.main.rewind()?;
-        Ok(reader.decoder().page_size())
+        Ok(PageSize::from_bytes(reader.page_size()).unwrap_or_default())
     }
 
     /// The main channel's file, and those of the channels.
@@ -102,7 +100,7 @@ fn cannot_read(path: &Path, error: &io::Error) -> Failure {
     Failure::io(format!("cannot read {}", path.display()), error)
 }
 
-/// How many channels there are. A gap in their numbers is a file that was lost.
+/// The number of channels. A gap in their numbers means that a file was lost.
 fn count_channels(folder: &Path) -> Result<usize, Failure> {
     let number = |name: &str| -> Option<usize> {
         name.strip_prefix("channel")?.strip_suffix(".bin")?.parse().ok()
@@ -113,17 +111,18 @@ fn count_channels(folder: &Path) -> Result<usize, Failure> {
     let shown = folder.display();
     match numbers.iter().max() {
         None => Err(Failure::new(format!(
-            "{shown} is no recording: it has no channel0.bin; record each channel into a file"
+            "cannot use {shown}: it is not a recording, as it has no channel0.bin; record each channel \
+             into a file"
         ))),
-        Some(&last) if last >= MOST => {
-            Err(Failure::new(format!("{shown} has a channel{last}.bin; the last can be 254")))
-        }
+        Some(&last) if last >= MOST => Err(Failure::new(format!(
+            "cannot use {shown}: it has a channel{last}.bin, but the highest number is 254"
+        ))),
         // A number that is missing fails when its file is opened.
         Some(&last) => Ok(last + 1),
     }
 }
 
-/// The codec of the first packet with data; `None` where there is none. Malformed bytes end the
+/// The codec of the first packet with data; `None` if no packet has any. Malformed bytes end the
 /// search: the engine finds them again and says what they are.
 fn first_codec(file: &File, page_size: PageSize) -> io::Result<Option<Compression>> {
     let mut reader = BufReader::new(file);

@@ -11,8 +11,8 @@ use multifd::relay::{Tap, Wire};
 use crate::failure::one_line;
 use crate::output;
 
-/// Inspects the source's side of a relay: errors are printed at once, everything else is in the
-/// [`Report`] at the end.
+/// Inspects the source's side of a relay. Violations of the format are printed at once, everything
+/// else is in the [`Report`] at the end.
 ///
 /// The threads that move the bytes inspect them first, one at a time, so nothing piles up. A packet
 /// costs them a look at its header and offsets. The order is what an [`Inspector`] needs: before the
@@ -26,7 +26,7 @@ struct State {
     channels: usize,
     /// When the first bytes came.
     began: Option<Instant>,
-    /// Findings that are printed or are only notes.
+    /// The number of findings that have been looked at.
     seen: usize,
 }
 
@@ -36,8 +36,8 @@ impl Inspection {
         Self(Mutex::new(State::new(channels)))
     }
 
-    /// Ends all connections and returns the report. Errors that are found only now, such as connections
-    /// that are cut off, are not printed.
+    /// Ends all connections and reports what they carried. A connection that is cut off is then only
+    /// in the report.
     pub(super) fn finish(&self) -> Report {
         mem::replace(&mut *self.lock(), State::new(0)).inspector.finish()
     }
@@ -80,7 +80,7 @@ impl State {
         self.say();
     }
 
-    /// Prints the new errors.
+    /// Prints new errors.
     fn say(&mut self) {
         for finding in self.inspector.findings().iter().skip(self.seen) {
             self.seen += 1;

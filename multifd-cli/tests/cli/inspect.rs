@@ -71,7 +71,10 @@ fn a_broken_recording_is_said_to_be_by_place_and_exit_status() {
     assert!(last[0].starts_with("2 errors"), "{last:?}");
     let place = format!("error: channel 1, byte {end}, packet ");
     assert!(last[1].starts_with(&place) && last[1].contains("5 bytes are missing"), "{last:?}");
-    assert!(last[2].starts_with("error: channel 1, byte 8: the channel has the VM's UUID"), "{last:?}");
+    assert!(
+        last[2].starts_with("error: channel 1, byte 8: the channel has the VM's UUID"),
+        "{last:?}"
+    );
 
     let ended = multifd(&["inspect", text(&broken), "--json"]);
     assert_eq!(ended.status, Some(1));

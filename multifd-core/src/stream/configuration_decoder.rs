@@ -25,7 +25,7 @@ enum State {
     Machine {
         length: u8,
     },
-    /// Another subsection, or something that is none.
+    /// Another subsection, or whatever comes after the last one.
     Subsection,
     Name,
     Version(Kind),

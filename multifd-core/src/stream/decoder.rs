@@ -101,8 +101,8 @@ impl MainDecoder {
         }
     }
 
-    /// The same decoder, which looks for the end of the device state and keeps none of it: the bytes
-    /// of its [`MainEvent::DeviceState`] are the last ones, and there is no limit to it.
+    /// The same decoder, which only looks for the end of the device state and does not keep it: its
+    /// [`MainEvent::DeviceState`] has the last bytes alone, and the size is not limited.
     #[must_use]
     pub fn passing_device_state(self) -> Self {
         Self { pass_device_state: true, ..self }
@@ -115,8 +115,8 @@ impl MainDecoder {
     ///
     /// # Errors
     ///
-    /// A stream that is not as the format wants it, or that has something unsupported in it. Every
-    /// later call is an error then.
+    /// A stream that is against the format, or that has something unsupported in it. Every later
+    /// call is an error then.
     pub fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, StreamError> {
         loop {
             match self.step(bytes) {
@@ -128,12 +128,14 @@ impl MainDecoder {
         }
     }
 
-    /// Takes note that the stream has ended, once [`next`](Self::next) has given `None`. That makes
-    /// the device state whole which has no other end. `None` where everything has been said.
+    /// Takes note that the stream has ended, once [`next`](Self::next) has given `None`. The device
+    /// state of a source without a return path ends there, and is given. `None` where it has been
+    /// given before.
     ///
     /// # Errors
     ///
-    /// A stream that is cut off. Every later call is an error then.
+    /// A stream that is cut off, or that has something behind its VMDESCRIPTION. Every later call is
+    /// an error then.
     pub fn finish(&mut self) -> Result<Option<MainEvent>, StreamError> {
         match &mut self.next {
             Next::Over => Ok(None),

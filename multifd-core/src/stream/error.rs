@@ -27,7 +27,7 @@ pub enum StreamErrorKind {
         what: &'static str,
     },
     /// The first four bytes are not `QEVM`.
-    #[error("the stream starts with {0:02x?} and not with \"QEVM\": it is no migration stream")]
+    #[error("the stream starts with {0:02x?} and not with \"QEVM\": it is not a migration stream")]
     Magic([u8; 4]),
     /// The stream is of another version than 3.
     #[error("version {0} of the migration stream is not supported, only version 3 is")]
@@ -144,8 +144,8 @@ pub enum StreamErrorKind {
     /// Flags that do not exist.
     #[error("a word of the ram section has the unknown flags {0:#x}")]
     UnknownFlags(u64),
-    /// Flags that make no sense together, or an address where there is none.
-    #[error("{0:#018x} is no word of the ram section: its flags or its address do not go together")]
+    /// Flags that exclude each other, or an address beside a flag that has none.
+    #[error("{0:#018x} is not a word of the ram section: its flags and address do not go together")]
     Word(u64),
     /// A page of the same block as the last one, but there was none.
     #[error("a page is said to be in the same RAM block as the one before, but is the first")]

@@ -19,20 +19,6 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
-    /// The limits with this page size.
-    #[must_use]
-    pub const fn with_page_size(self, page_size: Option<PageSize>) -> Self {
-        Self { page_size, ..self }
-    }
-
-    /// The limits with this many bytes of device state.
-    #[must_use]
-    pub const fn with_device_state(self, device_state: usize) -> Self {
-        Self { device_state, ..self }
-    }
-}
-
 /// What the main channel says. A [`MainDecoder`](super::MainDecoder) gives the events in this
 /// order:
 ///

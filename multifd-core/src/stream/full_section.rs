@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn any_body_comes_back_as_it_was_sent() {
-        let long = vec![0x7e; 70_000];
+        let long = vec![0x7e; if cfg!(miri) { 700 } else { 70_000 }];
         for body in [&b""[..], b"\0", b"\x7e\0\0\0\0\0\x06", &long] {
             for page_size in PageSize::ALL {
                 let sent = FullSection { name: r#"a "toy" \ vCPU"#, version: 7, body };

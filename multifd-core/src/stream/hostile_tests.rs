@@ -46,13 +46,13 @@ fn a_stream_cut_off_at_any_byte_is_truncated_there() {
 fn an_endless_device_state_ends_at_the_limit() {
     let bytes = whole(SyncForm::Flush);
     let before = bytes.len() - described_devices().len();
-    let limits = Limits { device_state: 1 << 16, ..Limits::default() };
+    let limits = Limits { device_state: 1 << 14, ..Limits::default() };
     let mut decoder = MainDecoder::new(limits);
     while decoder.next(&mut &bytes[decoder.offset() as usize..before]).unwrap().is_some() {}
     decoder.next(&mut &DEVICES[..]).unwrap();
     let error = feed_on(&mut decoder, || vec![b'}'; 1000]);
     assert!(matches!(error.kind, StreamErrorKind::DeviceStateTooLarge { .. }), "{error}");
-    assert_eq!(decoder.offset(), before as u64 + (1 << 16));
+    assert_eq!(decoder.offset(), before as u64 + (1 << 14));
 }
 
 #[test]

@@ -175,7 +175,7 @@ impl Word {
     }
 }
 
-/// Why a word with these flags is none.
+/// Why a word with these flags is refused.
 fn refusal(word: u64, flags: u64) -> StreamErrorKind {
     if flags & !KNOWN != 0 {
         StreamErrorKind::UnknownFlags(flags & !KNOWN)

@@ -126,7 +126,7 @@ impl ReturnDecoder {
     }
 }
 
-/// Why a message of this type and length is none.
+/// Why a message of this type and length is refused.
 fn refusal(kind: u16, length: u16) -> StreamErrorKind {
     let allowed = match kind {
         SHUT | PONG => "4 for SHUT and PONG",

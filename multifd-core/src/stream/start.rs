@@ -121,8 +121,8 @@ impl StartDecoder {
     }
 
     fn start(&mut self, sync: SyncForm) -> Start {
-        let none = BlockList::new(self.blocks.page_size());
-        let blocks = mem::replace(&mut self.blocks, none);
+        let empty = BlockList::new(self.blocks.page_size());
+        let blocks = mem::replace(&mut self.blocks, empty);
         Start { section_id: self.section_id, instance_id: self.instance_id, blocks, sync }
     }
 }

@@ -342,8 +342,8 @@ fn what_follows_a_stream_without_a_return_path_is_refused_where_it_starts() {
 fn a_device_state_that_is_passed_ends_at_the_same_byte_and_is_not_kept() {
     let mut bytes = stream(MainEncoder::new(), SyncForm::Flush);
     let devices = bytes.len() - described_devices().len();
-    bytes.splice(devices + 10..devices + 10, vec![0x7d; 100_000]);
-    let limits = || Limits { device_state: 50_000, ..Limits::default() };
+    bytes.splice(devices + 10..devices + 10, vec![0x7d; 10_000]);
+    let limits = || Limits { device_state: 5_000, ..Limits::default() };
     for size in [1, 1000, usize::MAX] {
         let decoder = MainDecoder::new(limits()).passing_device_state();
         let (events, error) = decode_in_pieces(decoder, &bytes, size);

@@ -37,7 +37,7 @@ pub(super) mod command {
     pub(in crate::stream) const PING: u16 = 2;
     pub(in crate::stream) const SWITCHOVER_START: u16 = 11;
 
-    /// Why a command with this number and length of data is none of them.
+    /// Why a command with this number and length of data is refused.
     pub(in crate::stream) fn refusal(number: u16, length: u16) -> StreamErrorKind {
         let (name, capability) = match number {
             OPEN_RETURN_PATH | PING | SWITCHOVER_START => {

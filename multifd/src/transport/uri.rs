@@ -9,6 +9,7 @@ use std::str::FromStr;
 ///
 /// HOST is a name or an address, IPv6 in brackets. To listen, an empty HOST is every address and
 /// port 0 any free port.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Uri {
     /// A TCP port.
@@ -23,6 +24,7 @@ pub enum Uri {
 }
 
 /// A text that is no address.
+#[non_exhaustive]
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' is no address: {why}; write tcp:HOST:PORT or unix:PATH")]
 pub struct MalformedUri {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod drivers;
+
 use multifd::stream::{
     Limits, MainDecoder, MainEncoder, MainEvent, StreamError, StreamErrorKind, section,
 };
