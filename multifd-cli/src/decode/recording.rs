@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use multifd::core::channel::{Frame, Framing, Wanted};
 use multifd::core::wire::InitialPacket;
 use multifd::core::{Compression, PageSize};
-use multifd::stream::{Limits, MainReader};
+use multifd::driver::MainReader;
+use multifd::stream::{Limits, MainDecoder};
 
 use crate::failure::{Failure, chain};
 use crate::mapping;
@@ -65,14 +66,15 @@ impl Recording {
     }
 
     fn page_size(&self) -> Result<PageSize, Failure> {
-        let mut reader = MainReader::new(&self.main.file, Limits::default());
+        let decoder = MainDecoder::new(Limits::default());
+        let mut reader = MainReader::new(&self.main.file, decoder);
         let path = self.main.path.display();
         // Certain once the configuration has been read.
         let configured = reader.next_event();
         configured
             .map_err(|error| Failure::new(format!("cannot use {path}: {}", chain(&error))))?;
         self.main.rewind()?;
-        Ok(PageSize::from_bytes(reader.page_size()).unwrap_or_default())
+        Ok(reader.decoder().page_size())
     }
 
     /// The main channel's file, and those of the channels.

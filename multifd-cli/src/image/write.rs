@@ -34,6 +34,8 @@ pub(crate) fn write(
         blocks.push(Block { name, bytes, file, sha256 });
     }
     write_file(folder, DEVICE_STATE, &vm.device_state)?;
+    let cannot = |what: String| Failure::new(format!("cannot write {MANIFEST}: {what}"));
+    let parts = vm.configuration.subsections.iter().map(Part::of).collect::<Result<_, _>>();
     let manifest = Manifest {
         version: VERSION,
         machine: vm.configuration.machine.clone(),
@@ -43,14 +45,14 @@ pub(crate) fn write(
         device_state: Some(DEVICE_STATE.to_owned()),
         device_state_sha256: Some(hexadecimal(Sha256::digest(&vm.device_state))),
         stream: Stream {
-            configuration: vm.configuration.subsections.iter().map(Part::from).collect(),
+            configuration: parts.map_err(cannot)?,
             ram_section: vm.section_id,
             sync: vm.sync_form.into(),
             footers: vm.footers,
         },
     };
-    let json = serde_json::to_string_pretty(&manifest)
-        .map_err(|error| Failure::new(format!("cannot write {MANIFEST}: {error}")))?;
+    let json =
+        serde_json::to_string_pretty(&manifest).map_err(|error| cannot(error.to_string()))?;
     write_file(folder, MANIFEST, (json + "\n").as_bytes())?;
     Ok(manifest)
 }
