@@ -133,7 +133,7 @@ fn first_codec(file: &File, page_size: PageSize) -> io::Result<Option<Compressio
     loop {
         let count = match framing.want() {
             Wanted::Packet(room) => reader.read(room)?,
-            // A device's data: at most 4 GiB.
+            // A payload or a device's data, less than 4 GiB.
             Wanted::Payload(bytes) => {
                 reader.seek_relative(bytes as i64)?;
                 bytes as usize

@@ -14,9 +14,9 @@ use crate::output;
 /// Inspects the source's side of a relay. Violations of the format are printed at once, everything
 /// else is in the [`Report`] at the end.
 ///
-/// The threads that move the bytes have them inspected before they move more, so nothing piles up:
-/// a packet costs a look at its header and offsets. A relay takes no more than a channel's initial
-/// packet before the main channel has listed the RAM blocks, which is what an [`Inspector`] wants.
+/// The threads that move the bytes inspect them first, one at a time, so nothing piles up. A packet
+/// costs them a look at its header and offsets. The order is what an [`Inspector`] needs: before the
+/// main channel has listed the RAM blocks, a relay reads only a channel's initial packet.
 #[derive(Debug)]
 pub(super) struct Inspection(Mutex<State>);
 
@@ -24,14 +24,14 @@ pub(super) struct Inspection(Mutex<State>);
 struct State {
     inspector: Inspector,
     channels: usize,
-    /// When the first byte came.
+    /// When the first bytes came.
     began: Option<Instant>,
     /// The number of findings that have been looked at.
     seen: usize,
 }
 
 impl Inspection {
-    /// An inspection of a migration with this number of channels.
+    /// An inspection of a migration with `channels` channels.
     pub(super) fn new(channels: u8) -> Self {
         Self(Mutex::new(State::new(channels)))
     }
@@ -43,7 +43,7 @@ impl Inspection {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // What is inspected so far is still worth a report.
+        // A panic of another thread does not make the report useless.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -59,7 +59,7 @@ impl Tap for Inspection {
 impl State {
     fn new(channels: u8) -> Self {
         let mut inspector = Inspector::new();
-        // Their places are the numbers in their initial packets.
+        // Their indices are the numbers in their initial packets.
         let channels = (0..channels).map(|_| inspector.connect()).count();
         Self { inspector, channels, began: None, seen: 0 }
     }
