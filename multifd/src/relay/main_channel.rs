@@ -7,6 +7,7 @@ use multifd_core::channel::MAIN_MAGIC;
 
 use super::intake::IntoQueue;
 use super::pipe::{CHUNK, Pipe};
+use super::return_path::Hearing;
 use super::state::{State, Vm};
 use super::tap::{Tap, Tapped, Taps, Wire};
 use crate::engine::accept::Acceptor;
@@ -25,6 +26,7 @@ pub(super) struct MainChannel<'a> {
     pub(super) tap: Option<&'a Arc<dyn Tap>>,
     pub(super) decoder: MainDecoder,
     pub(super) pipe: &'a mut Pipe,
+    pub(super) hearing: &'a Hearing,
 }
 
 impl MainChannel<'_> {
@@ -87,6 +89,8 @@ impl MainChannel<'_> {
                 self.channels.progress.count_zero_page();
             }
             MainEvent::BodyEnd { last: true } => {
+                // What has come by now was said too early.
+                self.hearing.hear(self.session)?;
                 let complete = self.session.update(Wake::Nobody, |state| {
                     // The destination confirms what it has all of: not before the last bytes.
                     state.more.return_path.complete();

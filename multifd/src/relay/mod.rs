@@ -63,6 +63,7 @@ use crate::transport::{Listener, Stream, Uri, set_read_timeout};
 use intake::IntoQueue;
 use main_channel::MainChannel;
 use pipe::{End, Pipe};
+use return_path::Hearing;
 use state::{Relaying, State};
 use tap::Taps;
 
@@ -189,18 +190,18 @@ impl Relay {
             let taps = Taps::new(self.tap.as_ref(), side, wire);
             End { stream: Stream(Arc::clone(socket)), side, taps }
         };
-        let pipe = Pipe::new(
+        let hearing = Arc::new(Hearing::new(Pipe::new(
             end(&destination, Side::To, Wire::ReturnPath),
             end(&source, Side::From, Wire::ReturnPath),
-        );
-        let pass_on =
-            |session: &Session<State>| session.settle(return_path::pass_on(session, pipe));
-        session.spawn("multifd-return".to_owned(), pass_on)?;
+        )));
+        let listening = Arc::clone(&hearing);
+        let listen = move |session: &Session<State>| session.settle(listening.listen(session));
+        session.spawn("multifd-return".to_owned(), listen)?;
         let mut pipe = Pipe::new(
             end(&source, Side::From, Wire::Main),
             end(&destination, Side::To, Wire::Main),
         );
-        let page_size = self.follow(&mut pipe)?;
+        let page_size = self.follow(&mut pipe, &hearing)?;
         let confirmed = self.finish(&mut pipe)?;
         self.end_channels(confirmed)?;
         session.end();
@@ -210,7 +211,7 @@ impl Relay {
     }
 
     /// Follows the main channel until everything has come from the source.
-    fn follow(&self, pipe: &mut Pipe) -> Result<PageSize, Failure> {
+    fn follow(&self, pipe: &mut Pipe, hearing: &Hearing) -> Result<PageSize, Failure> {
         let mut limits = Limits::default();
         limits.page_size = self.page_size;
         let main = MainChannel {
@@ -220,6 +221,7 @@ impl Relay {
             tap: self.tap.as_ref(),
             decoder: MainDecoder::new(limits).passing_device_state(),
             pipe,
+            hearing,
         };
         main.run()
     }

@@ -53,6 +53,20 @@ impl Pipe {
         }
     }
 
+    /// As [`read`](Self::read), of what is there now; `None` where nothing is.
+    pub(super) fn read_now(
+        &mut self,
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, MainChannelError> {
+        let offset = self.read;
+        let read = self.from.stream.read_now(buffer);
+        let count = read.map_err(|source| MainChannelError::Read { offset, source })?;
+        if let Some(count) = count {
+            self.came(&buffer[..count]);
+        }
+        Ok(count)
+    }
+
     /// Passes `bytes` on.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let offset = self.written;

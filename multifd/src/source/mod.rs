@@ -1,6 +1,7 @@
 //! The source of a migration.
 
 mod builder;
+mod hearing;
 
 use std::net::Shutdown;
 use std::sync::Arc;
@@ -10,8 +11,9 @@ use multifd_core::ram::{PageBatch, Ram, is_zero};
 use socket2::Socket;
 
 pub use builder::{SourceBuilder, ZeroPages};
+use hearing::Hearing;
 
-use crate::driver::{MainChannelError, MainWriter, ReturnReader};
+use crate::driver::{MainChannelError, MainWriter};
 use crate::engine::channels::{self, Channels, Sending};
 use crate::engine::queue::Queue;
 use crate::engine::return_path::{ReturnPath, hear_last_word};
@@ -19,7 +21,7 @@ use crate::engine::session::{CancelToken, Failure, Session, Stopped, Waiter, Wak
 use crate::error::Error;
 use crate::page_set::PageSet;
 use crate::progress::{Progress, Stats};
-use crate::stream::{BlockInfo, MainEncoder, ReturnMessage};
+use crate::stream::{BlockInfo, MainEncoder};
 use crate::transport::{Stream, Uri};
 
 /// The source of a migration: sends a VM's RAM in rounds, then its device state.
@@ -37,6 +39,7 @@ pub struct Source {
     zero_pages: ZeroPages,
     main: MainWriter<Stream>,
     main_socket: Arc<Socket>,
+    hearing: Arc<Hearing>,
     channels: Channels,
 }
 
@@ -93,6 +96,7 @@ impl Source {
             ram: Arc::clone(&setup.ram),
             zero_pages: setup.zero_pages,
             main: MainWriter::new(Stream(Arc::clone(&main_socket)), encoder),
+            hearing: Arc::new(Hearing::new(Stream(Arc::clone(&main_socket)))),
             main_socket,
             channels,
             session,
@@ -124,9 +128,9 @@ impl Source {
     /// Reads the return path in a thread of its own, so that a destination that fails is heard at
     /// once.
     fn listen(&self) -> Result<(), Failure> {
-        let reader = ReturnReader::new(Stream(Arc::clone(&self.main_socket)));
+        let hearing = Arc::clone(&self.hearing);
         self.session.update(Wake::Nobody, |state| state.return_path.open())?;
-        let listen = |session: &Session<State>| session.settle(hear(session, reader));
+        let listen = move |session: &Session<State>| session.settle(hearing.listen(session));
         self.session.spawn("multifd-return".to_owned(), listen)?;
         Ok(())
     }
@@ -176,6 +180,10 @@ impl Source {
     ) -> Result<(), Failure> {
         self.main.encoder().end_begin()?;
         self.body(pages)?;
+        if self.session.look(|state| state.return_path.is_open()) {
+            // What has come by now was said too early, whichever thread would have heard it.
+            self.hearing.hear(&self.session)?;
+        }
         self.session.update(Wake::Nobody, |state| state.return_path.complete())?;
         match device_state {
             Some(bytes) => self.main.encoder().device_state(bytes)?,
@@ -258,29 +266,6 @@ impl Source {
 impl Drop for Source {
     fn drop(&mut self) {
         self.session.end();
-    }
-}
-
-/// Hears what the destination says, up to its confirmation.
-fn hear(session: &Session<State>, mut reader: ReturnReader<Stream>) -> Result<(), Failure> {
-    loop {
-        let message = match reader.next_message() {
-            // A destination that goes away with bytes of ours unread resets the connection.
-            Err(error) if error.is_reset() => None,
-            message => message?,
-        };
-        match message {
-            Some(ReturnMessage::Shut(0)) => {
-                session.update(Wake::Main, |state| state.return_path.confirm())??;
-                return Ok(());
-            }
-            Some(ReturnMessage::Shut(status)) => {
-                return Err(Error::DestinationFailed(status).into());
-            }
-            // Answers to what this source does not ask.
-            Some(_) => {}
-            None => return Err(Error::DestinationGone.into()),
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::Socket;
@@ -37,6 +38,21 @@ impl Stream {
     pub(crate) fn shut_writing(&self) {
         // Fails where the peer is gone already.
         _ = self.0.shutdown(Shutdown::Write);
+    }
+
+    /// Waits until there is something to read, or the end.
+    pub(crate) fn wait_readable(&self) -> io::Result<()> {
+        retry_on_intr(|| poll(&mut [PollFd::new(&*self.0, PollFlags::IN)], None))?;
+        Ok(())
+    }
+
+    /// Reads what is there now, and 0 bytes at the end; `None` where nothing is there.
+    pub(crate) fn read_now(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match retry_on_intr(|| recv(&*self.0, &mut *buffer, RecvFlags::DONTWAIT)) {
+            Ok((count, _)) => Ok(Some(count)),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Whether the peer, which has nothing more to say, still has the connection.
