@@ -345,13 +345,23 @@ fn an_encoder_refuses_what_no_decoder_would_take() {
         vec![block("a", 4095)],
         vec![block("a", 4096), block("a", 4096)],
         vec![block("a", 1 << 63), block("b", 1 << 63)],
-        (0..1025).map(|n| block(&n.to_string(), 4096)).collect(),
     ] {
         let mut encoder = MainEncoder::new();
         encoder.header(&Configuration::new("pc")).unwrap();
         encoder.ram_start(1, 0, &blocks, SyncForm::Flush).unwrap_err();
         assert_eq!(encoder.offset(), 15);
     }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "a thousand names, each compared with all others, take too long")]
+fn an_encoder_refuses_more_blocks_than_a_decoder_takes() {
+    let blocks: Vec<_> = (0..1025).map(|n| block(&n.to_string(), 4096)).collect();
+    let mut encoder = MainEncoder::new();
+    encoder.header(&Configuration::new("pc")).unwrap();
+    let error = encoder.ram_start(1, 0, &blocks, SyncForm::Flush).unwrap_err();
+    assert_eq!(error.kind, Kind::TooManyBlocks { limit: 1024 });
+    encoder.ram_start(1, 0, &blocks[1..], SyncForm::Flush).unwrap();
 }
 
 #[test]
