@@ -261,6 +261,14 @@ pub enum UsageError {
     /// A channel that has failed before.
     #[error("the channel has failed before and can only be dropped")]
     ChannelFailed,
+    /// Memory for pages of another size than the channel's.
+    #[error("the channel has pages of {channel}, the memory for them has pages of {given}")]
+    TargetPageSize {
+        /// The size of the channel's pages.
+        channel: PageSize,
+        /// The size of a page in the memory.
+        given: PageSize,
+    },
     /// A call that does not fit what a channel is doing.
     #[error("the channel is busy with something else: {call} was called out of turn")]
     OutOfTurn {

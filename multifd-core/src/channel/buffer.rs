@@ -46,6 +46,11 @@ impl PacketBuffer {
         })
     }
 
+    /// The size of a page.
+    pub(super) fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
     /// Whether it holds no page.
     pub fn is_empty(&self) -> bool {
         self.offsets.is_empty()

@@ -22,13 +22,14 @@ use crate::wire::{Compression, InitialPacket, MAX_PAYLOAD, RamPacket};
 /// ```
 ///
 /// Partial progress at any byte is normal, and so is to ask `next` again without having done what
-/// it said. After an error the machine can only be dropped, and says so: what is in guest memory
-/// then may be part of a packet.
+/// it said. After an error of its own the machine can only be dropped, and says so: what is in guest
+/// memory then may be part of a packet.
 #[allow(missing_debug_implementations, reason = "a method need not be Debug")]
 pub struct RecvMachine {
     channel: u8,
     compression: Compression,
     method: Box<dyn RecvMethod>,
+    access: PageAccess,
     framing: Framing,
     /// Room for the current packet's payload; none where pages are read in place.
     payload: Box<[u8]>,
@@ -71,7 +72,7 @@ pub enum RecvNext<'a> {
     Admit(RamPacket<'a>),
     /// Await [`RecvMachine::decode`].
     Decode,
-    /// This has come. It is said once.
+    /// This has come. It is said once, but for the end.
     Received(Received),
 }
 
@@ -97,6 +98,15 @@ pub enum Target {
     /// Into this buffer, whatever it holds, without a look at any RAM: whoever gets the pages in
     /// the end has to check block and offsets. Take it back by [`RecvMachine::take_buffer`].
     Buffer(PacketBuffer),
+}
+
+impl Target {
+    fn page_size(&self) -> PageSize {
+        match self {
+            Self::Ram(ram) => ram.page_size(),
+            Self::Buffer(buffer) => buffer.page_size(),
+        }
+    }
 }
 
 /// Where the pages of the current packet are.
@@ -146,7 +156,8 @@ impl RecvMachine {
         let wire_bytes = InitialPacket::BYTES as u64;
         counters.add(ChannelStats { wire_bytes, ..ChannelStats::default() });
         counters.set_method(method.counters());
-        let payload = match method.access() {
+        let access = method.access();
+        let payload = match access {
             PageAccess::InPlace => Box::default(),
             PageAccess::PrivateCopy => vec![0; MAX_PAYLOAD].into(),
         };
@@ -155,6 +166,7 @@ impl RecvMachine {
             channel,
             compression,
             method,
+            access,
             framing: Framing::new(page_size),
             payload,
             packet: Default::default(),
@@ -243,6 +255,7 @@ impl RecvMachine {
         };
         let placed = check_method(self.compression, &packet)
             .map_err(Error::from)
+            .and_then(|()| self.check_in_place(&packet))
             .and_then(|()| self.placement.set(&packet, target));
         if let Err(error) = placed {
             return self.fail(error);
@@ -251,11 +264,23 @@ impl RecvMachine {
             self.complete();
             return Ok(());
         }
-        self.state = match self.method.access() {
+        self.state = match self.access {
             PageAccess::InPlace => State::Guest { filled: 0 },
             PageAccess::PrivateCopy => State::Payload { filled: 0 },
         };
         Ok(())
+    }
+
+    /// Method none's payloads have the size of their pages by its bounds; a private method's need not.
+    fn check_in_place(&self, packet: &RamPacket<'_>) -> Result<(), Error> {
+        let normal = packet.pages.map_or(0, |pages| pages.normal.len());
+        let pages = normal * self.placement.page_size.bytes();
+        if self.access != PageAccess::InPlace || packet.payload_bytes == pages {
+            return Ok(());
+        }
+        let found = packet.payload_bytes;
+        let what = format!("it has {found} bytes, the packet's pages have {pages}");
+        Err(Error::payload(what).with_method(self.compression))
     }
 
     fn payload_filled(&mut self, count: usize, filled: usize) -> Result<(), Error> {
@@ -308,7 +333,11 @@ impl RecvMachine {
 
     /// The buffer that a packet was placed in, when the packet has been received. After an error
     /// it holds no page.
+    #[must_use = "a buffer is meant to be used again"]
     pub fn take_buffer(&mut self) -> Option<PacketBuffer> {
+        if matches!(self.state, State::Payload { .. } | State::Guest { .. } | State::Decode) {
+            return None;
+        }
         match std::mem::replace(&mut self.placement.place, Place::Nowhere) {
             Place::Buffer(buffer) => Some(buffer),
             Place::Block(_) | Place::Nowhere => None,
@@ -358,6 +387,10 @@ impl RecvMachine {
 impl Placement {
     /// Takes the pages of `packet` to be placed in `target`.
     fn set(&mut self, packet: &RamPacket<'_>, target: Target) -> Result<(), Error> {
+        let (channel, given) = (self.page_size, target.page_size());
+        if channel != given {
+            return Err(UsageError::TargetPageSize { channel, given }.into());
+        }
         self.offsets.clear();
         self.normal = packet.pages.map_or(0, |pages| pages.normal.len());
         self.place = match (target, packet.pages) {

@@ -74,8 +74,8 @@ impl SendConfig {
 /// ```
 ///
 /// It begins with the initial packet to be written. Partial progress at any byte is normal, and so
-/// is to ask `next` again without having done what it said. After an error the machine can only be
-/// dropped, and says so.
+/// is to ask `next` again without having done what it said. After an error of its own the machine can
+/// only be dropped, and says so.
 #[allow(missing_debug_implementations, reason = "a method need not be Debug")]
 pub struct SendMachine {
     config: SendConfig,
@@ -86,7 +86,8 @@ pub struct SendMachine {
     batch: PartitionedBatch,
     payload: Payload,
     packet: RamPacketBuilder,
-    packet_num: u64,
+    /// The number of the last packet; `None` before the first.
+    packet_num: Option<u64>,
 }
 
 /// What is being sent.
@@ -220,7 +221,7 @@ impl SendMachine {
             method,
             payload: Payload::new(),
             packet: RamPacketBuilder::new(config.channel.page_size),
-            packet_num: 0,
+            packet_num: None,
             config,
         })
     }
@@ -261,8 +262,8 @@ impl SendMachine {
     pub fn sync(&mut self) -> Result<(), Error> {
         self.expect_idle("SendMachine::sync")?;
         self.work = Work::Sync;
-        self.number_packet();
-        let total = self.packet.sync(self.packet_num).len();
+        let packet_num = self.number_packet();
+        let total = self.packet.sync(packet_num).len();
         self.state = State::Write { sent: 0, total };
         Ok(())
     }
@@ -284,8 +285,8 @@ impl SendMachine {
         }
     }
 
-    fn number_packet(&mut self) {
-        self.packet_num = self.config.packet_num.fetch_add(1, Ordering::Relaxed);
+    fn number_packet(&mut self) -> u64 {
+        *self.packet_num.insert(self.config.packet_num.fetch_add(1, Ordering::Relaxed))
     }
 
     /// What is to be done next.
@@ -359,7 +360,7 @@ impl SendMachine {
             },
             Work::Initial(_) | Work::Sync => return,
         };
-        let (num, payload) = (self.packet_num, self.payload.len());
+        let (num, payload) = (self.packet_num.unwrap_or_default(), self.payload.len());
         let head = self.packet.pages(self.compression, num, block, offsets, payload);
         self.state = State::Write { sent: 0, total: head.len() + payload };
     }
@@ -408,6 +409,7 @@ impl SendMachine {
     }
 
     /// The buffer whose packet has been sent.
+    #[must_use = "a buffer is meant to be used again"]
     pub fn take_buffer(&mut self) -> Option<PacketBuffer> {
         if self.state != State::Idle {
             return None;
@@ -432,9 +434,9 @@ impl SendMachine {
     /// when the stream failed.
     pub fn locate(&self, error: Error) -> Error {
         let error = error.on_channel(self.config.channel.channel);
-        match self.work {
-            Work::Initial(_) => error,
-            Work::Pages(_) | Work::Buffer(_) | Work::Sync => error.in_packet(self.packet_num),
+        match self.packet_num {
+            Some(packet_num) => error.in_packet(packet_num),
+            None => error,
         }
     }
 

@@ -23,8 +23,10 @@ use crate::PageSize;
 /// and the device state. An error ends it.
 ///
 /// A source with a return path does not close the stream at its end, so there
-/// [`MainEvent::DeviceState`] comes as soon as a whole VMDESCRIPTION has; such a source must not
-/// suppress it (QEMU's machine option `suppress-vmdesc`). All other streams end where they are
+/// [`MainEvent::DeviceState`] comes with the first bytes that are a whole EOF and VMDESCRIPTION,
+/// behind a FOOTER where the stream has these; such a source must not suppress it (QEMU's machine
+/// option `suppress-vmdesc`). Bytes behind it are for the caller to refuse: see
+/// [`expect_end`](Self::expect_end). All other streams end where they are
 /// closed: [`finish`](Self::finish) gives their device state.
 ///
 /// ```
@@ -170,6 +172,22 @@ impl MainDecoder {
         self.footers
     }
 
+    /// Checks that nothing follows a stream that is complete: `rest` is what has come behind it.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamErrorKind::Trailing`]: what was taken for the end was a device's own state, or the
+    /// source says more than the format allows.
+    pub fn expect_end(&self, rest: &[u8]) -> Result<(), StreamError> {
+        match rest.len() {
+            0 => Ok(()),
+            bytes => Err(StreamError {
+                offset: self.offset(),
+                kind: StreamErrorKind::Trailing { bytes },
+            }),
+        }
+    }
+
     /// Whether the stream is complete: [`MainEvent::DeviceState`] has been given.
     pub fn is_over(&self) -> bool {
         matches!(self.next, Next::Over)
@@ -258,7 +276,7 @@ impl MainDecoder {
                     return misplaced("the device state or the EOF comes before the END of ram");
                 }
                 // This byte is part of it.
-                self.next = Next::DeviceState(Collector::new(self.pass_device_state));
+                self.next = Next::DeviceState(Collector::new(self.pass_device_state, self.footers));
                 return Ok(None);
             }
             section::START => Next::Start(StartDecoder::new(self.page_size)),

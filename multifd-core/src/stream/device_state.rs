@@ -11,6 +11,12 @@ use crate::PageSize;
 /// The type byte and the length before a VMDESCRIPTION's JSON, with the EOF before both.
 const DESCRIPTION_HEAD: usize = 6;
 
+/// The length of a FOOTER: its type byte and the section's number.
+const FOOTER_BYTES: usize = 5;
+
+/// What may be part of the end before the last zero byte: an EOF with its length, and a FOOTER.
+const BEFORE_LAST_ZERO: usize = DESCRIPTION_HEAD - 1 + FOOTER_BYTES;
+
 /// The most that a collector of the end alone keeps: more than any VMDESCRIPTION has.
 const LONGEST_END: usize = 8 << 20;
 
@@ -24,12 +30,15 @@ pub(super) struct Collector {
     last_zero: Option<usize>,
     /// Keep no more than it takes to know the end.
     end_alone: bool,
+    /// Sections end in a FOOTER, so that the EOF comes behind one.
+    footers: bool,
 }
 
 impl Collector {
-    /// A collector that keeps all, or no more than it takes to know the end.
-    pub(super) fn new(end_alone: bool) -> Self {
-        Self { end_alone, ..Self::default() }
+    /// A collector that keeps all, or no more than it takes to know the end, of a stream whose
+    /// sections end in a FOOTER or not.
+    pub(super) fn new(end_alone: bool, footers: bool) -> Self {
+        Self { end_alone, footers, ..Self::default() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -72,12 +81,12 @@ impl Collector {
     /// that.
     fn forget(&mut self) {
         let needed = match self.last_zero {
-            Some(last_zero) => last_zero.saturating_sub(DESCRIPTION_HEAD - 1),
-            None => self.bytes.len().saturating_sub(DESCRIPTION_HEAD - 1),
+            Some(last_zero) => last_zero.saturating_sub(BEFORE_LAST_ZERO),
+            None => self.bytes.len().saturating_sub(BEFORE_LAST_ZERO),
         };
         if self.bytes.len() - needed > LONGEST_END {
             // No zero for as long as that: what is here cannot be a VMDESCRIPTION.
-            self.bytes.drain(..self.bytes.len() - (DESCRIPTION_HEAD - 1));
+            self.bytes.drain(..self.bytes.len() - BEFORE_LAST_ZERO);
             self.last_zero = None;
         } else {
             self.bytes.drain(..needed);
@@ -85,9 +94,12 @@ impl Collector {
         }
     }
 
-    /// Whether the bytes so far end in EOF and a whole VMDESCRIPTION.
+    /// Whether the bytes so far end in EOF and a whole VMDESCRIPTION. A device's own state may look
+    /// like that; where sections end in a FOOTER, one has to come before.
     fn is_described(&self) -> bool {
-        described_at(&self.bytes, self.last_zero).is_some()
+        let Some(eof) = described_at(&self.bytes, self.last_zero) else { return false };
+        let footer = eof.checked_sub(FOOTER_BYTES).map(|at| self.bytes[at]);
+        !self.footers || eof == 0 || footer == Some(section::FOOTER)
     }
 
     pub(super) fn into_bytes(self) -> Vec<u8> {
@@ -248,7 +260,7 @@ mod tests {
         let without = [&state[..], &[section::EOF]].concat();
         for chunk in [1, 7, 4096, 10000] {
             for (bytes, has_description) in [(&with, true), (&without, false)] {
-                let mut end = Collector::new(true);
+                let mut end = Collector::new(true, true);
                 bytes.chunks(chunk).for_each(|chunk| end.push(chunk));
                 assert_eq!(end.is_described(), has_description, "{chunk}");
                 assert!(end.len() < 100, "{chunk}: {} bytes are kept", end.len());
@@ -264,7 +276,7 @@ mod tests {
         let both = [&first, &with_description(&FOOTER, json)[..]].concat();
         for chunk in [1, 7, first.len(), both.len()] {
             for end_alone in [false, true] {
-                let (mut collector, mut end) = (Collector::new(end_alone), 0);
+                let (mut collector, mut end) = (Collector::new(end_alone, true), 0);
                 for piece in both.chunks(chunk) {
                     let ended = collector.push_to_end(piece);
                     end += ended.unwrap_or(piece.len());
@@ -280,13 +292,33 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "20 MiB take Miri too long")]
     fn what_is_kept_of_the_end_is_bounded() {
-        let mut end = Collector::new(true);
+        let mut end = Collector::new(true, true);
         for _ in 0..20 {
             end.push(&[1; 1 << 20]);
             assert!(end.len() <= LONGEST_END + (1 << 20));
         }
         end.push(&with_description(&FOOTER, r#"{"devices": [], "page_size": 1}"#));
         assert!(end.is_described());
+    }
+
+    #[test]
+    fn a_description_in_a_devices_own_state_is_not_the_end_where_sections_have_footers() {
+        let json = r#"{"devices": [], "page_size": 1}"#;
+        let inner = with_description(&[section::FULL, 1, 2, 3, 4, 5], json);
+        let whole = with_description(&[&inner[..], FOOTER.as_slice()].concat(), json);
+        for end_alone in [false, true] {
+            for step in [1, 7, 1000] {
+                let mut collector = Collector::new(end_alone, true);
+                let mut taken = 0;
+                let end = whole.chunks(step).find_map(|chunk| {
+                    let end = collector.push_to_end(chunk);
+                    taken += end.unwrap_or(chunk.len());
+                    end
+                });
+                assert!(end.is_some() && taken == whole.len(), "{end_alone}, {step}: {taken}");
+            }
+        }
+        assert_eq!(Collector::new(false, false).push_to_end(&whole), Some(inner.len()));
     }
 
     #[test]

@@ -289,11 +289,30 @@ impl MainEncoder {
     ///
     /// Misuse, which bytes without the end of a device state are too.
     pub fn device_state(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+        self.end_with(bytes)?;
+        self.put(bytes);
+        Ok(())
+    }
+
+    /// As [`device_state`](Self::device_state), for a caller that writes `bytes` itself, behind all
+    /// of [`bytes`](Self::bytes): a device state may be large, and is not copied then.
+    ///
+    /// # Errors
+    ///
+    /// As [`device_state`](Self::device_state).
+    pub fn device_state_apart(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+        let unwritten = !self.bytes().is_empty();
+        self.expect(!unwritten, "bytes are still to be written before the device state")?;
+        self.end_with(bytes)?;
+        self.base += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn end_with(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
         self.expect(self.state == State::RamEnded, "the device state comes after the END of ram")?;
         let whole = device_state::is_whole(bytes, self.footers);
         self.expect(whole, "the device state is not whole")?;
         self.state = State::End;
-        self.put(bytes);
         Ok(())
     }
 
@@ -320,10 +339,11 @@ impl MainEncoder {
     pub fn written(&mut self, count: usize) {
         assert!(count <= self.bytes().len(), "no more was written than there was");
         self.start += count;
-        if self.start == self.bytes.len() {
+        // So that what is never wholly written does not grow for ever.
+        if self.start > self.bytes.len() / 2 || self.start == self.bytes.len() {
             self.base += self.start as u64;
+            self.bytes.drain(..self.start);
             self.start = 0;
-            self.bytes.clear();
         }
     }
 

@@ -87,6 +87,9 @@ impl<R: Read> MainChannel<'_, R> {
                 event => self.command(&event)?,
             }
         }
+        // A device whose own state looks like the end would be cut off there.
+        let end = self.reader.decoder().expect_end(self.reader.unread());
+        end.map_err(|error| Error::Main(error.into()))?;
         self.session.update(Wake::Nobody, |state| state.barrier.complete())??;
         vm.footers = self.reader.decoder().footers();
         Ok((vm, ram))

@@ -121,6 +121,18 @@ impl<W: Write> MainWriter<W> {
         self.writer.flush().map_err(|error| self.failed(error))
     }
 
+    /// Writes the device state, which completes the stream, without a copy of it.
+    ///
+    /// # Errors
+    /// Misuse, which bytes without the end of a device state are too; those of the writer.
+    pub fn device_state(&mut self, bytes: &[u8]) -> Result<(), MainChannelError> {
+        self.flush()?;
+        let offset = self.encoder.offset();
+        self.encoder.device_state_apart(bytes)?;
+        let written = self.writer.write_all(bytes).and_then(|()| self.writer.flush());
+        written.map_err(|source| MainChannelError::Write { offset, source })
+    }
+
     /// Writes what was encoded if it is much. Often enough after a page.
     ///
     /// # Errors

@@ -97,17 +97,27 @@ impl Channels {
             let stream = stream(driver::Socket::new(Arc::clone(&socket)), number);
             let methods = Arc::clone(&self.methods);
             let run = move |session: &Session<S>| {
+                let _ended = NoteEnd(session);
                 let sent = send(session, &*methods, config, stream);
                 let sent = sent.map_err(|failure| failure.map(|error| explain(session, error)));
                 let sent = session.settle(sent);
                 // Fails where the destination is gone already.
                 _ = socket.shutdown(Shutdown::Write);
-                session.update(Wake::Main, |state| state.queue().note_end())?;
                 sent
             };
             session.spawn(format!("multifd-send-{number}"), run)?;
         }
         Ok(())
+    }
+}
+
+/// Notes that a channel has ended, however it does: a codec may panic.
+struct NoteEnd<'a, S: Sending>(&'a Session<S>);
+
+impl<S: Sending> Drop for NoteEnd<'_, S> {
+    fn drop(&mut self) {
+        // Nobody waits for it where the migration has stopped.
+        _ = self.0.update(Wake::Main, |state| state.queue().note_end());
     }
 }
 
@@ -223,8 +233,9 @@ pub(crate) fn receive<I: Intake>(
             sync(session, number)?;
         }
     }
-    session.update(Wake::Main, |state| state.barrier.ended(number))?;
+    // Before its end is noted: a migration that is over does not wait for it.
     session.run(channel.finish())??;
+    session.update(Wake::Main, |state| state.barrier.ended(number))?;
     Ok(())
 }
 

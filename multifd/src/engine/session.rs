@@ -201,6 +201,7 @@ impl<T: Send + 'static> Session<T> {
     pub(crate) fn run<F: Future>(&self, future: F) -> Result<F::Output, Stopped> {
         let mut future = pin!(future);
         WAKER.with(|waker| {
+            let (unpark, waker) = waker;
             let mut context = Context::from_waker(waker);
             if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
                 return Ok(output);
@@ -208,7 +209,11 @@ impl<T: Send + 'static> Session<T> {
             let _parked = Parked::new(self);
             loop {
                 self.check()?;
-                std::thread::park();
+                // A future that parks in its own poll may have taken the wake-up.
+                if !unpark.woken.swap(false, Ordering::AcqRel) {
+                    std::thread::park();
+                    continue;
+                }
                 if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
                     return Ok(output);
                 }
@@ -344,14 +349,26 @@ fn join(thread: JoinHandle<()>) {
 
 thread_local! {
     /// Wakes this thread. One for all futures that it runs: none is made for each packet.
-    static WAKER: Waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    static WAKER: (Arc<Unpark>, Waker) = {
+        let unpark =
+            Arc::new(Unpark { thread: std::thread::current(), woken: AtomicBool::new(false) });
+        (Arc::clone(&unpark), Waker::from(unpark))
+    };
 }
 
-struct Unpark(Thread);
+struct Unpark {
+    thread: Thread,
+    woken: AtomicBool,
+}
 
 impl TaskWake for Unpark {
     fn wake(self: Arc<Self>) {
-        self.0.unpark();
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::Release);
+        self.thread.unpark();
     }
 }
 

@@ -18,7 +18,8 @@ use crate::error::{Error, Side};
 use crate::stream::{MainDecoder, MainEvent};
 
 /// Follows the main channel from its header to its end, and passes its bytes on: up to the end of an
-/// event before that is acted on, and the rest behind it.
+/// event before it is acted on, and the rest behind it. Pages alone need nothing, and are passed on
+/// with what comes behind them.
 pub(super) struct MainChannel<'a> {
     pub(super) session: &'a Arc<Session<State>>,
     pub(super) acceptor: &'a Arc<Acceptor<IntoQueue>>,
@@ -54,10 +55,12 @@ impl MainChannel<'_> {
         while let Some(event) =
             self.decoder.next(&mut rest).map_err(|error| self.pipe.blame(error))?
         {
-            let taken = chunk.len() - rest.len();
-            self.pipe.write(&chunk[passed..taken])?;
-            passed = taken;
-            self.count_bytes();
+            if !matches!(event, MainEvent::ZeroPage { .. } | MainEvent::Page { .. }) {
+                let taken = chunk.len() - rest.len();
+                self.pipe.write(&chunk[passed..taken])?;
+                passed = taken;
+                self.count_bytes();
+            }
             self.act(event)?;
         }
         // Behind the end of the stream it is not for the relay to say what may come.

@@ -186,7 +186,7 @@ impl Source {
         }
         self.session.update(Wake::Nobody, |state| state.return_path.complete())?;
         match device_state {
-            Some(bytes) => self.main.encoder().device_state(bytes)?,
+            Some(bytes) => self.main.device_state(bytes)?,
             None => self.main.encoder().no_device_state()?,
         }
         self.flush()?;
