@@ -5,14 +5,17 @@
 use std::sync::Arc;
 
 use multifd_core::channel::{
-    Opened, Opening, PacketBuffer, Received, RecvMachine, RecvNext, SendConfig, SendMachine,
-    SendNext, Target, memory,
+    ChannelCounters, Opened, Opening, PacketBuffer, Received, RecvMachine, RecvNext, SendConfig,
+    SendMachine, SendNext, Target, memory,
 };
 use multifd_core::none::Plain;
 use multifd_core::ram::{PageBatch, Ram, RamBlock};
 use multifd_core::vm_memory::MmapRegion;
 use multifd_core::wire::{BlockName, DeviceStatePacket, InitialPacket, Uuid};
-use multifd_core::{ChannelConfig, Compression, Error, ErrorKind, PageSize, PeerError, UsageError};
+use multifd_core::{
+    Availability, ChannelConfig, Compression, Error, ErrorKind, MethodDescriptor, MultiFdMethods,
+    PageSize, PeerError, PrivateMethod, RecvMethod, SendMethod, UsageError,
+};
 use pollster::block_on;
 
 const PAGES: u64 = 300;
@@ -427,4 +430,132 @@ fn a_packet_that_is_cut_off_leaves_no_page_in_the_buffer() {
     };
     assert!(matches!(error.kind(), ErrorKind::Peer(PeerError::Truncated)), "{error}");
     assert!(channel.take_buffer().unwrap().is_empty());
+}
+
+#[test]
+fn both_sides_count_the_same_and_every_byte_on_the_wire() {
+    let source = guest();
+    let (sent, received) = (Arc::<ChannelCounters>::default(), Arc::<ChannelCounters>::default());
+    let config = SendConfig::new(ChannelConfig::new(3, PageSize::Kib4, 0));
+    let config = config.with_counters(Arc::clone(&sent));
+    let (mut channel, mut out) = (block_on(SendMachine::new(&Plain, config)).unwrap(), Vec::new());
+    block_on(memory::send(&mut channel, &mut out)).unwrap();
+    for batch in batches(&source) {
+        channel.pages(batch).unwrap();
+        block_on(memory::send(&mut channel, &mut out)).unwrap();
+    }
+    channel.sync().unwrap();
+    block_on(memory::send(&mut channel, &mut out)).unwrap();
+
+    let channel = RecvMachine::new(&Plain, 3, PageSize::Kib4, Arc::clone(&received));
+    let (mut channel, mut rest, ram) = (block_on(channel).unwrap(), &out[64..], ram());
+    while block_on(memory::receive(&mut channel, &mut rest, &ram)).unwrap() != Received::End {}
+    let counted = sent.snapshot();
+    assert_eq!(counted, received.snapshot());
+    assert_eq!(counted.wire_bytes, out.len() as u64);
+    assert_eq!((counted.packets, counted.normal_pages, counted.zero_pages), (4, 225, 75));
+    assert_eq!(counted.payload_bytes, 225 * 4096);
+}
+
+#[test]
+fn pages_of_several_blocks_keep_their_names_in_a_buffer() {
+    let block = |name| {
+        let memory = MmapRegion::<()>::new(0x2000).unwrap();
+        let block = RamBlock::new(BlockName::new(name).unwrap(), memory);
+        block.write(0x1000, &[name.len() as u8; 4096]);
+        block
+    };
+    let source = Ram::new(PageSize::Kib4, [block("a"), block("bb")]).unwrap();
+    let (mut channel, mut out) = (sender(), Vec::new());
+    block_on(memory::send(&mut channel, &mut out)).unwrap();
+    for at in [0, 1, 1, 0] {
+        let block = Arc::clone(&source.blocks()[at]);
+        channel.pages(PageBatch::new(block, PageSize::Kib4, vec![0x1000, 0]).unwrap()).unwrap();
+        block_on(memory::send(&mut channel, &mut out)).unwrap();
+    }
+    assert!(relay(&out) == out);
+}
+
+#[test]
+fn an_opening_says_whether_it_is_known_and_keeps_its_bytes_as_they_came() {
+    let mut bytes = InitialPacket { uuid: Uuid([9; 16]), channel: 3 }.to_bytes();
+    bytes[25..].fill(0xaa);
+    let mut opening = Opening::new();
+    for (at, byte) in bytes.into_iter().enumerate() {
+        assert_eq!((opening.is_known(), opening.bytes()), (at >= 4, &bytes[..at]));
+        opening.want()[0] = byte;
+        assert_eq!(opening.filled(1).unwrap().is_some(), at == 63);
+    }
+    assert_eq!(opening.bytes(), bytes);
+}
+
+/// Receives `bytes`, behind the initial packet, into `target`.
+fn place(channel: &mut RecvMachine, bytes: &[u8], target: Target) -> Result<(), Error> {
+    let (mut rest, mut target) = (bytes, Some(target));
+    loop {
+        match channel.next()? {
+            RecvNext::Read(room) => {
+                let count = room.len().min(rest.len());
+                room[..count].copy_from_slice(&rest[..count]);
+                rest = &rest[count..];
+                channel.filled(count)?;
+            }
+            RecvNext::Admit(_) => return channel.place(target.take().unwrap()),
+            _ => panic!("no packet has come"),
+        }
+    }
+}
+
+#[test]
+fn memory_for_pages_of_another_size_than_the_channels_is_refused() {
+    let bytes = stream();
+    let buffer = PacketBuffer::new(PageSize::Kib64).unwrap();
+    let no_ram = Arc::new(Ram::new(PageSize::Kib16, []).unwrap());
+    for (target, given) in
+        [(Target::Buffer(buffer), PageSize::Kib64), (Target::Ram(no_ram), PageSize::Kib16)]
+    {
+        let refused = place(&mut receiver(), &bytes[64..], target).unwrap_err();
+        let expected = UsageError::TargetPageSize { channel: PageSize::Kib4, given };
+        assert!(matches!(refused.kind(), ErrorKind::Usage(it) if *it == expected), "{refused}");
+    }
+}
+
+#[test]
+fn a_private_method_in_place_is_held_to_the_size_of_its_pages() {
+    /// Method none under a private value.
+    #[derive(Debug)]
+    struct Private;
+
+    #[multifd_core::async_trait]
+    impl MultiFdMethods for Private {
+        fn descriptor(&self) -> MethodDescriptor {
+            let value = const { PrivateMethod::new(0x0e).unwrap() };
+            MethodDescriptor::new("private", "a test's", Compression::Private(value))
+        }
+
+        fn probe(&self) -> Availability {
+            Plain.probe()
+        }
+
+        async fn send_setup(&self, config: &ChannelConfig) -> Result<Box<dyn SendMethod>, Error> {
+            Plain.send_setup(config).await
+        }
+
+        async fn recv_setup(&self, config: &ChannelConfig) -> Result<Box<dyn RecvMethod>, Error> {
+            Plain.recv_setup(config).await
+        }
+    }
+
+    let mut bytes = stream();
+    bytes[64 + 11] |= 0x0e;
+    for (payload, refused) in [(96 * 4096, false), (96 * 4096 - 1, true), (1, true)] {
+        bytes[64 + 20..][..4].copy_from_slice(&u32::to_be_bytes(payload));
+        let mut channel =
+            block_on(RecvMachine::new(&Private, 3, PageSize::Kib4, Arc::default())).unwrap();
+        let placed = place(&mut channel, &bytes[64..], Target::Ram(ram()));
+        assert_eq!(placed.is_err(), refused, "{payload}: {placed:?}");
+        if let Err(error) = placed {
+            assert!(matches!(error.kind(), ErrorKind::Peer(PeerError::Payload { .. })), "{error}");
+        }
+    }
 }

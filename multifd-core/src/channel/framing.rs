@@ -244,6 +244,26 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_has_the_size_that_its_page_size_asks_for() {
+        for page_size in PageSize::ALL {
+            let mut framing = Framing::new(page_size);
+            assert_eq!(framing.page_size(), page_size);
+            let packet = RamPacketBuilder::new(page_size).sync(3).to_vec();
+            let mut rest = &packet[..];
+            while let Wanted::Packet(room) = framing.want() {
+                let count = room.len();
+                room.copy_from_slice(&rest[..count]);
+                rest = &rest[count..];
+                if framing.filled(count).unwrap().is_some() {
+                    break;
+                }
+            }
+            assert!(rest.is_empty(), "{page_size}");
+            assert_eq!((framing.bytes(), framing.claimed_num()), (&packet[..], Some(3)));
+        }
+    }
+
+    #[test]
     fn a_wrong_header_is_refused_before_more_is_waited_for() {
         let mut framing = Framing::new(K4);
         let Wanted::Packet(room) = framing.want() else { panic!("no packet is wanted") };
