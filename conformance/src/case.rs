@@ -7,7 +7,7 @@ use std::sync::{PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use multifd_core::MultiFdMethods;
+use multifd_core::{MultiFdMethods, UsageError};
 
 use crate::groups;
 use crate::harness::{Stop, Subject, Verdict, panicked};
@@ -123,13 +123,29 @@ impl Case {
     /// [`run`](Self::run) with another time limit, for codecs known to hang.
     #[doc(hidden)]
     pub fn run_within(&self, limit: Duration, codec: &Arc<dyn MultiFdMethods>) -> CaseReport {
+        self.locked(|| {
+            let start = Instant::now();
+            let outcome = self.outcome(limit, codec);
+            CaseReport::new(codec.name(), *self, outcome, start.elapsed())
+        })
+    }
+
+    /// Runs the case on a codec that has to be available, which is asked in the case's own time: a
+    /// probe takes memory, too.
+    pub(crate) fn require_and_run(
+        &self,
+        codec: &Arc<dyn MultiFdMethods>,
+    ) -> Result<Outcome, UsageError> {
+        self.locked(|| codec.require().map(|()| self.outcome(TIME_LIMIT, codec)))
+    }
+
+    /// Does `work` while no other case measures the process's memory, or alone where this one does.
+    fn locked<T>(&self, work: impl FnOnce() -> T) -> T {
         let alone = (self.group == Group::Memory)
             .then(|| MEMORY.write().unwrap_or_else(PoisonError::into_inner));
         let _shared =
             alone.is_none().then(|| MEMORY.read().unwrap_or_else(PoisonError::into_inner));
-        let start = Instant::now();
-        let outcome = self.outcome(limit, codec);
-        CaseReport::new(codec.name(), *self, outcome, start.elapsed())
+        work()
     }
 
     fn outcome(&self, limit: Duration, codec: &Arc<dyn MultiFdMethods>) -> Outcome {

@@ -172,10 +172,14 @@ pub fn prove(codec: &Arc<dyn MultiFdMethods>, module: &str, name: &str) {
         .find(|case| case.group().module() == module && case.name() == name)
         .expect("the tests are made from the list of cases");
     let allowed = std::env::var_os(ALLOW_UNAVAILABLE).is_some_and(|value| value == "1");
-    if let (false, Err(unavailable)) = (allowed, codec.require()) {
-        panic!("{unavailable} ({ALLOW_UNAVAILABLE}=1 lets the tests pass without it)");
-    }
-    match case.run(codec).outcome() {
+    let outcome = if allowed {
+        case.run(codec).outcome().clone()
+    } else {
+        case.require_and_run(codec).unwrap_or_else(|unavailable| {
+            panic!("{unavailable} ({ALLOW_UNAVAILABLE}=1 lets the tests pass without it)")
+        })
+    };
+    match outcome {
         Outcome::Passed => {}
         Outcome::NotApplicable(reason) => eprintln!("{name}: does not apply: {reason}"),
         Outcome::Failed(message) => panic!("{}, {}: {message}", codec.name(), case.group()),

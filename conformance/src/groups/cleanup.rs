@@ -82,10 +82,12 @@ fn failed_receiver(subject: &Subject, seed: u64) -> Verdict<Receiver> {
     let Pair { mut sender, mut receiver } = new_pair(subject)?;
     receiver.receive(&sender.send(&offsets(K4, 0..8))?)?;
     let good = Packet::of(&sender.send(&offsets(K4, 8..PAGES))?, K4);
-    let bad = good.with_payload(&Random::new(seed).bytes(200));
+    let parts = good.parts(K4);
+    let part = &parts[seed as usize % parts.len()];
+    let bad = good.with_part(part, &Random::new(seed).bytes(200));
     match receiver.try_receive(&mut &bad.bytes()[..])? {
         Err(_) => Ok(receiver),
-        Ok(_) => Err(Stop::failed("200 bytes of noise were taken for pages")),
+        Ok(_) => Err(Stop::failed(format!("200 bytes of noise were taken for {}", part.name))),
     }
 }
 

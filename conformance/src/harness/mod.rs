@@ -12,6 +12,6 @@ pub(crate) use content::{Content, Random, mixed};
 pub(crate) use memory::{
     BLOCK, STALE, first_difference, fresh_ram, offsets, page_of, ram, ram_on, read, zeros,
 };
-pub(crate) use packet::{Packet, in_pieces, parse};
+pub(crate) use packet::{Packet, Part, in_pieces, parse};
 pub(crate) use subject::{Pair, Setup, Subject};
 pub(crate) use verdict::{Context, Stop, Verdict, ensure, panicked};

@@ -1,11 +1,13 @@
 //! QPL, right or with one fault that a round trip does not see.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
 use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress, Status};
 use multifd_core::codec::{PageCodec, PageMethods};
 use multifd_core::{Availability, ChannelConfig, Compression, Error, MethodDescriptor};
 
 /// QPL as it should be, but that it takes larger distances.
-pub(crate) const RIGHT: Qpl = Qpl { window_bits: 12, header: false, short: false };
+pub(crate) const RIGHT: Qpl = Qpl { window_bits: 12, header: false, short: false, tails: false };
 
 /// Distances of up to 32 KiB, as any DEFLATE has them.
 pub(crate) const WIDE: Qpl = Qpl { window_bits: 15, ..RIGHT };
@@ -16,11 +18,15 @@ pub(crate) const WITH_HEADER: Qpl = Qpl { header: true, ..RIGHT };
 /// A stream that ends as it should passes for all of a page.
 pub(crate) const SHORT: Qpl = Qpl { short: true, ..RIGHT };
 
+/// Whatever stands behind a stream is ignored.
+pub(crate) const IGNORES_TAILS: Qpl = Qpl { tails: true, ..RIGHT };
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Qpl {
     window_bits: u8,
     header: bool,
     short: bool,
+    tails: bool,
 }
 
 impl Qpl {
@@ -75,9 +81,62 @@ impl PageCodec for Qpl {
         inflate.reset(self.header);
         let status = inflate.decompress(chunk, page, FlushDecompress::Finish);
         let status = status.map_err(|error| Error::payload(error.to_string()))?;
-        if (status, inflate.total_in()) != (Status::StreamEnd, chunk.len() as u64) {
+        let whole = self.tails || inflate.total_in() == chunk.len() as u64;
+        if status != Status::StreamEnd || !whole {
             return Err(Error::payload("not exactly a page"));
         }
         Ok(if self.short { page.len() } else { inflate.total_out() as usize })
+    }
+}
+
+/// QPL of a device that is lost with each error: the next channel does not get it.
+#[derive(Debug, Default)]
+pub(crate) struct PoisonedByAnError(AtomicBool);
+
+impl PoisonedByAnError {
+    pub(crate) fn methods() -> PageMethods<Self> {
+        PageMethods::new(Self::default())
+    }
+}
+
+impl PageCodec for PoisonedByAnError {
+    type Compressor = (Compress, Vec<u8>);
+    type Decompressor = Decompress;
+
+    fn descriptor(&self) -> MethodDescriptor {
+        RIGHT.descriptor()
+    }
+
+    fn probe(&self) -> Availability {
+        RIGHT.probe()
+    }
+
+    fn compressor(&self, config: &ChannelConfig) -> Result<(Compress, Vec<u8>), Error> {
+        RIGHT.compressor(config)
+    }
+
+    fn decompressor(&self, config: &ChannelConfig) -> Result<Decompress, Error> {
+        if self.0.swap(false, SeqCst) {
+            return Err(Error::backend("the device is gone"));
+        }
+        RIGHT.decompressor(config)
+    }
+
+    fn compress(
+        &self,
+        compressor: &mut (Compress, Vec<u8>),
+        page: &[u8],
+        chunk: &mut [u8],
+    ) -> Result<Option<usize>, Error> {
+        RIGHT.compress(compressor, page, chunk)
+    }
+
+    fn decompress(
+        &self,
+        inflate: &mut Decompress,
+        chunk: &[u8],
+        page: &mut [u8],
+    ) -> Result<usize, Error> {
+        RIGHT.decompress(inflate, chunk, page).inspect_err(|_| self.0.store(true, SeqCst))
     }
 }

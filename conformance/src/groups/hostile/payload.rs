@@ -1,6 +1,6 @@
 //! Payloads that no encoder makes.
 
-use super::scene::{CHANGED, Scene};
+use super::scene::{CHANGED, PAGE_SIZE, Scene};
 use crate::harness::{Context, Packet, Random, Subject, Verdict, ensure};
 
 pub(crate) fn bytes_behind_the_payload_are_not_ignored(subject: &Subject) -> Verdict {
@@ -16,14 +16,18 @@ pub(crate) fn bytes_behind_the_payload_are_not_ignored(subject: &Subject) -> Ver
         (&[0; 64], false, false),
         (&noise, true, false),
     ];
-    for (tail, refused, at_once) in tails {
-        let longer = packet.with_payload(&[&packet.payload[..], tail].concat());
-        let place = || format!("{} bytes ({:#04x} …) behind the payload", tail.len(), tail[0]);
-        let attempt = scene.attempt_with(&longer).context(place)?;
-        ensure!(!refused || attempt.error.is_some(), "{} were ignored", place());
-        ensure!(!at_once || attempt.refused_at_once(), "{} were taken", place());
-        if attempt.error.is_none() {
-            scene.exact(&attempt).context(place)?;
+    for part in packet.parts(PAGE_SIZE) {
+        for (tail, refused, at_once) in tails {
+            let part_bytes = &packet.payload[part.range.clone()];
+            let longer = packet.with_part(&part, &[part_bytes, tail].concat());
+            let bytes = tail.len();
+            let place = || format!("{bytes} bytes ({:#04x} …) behind {}", tail[0], part.name);
+            let attempt = scene.attempt_with(&longer).context(place)?;
+            ensure!(!refused || attempt.error.is_some(), "{} were ignored", place());
+            ensure!(!at_once || attempt.refused_at_once(), "{} were taken", place());
+            if attempt.error.is_none() {
+                scene.exact(&attempt).context(place)?;
+            }
         }
     }
     Ok(())
@@ -31,13 +35,17 @@ pub(crate) fn bytes_behind_the_payload_are_not_ignored(subject: &Subject) -> Ver
 
 pub(crate) fn a_payload_of_noise_is_refused(subject: &Subject) -> Verdict {
     let scene = Scene::of_small_packets(subject)?;
-    for seed in 0..40 {
-        let mut random = Random::new(seed);
-        let size = 1 + random.below(500);
-        let noise = scene.packets[CHANGED].with_payload(&random.bytes(size));
-        let place = || format!("a payload of {size} bytes of noise (seed {seed})");
-        let attempt = scene.attempt_with(&noise).context(place)?;
-        ensure!(attempt.refused_at_once(), "{} was taken", place());
+    let packet = &scene.packets[CHANGED];
+    for part in packet.parts(PAGE_SIZE) {
+        for seed in 0..40 {
+            let mut random = Random::new(seed);
+            // In a terse format, fewer bytes may well be a page.
+            let size = 16 + random.below(485);
+            let noise = packet.with_part(&part, &random.bytes(size));
+            let place = || format!("{size} bytes of noise (seed {seed}) for {}", part.name);
+            let attempt = scene.attempt_with(&noise).context(place)?;
+            ensure!(attempt.refused_at_once(), "{} were taken", place());
+        }
     }
     Ok(())
 }

@@ -128,11 +128,15 @@ impl<'a> Scene<'a> {
         Ok(attempt)
     }
 
-    /// Sets up a receiver and has it fail on its second packet.
-    pub(crate) fn fail_a_receiver(&self) -> Verdict {
-        let noise = self.packets[CHANGED].with_payload(&Random::new(51).bytes(100));
-        let attempt = self.attempt_with(&noise)?;
-        ensure!(attempt.error.is_some(), "100 bytes of noise were taken for pages");
+    /// Sets up receivers and has each fail on its second packet: on noise for each part of it.
+    pub(crate) fn fail_receivers(&self) -> Verdict {
+        let packet = &self.packets[CHANGED];
+        let noise = Random::new(51).bytes(100);
+        for part in packet.parts(PAGE_SIZE) {
+            let attempt = self.attempt_with(&packet.with_part(&part, &noise))?;
+            let refused = attempt.error.is_some();
+            ensure!(refused, "100 bytes of noise were taken for {}", part.name);
+        }
         Ok(())
     }
 

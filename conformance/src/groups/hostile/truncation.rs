@@ -1,7 +1,7 @@
 //! Streams and payloads that end too early.
 
-use super::scene::{CHANGED, Scene};
-use crate::harness::{Context, Subject, Verdict, ensure};
+use super::scene::{CHANGED, PAGE_SIZE, Scene};
+use crate::harness::{Context, Part, Subject, Verdict, ensure};
 
 pub(crate) fn a_packet_cut_short_at_any_byte_is_refused(subject: &Subject) -> Verdict {
     let scene = Scene::of_small_packets(subject)?;
@@ -27,12 +27,23 @@ const LONGER_THAN_ANY_TRAILER: usize = 64;
 
 pub(crate) fn a_payload_that_is_cut_short_is_refused(subject: &Subject) -> Verdict {
     let scene = Scene::of_noise(subject)?;
+    cut_short(&scene, &scene.packets[CHANGED].whole())?;
+    // Noise is not compressed, so there is no chunk for a codec.
+    let scene = Scene::of_small_packets(subject)?;
+    match scene.packets[CHANGED].chunk(PAGE_SIZE) {
+        Some(chunk) => cut_short(&scene, &chunk),
+        None => Ok(()),
+    }
+}
+
+fn cut_short(scene: &Scene<'_>, part: &Part) -> Verdict {
     let packet = &scene.packets[CHANGED];
-    let whole = packet.payload.len();
-    let bytes = [1, 2, 3, 4, 5, 8, 16, LONGER_THAN_ANY_TRAILER, whole / 3, whole / 2, whole - 1];
-    for missing in bytes {
-        let cut = packet.with_payload(&packet.payload[..whole - missing]);
-        let place = || format!("a payload without its last {missing} bytes");
+    let bytes = &packet.payload[part.range.clone()];
+    let whole = bytes.len();
+    let all = [1, 2, 3, 4, 5, 8, 16, LONGER_THAN_ANY_TRAILER, whole / 3, whole / 2, whole - 1];
+    for missing in all.into_iter().filter(|missing| (1..whole).contains(missing)) {
+        let cut = packet.with_part(part, &bytes[..whole - missing]);
+        let place = || format!("{} without its last {missing} bytes", part.name);
         let attempt = scene.attempt_with(&cut).context(place)?;
         if missing >= LONGER_THAN_ANY_TRAILER {
             ensure!(attempt.refused_at_once(), "{} was taken", place());
