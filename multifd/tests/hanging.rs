@@ -25,16 +25,18 @@ const PROMPT: Duration = Duration::from_secs(2);
 struct Codec {
     /// Said when it hangs; without, it works.
     hangs: Option<Sender<()>>,
+    /// It panics when a sending channel ends.
+    panics: bool,
 }
 
 impl Codec {
     fn working() -> Arc<Self> {
-        Arc::new(Self { hangs: None })
+        Arc::new(Self { hangs: None, panics: false })
     }
 
     fn hanging() -> (Arc<Self>, Receiver<()>) {
         let (hangs, waiting) = channel();
-        (Arc::new(Self { hangs: Some(hangs) }), waiting)
+        (Arc::new(Self { hangs: Some(hangs), panics: false }), waiting)
     }
 
     async fn device(&self) {
@@ -77,6 +79,7 @@ impl SendMethod for Codec {
     }
 
     async fn send_cleanup(self: Box<Self>) -> Result<(), CodecError> {
+        assert!(!self.panics, "a test's");
         Ok(())
     }
 }
@@ -142,6 +145,26 @@ fn a_destination_whose_device_hangs_is_cancelled_at_once() {
     assert!(matches!(error, Error::Cancelled), "{error}");
     assert!(cancelled.elapsed() < PROMPT);
     sent.join().unwrap().unwrap_err();
+}
+
+#[test]
+fn a_source_whose_codec_panics_at_its_end_has_succeeded_all_the_same() {
+    let destination = Destination::builder(&registry())
+        .compression(Codec::working())
+        .listen(&any_port())
+        .unwrap();
+    let uri = destination.uri().clone();
+    let received = std::thread::spawn(move || destination.receive(provide).unwrap().confirm());
+    let (sent, finished) = channel();
+    std::thread::spawn(move || {
+        let (ram, registry) = (guest(), registry());
+        let panics = Arc::new(Codec { hangs: None, panics: true });
+        let source = Source::builder(&registry, Arc::clone(&ram)).compression(panics);
+        sent.send(source.connect(&uri).unwrap().finish(&PageSet::all(&ram), None)).unwrap();
+    });
+    // The destination has the guest: a source that never returned would hold its own for ever.
+    finished.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+    received.join().unwrap().unwrap();
 }
 
 #[test]

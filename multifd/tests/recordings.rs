@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use common::{content, provide, registry};
 use multifd::core::{ErrorKind, PeerError};
-use multifd::stream::SyncForm;
+use multifd::driver::MainChannelError;
+use multifd::stream::{StreamErrorKind, SyncForm};
 use multifd::{Arrived, Destination, Error};
 use multifd_conformance::{Recording, recordings};
 use sha2::{Digest, Sha256};
@@ -97,6 +98,14 @@ fn packets_after_the_last_sync_are_refused() {
     streams.channels[0].extend(sync);
     let error = streams.decode().unwrap_err();
     assert!(matches!(error, Error::AfterLastSync(0)), "{error}");
+    let end = streams.channels[0].len() - 1344;
+    streams.channels[0].truncate(end);
+    streams.decode().unwrap().confirm().unwrap();
+    // What looked like the end may have been a device's own state.
+    streams.main.push(0);
+    let error = streams.decode().unwrap_err();
+    let Error::Main(MainChannelError::Stream(error)) = error else { panic!("{error}") };
+    assert_eq!(error.kind, StreamErrorKind::Trailing { bytes: 1 });
 }
 
 #[test]
