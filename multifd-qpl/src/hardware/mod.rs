@@ -215,10 +215,7 @@ impl Hardware {
         if let Some(page) = self.pages[page] {
             return page;
         }
-        let ended = match self.queue.ended(page) {
-            Some(ended) => Some(ended),
-            None => self.awaited(page).await,
-        };
+        let ended = self.awaited(page).await;
         let outcome = self.outcome(page, ended, good, refused);
         self.pages[page] = Some(outcome);
         outcome
