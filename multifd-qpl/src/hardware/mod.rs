@@ -29,12 +29,12 @@ pub(crate) fn probe(library: &Library) -> Result<(), String> {
     Job::new(library, qpl_sys::Path::Hardware).map(drop).map_err(no_hardware)
 }
 
-/// Whether there are devices by the NUMA policy. For a node, a job is what finds out.
+/// Whether there are devices by the NUMA policy. For a node, a job is what finds out, which is left
+/// to a device that hangs.
 ///
 /// # Errors
 /// Why not, and what to do.
 pub(crate) fn check(library: &Library, numa: Numa) -> Result<(), String> {
-    numa.check(library.version())?;
     let Numa::Of(node) = numa else { return Ok(()) };
     let config = ChannelConfig::new(0, PageSize::Kib4, 0);
     let mut queue = Queue::new(library, 1, &config, numa).map_err(no_hardware)?;
