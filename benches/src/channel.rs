@@ -63,12 +63,7 @@ impl Payloads {
         let mut payloads = Self::default();
         for packet in packets {
             sender.send(std::slice::from_ref(packet));
-            let mut bytes = vec![0; sender.payload.len()];
-            let mut at = 0;
-            for part in sender.payload.parts(&packet.normal_pages()) {
-                at += part.copy_to(&mut bytes[at..]);
-            }
-            payloads.push(&bytes);
+            payloads.push(&sender.payload.to_vec(&packet.normal_pages()));
         }
         payloads
     }

@@ -15,7 +15,8 @@ use crate::table::Table;
 
 /// Run the conformance suite on codecs.
 ///
-/// The exit status is 1 if a case fails.
+/// The exit status is 1 if a case fails, if no case of a codec that was run passed, or if no codec was
+/// run.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  multifd conformance\n  multifd conformance zlib zstd --json")]
 pub(crate) struct Args {

@@ -24,9 +24,9 @@ pub struct ChannelConfig {
     /// The level to compress with, within the codec's [`Levels`](crate::Levels); 0 for a codec without levels.
     /// A receiver need not know it.
     pub level: i32,
-    /// What a receiver fills the memory that it decodes into with before each packet; `None`, as
-    /// always but in tests, leaves in it what it holds. Two different values find a decoder that
-    /// takes former bytes for a page's.
+    /// For tests: the byte that a method fills its output memory with before it is used. `None`,
+    /// the default, leaves the memory as it is. With two different values, a codec that passes on
+    /// bytes it has not written gives two different results.
     pub scratch_fill: Option<u8>,
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use multifd_core::channel::Part;
 use multifd_core::ram::{GuestPages, RamBlock};
 use multifd_core::{Error as CodecError, MultiFdMethods, PageSize, Payload};
 use pollster::block_on;
@@ -93,22 +92,11 @@ async fn send(
             let started = cpu_time();
             method.send_prepare(&pages, &mut payload).await?;
             sent.time += cpu_time().saturating_sub(started);
-            payload.parts(&pages).for_each(|part| append(&mut bytes, part));
+            bytes = payload.to_vec(&pages);
         }
         sent.payloads.push(bytes);
     }
     Ok(sent)
-}
-
-fn append(bytes: &mut Vec<u8>, part: Part<'_>) {
-    match part {
-        Part::Bytes(part) => bytes.extend_from_slice(part),
-        Part::Guest(pages) => {
-            let end = bytes.len();
-            bytes.resize(end + pages.bytes(), 0);
-            pages.copy_to(&mut bytes[end..]);
-        }
-    }
 }
 
 /// Decompresses all payloads into `block`. Returns the codec's CPU time.

@@ -96,9 +96,9 @@ impl Sample {
         let block = anonymous("sample", (normal.max(1) * PAGE) as u64)?;
         let offsets: Vec<_> = (0..normal as u64).map(|page| page * PAGE as u64).collect();
         let mut offset = 0;
-        for Sampled { normal, private, .. } in &packets {
-            block.write(offset, &private.as_slice()[..normal * PAGE]);
-            offset += (normal * PAGE) as u64;
+        for Sampled { private, .. } in &packets {
+            block.write(offset, private.as_slice());
+            offset += private.as_slice().len() as u64;
         }
         Ok(Self { bytes, block, offsets, packets })
     }
@@ -138,13 +138,12 @@ impl Sample {
 
 impl Sampled {
     fn new(pages: &[u8]) -> Self {
-        let mut private = PageMemory::new(pages.len());
-        let mut normal = 0;
-        let copies = private.get_mut_or_new().chunks_mut(PAGE);
-        let with_data = pages.chunks(PAGE).filter(|page| page.iter().any(|&byte| byte != 0));
-        for (copy, page) in copies.zip(with_data) {
+        let with_data = |page: &&[u8]| page.iter().any(|&byte| byte != 0);
+        let with_data: Vec<_> = pages.chunks(PAGE).filter(with_data).collect();
+        let normal = with_data.len();
+        let mut private = PageMemory::new(normal * PAGE);
+        for (copy, page) in private.get_mut_or_new().chunks_mut(PAGE).zip(with_data) {
             copy.copy_from_slice(page);
-            normal += 1;
         }
         Self { normal, zero: pages.len() / PAGE - normal, private }
     }

@@ -20,7 +20,7 @@ pub(crate) enum Counted {
     Errors,
 }
 
-/// What a channel's pages are counted by that a device, libqpl in software, or neither has done.
+/// The names of the counts of a channel that uses devices.
 pub(crate) const HARDWARE: &[&str] = &[
     "raw pages",
     "hardware pages",
@@ -29,7 +29,9 @@ pub(crate) const HARDWARE: &[&str] = &[
     "hardware retries",
     "hardware errors",
 ];
+/// The names where libqpl does the pages on the CPU.
 pub(crate) const SOFTWARE: &[&str] = &["raw pages", "software pages"];
+/// The names where this crate does the pages on the CPU, without libqpl.
 pub(crate) const PORTABLE: &[&str] = &["raw pages", "portable pages"];
 
 /// One channel's counts. Those of a packet become visible when all of it is done: one that is given

@@ -51,7 +51,7 @@ impl Engine {
             }
             Err(reason) => return Err(reason),
         }
-        hardware::check(&library, options.numa)?;
+        options.numa.check(library.version())?;
         Ok(Self::Hardware(library))
     }
 }

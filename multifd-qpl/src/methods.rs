@@ -1,6 +1,6 @@
 //! The codec, and what is set up for a channel.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use multifd_core::{
@@ -9,6 +9,7 @@ use multifd_core::{
 };
 
 use crate::engine::Engine;
+use crate::hardware;
 use crate::options::Options;
 use crate::recv::Receiver;
 use crate::send::Sender;
@@ -26,21 +27,34 @@ multifd_core::inventory::submit! { Registration(|| Arc::new(Qpl::default())) }
 
 /// Method QPL with its options. The one that registers itself has the defaults; a registry takes
 /// another in its place by [`Registry::replacing`](multifd_core::Registry::replacing).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Qpl {
     options: Options,
+    /// There are devices by the NUMA policy, or were when it was looked.
+    checked: OnceLock<()>,
 }
 
 impl Qpl {
     /// The method with `options`. Whether they can be honoured here is what
     /// [`probe`](MultiFdMethods::probe) says.
     pub const fn new(options: Options) -> Self {
-        Self { options }
+        Self { options, checked: OnceLock::new() }
     }
 
-    fn engine(&self) -> Result<Engine, Error> {
-        let engine = Engine::of(&self.options);
-        engine.map_err(|reason| UsageError::NotAvailable { name: NAME, reason }.into())
+    fn engine(&self) -> Result<Engine, String> {
+        let engine = Engine::of(&self.options)?;
+        match &engine {
+            Engine::Hardware(library) if self.checked.get().is_none() => {
+                hardware::check(library, self.options.numa)?;
+                _ = self.checked.set(());
+            }
+            _ => {}
+        }
+        Ok(engine)
+    }
+
+    fn engine_of_channel(&self) -> Result<Engine, Error> {
+        self.engine().map_err(|reason| UsageError::NotAvailable { name: NAME, reason }.into())
     }
 }
 
@@ -51,17 +65,17 @@ impl MultiFdMethods for Qpl {
     }
 
     fn probe(&self) -> Availability {
-        match Engine::of(&self.options) {
+        match self.engine() {
             Ok(engine) => Availability::Available(engine.to_string()),
             Err(reason) => Availability::Unavailable(reason),
         }
     }
 
     async fn send_setup(&self, config: &ChannelConfig) -> Result<Box<dyn SendMethod>, Error> {
-        Ok(Box::new(Sender::new(self.engine()?, &self.options, config)?))
+        Ok(Box::new(Sender::new(self.engine_of_channel()?, &self.options, config)?))
     }
 
     async fn recv_setup(&self, config: &ChannelConfig) -> Result<Box<dyn RecvMethod>, Error> {
-        Ok(Box::new(Receiver::new(&self.engine()?, &self.options, config)?))
+        Ok(Box::new(Receiver::new(&self.engine_of_channel()?, &self.options, config)?))
     }
 }

@@ -43,12 +43,7 @@ impl Receiver {
         options: &Options,
         config: &ChannelConfig,
     ) -> Result<Self, Error> {
-        let counts = Counts::new(match engine {
-            Engine::Hardware(_) => counts::HARDWARE,
-            // libqpl in software does not decompress: see there.
-            Engine::Software { .. } | Engine::Portable { .. } => counts::PORTABLE,
-        });
-        let hardware = Hardware::of(engine, options, config, counts.counters())?;
+        let (hardware, counts) = Hardware::of(engine, options, config)?.unzip();
         let page = vec![0; config.page_size.bytes()].into();
         Ok(Self {
             hardware: hardware.map(|hardware| Devices {
@@ -61,7 +56,8 @@ impl Receiver {
                 config: *config,
                 page,
             },
-            counts,
+            // libqpl in software does not decompress: see there.
+            counts: counts.unwrap_or_else(|| Counts::new(counts::PORTABLE)),
         })
     }
 }

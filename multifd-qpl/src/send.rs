@@ -31,12 +31,13 @@ impl Sender {
         options: &Options,
         config: &ChannelConfig,
     ) -> Result<Self, Error> {
-        let counts = Counts::new(match engine {
-            Engine::Hardware(_) => counts::HARDWARE,
-            Engine::Software { .. } => counts::SOFTWARE,
-            Engine::Portable { .. } => counts::PORTABLE,
+        let (hardware, counts) = Hardware::of(&engine, options, config)?.unzip();
+        let counts = counts.unwrap_or_else(|| {
+            Counts::new(match engine {
+                Engine::Hardware(_) | Engine::Software { .. } => counts::SOFTWARE,
+                Engine::Portable { .. } => counts::PORTABLE,
+            })
         });
-        let hardware = Hardware::of(&engine, options, config, counts.counters())?;
         let cpu = match engine {
             Engine::Hardware(library) | Engine::Software { library, .. } => {
                 Cpu::Software(software::Compressor::new(&library)?)

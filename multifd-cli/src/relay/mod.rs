@@ -30,7 +30,7 @@ use record::Recorder;
 /// It stands between a source (multifd send, or a QEMU that migrates with the capability multifd)
 /// and a destination (multifd recv, or a QEMU with -incoming), relays one migration live and ends. It
 /// takes the place of the other side: give it the compression and the channels of each side. It keeps
-/// no RAM and writes nothing to the disk. Postcopy, XBZRLE and devices that migrate in parts (VFIO)
+/// no RAM, and writes files only with --record and --chart. Postcopy, XBZRLE and devices that migrate in parts (VFIO)
 /// cannot be relayed.
 ///
 /// The exit status is 0 if the migration went through: with the capability return-path at the

@@ -135,6 +135,16 @@ impl Payload {
         (0..).map_while(move |index| self.part(index, &pages))
     }
 
+    /// A copy of all that goes out. `pages` are those that the payload was made from.
+    pub fn to_vec(&self, pages: &NormalPages<'_>) -> Vec<u8> {
+        let mut bytes = vec![0; self.len()];
+        let mut at = 0;
+        for part in self.parts(pages) {
+            at += part.copy_to(&mut bytes[at..]);
+        }
+        bytes
+    }
+
     /// The part with the index `index`; `None` behind the last.
     pub(crate) fn part<'a>(&'a self, index: usize, pages: &NormalPages<'a>) -> Option<Part<'a>> {
         let page_bytes = pages.page_size().bytes();

@@ -15,7 +15,7 @@ use multifd_core::{ChannelConfig, Error, MethodCounters, PageSize};
 use qpl_sys::{Library, Operation, Status};
 
 use self::queue::Queue;
-use crate::counts::Counted;
+use crate::counts::{self, Counted, Counts};
 use crate::engine::Engine;
 use crate::job::{Ended, Job};
 use crate::options::{Numa, Options};
@@ -29,12 +29,12 @@ pub(crate) fn probe(library: &Library) -> Result<(), String> {
     Job::new(library, qpl_sys::Path::Hardware).map(drop).map_err(no_hardware)
 }
 
-/// Whether there are devices by the NUMA policy. For a node, a job is what finds out.
+/// Whether there are devices by the NUMA policy. For a node, a job is what finds out, which is left
+/// to a device that hangs.
 ///
 /// # Errors
 /// Why not, and what to do.
 pub(crate) fn check(library: &Library, numa: Numa) -> Result<(), String> {
-    numa.check(library.version())?;
     let Numa::Of(node) = numa else { return Ok(()) };
     let config = ChannelConfig::new(0, PageSize::Kib4, 0);
     let mut queue = Queue::new(library, 1, &config, numa).map_err(no_hardware)?;
@@ -96,7 +96,7 @@ pub(crate) enum Submitted {
 }
 
 impl Hardware {
-    /// Sets up the jobs of a channel whose engine is the hardware.
+    /// Sets up the jobs of a channel whose engine is the hardware, and its counts.
     ///
     /// # Errors
     /// Why the devices cannot be used after all, where their path was named. Otherwise, the channel
@@ -105,21 +105,24 @@ impl Hardware {
         engine: &Engine,
         options: &Options,
         config: &ChannelConfig,
-        counters: MethodCounters,
-    ) -> Result<Option<Self>, Error> {
+    ) -> Result<Option<(Self, Counts)>, Error> {
         let Engine::Hardware(library) = engine else { return Ok(None) };
         let jobs = config.page_size.page_count();
         match Queue::new(library, jobs, config, options.numa) {
-            Ok(queue) => Ok(Some(Self {
-                queue,
-                pages: Vec::with_capacity(jobs),
-                options: *options,
-                counters,
-                off: false,
-                patience: options.timeout,
-                waiting_since: None,
-                refused_in_a_row: 0,
-            })),
+            Ok(queue) => {
+                let counts = Counts::new(counts::HARDWARE);
+                let hardware = Self {
+                    queue,
+                    pages: Vec::with_capacity(jobs),
+                    options: *options,
+                    counters: counts.counters(),
+                    off: false,
+                    patience: options.timeout,
+                    waiting_since: None,
+                    refused_in_a_row: 0,
+                };
+                Ok(Some((hardware, counts)))
+            }
             Err(status) if options.path == Path::Auto => {
                 tracing::warn!("a channel goes without IAA: {}", no_hardware(status));
                 Ok(None)
@@ -215,10 +218,7 @@ impl Hardware {
         if let Some(page) = self.pages[page] {
             return page;
         }
-        let ended = match self.queue.ended(page) {
-            Some(ended) => Some(ended),
-            None => self.awaited(page).await,
-        };
+        let ended = self.awaited(page).await;
         let outcome = self.outcome(page, ended, good, refused);
         self.pages[page] = Some(outcome);
         outcome

@@ -161,6 +161,19 @@ simulated! {
         assert!(started.elapsed() >= Duration::from_millis(6));
     }
 
+    auto_counts_pages_as_the_cpus_where_a_channels_jobs_cannot_be_set_up(INIT = "0.1") {
+        // The probe sets one job up, which mostly goes well; a channel 128, which never does.
+        let log = Log::default();
+        log.while_doing(|| {
+            for _ in 0..5 {
+                let [sent, received] = round_trip(&Qpl::default(), 1);
+                assert_eq!(count(&sent, "software pages"), PAGES as u64, "{sent:?}");
+                assert_eq!(count(&received, "portable pages"), PAGES as u64, "{received:?}");
+            }
+        });
+        assert!(log.times("a channel goes without IAA") > 0);
+    }
+
     without_a_device_the_path_says_what_is_missing_and_auto_does_without(DEVICES = "0") {
         let codec: &dyn MultiFdMethods = &on(Path::Hardware);
         let error = codec.require().unwrap_err().to_string();

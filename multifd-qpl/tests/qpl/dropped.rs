@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use multifd_conformance::ends::PAGE_BYTES;
@@ -152,6 +153,18 @@ simulated! {
             assert!(other.in_guest() == other.private.as_slice(), "{polls}");
         }
         assert!(dropped.iter().all(|&dropped| dropped > 0), "{dropped:?}");
+    }
+
+    the_time_between_a_dropped_call_and_the_next_is_not_the_devices(LATENCY = "20ms") {
+        let mut method = sender(&Qpl::new(IMPATIENT));
+        let counters = method.counters();
+        let first = begin_and_give_up(&mut *method, Waker::noop());
+        thread::sleep(IMPATIENT.timeout + Duration::from_millis(50));
+        for packet in [first, Packet::of(&other())] {
+            block_on(packet.send(&mut *method)).unwrap();
+        }
+        let stats = counters.snapshot();
+        assert_eq!(count(&stats, "hardware pages"), PAGES as u64 + 50, "{stats:?}");
     }
 
     a_packet_that_was_dropped_comes_back_into_other_pages(LATENCY = "1ms") {

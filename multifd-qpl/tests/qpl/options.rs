@@ -1,9 +1,13 @@
 //! Options that cannot be honoured are refused before anything is set up or connected.
 
+use std::time::Instant;
+
 use multifd_core::{Availability, ChannelConfig, MultiFdMethods, PageSize};
 use multifd_qpl::{Numa, Options, Path, Qpl};
 use pollster::block_on;
 
+use crate::support::log::Log;
+use crate::support::packet::{receiver, sender};
 use crate::support::simulated::simulated;
 
 /// Asserts that the codec is refused with these words, by its probe and by both set-ups.
@@ -51,9 +55,16 @@ simulated! {
         }
     }
 
-    a_probe_that_finds_a_numa_nodes_devices_hanging_ends_soon(HANG = "1") {
-        let started = std::time::Instant::now();
-        taken(Path::Hardware, Numa::Of(0), "hardware");
+    a_numa_nodes_devices_are_looked_for_once_and_may_hang(HANG = "1") {
+        let (started, log) = (Instant::now(), Log::default());
+        let codec = Qpl::new(Options::new(Path::Hardware).with_numa(Numa::Of(0)));
+        log.while_doing(|| {
+            assert!(matches!(codec.probe(), Availability::Available(_)));
+            for _ in 0..3 {
+                drop((sender(&codec), receiver(&codec)));
+            }
+        });
+        assert_eq!(log.times("an IAA has not ended"), 1, "the job of the probe");
         assert!(started.elapsed() < Options::default().timeout / 2);
     }
 }

@@ -26,10 +26,12 @@ pub enum Wire {
 /// look into it.
 ///
 /// It is called in the thread that moves the bytes, so what takes it long holds up the migration.
-/// It cannot fail the migration.
+/// It cannot report an error, but a panic in it fails the migration.
 pub trait Tap: Debug + Send + Sync {
-    /// `bytes`, at least one, have come from the side [`Side::From`], or gone to [`Side::To`]; the return path's
-    /// the other way round.
+    /// Called with the bytes, at least one, that the relay has just read from or written to `side`.
+    ///
+    /// The return path's are read from [`Side::To`] and written to [`Side::From`]; all others are
+    /// read from [`Side::From`] and written to [`Side::To`].
     fn pass(&self, side: Side, wire: Wire, bytes: &[u8]);
 }
 

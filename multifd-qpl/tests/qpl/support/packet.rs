@@ -77,11 +77,6 @@ impl Packet {
 
     /// What goes out of `payload`.
     pub fn bytes(&self, payload: &Payload) -> Vec<u8> {
-        let mut bytes = vec![0; payload.len()];
-        let mut end = 0;
-        for part in payload.parts(&self.normal()) {
-            end += part.copy_to(&mut bytes[end..]);
-        }
-        bytes
+        payload.to_vec(&self.normal())
     }
 }
