@@ -9,12 +9,12 @@ use multifd_core::channel::{
     SendMachine, SendNext, Target, memory,
 };
 use multifd_core::none::Plain;
-use multifd_core::ram::{PageBatch, Ram, RamBlock};
+use multifd_core::ram::{GuestPages, NormalPages, PageBatch, Ram, RamBlock};
 use multifd_core::vm_memory::MmapRegion;
 use multifd_core::wire::{BlockName, DeviceStatePacket, InitialPacket, Uuid};
 use multifd_core::{
     Availability, ChannelConfig, Compression, Error, ErrorKind, MethodDescriptor, MultiFdMethods,
-    PageSize, PeerError, PrivateMethod, RecvMethod, SendMethod, UsageError,
+    PageSize, Payload, PeerError, PrivateMethod, RecvMethod, SendMethod, UsageError,
 };
 use pollster::block_on;
 
@@ -557,5 +557,63 @@ fn a_private_method_in_place_is_held_to_the_size_of_its_pages() {
         if let Err(error) = placed {
             assert!(matches!(error.kind(), ErrorKind::Peer(PeerError::Payload { .. })), "{error}");
         }
+    }
+}
+
+#[test]
+fn a_codec_that_fails_at_its_end_is_named_with_its_channel() {
+    #[derive(Debug)]
+    struct Failing;
+
+    #[multifd_core::async_trait]
+    impl MultiFdMethods for Failing {
+        fn descriptor(&self) -> MethodDescriptor {
+            MethodDescriptor::new("failing", "a test's", Compression::Zstd)
+        }
+
+        fn probe(&self) -> Availability {
+            Plain.probe()
+        }
+
+        async fn send_setup(&self, _: &ChannelConfig) -> Result<Box<dyn SendMethod>, Error> {
+            Ok(Box::new(Failing))
+        }
+
+        async fn recv_setup(&self, _: &ChannelConfig) -> Result<Box<dyn RecvMethod>, Error> {
+            Ok(Box::new(Failing))
+        }
+    }
+
+    #[multifd_core::async_trait]
+    impl SendMethod for Failing {
+        async fn send_prepare(
+            &mut self,
+            _: &NormalPages<'_>,
+            _: &mut Payload,
+        ) -> Result<(), Error> {
+            panic!("nothing is sent")
+        }
+
+        async fn send_cleanup(self: Box<Self>) -> Result<(), Error> {
+            Err(Error::backend("it does not let go"))
+        }
+    }
+
+    #[multifd_core::async_trait]
+    impl RecvMethod for Failing {
+        async fn recv(&mut self, _: &[u8], _: GuestPages<'_>) -> Result<(), Error> {
+            panic!("nothing is received")
+        }
+
+        async fn recv_cleanup(self: Box<Self>) -> Result<(), Error> {
+            Err(Error::backend("it does not let go"))
+        }
+    }
+
+    let config = SendConfig::new(ChannelConfig::new(3, PageSize::Kib4, 0));
+    let sender = block_on(SendMachine::new(&Failing, config)).unwrap();
+    let receiver = block_on(RecvMachine::new(&Failing, 3, PageSize::Kib4, Arc::default())).unwrap();
+    for ended in [block_on(sender.finish()), block_on(receiver.finish())] {
+        assert_eq!(ended.unwrap_err().to_string(), "channel 3, zstd: it does not let go");
     }
 }

@@ -164,4 +164,20 @@ mod tests {
         assert!(error.to_string().contains("zstd"));
         assert!("private-0x02".parse::<Compression>().is_err());
     }
+
+    #[test]
+    fn a_payload_has_the_bounds_that_its_codec_sets() {
+        for method in Compression::QEMU {
+            assert_eq!(method.payload_bounds(0, 4096), (0, 0), "{method}");
+        }
+        assert_eq!(Compression::None.payload_bounds(3, 4096), (12288, 12288));
+        for method in [Compression::Qpl, Compression::Uadk] {
+            // A length a page, and then 1 byte at least, or every page as it is.
+            assert_eq!(method.payload_bounds(3, 4096), (13, 12 + 12288), "{method}");
+        }
+        for method in [Compression::Zlib, Compression::Zstd, Compression::Qatzip] {
+            assert_eq!(method.payload_bounds(3, 4096), (1, MAX_PAYLOAD), "{method}");
+        }
+        assert_eq!(MAX_PAYLOAD, 1 << 20);
+    }
 }

@@ -59,3 +59,29 @@ pub(super) fn write_name(field: &mut [u8; NAME_BYTES], name: &str) {
     field[..name.len()].copy_from_slice(name.as_bytes());
     field[name.len()..].fill(0);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_name_is_shown_and_looked_up_as_its_text() {
+        let name = BlockName::new("pc.ram").unwrap();
+        assert_eq!(
+            (format!("{name:>8}"), format!("{name:?}")),
+            ("  pc.ram".into(), "\"pc.ram\"".into())
+        );
+        let names = BTreeSet::from([name]);
+        assert!(names.contains("pc.ram") && !names.contains("pc.bios"));
+    }
+
+    #[test]
+    fn a_name_that_the_format_cannot_carry_is_refused() {
+        for name in ["", "a\0b", &"x".repeat(256)] {
+            BlockName::new(name).unwrap_err();
+        }
+        BlockName::new(&"x".repeat(255)).unwrap();
+    }
+}
