@@ -386,4 +386,24 @@ mod tests {
         }
         assert!(whole > 100, "{whole}");
     }
+
+    #[test]
+    fn a_packet_is_something_with_pages_or_a_sync_and_nothing_without_both() {
+        use multifd_core::wire::{BlockName, PacketFlags, RamPacketBuilder};
+        use multifd_core::{Compression, PageSize};
+
+        let content = |bytes: &[u8]| {
+            Content::from(&RamPacket::parse(bytes, PageSize::Kib4).expect("a packet"))
+        };
+        let mut builder = RamPacketBuilder::new(PageSize::Kib4);
+        let name = BlockName::new("ram").expect("a name");
+        let mut pages = builder.pages(Compression::None, 1, &name, [&[], &[0x1000]], 0).to_vec();
+        assert_eq!(content(&pages), Content::Something);
+        pages[11] |= PacketFlags::SYNC.bits() as u8;
+        assert_eq!(content(&pages), Content::Something);
+        let mut sync = builder.sync(2).to_vec();
+        assert_eq!(content(&sync), Content::Something);
+        sync[11] = 0;
+        assert_eq!(content(&sync), Content::Nothing);
+    }
 }
