@@ -617,3 +617,29 @@ fn a_codec_that_fails_at_its_end_is_named_with_its_channel() {
         assert_eq!(ended.unwrap_err().to_string(), "channel 3, zstd: it does not let go");
     }
 }
+
+#[test]
+fn zero_pages_are_written_over_what_the_memory_held() {
+    let destination = ram();
+    destination.blocks()[0].write(0, &vec![0xff; PAGES as usize * 4096]);
+    receive(&stream(), &destination).unwrap();
+    assert!(content(&destination) == content(&guest()));
+}
+
+#[test]
+fn a_channel_that_does_not_look_for_zero_pages_sends_them_whole_under_the_numbers_of_all() {
+    let packet_num = Arc::new(std::sync::atomic::AtomicU64::new(7));
+    let config = SendConfig::new(ChannelConfig::new(3, PageSize::Kib4, 0))
+        .with_detect_zero_pages(false)
+        .with_packet_num(Arc::clone(&packet_num));
+    let (mut channel, mut out) = (block_on(SendMachine::new(&Plain, config)).unwrap(), Vec::new());
+    channel_idle(&mut channel, &mut out);
+    channel.pages(batches(&ram()).swap_remove(0)).unwrap();
+    channel_idle(&mut channel, &mut out);
+    assert_eq!(out.len(), 64 + 1344 + 128 * 4096);
+    assert_eq!(packet_num.load(std::sync::atomic::Ordering::Relaxed), 8);
+}
+
+fn channel_idle(channel: &mut SendMachine, out: &mut Vec<u8>) {
+    block_on(memory::send(channel, out)).unwrap();
+}
