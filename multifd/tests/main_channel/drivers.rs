@@ -1,5 +1,6 @@
 //! The blocking drivers, over streams that trickle, fail and end in the ways that sockets do.
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 
 use multifd::core::wire::BlockName;
@@ -89,10 +90,40 @@ fn what_was_read_behind_the_end_is_still_there_and_the_end_is_said_again() {
     assert!(matches!(reader.next_event(), Ok(None)));
 }
 
+/// A stream that fails in the middle once.
+struct Pausing<'a>([Trickle<'a>; 2]);
+
+impl Read for Pausing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let [before, behind] = &mut self.0;
+        if before.bytes.is_empty() && before.end.is_none() {
+            return behind.read(buffer);
+        }
+        let read = before.read(buffer);
+        if read.as_ref().is_err_and(|error| Some(error.kind()) == before.end) {
+            before.end = None;
+        }
+        read
+    }
+}
+
+#[test]
+fn a_reader_that_fails_says_where_and_can_go_on() {
+    let bytes = stream(false);
+    let (before, behind) = bytes.split_at(20);
+    let stream =
+        Pausing([Trickle::new(before, Some(ErrorKind::WouldBlock)), Trickle::new(behind, None)]);
+    let mut reader = MainReader::new(stream, MainDecoder::new(Limits::default()));
+    let error = std::iter::repeat_with(|| reader.next_event()).find_map(Result::err).unwrap();
+    assert!(matches!(error, MainChannelError::Read { offset: 20, .. }), "{error}");
+    while reader.next_event().unwrap().is_some() {}
+    assert!(reader.decoder().is_over());
+}
+
 /// Takes three bytes at a time, as many as there is room for, and is interrupted between.
 struct Room<'a> {
     taken: &'a mut Vec<u8>,
-    room: usize,
+    room: &'a Cell<usize>,
     interrupted: bool,
 }
 
@@ -102,7 +133,7 @@ impl Write for Room<'_> {
         if self.interrupted {
             return Err(ErrorKind::Interrupted.into());
         }
-        let count = bytes.len().min(3).min(self.room - self.taken.len());
+        let count = bytes.len().min(3).min(self.room.get() - self.taken.len());
         self.taken.extend_from_slice(&bytes[..count]);
         Ok(count)
     }
@@ -116,7 +147,8 @@ impl Write for Room<'_> {
 fn a_writer_that_fails_says_how_far_it_came() {
     for (room, is_enough) in [(100, true), (10, false)] {
         let mut taken = Vec::new();
-        let to = Room { taken: &mut taken, room, interrupted: false };
+        let room = Cell::new(room);
+        let to = Room { taken: &mut taken, room: &room, interrupted: false };
         let mut writer = MainWriter::new(to, MainEncoder::new());
         writer.encoder().header(&Configuration::new("pc")).unwrap();
         let expected = writer.encoder().bytes().to_vec();
@@ -129,6 +161,21 @@ fn a_writer_that_fails_says_how_far_it_came() {
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+#[test]
+fn a_writer_that_has_failed_can_go_on() {
+    let (mut taken, room) = (Vec::new(), Cell::new(10));
+    let to = Room { taken: &mut taken, room: &room, interrupted: false };
+    let mut writer = MainWriter::new(to, MainEncoder::new());
+    writer.encoder().header(&Configuration::new("pc")).unwrap();
+    let expected = writer.encoder().bytes().to_vec();
+    let error = writer.flush().unwrap_err();
+    assert!(matches!(error, MainChannelError::Write { offset: 10, .. }), "{error}");
+    room.set(expected.len());
+    writer.flush().unwrap();
+    drop(writer);
+    assert_eq!(taken, expected);
 }
 
 #[test]
