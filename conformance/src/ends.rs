@@ -51,12 +51,7 @@ impl Sender {
         block.write(0, pages);
         let normal = NormalPages::new(guest, Some(&private));
         block_on(self.method.send_prepare(&normal, &mut payload)).expect("the codec works");
-        let mut bytes = vec![0; payload.len()];
-        let mut at = 0;
-        for part in payload.parts(&normal) {
-            at += part.copy_to(&mut bytes[at..]);
-        }
-        bytes
+        payload.to_vec(&normal)
     }
 
     /// Ends the channel. Returns what the codec has counted.

@@ -1,14 +1,12 @@
 //! Migrations out of real QEMUs, relayed.
 
-use std::io::Read;
-
 use multifd::Destination;
 use multifd::core::Compression;
 use multifd_conformance::recordings;
 use sha2::{Digest, Sha256};
 
 use crate::common::{all_compressions, any_port, content, provide, registry};
-use crate::support::{relay, replay};
+use crate::support::{read_all, relay, replay};
 
 #[test]
 fn every_recording_arrives_with_the_ram_that_the_guest_had_in_every_codec() {
@@ -52,17 +50,7 @@ fn the_main_channel_goes_through_byte_for_byte_and_a_sync_goes_out_for_each_that
         let channels: Vec<_> = recording.channels.iter().map(|bytes| bytes.to_vec()).collect();
         let source = replay(&running.uri, recording.main, &channels);
         // The main channel is the first to connect.
-        let streams: Vec<_> = (0..6)
-            .map(|_| {
-                let (mut connection, _) = listener.accept().unwrap();
-                std::thread::spawn(move || {
-                    let mut bytes = Vec::new();
-                    connection.read_to_end(&mut bytes).unwrap();
-                    bytes
-                })
-            })
-            .collect();
-        let streams: Vec<_> = streams.into_iter().map(|stream| stream.join().unwrap()).collect();
+        let streams = read_all(&listener, 6);
         assert!(streams[0] == recording.main, "{recording:?}");
         let syncs = |stream: &[u8]| packets(stream).iter().filter(|flags| **flags & 1 == 1).count();
         let came = recording.channels[0];

@@ -1,6 +1,6 @@
 //! Relays in this process.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
@@ -59,4 +59,19 @@ pub(crate) fn replay(uri: &Uri, main: &[u8], channels: &[Vec<u8>]) -> Vec<JoinHa
         }))
     };
     streams.filter_map(send).collect()
+}
+
+/// Accepts as many connections, and reads each to its end: in the order in which they came.
+pub(crate) fn read_all(listener: &TcpListener, connections: usize) -> Vec<Vec<u8>> {
+    let streams: Vec<_> = (0..connections)
+        .map(|_| {
+            let (mut connection, _) = listener.accept().unwrap();
+            std::thread::spawn(move || {
+                let mut bytes = Vec::new();
+                connection.read_to_end(&mut bytes).unwrap();
+                bytes
+            })
+        })
+        .collect();
+    streams.into_iter().map(|stream| stream.join().unwrap()).collect()
 }

@@ -1,7 +1,6 @@
 //! Taps see what goes over the connections, byte for byte.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::sync::{Arc, Mutex};
 
 use multifd::core::Compression;
@@ -10,7 +9,7 @@ use multifd::{PageSet, Side};
 use multifd_conformance::recordings;
 
 use crate::common::{guest, receive, send};
-use crate::support::{listener, relay, replay};
+use crate::support::{listener, read_all, relay, replay};
 
 /// Keeps everything.
 #[derive(Debug, Default)]
@@ -50,18 +49,7 @@ fn every_byte_is_seen_as_it_is_on_the_wire_unused_ones_too() {
                 })
                 .collect();
             let source = replay(&running.uri, recording.main, &channels);
-            let streams: Vec<_> = (0..4)
-                .map(|_| {
-                    let (mut connection, _) = listener.accept().unwrap();
-                    std::thread::spawn(move || {
-                        let mut bytes = Vec::new();
-                        connection.read_to_end(&mut bytes).unwrap();
-                        bytes
-                    })
-                })
-                .collect();
-            let streams: Vec<_> =
-                streams.into_iter().map(|stream| stream.join().unwrap()).collect();
+            let streams = read_all(&listener, 4);
             running.join().unwrap();
             drop(source);
 
