@@ -351,7 +351,11 @@ fn a_call_out_of_turn_is_an_error_and_changes_nothing() {
 /// Takes a channel in and sends it on, without RAM.
 fn relay(mut bytes: &[u8]) -> Vec<u8> {
     open(&mut bytes).unwrap();
-    let (mut from, mut to, mut out) = (receiver(), sender(), Vec::new());
+    let [received, sent] = [Arc::<ChannelCounters>::default(), Arc::default()];
+    let from = RecvMachine::new(&Plain, 3, PageSize::Kib4, Arc::clone(&received));
+    let config = SendConfig::new(ChannelConfig::new(3, PageSize::Kib4, 0)).with_uuid(Uuid([9; 16]));
+    let to = SendMachine::new(&Plain, config.with_counters(Arc::clone(&sent)));
+    let (mut from, mut to, mut out) = (block_on(from).unwrap(), block_on(to).unwrap(), Vec::new());
     let mut spare = Some(PacketBuffer::new(PageSize::Kib4).unwrap());
     block_on(memory::send(&mut to, &mut out)).unwrap();
     loop {
@@ -369,10 +373,13 @@ fn relay(mut bytes: &[u8]) -> Vec<u8> {
             }
             RecvNext::Admit(_) => from.place(Target::Buffer(spare.take().unwrap())).unwrap(),
             RecvNext::Decode => block_on(from.decode()).unwrap(),
-            RecvNext::Received(Received::End) => return out,
-            RecvNext::Received(received) => {
+            RecvNext::Received(Received::End) => {
+                assert_eq!(received.snapshot(), sent.snapshot());
+                return out;
+            }
+            RecvNext::Received(came) => {
                 let buffer = from.take_buffer().unwrap();
-                let sync = received == Received::Sync;
+                let sync = came == Received::Sync;
                 assert_eq!(buffer.is_empty(), sync, "what the packet before held is gone");
                 to.buffer(buffer).unwrap();
                 block_on(memory::send(&mut to, &mut out)).unwrap();
