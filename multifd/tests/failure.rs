@@ -312,7 +312,9 @@ fn a_connection_has_a_time_in_total_to_say_what_it_is_however_many_bytes_it_send
     let mut silent = trickling.join().unwrap();
     silent.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let end = std::io::Read::read(&mut silent, &mut [0]);
-    assert!(matches!(&end, Ok(0)) || end.is_err_and(|error| error.kind() != IoErrorKind::WouldBlock));
+    assert!(
+        matches!(&end, Ok(0)) || end.is_err_and(|error| error.kind() != IoErrorKind::WouldBlock)
+    );
 }
 
 #[test]

@@ -307,8 +307,9 @@ fn join<M: Send + 'static>(
         (Opened::Channel(initial), _) => {
             let (handle, now) = (connection.cloned(), Instant::now());
             let added = state.connections.add_channel(arrival, initial, handle, now, has_left);
-            added.map_err(|error| multifd_core::Error::from(error).on_channel(initial.channel))?;
-            Ok(Some(initial.channel))
+            let is_of_it = added
+                .map_err(|error| multifd_core::Error::from(error).on_channel(initial.channel))?;
+            Ok(is_of_it.then_some(initial.channel))
         }
         (Opened::Main, Some(connection)) => {
             state.connections.add_main(arrival, connection.clone(), has_left)?;

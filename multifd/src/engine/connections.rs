@@ -19,6 +19,8 @@ const MOST_UNKNOWN: usize = 512;
 #[derive(Clone, Debug)]
 pub(crate) struct Connections<H> {
     main: Main<H>,
+    /// When the main channel came, once it is known.
+    main_arrival: Option<Arrival>,
     /// Connections that have not said yet what they are.
     unknown: BTreeSet<Arrival>,
     /// The latest connection so far.
@@ -62,6 +64,7 @@ impl<H> Connections<H> {
     pub(crate) fn new(channels: u8, uuid: Option<Uuid>) -> Self {
         Self {
             main: Main::Missing,
+            main_arrival: None,
             unknown: BTreeSet::new(),
             last: Arrival::default(),
             channels: (0..channels).map(|_| None).collect(),
@@ -90,11 +93,12 @@ impl<H> Connections<H> {
     /// A connection has ended within its initial packet. Whether that matters is known when there is
     /// a main channel.
     pub(crate) fn break_off(&mut self, arrival: Arrival) -> Result<(), PeerError> {
-        if self.has_main() {
-            return Err(PeerError::Truncated);
+        match self.main_arrival {
+            Some(main) if main < arrival => return Err(PeerError::Truncated),
+            Some(_) => {}
+            None => self.note_left(arrival, PeerError::Truncated),
         }
         self.unknown.remove(&arrival);
-        self.note_left(arrival, PeerError::Truncated);
         Ok(())
     }
 
@@ -106,7 +110,7 @@ impl<H> Connections<H> {
         main: H,
         has_left: impl Fn(&H) -> bool,
     ) -> Result<(), Error> {
-        if self.has_main() {
+        if self.main_arrival.is_some() {
             return Err(Error::SecondMain);
         }
         if let Some((_, error)) = self.left.take_if(|(left, _)| *left > arrival) {
@@ -114,6 +118,7 @@ impl<H> Connections<H> {
         }
         self.free(|channel| channel.arrival < arrival && channel.has_left(&has_left));
         self.main = Main::Here(main);
+        self.main_arrival = Some(arrival);
         self.unknown.remove(&arrival);
         Ok(())
     }
@@ -129,11 +134,8 @@ impl<H> Connections<H> {
         }
     }
 
-    fn has_main(&self) -> bool {
-        !matches!(self.main, Main::Missing)
-    }
-
-    /// A connection has said, at the time `now`, by its initial packet which channel it is.
+    /// A connection has said, at the time `now`, by its initial packet which channel it is. False
+    /// where it is known to be of an attempt that was given up.
     pub(crate) fn add_channel(
         &mut self,
         arrival: Arrival,
@@ -141,21 +143,27 @@ impl<H> Connections<H> {
         handle: Option<H>,
         now: Instant,
         has_left: impl Fn(&H) -> bool,
-    ) -> Result<(), PeerError> {
+    ) -> Result<bool, PeerError> {
+        let channel = Channel { arrival, since: now, handle };
+        if self.main_arrival.is_some_and(|main| arrival < main) && channel.has_left(&has_left) {
+            self.unknown.remove(&arrival);
+            return Ok(false);
+        }
         if let Err(error) = self.check(initial) {
             // It may be one of the next attempt, where the channels of the last have left.
-            let freed =
-                if self.has_main() { None } else { self.free(|here| here.has_left(&has_left)) };
+            let freed = match self.main_arrival {
+                Some(_) => None,
+                None => self.free(|here| here.has_left(&has_left)),
+            };
             let Some(freed) = freed else { return Err(error) };
             self.check(initial)?;
             self.note_left(freed, error);
         }
-        let channel = Channel { arrival, since: now, handle };
         self.channels[usize::from(initial.channel)] = Some(channel);
         self.uuid = Some(initial.uuid);
         // Only now: a connection that is refused must not let the others pass for all.
         self.unknown.remove(&arrival);
-        Ok(())
+        Ok(true)
     }
 
     fn check(&self, initial: InitialPacket) -> Result<(), PeerError> {
@@ -431,7 +439,7 @@ mod tests {
             channel: u8,
             uuid: Uuid,
             left: bool,
-        ) -> Result<(), PeerError> {
+        ) -> Result<bool, PeerError> {
             let handle = Some(if left { 100 } else { 0 });
             let initial = InitialPacket { uuid, channel };
             self.0.add_channel(arrival, initial, handle, Instant::now(), |handle| *handle >= 100)
@@ -448,14 +456,15 @@ mod tests {
         for main_first in [true, false] {
             let mut attempts = Attempts::new(2);
             let [old, older, main, new] = [(); 4].map(|()| attempts.arrive());
-            attempts.channel(old, 0, UUID, true).unwrap();
-            attempts.channel(older, 1, UUID, true).unwrap();
+            assert!(attempts.channel(old, 0, UUID, true).unwrap());
             if main_first {
                 attempts.main(main).unwrap();
                 assert_eq!(attempts.0.connected(), 0);
             }
+            // Whenever it is known what the last one is.
+            assert_eq!(attempts.channel(older, 1, UUID, true).unwrap(), !main_first);
             // Even of another VM.
-            attempts.channel(new, 0, OTHER, false).unwrap();
+            assert!(attempts.channel(new, 0, OTHER, false).unwrap());
             if !main_first {
                 attempts.main(main).unwrap();
             }
@@ -491,7 +500,7 @@ mod tests {
                 attempts.main(main).unwrap();
             }
             let added = attempts.channel(first, 0, UUID, true);
-            let added = added.and_then(|()| attempts.channel(second, 0, UUID, false));
+            let added = added.and_then(|_| attempts.channel(second, 0, UUID, false));
             if main_first {
                 assert_eq!(added, Err(PeerError::DuplicateChannel { id: 0 }));
             } else {
@@ -504,7 +513,7 @@ mod tests {
 
     #[test]
     fn a_channel_cut_off_in_its_initial_packet_fails_the_migration_it_is_of() {
-        for (of_it, main_first) in [(true, true), (true, false), (false, false)] {
+        for (of_it, main_first) in [(true, true), (true, false), (false, false), (false, true)] {
             let mut attempts = Attempts::new(1);
             let early = attempts.arrive();
             let main = attempts.arrive();
@@ -514,7 +523,7 @@ mod tests {
                 attempts.main(main).unwrap();
             }
             let broken = attempts.0.break_off(broken);
-            assert_eq!(broken.is_err(), main_first);
+            assert_eq!(broken.is_err(), main_first && of_it);
             if !main_first {
                 assert_eq!(attempts.main(main).is_err(), of_it);
             }
