@@ -65,14 +65,11 @@ impl Entrance {
     /// # Errors
     /// [`Error::Over`] where the migration is over. The connection is shut down then.
     pub fn add(&self, connection: Connection) -> Result<(), Error> {
-        let admitted = match self.0.upgrade() {
-            Some(acceptor) => acceptor.admit(connection.clone()),
-            None => Err(Stopped),
-        };
-        admitted.map_err(|Stopped| {
+        let Some(acceptor) = self.0.upgrade() else {
             connection.shut_down(Shutdown::Both);
-            Error::Over
-        })
+            return Err(Error::Over);
+        };
+        acceptor.admit(connection).map_err(|Stopped| Error::Over)
     }
 }
 
@@ -135,10 +132,10 @@ impl<I: Accept> Acceptor<I> {
 
     /// Takes a connection in, if the migration has none too many, in a thread of its own.
     fn take_in(self: &Arc<Self>, connection: Connection) -> Result<(), Failure> {
-        let added = self.session.update(Wake::Nobody, |state| state.connections.add())?;
-        let Some(arrival) = added else {
+        let added = self.session.update(Wake::Nobody, |state| state.connections.add());
+        let Ok(Some(arrival)) = added else {
             connection.shut_down(Shutdown::Both);
-            return Ok(());
+            return Ok(added.map(drop)?);
         };
         let acceptor = Arc::clone(self);
         let take = move |_: &Session<_>| acceptor.take(arrival, &connection);

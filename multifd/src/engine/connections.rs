@@ -145,17 +145,22 @@ impl<H> Connections<H> {
         has_left: impl Fn(&H) -> bool,
     ) -> Result<bool, PeerError> {
         let channel = Channel { arrival, since: now, handle };
-        if self.main_arrival.is_some_and(|main| arrival < main) && channel.has_left(&has_left) {
+        let left = channel.has_left(&has_left);
+        if left && self.main_arrival.is_some_and(|main| arrival < main) {
             self.unknown.remove(&arrival);
             return Ok(false);
         }
         if let Err(error) = self.check(initial) {
-            // It may be one of the next attempt, where the channels of the last have left.
-            let freed = match self.main_arrival {
-                Some(_) => None,
-                None => self.free(|here| here.has_left(&has_left)),
-            };
-            let Some(freed) = freed else { return Err(error) };
+            if self.main_arrival.is_some() {
+                return Err(error);
+            }
+            // Either may be of an attempt that was given up, and the other of the next.
+            if left {
+                self.note_left(arrival, error);
+                self.unknown.remove(&arrival);
+                return Ok(false);
+            }
+            let Some(freed) = self.free(|here| here.has_left(&has_left)) else { return Err(error) };
             self.check(initial)?;
             self.note_left(freed, error);
         }
@@ -472,6 +477,22 @@ mod tests {
             assert!(attempts.0.is_here(new));
             assert_eq!(attempts.0.uuid(), Some(OTHER));
         }
+    }
+
+    #[test]
+    fn a_channel_of_an_attempt_that_was_given_up_may_be_known_after_those_of_the_next() {
+        let mut attempts = Attempts::new(2);
+        let [old, main, new] = [(); 3].map(|()| attempts.arrive());
+        assert!(attempts.channel(new, 0, OTHER, false).unwrap());
+        assert!(!attempts.channel(old, 0, UUID, true).unwrap());
+        attempts.main(main).unwrap();
+        assert!(attempts.0.is_here(new));
+        // One that came after the main channel is of its migration, and one too many.
+        let mut attempts = Attempts::new(2);
+        let [main, first, second] = [(); 3].map(|()| attempts.arrive());
+        assert!(attempts.channel(first, 0, UUID, false).unwrap());
+        assert!(!attempts.channel(second, 0, UUID, true).unwrap());
+        attempts.main(main).unwrap_err();
     }
 
     #[test]

@@ -160,7 +160,7 @@ fn connections_can_be_handed_in_beside_those_that_are_accepted() {
     let (main, to) = Kind::Masked.pair();
     entrance.add(to).unwrap();
     let connect = || std::net::TcpStream::connect((&host[..], port)).unwrap();
-    let channels = [connect(), connect()].map(|socket| multifd::Connection::from_socket(socket));
+    let channels = [connect(), connect()].map(multifd::Connection::from_socket);
     let channels = channels.map(Result::unwrap).to_vec();
     let (ram, sent) = send((main, channels), Compression::None);
     let arrived = destination.receive(provide).unwrap();
