@@ -53,10 +53,18 @@ pub enum Error {
         /// The failure.
         source: io::Error,
     },
+    /// The program's own function for new threads failed: see [`Threads`](crate::Threads).
+    #[error("what thread {name} does first failed: the migration's threads must begin by it")]
+    Thread {
+        /// The thread's name.
+        name: String,
+        /// The failure.
+        source: io::Error,
+    },
     /// Not all channels connected in time.
     #[error(
-        "{connected} of {channels} channels connected within {seconds} s: set the same number of \
-         channels on both sides"
+        "{connected} of {channels} channels connected within {seconds} s: {}",
+        missing_hint(*main_ended)
     )]
     MissingChannels {
         /// Channels that did.
@@ -65,10 +73,42 @@ pub enum Error {
         channels: usize,
         /// How long was waited, in seconds.
         seconds: u64,
+        /// The source had closed its main channel by then.
+        main_ended: bool,
     },
-    /// Connections that may be channels, and do not say.
-    #[error("{0} connections have not said what they are; something else connects to this port")]
-    SilentConnections(usize),
+    /// Channels connected, and no main channel.
+    #[error(
+        "no main channel within {seconds} s of the first of {channels} channels: the source gave \
+         up or hangs; start the migration anew"
+    )]
+    MissingMain {
+        /// Channels that are there.
+        channels: usize,
+        /// How long was waited, in seconds.
+        seconds: u64,
+    },
+    /// The source closed the main channel, and its channels do not go on.
+    #[error(
+        "the source closed the main channel, and {waiting_for} was still waited for: it failed or \
+         gave up, its own messages say why"
+    )]
+    MainEnded {
+        /// What was waited for.
+        waiting_for: &'static str,
+    },
+    /// The other side does nothing.
+    #[error(
+        "no byte has come from {peer} or gone there for {seconds} s, while {waiting_for} was waited \
+         for: it hangs or is cut off; where it only is slow, a longer progress timeout helps"
+    )]
+    Stalled {
+        /// What was waited for.
+        waiting_for: &'static str,
+        /// From whom.
+        peer: String,
+        /// For how long nothing moved, in seconds.
+        seconds: u64,
+    },
     /// The source has not waited for the confirmation.
     #[error(
         "the source went away before it could be told that its VM has arrived: its guest goes on \
@@ -277,6 +317,15 @@ impl Error {
 impl From<StreamError> for Error {
     fn from(error: StreamError) -> Self {
         Self::Main(error.into())
+    }
+}
+
+fn missing_hint(main_ended: bool) -> &'static str {
+    if main_ended {
+        "the source has closed its main channel, its own messages say why; or set the same number of \
+         channels on both sides"
+    } else {
+        "set the same number of channels on both sides"
     }
 }
 

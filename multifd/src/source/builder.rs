@@ -9,9 +9,13 @@ use multifd_core::wire::Uuid;
 
 use super::Source;
 use crate::codecs::Codec;
+use crate::engine::cancel::CancelToken;
+use crate::engine::outgoing::Outgoing;
+use crate::engine::session::Terms;
+use crate::engine::threads::Threads;
 use crate::error::Error;
 use crate::stream::{Configuration, SyncForm};
-use crate::transport::Uri;
+use crate::transport::{Connection, Uri};
 
 /// Who looks for zero pages.
 #[non_exhaustive]
@@ -43,6 +47,7 @@ pub struct SourceBuilder<'a> {
     pub(super) zero_pages: ZeroPages,
     pub(super) return_path: bool,
     pub(super) connect_timeout: Duration,
+    pub(super) terms: Terms,
 }
 
 impl<'a> SourceBuilder<'a> {
@@ -63,6 +68,7 @@ impl<'a> SourceBuilder<'a> {
             zero_pages: ZeroPages::default(),
             return_path: true,
             connect_timeout: Duration::from_secs(10),
+            terms: Terms::default(),
         }
     }
 
@@ -132,19 +138,57 @@ impl<'a> SourceBuilder<'a> {
         Self { return_path, ..self }
     }
 
-    /// How long each connection may take to be made. 10 s unless said otherwise.
+    /// How long each connection may take to be made, to whichever of a name's addresses. 10 s unless
+    /// said otherwise.
     #[must_use]
     pub fn connect_timeout(self, limit: Duration) -> Self {
         Self { connect_timeout: limit, ..self }
+    }
+
+    /// How long the destination may be waited for while no byte moves on any connection: 2 minutes
+    /// unless said otherwise, any time with `None`. It does not count while the caller does something
+    /// else, such as between two rounds, nor while the destination, which has everything, takes its
+    /// time to confirm.
+    #[must_use]
+    pub fn progress_timeout(mut self, limit: Option<Duration>) -> Self {
+        self.terms.progress_timeout = limit;
+        self
+    }
+
+    /// How the migration's threads are named and what they do first.
+    #[must_use]
+    pub fn threads(mut self, threads: Threads) -> Self {
+        self.terms.threads = threads;
+        self
+    }
+
+    /// Has `token` cancel the migration, from the first connection on: also while it is being made.
+    /// Only the look-up of a name cannot be interrupted.
+    #[must_use]
+    pub fn cancelled_by(mut self, token: &CancelToken) -> Self {
+        self.terms.cancelled_by = Some(token.clone());
+        self
     }
 
     /// Connects all channels to `uri` and announces the RAM.
     ///
     /// # Errors
     /// A codec that is not registered or not available, a level it does not have, a destination
-    /// that does not answer or refuses. Only from here on can the migration be cancelled: connecting
-    /// ends by itself, after [`connect_timeout`](Self::connect_timeout).
+    /// that does not answer or refuses; a [cancellation](Self::cancelled_by).
     pub fn connect(self, uri: &Uri) -> Result<Source, Error> {
-        Source::connect(&self, uri)
+        Source::connect(&self, uri.into())
+    }
+
+    /// As [`connect`](Self::connect), over connections that are there already, whose number is the
+    /// number of channels. They are shut down when the migration is over.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); no channel, or more than 255.
+    pub fn connect_over(
+        self,
+        main: Connection,
+        channels: impl IntoIterator<Item = Connection>,
+    ) -> Result<Source, Error> {
+        Source::connect(&self, Outgoing::over(main, channels))
     }
 }

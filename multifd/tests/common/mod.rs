@@ -101,7 +101,7 @@ pub(crate) fn all_compressions() -> Vec<Compression> {
 }
 
 /// An error with its causes, as the program prints it.
-pub(crate) fn chain(error: &Error) -> String {
+pub(crate) fn chain(error: &(impl std::error::Error + 'static)) -> String {
     let first: &(dyn std::error::Error + 'static) = error;
     let causes = std::iter::successors(Some(first), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
