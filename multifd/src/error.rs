@@ -99,7 +99,8 @@ pub enum Error {
     /// The other side does nothing.
     #[error(
         "no byte has come from {peer} or gone there for {seconds} s, while {waiting_for} was waited \
-         for: it hangs or is cut off; where it only is slow, a longer progress timeout helps"
+         for: the other side, the network or a codec's device hangs; where it is only slow, set a \
+         longer progress timeout"
     )]
     Stalled {
         /// What was waited for.

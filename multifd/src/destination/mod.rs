@@ -250,7 +250,7 @@ impl Migration {
     /// Begins with the main channel `main`, which is read from the stream that is returned.
     fn begin(&mut self, main: &Connection) -> Watched {
         let watch = self.session.watch();
-        watch.set_main(main, self.channel_timeout);
+        watch.set_main(main, Some(self.channel_timeout));
         watch.set_peer(match main.peer() {
             Some(address) => format!("the source at {address}"),
             None => "the source".to_owned(),

@@ -34,8 +34,18 @@ impl Outgoing {
         if count == 0 { Err(Error::ChannelCount(0)) } else { Ok(count) }
     }
 
-    /// Makes the main channel's connection, or takes the one that is there. It ends when the migration
-    /// does.
+    /// Has connections that are there end when the migration does, whether it comes to use them or
+    /// not.
+    pub(crate) fn register<S: Send + 'static>(&self, session: &Session<S>) {
+        if let Way::Given { main, channels } = &self.0 {
+            for connection in channels.iter().chain([main]) {
+                session.register(connection, Shutdown::Both);
+            }
+        }
+    }
+
+    /// Makes the main channel's connection, which ends when the migration does, or takes the one that
+    /// is there and [registered](Self::register).
     pub(crate) fn main<S: Send + 'static>(
         &self,
         session: &Session<S>,
@@ -43,7 +53,7 @@ impl Outgoing {
     ) -> Result<Connection, Failure> {
         match &self.0 {
             Way::Connect(uri) => made(session, uri, limit),
-            Way::Given { main, .. } => given(session, main),
+            Way::Given { main, .. } => Ok(main.clone()),
         }
     }
 
@@ -57,7 +67,7 @@ impl Outgoing {
     ) -> Result<Connection, Failure> {
         match &self.0 {
             Way::Connect(uri) => made(session, uri, limit),
-            Way::Given { channels, .. } => given(session, &channels[usize::from(number)]),
+            Way::Given { channels, .. } => Ok(channels[usize::from(number)].clone()),
         }
     }
 }
@@ -68,19 +78,13 @@ fn made<S: Send + 'static>(
     limit: Duration,
 ) -> Result<Connection, Failure> {
     match connect(uri, limit, session.stop_event()) {
-        Ok(Attempt::Connected(connection)) => given(session, &connection),
+        Ok(Attempt::Connected(connection)) => {
+            session.register(&connection, Shutdown::Both);
+            Ok(connection)
+        }
         Ok(Attempt::Stopped) => Err(Failure::Stopped),
         Err(source) => Err(Error::Connect { uri: uri.clone(), source }.into()),
     }
-}
-
-fn given<S: Send + 'static>(
-    session: &Session<S>,
-    connection: &Connection,
-) -> Result<Connection, Failure> {
-    session.register(connection, Shutdown::Both);
-    session.check()?;
-    Ok(connection.clone())
 }
 
 impl From<Uri> for Outgoing {

@@ -36,8 +36,8 @@ struct Inner {
     awaited: Option<&'static str>,
     /// How often it has begun to wait.
     turn: u64,
-    /// The main channel, and how long its channels may do nothing when it has ended.
-    main: Option<(WeakConnection, Duration)>,
+    /// The main channel, and how long nothing may move when it has ended, where that is shorter.
+    main: Option<(WeakConnection, Option<Duration>)>,
     peer: String,
     patience: Patience,
 }
@@ -117,9 +117,9 @@ impl Watch {
         self.lock().peer = peer;
     }
 
-    /// Takes note of the main channel. When that has ended, nothing may be waited for longer than
-    /// `grace` while nothing moves.
-    pub(crate) fn set_main(&self, main: &Connection, grace: Duration) {
+    /// Takes note of the main channel from a source. What is waited for in vain when that has ended is
+    /// an error that says so, after `grace` where there is one.
+    pub(crate) fn set_main(&self, main: &Connection, grace: Option<Duration>) {
         self.lock().main = Some((main.downgrade(), grace));
         self.changed.notify_all();
     }
@@ -207,12 +207,13 @@ impl Inner {
         let turn = self.awaited.map(|_| self.turn);
         let idle = self.patience.look(Look { now, turn, moved });
         let waiting_for = self.awaited?;
-        let main_ended = |(main, grace): &(WeakConnection, Duration)| {
-            idle >= *grace && main.upgrade().is_some_and(|main| main.has_left())
+        let over = |limit: Option<Duration>| limit.is_some_and(|limit| idle >= limit);
+        let main_ended = |(main, grace): &(WeakConnection, Option<Duration>)| {
+            (over(*grace) || over(limit)) && main.upgrade().is_some_and(|main| main.has_left())
         };
         let error = if self.main.as_ref().is_some_and(main_ended) {
             Error::MainEnded { waiting_for }
-        } else if limit.is_some_and(|limit| idle >= limit) {
+        } else if over(limit) {
             let (peer, seconds) = (self.peer.clone(), idle.as_secs());
             Error::Stalled { waiting_for, peer, seconds }
         } else {
@@ -226,7 +227,7 @@ impl Inner {
     /// How long until the next look.
     fn next(&self, now: Instant, limit: Option<Duration>) -> Option<Duration> {
         let cut = self.cuts.iter().map(|cut| cut.at.saturating_duration_since(now)).min();
-        let grace = self.main.as_ref().map(|(_, grace)| *grace);
+        let grace = self.main.as_ref().and_then(|(_, grace)| *grace);
         [cut, limit.map(pace), grace.map(pace)].into_iter().flatten().min()
     }
 }
@@ -322,7 +323,7 @@ mod tests {
         let (left, right) = UnixStream::pair().unwrap();
         let main = Connection::from_socket(left).unwrap();
         let watch = Watch::new(None);
-        watch.set_main(&main, Duration::from_millis(50));
+        watch.set_main(&main, Some(Duration::from_millis(50)));
         let _awaiting = watch.awaiting("a sync");
         drop(right);
         assert!(matches!(fails(&watch), Error::MainEnded { waiting_for: "a sync" }));

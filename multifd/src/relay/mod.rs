@@ -143,6 +143,7 @@ impl Relay {
         let listener = listener()?;
         let state = State::new(setup.from_channels, None, Relaying::new(to_channels));
         let session = Session::new(state, &setup.terms)?;
+        channels.to.register(&session);
         let started = Acceptor::start(&session, listener, setup.channel_timeout, intake);
         let acceptor = started.inspect_err(|_| session.end())?;
         let (page_size, tap) = (setup.page_size, setup.tap.clone());
@@ -219,7 +220,8 @@ impl Relay {
         let destination = self.channels.main(session);
         let destination = destination.map_err(|failure| failure.map(Error::on(Side::To)))?;
         let watch = session.watch();
-        watch.set_main(source, self.acceptor.timeout);
+        // A destination that is slow may hold up what the source has sent before it closed.
+        watch.set_main(source, None);
         watch.set_peer("the source or the destination".to_owned());
         let end = |stream, side, wire| {
             let taps = Taps::new(self.tap.as_ref(), side, wire);

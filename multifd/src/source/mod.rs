@@ -89,6 +89,7 @@ impl Source {
         let state = State { queue: Queue::new(count), return_path: ReturnPath::default() };
         let session = Session::new(state, &setup.terms)?;
         // The main channel connects first: under TLS a destination tells them apart by that.
+        channels.to.register(&session);
         let connected = channels.main(&session);
         let connected = session.settle(connected).map_err(|Stopped| session.reason());
         let main_connection = connected?;

@@ -3,7 +3,6 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use multifd::core::wire::{InitialPacket, Uuid};
 use multifd::{Arrived, Destination, DestinationBuilder, Error, PageSet, Uri};
 use tempfile::TempDir;
 
-use crate::common::{any_port, assert_equal, guest, provide, send};
+use crate::common::{announcement, any_port, assert_equal, guest, provide, send};
 use crate::registry;
 
 /// More than anything here may take.
@@ -155,21 +154,6 @@ fn a_main_channel_that_ends_while_others_are_waited_for_is_named() {
             assert!(named && error.to_string().contains("main channel"), "{error}");
         }
     }
-}
-
-/// A main channel up to its first sync.
-fn announcement(ram: &Arc<multifd::core::ram::Ram>) -> Vec<u8> {
-    use multifd::stream::{BlockInfo, Configuration, MainEncoder, SyncForm};
-
-    let blocks: Vec<_> = ram
-        .blocks()
-        .iter()
-        .map(|block| BlockInfo::new(block.name().clone(), block.bytes()))
-        .collect();
-    let mut encoder = MainEncoder::new();
-    encoder.header(&Configuration::default()).unwrap();
-    encoder.ram_start(2, 0, &blocks, SyncForm::Flush).unwrap();
-    encoder.bytes().to_vec()
 }
 
 #[test]

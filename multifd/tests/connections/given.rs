@@ -197,3 +197,15 @@ fn an_entrance_of_a_migration_that_is_over_refuses_and_shuts_what_comes() {
     assert!(matches!(entrance.add(near), Err(Error::Over)));
     assert_eq!(std::io::Read::read(&mut far, &mut [0]).unwrap(), 0);
 }
+
+#[test]
+fn given_connections_are_shut_down_though_they_never_came_to_be_used() {
+    let (mut far, near) = Kind::Unix.pair();
+    let (main, _far_main) = Kind::Unix.pair();
+    let held = near.clone();
+    let relay = Relay::builder(registry()).without_listener(Outgoing::over(main, [near])).unwrap();
+    relay.cancel_token().cancel();
+    relay.run().unwrap_err();
+    assert_eq!(std::io::Read::read(&mut far, &mut [0]).unwrap(), 0);
+    drop(held);
+}

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use multifd::core::wire::{InitialPacket, Uuid};
 use multifd::relay::Relay;
 use multifd::{Connection, Destination, Error, Outgoing, PageSet, Source};
 
-use crate::common::{any_port, chain, guest, provide, receive, send};
+use crate::common::{announcement, any_port, chain, guest, provide, receive, send};
 use crate::registry;
 use crate::toy::Kind;
 
@@ -74,6 +75,29 @@ fn a_relay_ends_when_either_side_does_nothing() {
     while source.round(&PageSet::all(&ram)).is_ok() {}
     let error = relayed.join().unwrap().unwrap_err();
     assert!(chain(&error).contains("no byte has"), "{error}");
+}
+
+#[test]
+fn a_relay_whose_source_closed_its_main_channel_early_says_so() {
+    let ((main, channels), (to_main, to)) = Kind::Unix.pairs(2);
+    let (out, _far) = Kind::Unix.pairs(2);
+    let relay = Relay::builder(registry()).progress_timeout(Some(LIMIT));
+    let relay = relay.without_listener(Outgoing::over(out.0, out.1)).unwrap();
+    let entrance = relay.entrance();
+    entrance.add(to_main).unwrap();
+    to.into_iter().for_each(|channel| entrance.add(channel).unwrap());
+    let mut main = main;
+    main.write_all(&announcement(&guest())).unwrap();
+    for (number, channel) in (0..).zip(&channels) {
+        channel
+            .clone()
+            .write_all(&InitialPacket { uuid: Uuid::default(), channel: number }.to_bytes())
+            .unwrap();
+    }
+    drop(main);
+    let error = relay.run().unwrap_err();
+    assert!(chain(&error).contains("closed the main channel"), "{error}");
+    drop(channels);
 }
 
 #[test]
