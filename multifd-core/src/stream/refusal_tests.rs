@@ -118,7 +118,6 @@ fn a_byte_that_starts_no_section_is_refused() {
 #[test]
 fn commands_of_postcopy_and_colo_are_refused_by_name_and_number() {
     for (command, wanted) in [
-        (3, "POSTCOPY_ADVISE"),
         (4, "POSTCOPY_LISTEN"),
         (5, "POSTCOPY_RUN"),
         (6, "POSTCOPY_RAM_DISCARD"),
@@ -139,15 +138,28 @@ fn commands_of_postcopy_and_colo_are_refused_by_name_and_number() {
 
 #[test]
 fn a_command_of_another_length_is_refused() {
-    for piece in [[8, 0, 1, 0, 4], [8, 0, 2, 0, 8], [8, 0, 11, 0, 1]] {
+    for piece in [[8, 0, 1, 0, 4], [8, 0, 2, 0, 8], [8, 0, 3, 0, 8], [8, 0, 11, 0, 1]] {
         assert_refused!(started(), piece, Kind::Length { .. }, 0);
     }
 }
 
 #[test]
 fn another_section_that_is_sent_in_parts_is_refused_by_its_name() {
-    let piece = b"\x01\0\0\0\x01\x0cdirty-bitmap\0\0\0\0\0\0\0\x01";
-    assert_refused!(started(), piece, Kind::ForeignSection(name) if name == "dirty-bitmap", 0);
+    let before_ram = [HEADER, CONFIGURATION].concat();
+    let bitmaps = b"\x01\0\0\0\x02\x0cdirty-bitmap\0\0\0\0\0\0\0\x01\x01\x7e\0\0\0\x02".to_vec();
+    assert!(
+        decode(&[&started()[..], &bitmaps].concat())
+            .is_err_and(|error| { matches!(error.kind, Kind::Truncated { what: "a section" }) })
+    );
+    let (mut version, mut content) = (bitmaps.clone(), bitmaps.clone());
+    (version[25], content[26]) = (2, 0x30);
+    for (before, piece) in [(before_ram, &bitmaps), (started(), &version), (started(), &content)] {
+        assert_refused!(before, piece, Kind::ForeignSection(name) if name == "dirty-bitmap", 0);
+    }
+    for name in ["vfio", "spapr/htab"] {
+        let piece = [b"\x01\0\0\0\x05", &[name.len() as u8][..], name.as_bytes()].concat();
+        assert_refused!(started(), piece, Kind::ForeignSection(found) if found == name, 0);
+    }
 }
 
 #[test]
@@ -181,12 +193,10 @@ fn sections_in_a_wrong_order_are_refused() {
         (&before, PART),
         (&before, END),
         (&before, FOOTER),
-        (&before, DEVICES),
         (&before, b"\0"),
         (&started(), CONFIGURATION),
         (&started(), START),
         (&started(), FOOTER),
-        (&started(), DEVICES),
         (&started(), b"\0"),
         (&started(), b"\x06\0\0\0\x02{}"),
         (&ended, PART),
@@ -290,6 +300,36 @@ fn flags_that_are_not_supported_are_refused_by_name() {
 fn a_flush_is_refused_where_start_had_none() {
     let before = [HEADER, CONFIGURATION, START, LIST, EOS, FOOTER, PART].concat();
     assert_refused!(before, FLUSH, Kind::Misplaced(_), 0);
+}
+
+#[test]
+fn early_state_without_footers_is_refused_before_and_behind_start() {
+    let section = b"\x04\0\0\0\x09\x01d\0\0\0\0\0\0\0\x01state";
+    let before = [HEADER, CONFIGURATION].concat();
+    assert_refused!(before, [section, START].concat(), Kind::Misplaced(_), 0);
+    let started = [HEADER, CONFIGURATION, START, LIST, FLUSH, EOS].concat();
+    assert_refused!(started, section, Kind::Misplaced(_), 0);
+}
+
+#[test]
+fn early_state_above_the_limit_is_refused_however_it_comes() {
+    let section = |body: &[u8]| {
+        [&b"\x04\0\0\0\x09\x01d\0\0\0\0\0\0\0\x01"[..], body, b"\x7e\0\0\0\x09"].concat()
+    };
+    let long = section(&[1; 1000]);
+    let early = [&section(b"a")[..], &long].concat();
+    let rest = [START, LIST, FLUSH, EOS, FOOTER, END, FLUSH, EOS, FOOTER, DEVICES].concat();
+    let bytes = [HEADER, CONFIGURATION, &early, &rest].concat();
+    for size in [1, 16, usize::MAX] {
+        let end = |early_state| {
+            let limits = Limits { early_state, ..Limits::default() };
+            decode_in_pieces(MainDecoder::new(limits), &bytes, size).1.map(|error| error.kind)
+        };
+        assert_eq!(end(early.len()), None);
+        for limit in [early.len() - 1, early.len() - 300, 0] {
+            assert_eq!(end(limit), Some(Kind::EarlyStateTooLarge { limit }), "{size}");
+        }
+    }
 }
 
 #[test]
