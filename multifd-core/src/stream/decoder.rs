@@ -298,6 +298,9 @@ impl MainDecoder {
             }
             self.page_size = found;
         }
+        if configuration.capabilities().iter().any(|name| name == "mapped-ram") {
+            return Err(StreamErrorKind::MappedRam.into());
+        }
         if configuration.capabilities().iter().any(|name| name == "x-ignore-shared") {
             return Err(StreamErrorKind::UnsupportedCapability("x-ignore-shared").into());
         }

@@ -125,6 +125,20 @@ pub enum StreamErrorKind {
         /// The page size.
         page_size: PageSize,
     },
+    /// A RAM block whose memory is said to be made of pages of an impossible size.
+    #[error("RAM block {name:?} is made of pages of {bytes} bytes, which no memory is")]
+    BlockPageSize {
+        /// The block.
+        name: BlockName,
+        /// The size that is claimed.
+        bytes: u64,
+    },
+    /// A file that a source wrote with the capability mapped-ram.
+    #[error(
+        "this is a file in the mapped-ram format, not a migration over connections: turn the \
+         capability mapped-ram off on the source and migrate to a socket"
+    )]
+    MappedRam,
     /// The RAM blocks are not as large together as the list said.
     #[error("the RAM blocks up to {name:?} pass the {total} bytes that were announced")]
     BlockTotal {

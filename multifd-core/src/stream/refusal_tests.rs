@@ -92,6 +92,20 @@ fn a_capability_that_changes_the_format_is_refused() {
 }
 
 #[test]
+fn a_mapped_ram_file_is_known_by_its_capability_or_by_its_list_of_blocks() {
+    let piece =
+        b"\x07\0\0\0\x02pc\x05\x1aconfiguration/capabilities\0\0\0\x01\0\0\0\x01\x0amapped-ram";
+    assert_refused!(HEADER, piece, Kind::MappedRam, 7);
+    // The header of a block's pages: version 1, the page size, the offsets.
+    let header = b"\0\0\0\x01\0\0\0\0\0\0\x10\0\0\0\0\0\0\0\0\x8e";
+    let list = b"\0\0\0\0\0\0\x20\x04\x01a\0\0\0\0\0\0\x20\0";
+    let before = [HEADER, CONFIGURATION, START].concat();
+    assert_refused!(before, [&list[..], header].concat(), Kind::MappedRam, 18);
+    let list = b"\0\0\0\0\0\0\x30\x04\x01a\0\0\0\0\0\0\x20\0";
+    assert_refused!(before, [&list[..], header].concat(), Kind::MappedRam, 18);
+}
+
+#[test]
 fn a_page_size_that_is_not_supported_or_not_expected_is_refused() {
     let bits = |bits: u8| {
         let name = b"\x05\x1econfiguration/target-page-bits\0\0\0\x01\0\0\0";
@@ -253,7 +267,10 @@ fn a_list_of_blocks_that_does_not_add_up_is_refused() {
         Kind::BlockSize { bytes: 0xfff, page_size: PageSize::Kib4, .. },
         18
     );
-    for name in [b"".as_slice(), b"\xff", b"a\0"] {
+    // In place of a name's length a zero starts the size of the pages of the block before.
+    let piece = list(0x2000, a(), block(b"", 0x1000));
+    assert_refused!(before, piece, Kind::BlockPageSize { bytes: 0x10, .. }, 18);
+    for name in [b"\xff".as_slice(), b"a\0"] {
         assert_refused!(before, list(0x2000, a(), block(name, 0x1000)), Kind::Name { .. }, 18);
     }
 }

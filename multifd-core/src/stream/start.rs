@@ -54,6 +54,9 @@ enum State {
     Bitmaps,
     MemSize,
     Block,
+    /// The next block, unless the size of the last one's pages comes first.
+    BlockOrPageSize,
+    PageSize,
     Sync,
 }
 
@@ -79,6 +82,7 @@ impl StartDecoder {
         is_second: bool,
     ) -> Result<Started, Stop> {
         const WHAT: &str = "a START";
+        const LIST: &str = "the list of RAM blocks";
         loop {
             self.state = match self.state {
                 State::SectionId => {
@@ -131,15 +135,35 @@ impl StartDecoder {
                 },
                 State::Block => {
                     input.begin_item();
-                    let (name, size) = input.entry(bytes, "the list of RAM blocks")?;
+                    let (name, size) = input.entry(bytes, LIST)?;
                     self.push(name, size)?;
-                    if self.left > 0 { State::Block } else { State::Sync }
+                    if self.left > 0 { State::BlockOrPageSize } else { State::Sync }
                 }
-                State::Sync => match input.word(bytes, self.blocks.page_size())? {
-                    Word::Flush => return Ok(self.start(SyncForm::Flush)),
-                    Word::EndOfSection => return Ok(self.start(SyncForm::EachSection)),
-                    _ => return Err(ONLY_THE_LIST.into()),
+                // A size starts with a zero byte, and no name is empty.
+                State::BlockOrPageSize => match input.peek(bytes, LIST)? {
+                    0 => State::PageSize,
+                    _ => State::Block,
                 },
+                State::PageSize => {
+                    input.begin_item();
+                    self.blocks.set_page_bytes(input.u64(bytes, LIST)?)?;
+                    State::Block
+                }
+                State::Sync => {
+                    input.begin_item();
+                    let word = input.u64(bytes, "the ram section")?;
+                    // A word without any flag, where there is none: the size of the last block's pages.
+                    if self.blocks.may_be_page_bytes(word) {
+                        self.blocks.set_page_bytes(word)?;
+                        State::Sync
+                    } else {
+                        match Word::parse(word, self.blocks.page_size())? {
+                            Word::Flush => return Ok(self.start(SyncForm::Flush)),
+                            Word::EndOfSection => return Ok(self.start(SyncForm::EachSection)),
+                            _ => return Err(ONLY_THE_LIST.into()),
+                        }
+                    }
+                }
             };
         }
     }
@@ -151,7 +175,7 @@ impl StartDecoder {
         let Some(left) = self.left.checked_sub(size) else {
             return Err(StreamErrorKind::BlockTotal { name, total: self.total });
         };
-        self.blocks.push(BlockInfo { name, bytes: size })?;
+        self.blocks.push(BlockInfo::new(name, size))?;
         self.left = left;
         Ok(())
     }

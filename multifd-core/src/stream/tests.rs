@@ -459,3 +459,27 @@ fn early_state_has_no_place_in_a_body_or_behind_the_end_of_ram() {
     encoder.body_end().unwrap();
     encoder.early_state(&early_section(5)).unwrap_err();
 }
+
+#[test]
+fn the_sizes_of_huge_pages_in_the_list_of_blocks_are_kept() {
+    let huge = Some(2 << 20);
+    for (first, second) in [(huge, None), (None, huge), (huge, Some(1 << 30))] {
+        for sync in [SyncForm::Flush, SyncForm::EachSection] {
+            let mut list = blocks(PageSize::Kib4);
+            (list[0].page_bytes, list[1].page_bytes) = (first, second);
+            let mut encoder = MainEncoder::new();
+            encoder.header(&Configuration::new("pc")).unwrap();
+            encoder.ram_start(2, 0, &list, sync).unwrap();
+            encoder.ram_end().unwrap();
+            encoder.no_device_state().unwrap();
+            let events = decode(encoder.bytes()).unwrap();
+            let started = MainEvent::RamStart { section_id: 2, instance_id: 0, blocks: list, sync };
+            assert_eq!(events[1], started);
+            assert_eq!(events.iter().filter(|event| **event == MainEvent::Sync).count(), 2);
+        }
+    }
+    let odd = block("pc.ram", 4096).with_page_bytes(Some(4097));
+    let mut encoder = MainEncoder::new();
+    encoder.header(&Configuration::new("pc")).unwrap();
+    encoder.ram_start(2, 0, &[odd], SyncForm::Flush).unwrap_err();
+}
