@@ -208,7 +208,11 @@ pub(super) fn check(bytes: &[u8], place: Place, footers: bool) -> Result<(), Str
 }
 
 /// What of `bytes` is behind its first section.
-fn behind_section(bytes: &[u8], place: Place, footers: bool) -> Result<&[u8], StreamErrorKind> {
+pub(super) fn behind_section(
+    bytes: &[u8],
+    place: Place,
+    footers: bool,
+) -> Result<&[u8], StreamErrorKind> {
     const WRONG: StreamErrorKind = StreamErrorKind::Misuse(
         "the early state is not made of whole FULL sections, or the body of one has the end of a \
          section in it",
