@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use multifd_core::wire::BlockName;
 use multifd_core::{ErrorKind, PageSize, UsageError};
@@ -62,6 +63,15 @@ pub enum Error {
         connected: usize,
         /// Channels that are agreed.
         channels: usize,
+        /// How long was waited, in seconds.
+        seconds: u64,
+    },
+    /// No channel connected in time.
+    #[error(
+        "no channel connected within {seconds} s, only the main channel: the source does not use \
+         multifd (turn the capability on there), or its further connections do not get through"
+    )]
+    NoChannels {
         /// How long was waited, in seconds.
         seconds: u64,
     },
@@ -186,6 +196,15 @@ impl Error {
     /// Why the caller of a migration cannot take in what arrives: an error of its own, or a text.
     pub fn caller(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Caller(error.into())
+    }
+
+    /// Only `connected` of `channels` channels have connected within `limit`.
+    pub(crate) fn missing_channels(connected: usize, channels: usize, limit: Duration) -> Self {
+        let seconds = limit.as_secs();
+        match connected {
+            0 => Self::NoChannels { seconds },
+            _ => Self::MissingChannels { connected, channels, seconds },
+        }
     }
 
     /// The error as that of one side of a relay.

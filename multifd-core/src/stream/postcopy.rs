@@ -20,6 +20,11 @@ pub enum PostcopyAdvise {
 }
 
 impl PostcopyAdvise {
+    /// [`Ram`](Self::Ram) with these numbers.
+    pub const fn ram(page_sizes: u64, target_page_bytes: u64) -> Self {
+        Self::Ram { page_sizes, target_page_bytes }
+    }
+
     /// The command's data: nothing, or 16 bytes.
     pub(super) fn to_bytes(self) -> Vec<u8> {
         match self {

@@ -90,6 +90,7 @@ impl<R: Read> MainChannel<'_, R> {
                     blocks[block].write(offset, &data);
                 }
                 MainEvent::DeviceState(bytes) => vm.device_state = bytes,
+                MainEvent::OpenReturnPath => self.open_return_path(&vm.configuration)?,
                 MainEvent::EarlyState(section) => vm.early_state.behind_start.extend(section),
                 MainEvent::PostcopyAdvise(advise) => {
                     vm.postcopy_advise = Some(advise);
@@ -111,6 +112,7 @@ impl<R: Read> MainChannel<'_, R> {
         while let Some(event) = self.next()? {
             match event {
                 MainEvent::Configuration(configuration) => vm.configuration = configuration,
+                MainEvent::OpenReturnPath => self.open_return_path(&vm.configuration)?,
                 MainEvent::EarlyState(section) => vm.early_state.before_start.extend(section),
                 MainEvent::PostcopyAdvise(advise) => vm.postcopy_advise = Some(advise),
                 MainEvent::RamStart { section_id, blocks, sync, .. } => {
@@ -129,9 +131,17 @@ impl<R: Read> MainChannel<'_, R> {
         Ok(event)
     }
 
+    fn open_return_path(&mut self, configuration: &Configuration) -> Result<(), Error> {
+        self.return_path.opened = true;
+        // Nothing here has to be waited for.
+        if configuration.takes_switchover_ack() {
+            self.return_path.send(ReturnMessage::SwitchoverAck)?;
+        }
+        Ok(())
+    }
+
     fn command(&mut self, event: &MainEvent) -> Result<(), Error> {
         match event {
-            MainEvent::OpenReturnPath => self.return_path.opened = true,
             MainEvent::Ping(number) => self.return_path.send(ReturnMessage::Pong(*number))?,
             _ => {}
         }

@@ -206,7 +206,7 @@ pub(crate) fn wait_for_all<M: Send + 'static>(
         if connected == channels {
             return Error::SilentConnections(connections.silent(last)).into();
         }
-        Error::MissingChannels { connected, channels, seconds: limit.as_secs() }.into()
+        Error::missing_channels(connected, channels, limit).into()
     }))
 }
 

@@ -114,8 +114,7 @@ impl MainChannel<'_> {
         let uuid = |state: &mut State| state.connections.uuid();
         let Some(uuid) = self.session.wait_for(Waiter::Main, what, limit, uuid)? else {
             let channels = self.session.look(|state| state.connections.channels());
-            let missing =
-                Error::MissingChannels { connected: 0, channels, seconds: limit.as_secs() };
+            let missing = Error::missing_channels(0, channels, limit);
             return Err(Error::on(Side::From)(missing).into());
         };
         let tapped = |socket, number| {
