@@ -20,7 +20,12 @@ impl EarlyState {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.before_start.is_empty() && self.behind_start.is_empty()
+        self.bytes() == 0
+    }
+
+    /// Bytes of all sections.
+    pub fn bytes(&self) -> usize {
+        self.before_start.len() + self.behind_start.len()
     }
 }
 
