@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use multifd_core::wire::BlockName;
 use multifd_core::{ErrorKind, PageSize, UsageError};
@@ -108,6 +109,15 @@ pub enum Error {
         /// From whom.
         peer: String,
         /// For how long nothing moved, in seconds.
+        seconds: u64,
+    },
+    /// No channel connected in time.
+    #[error(
+        "no channel connected within {seconds} s, only the main channel: the source does not use \
+         multifd (turn the capability on there), or its further connections do not get through"
+    )]
+    NoChannels {
+        /// How long was waited, in seconds.
         seconds: u64,
     },
     /// The source has not waited for the confirmation.
@@ -283,6 +293,21 @@ impl Error {
     /// Why the caller of a migration cannot take in what arrives: an error of its own, or a text.
     pub fn caller(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Caller(error.into())
+    }
+
+    /// Only `connected` of `channels` channels have connected within `limit`, of a source that has
+    /// closed its main channel by then or not.
+    pub(crate) fn missing_channels(
+        connected: usize,
+        channels: usize,
+        limit: Duration,
+        main_ended: bool,
+    ) -> Self {
+        let seconds = limit.as_secs();
+        match connected {
+            0 if !main_ended => Self::NoChannels { seconds },
+            _ => Self::MissingChannels { connected, channels, seconds, main_ended },
+        }
     }
 
     /// The error as that of one side of a relay.

@@ -5,6 +5,7 @@
 mod codecs;
 mod destination;
 pub mod driver;
+mod early_state;
 mod engine;
 mod error;
 #[cfg(feature = "inspect")]
@@ -24,6 +25,7 @@ pub use multifd_core::stream;
 pub use codecs::qpl;
 pub use codecs::{Codec, registry};
 pub use destination::{Arrived, Destination, DestinationBuilder, Incoming};
+pub use early_state::EarlyState;
 pub use engine::accept::Entrance;
 pub use engine::cancel::CancelToken;
 pub use engine::outgoing::Outgoing;

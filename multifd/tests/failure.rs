@@ -99,7 +99,7 @@ fn a_connection_that_is_no_channel_is_an_error_and_a_silent_one_is_not() {
     let mut stray = TcpStream::connect((&host[..], *port)).unwrap();
     stray.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let error = destination.join().unwrap().unwrap_err();
-    assert_eq!(*peer_error(&error), PeerError::Magic { found: u32::from_be_bytes(*b"GET ") });
+    assert_eq!(*peer_error(&error), PeerError::NotAMigration { first: *b"GET " });
 }
 
 #[test]

@@ -109,6 +109,13 @@ impl<'a> DestinationBuilder<'a> {
         self
     }
 
+    /// The most bytes of state that devices send before the pages. 64 MiB unless said otherwise.
+    #[must_use]
+    pub fn early_state_limit(mut self, bytes: usize) -> Self {
+        self.limits.early_state = bytes;
+        self
+    }
+
     /// Listens on `uri`.
     ///
     /// # Errors

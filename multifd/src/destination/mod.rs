@@ -17,6 +17,7 @@ pub use builder::DestinationBuilder;
 use main_channel::{MainChannel, ReturnPath, Vm};
 
 use crate::driver::{Blocking, MainReader};
+use crate::early_state::EarlyState;
 use crate::engine::Receiving;
 use crate::engine::accept::{self, Accept, Acceptor, Entrance};
 use crate::engine::cancel::CancelToken;
@@ -24,7 +25,9 @@ use crate::engine::channels::{self, Codec, Intake};
 use crate::engine::session::{Failure, Session, Stopped, Terms, Waiter, Wake};
 use crate::error::Error;
 use crate::progress::{Progress, Stats};
-use crate::stream::{BlockInfo, Configuration, Limits, MainDecoder, ReturnMessage, SyncForm};
+use crate::stream::{
+    BlockInfo, Configuration, Limits, MainDecoder, PostcopyAdvise, ReturnMessage, SyncForm,
+};
 use crate::transport::{Connection, Impatient, Link, Listener, Uri, Watched};
 
 /// The destination of a migration: takes in a VM's RAM and its device state.
@@ -49,6 +52,10 @@ pub struct Incoming<'a> {
     pub blocks: &'a [BlockInfo],
     /// The size of a page.
     pub page_size: PageSize,
+    /// What has come before the list of RAM blocks: whole FULL sections. A VMM of one's own may have
+    /// its configuration here: see
+    /// [`FullSection::of_early_state`](crate::stream::FullSection::of_early_state).
+    pub early_state: &'a [u8],
 }
 
 /// A VM that has arrived whole: every channel was at the last sync when the main channel ended.
@@ -71,6 +78,10 @@ pub struct Arrived {
     pub sync_form: SyncForm,
     /// Whether the main channel's sections ended in a FOOTER.
     pub footers: bool,
+    /// What devices have sent before the pages.
+    pub early_state: EarlyState,
+    /// What the source has said of postcopy, which it never started.
+    pub postcopy_advise: Option<PostcopyAdvise>,
     /// The device state, byte for byte: FULL sections, EOF, VMDESCRIPTION.
     pub device_state: Vec<u8>,
     /// Whether the source waits for a confirmation.
@@ -328,6 +339,8 @@ impl Migration {
             section_id: vm.section_id,
             sync_form: vm.sync_form,
             footers: vm.footers,
+            early_state: vm.early_state,
+            postcopy_advise: vm.postcopy_advise,
             device_state: vm.device_state,
             return_path: self.return_path.is_open(),
             migration: self,

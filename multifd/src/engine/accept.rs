@@ -338,8 +338,7 @@ pub(crate) fn wait_for_all<M: Send + 'static>(
         let connected = session.look(|state| state.connections.connected());
         let channels = session.look(|state| state.connections.channels());
         let main_ended = main.is_some_and(Connection::has_left);
-        let seconds = limit.as_secs();
-        return Err(Error::MissingChannels { connected, channels, seconds, main_ended }.into());
+        return Err(Error::missing_channels(connected, channels, limit, main_ended).into());
     }
     let what = "connections to say what they are";
     session

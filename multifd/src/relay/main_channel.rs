@@ -115,8 +115,7 @@ impl MainChannel<'_> {
         let Some(uuid) = self.session.wait_for(Waiter::Main, what, limit, uuid)? else {
             let channels = self.session.look(|state| state.connections.channels());
             let main_ended = self.pipe.from.stream.connection().has_left();
-            let seconds = limit.as_secs();
-            let missing = Error::MissingChannels { connected: 0, channels, seconds, main_ended };
+            let missing = Error::missing_channels(0, channels, limit, main_ended);
             return Err(Error::on(Side::From)(missing).into());
         };
         let tapped =

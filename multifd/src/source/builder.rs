@@ -9,12 +9,13 @@ use multifd_core::wire::Uuid;
 
 use super::Source;
 use crate::codecs::Codec;
+use crate::early_state::EarlyState;
 use crate::engine::cancel::CancelToken;
 use crate::engine::outgoing::Outgoing;
 use crate::engine::session::Terms;
 use crate::engine::threads::Threads;
 use crate::error::Error;
-use crate::stream::{Configuration, SyncForm};
+use crate::stream::{Configuration, PostcopyAdvise, SyncForm};
 use crate::transport::{Connection, Uri};
 
 /// Who looks for zero pages.
@@ -42,6 +43,9 @@ pub struct SourceBuilder<'a> {
     pub(super) uuid: Uuid,
     pub(super) configuration: Configuration,
     pub(super) section_id: u32,
+    pub(super) early_state: EarlyState,
+    pub(super) postcopy_advise: Option<PostcopyAdvise>,
+    pub(super) block_page_bytes: Vec<Option<u64>>,
     pub(super) sync_form: SyncForm,
     pub(super) footers: bool,
     pub(super) zero_pages: ZeroPages,
@@ -63,6 +67,9 @@ impl<'a> SourceBuilder<'a> {
             uuid: Uuid::default(),
             configuration: Configuration::default(),
             section_id: 2,
+            early_state: EarlyState::default(),
+            postcopy_advise: None,
+            block_page_bytes: Vec::new(),
             sync_form: SyncForm::Flush,
             footers: true,
             zero_pages: ZeroPages::default(),
@@ -109,6 +116,28 @@ impl<'a> SourceBuilder<'a> {
     #[must_use]
     pub fn section_id(self, section_id: u32) -> Self {
         Self { section_id, ..self }
+    }
+
+    /// What is sent before the pages: what a destination once received, or a VMM's own from
+    /// [`FullSection::to_early_state`](crate::stream::FullSection::to_early_state).
+    #[must_use]
+    pub fn early_state(self, early_state: impl Into<EarlyState>) -> Self {
+        Self { early_state: early_state.into(), ..self }
+    }
+
+    /// What is said of postcopy, which this source never starts: a QEMU that has the capability on
+    /// expects it. None unless said otherwise.
+    #[must_use]
+    pub fn postcopy_advise(self, advise: Option<PostcopyAdvise>) -> Self {
+        Self { postcopy_advise: advise, ..self }
+    }
+
+    /// The sizes of the pages that the blocks of RAM are made of, in bytes, as
+    /// [`BlockInfo::page_bytes`](crate::stream::BlockInfo::page_bytes) has them, in the order of the
+    /// blocks. Blocks without one are of ordinary pages.
+    #[must_use]
+    pub fn block_page_bytes(self, page_bytes: impl IntoIterator<Item = Option<u64>>) -> Self {
+        Self { block_page_bytes: page_bytes.into_iter().collect(), ..self }
     }
 
     /// How syncs are told. A destination with a machine type up to 8.0 wants

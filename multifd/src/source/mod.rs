@@ -3,6 +3,7 @@
 mod builder;
 mod hearing;
 
+use std::iter;
 use std::net::Shutdown;
 use std::sync::Arc;
 
@@ -123,11 +124,19 @@ impl Source {
         self.main.flush()?;
         let page_size = self.ram.page_size();
         self.channels.start(&self.session, page_size, setup.uuid, |link, _| link, explained)?;
-        let blocks = self.ram.blocks().iter();
-        let blocks: Vec<_> =
-            blocks.map(|block| BlockInfo::new(block.name().clone(), block.bytes())).collect();
+        let page_bytes = setup.block_page_bytes.iter().copied().chain(iter::repeat(None));
+        let blocks = self.ram.blocks().iter().zip(page_bytes).map(|(block, page_bytes)| {
+            BlockInfo::new(block.name().clone(), block.bytes()).with_page_bytes(page_bytes)
+        });
+        let blocks: Vec<_> = blocks.collect();
         self.ask_sync()?;
-        self.main.encoder().ram_start(setup.section_id, 0, &blocks, setup.sync_form)?;
+        let encoder = self.main.encoder();
+        if let Some(advise) = setup.postcopy_advise {
+            encoder.postcopy_advise(advise)?;
+        }
+        encoder.early_state(&setup.early_state.before_start)?;
+        encoder.ram_start(setup.section_id, 0, &blocks, setup.sync_form)?;
+        encoder.early_state(&setup.early_state.behind_start)?;
         self.flush()?;
         Ok(self.wait_for_sync()?)
     }
