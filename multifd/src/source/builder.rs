@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::stream::{Configuration, SyncForm};
 use crate::transport::Uri;
 
-/// Who looks for zero pages.
+/// Who looks for zero pages, in memory that is not known to be untouched.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ZeroPages {
@@ -23,7 +23,8 @@ pub enum ZeroPages {
     Channels,
     /// The main channel, as every QEMU understands: `legacy`.
     Main,
-    /// Nobody; zero pages are sent like others: `none`.
+    /// Nobody; zero pages are sent like others, and memory that was never touched is read for that:
+    /// `none`.
     Off,
 }
 

@@ -138,6 +138,12 @@ impl Source {
     /// Sends the pages of one round, while the guest runs. Returns when every channel has sent
     /// what is its part.
     ///
+    /// Memory that nobody has touched is sent as zero pages without being read, where the kernel
+    /// knows ([`BlockMemory::data`](multifd_core::ram::BlockMemory::data)) and at least half of a
+    /// block is to be sent. That is asked at the start of the round: a page that is touched later is
+    /// dirty, and of the next round, as one that is written after it was read. So dirty tracking must
+    /// be on before the first round, as always.
+    ///
     /// # Errors
     /// The first error of any channel. The migration is over then.
     ///
@@ -226,8 +232,9 @@ impl Source {
         let Self { session, main, channels, ram, .. } = self;
         let page_bytes = ram.page_size().bytes();
         let scan_here = self.zero_pages == ZeroPages::Main;
-        let skip = |block: usize, offset| {
-            if !scan_here || !is_zero(ram.blocks()[block].slice(offset, page_bytes)) {
+        let skip = |block: usize, offset, zero: bool| {
+            let scan = || is_zero(ram.blocks()[block].slice(offset, page_bytes));
+            if !scan_here || !(zero || scan()) {
                 return Ok(false);
             }
             main.encoder().zero_page(block, offset)?;
@@ -235,7 +242,8 @@ impl Source {
             channels.progress.count_zero_page();
             Ok::<_, Failure>(true)
         };
-        pages.batches(skip, |batch| Ok(push(session, batch)?))?;
+        let holes = self.zero_pages != ZeroPages::Off;
+        pages.batches(holes, skip, |batch| Ok(push(session, batch)?))?;
         self.ask_sync()?;
         self.main.encoder().sync()?;
         self.main.encoder().body_end()?;
