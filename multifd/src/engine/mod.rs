@@ -7,6 +7,7 @@
 //! barrier      how far the channels and the main channel are                   (pure)
 //! queue        what the sending channels have to do                            (pure)
 //! return_path  what the destination has said                                   (pure)
+//! pace         how fast bytes may go out                                       (pure)
 //! channels     a thread each: one loop that sends, one that receives
 //! ```
 
@@ -14,6 +15,7 @@ pub(crate) mod accept;
 pub(crate) mod barrier;
 pub(crate) mod channels;
 pub(crate) mod connections;
+pub(crate) mod pace;
 pub(crate) mod queue;
 pub(crate) mod return_path;
 pub(crate) mod session;

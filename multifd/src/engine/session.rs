@@ -28,6 +28,7 @@ pub(crate) struct Session<T> {
     main: Condvar,
     senders: Condvar,
     receivers: Condvar,
+    limited: Condvar,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -63,6 +64,8 @@ pub(crate) enum Waiter {
     Main,
     Sender,
     Receiver,
+    /// A thread that holds bytes back: nothing but time and the end of the migration wakes it.
+    Limit,
 }
 
 /// The waiters that a change of the state affects.
@@ -93,6 +96,7 @@ impl<T: Send + 'static> Session<T> {
             main: Condvar::new(),
             senders: Condvar::new(),
             receivers: Condvar::new(),
+            limited: Condvar::new(),
             threads: Mutex::default(),
         })
     }
@@ -185,6 +189,7 @@ impl<T: Send + 'static> Session<T> {
             Waiter::Main => &self.main,
             Waiter::Sender => &self.senders,
             Waiter::Receiver => &self.receivers,
+            Waiter::Limit => &self.limited,
         }
     }
 
@@ -297,6 +302,7 @@ impl<T: Send + 'static> Session<T> {
         drop(inner);
         self.wake(Wake::Feeders);
         self.wake(Wake::Senders);
+        self.limited.notify_all();
     }
 
     /// Ends the migration and says why it has stopped: the first error.
@@ -456,7 +462,7 @@ mod tests {
 
     #[test]
     fn the_first_error_wins_and_ends_every_wait() {
-        for waiter in [Waiter::Main, Waiter::Sender, Waiter::Receiver] {
+        for waiter in [Waiter::Main, Waiter::Sender, Waiter::Receiver, Waiter::Limit] {
             let session = Session::new(0);
             std::thread::scope(|scope| {
                 let waiting =

@@ -55,6 +55,7 @@ pub use tap::{Tap, Wire};
 use crate::driver::MainChannelError;
 use crate::engine::accept::Acceptor;
 use crate::engine::channels::{self, Channels, Codec};
+use crate::engine::pace::{Pace, Paced};
 use crate::engine::return_path::{LAST_WORD, hear_last_word};
 use crate::engine::session::{CancelToken, Failure, Session, Stopped, Waiter, Wake};
 use crate::error::{Error, Side, Unfinished};
@@ -133,6 +134,7 @@ impl Relay {
             count: setup.to_channels,
             // Pages go on as they came.
             detect_zero_pages: false,
+            pace: setup.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
             progress: Progress::new(setup.to_channels),
         };
         channels.methods.descriptor().level(setup.to_level)?;
@@ -211,7 +213,10 @@ impl Relay {
         let destination = self.channels.connect(session).map_err(Error::on(Side::To))?;
         let end = |socket: &Arc<Socket>, side, wire| {
             let taps = Taps::new(self.tap.as_ref(), side, wire);
-            End { stream: Stream(Arc::clone(socket)), side, taps }
+            // What the destination answers is not limited.
+            let pace = self.channels.pace.as_ref().filter(|_| wire == Wire::Main);
+            let stream = Stream(Arc::clone(socket));
+            End { paced: Paced::new(stream.clone(), session, pace), stream, side, taps }
         };
         let hearing = Arc::new(Hearing::new(Pipe::new(
             end(&destination, Side::To, Wire::ReturnPath),

@@ -1,5 +1,6 @@
 //! How a source is set up.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,7 @@ pub struct SourceBuilder<'a> {
     pub(super) zero_pages: ZeroPages,
     pub(super) return_path: bool,
     pub(super) connect_timeout: Duration,
+    pub(super) max_bandwidth: Option<NonZeroU64>,
 }
 
 impl<'a> SourceBuilder<'a> {
@@ -64,6 +66,7 @@ impl<'a> SourceBuilder<'a> {
             zero_pages: ZeroPages::default(),
             return_path: true,
             connect_timeout: Duration::from_secs(10),
+            max_bandwidth: None,
         }
     }
 
@@ -137,6 +140,14 @@ impl<'a> SourceBuilder<'a> {
     #[must_use]
     pub fn connect_timeout(self, limit: Duration) -> Self {
         Self { connect_timeout: limit, ..self }
+    }
+
+    /// The most that is sent, in bytes a second as they are on the wire, over all channels and the
+    /// main channel together; `None`, as at first, for no limit. It holds when the guest has
+    /// stopped, too. After a pause 10 ms of it may go out at once; a packet goes out whole.
+    #[must_use]
+    pub fn max_bandwidth(self, limit: Option<NonZeroU64>) -> Self {
+        Self { max_bandwidth: limit, ..self }
     }
 
     /// Connects all channels to `uri` and announces the RAM.

@@ -15,6 +15,7 @@ use hearing::Hearing;
 
 use crate::driver::{MainChannelError, MainWriter};
 use crate::engine::channels::{self, Channels, Sending};
+use crate::engine::pace::{Pace, Paced};
 use crate::engine::queue::Queue;
 use crate::engine::return_path::{ReturnPath, hear_last_word};
 use crate::engine::session::{CancelToken, Failure, Session, Stopped, Waiter, Wake};
@@ -37,7 +38,7 @@ pub struct Source {
     session: Arc<Session<State>>,
     ram: Arc<Ram>,
     zero_pages: ZeroPages,
-    main: MainWriter<Stream>,
+    main: MainWriter<Paced<Stream, State>>,
     main_socket: Arc<Socket>,
     hearing: Arc<Hearing>,
     channels: Channels,
@@ -84,6 +85,7 @@ impl Source {
             level: setup.level,
             count: setup.channels,
             detect_zero_pages: setup.zero_pages == ZeroPages::Channels,
+            pace: setup.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
             progress: Progress::new(setup.channels),
         };
         let state = State { queue: Queue::new(setup.channels), return_path: ReturnPath::default() };
@@ -92,10 +94,12 @@ impl Source {
         let main_socket = channels.connect(&session)?;
         let encoder =
             MainEncoder::new().with_page_size(setup.ram.page_size()).with_footers(setup.footers);
+        let main = Stream(Arc::clone(&main_socket));
+        let main = Paced::new(main, &session, channels.pace.as_ref());
         let mut source = Self {
             ram: Arc::clone(&setup.ram),
             zero_pages: setup.zero_pages,
-            main: MainWriter::new(Stream(Arc::clone(&main_socket)), encoder),
+            main: MainWriter::new(main, encoder),
             hearing: Arc::new(Hearing::new(Stream(Arc::clone(&main_socket)))),
             main_socket,
             channels,
