@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use multifd::core::UsageError;
 
+use crate::escape::one_line;
+
 /// One line that says what failed, why, and what to do; and the exit status.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -87,20 +89,11 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-/// In one line and without control characters, which a peer's names may contain.
+/// In one line that a terminal shows as it is: a peer's names may contain anything.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&one_line(&self.line))
     }
-}
-
-/// The text with its control characters escaped.
-pub(crate) fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    line
 }
 
 impl From<multifd::Error> for Failure {

@@ -1,5 +1,5 @@
 #![doc = include_str!("../README.md")]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod arrival;
 mod cancel;
@@ -8,7 +8,10 @@ mod conformance;
 mod decode;
 mod demo;
 mod doctor;
+mod escape;
 mod failure;
+mod file;
+mod folder;
 mod image;
 mod inspect;
 mod log;

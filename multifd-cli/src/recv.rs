@@ -56,6 +56,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
     // Before listening: no source shall send a VM that cannot be stored.
     let place = Place::new(&args.store.to, args.store.force)?;
+    interrupt.making(place.folder());
     let destination = Destination::builder(&registry)
         .compression(codec)
         .channels(args.agreed.channels)

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
+use crate::file;
 use crate::image::Image;
 use crate::mapping::{self, Access};
 use crate::options::codec::{self, Agreed};
@@ -136,7 +137,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 
 /// A RAM file as the only block of a VM.
 fn bare_ram(path: &Path) -> Result<Ram, Failure> {
-    let (file, bytes) = mapping::open(path)?;
+    let (file, bytes) = file::open(path)?;
     mapping::check_pages(path, bytes)?;
     let memory = mapping::of_file(path, file, bytes, Access::Read)?;
     Ok(Ram::new(PageSize::Kib4, [RamBlock::new(BlockName::new("pc.ram")?, memory)])?)
@@ -168,9 +169,11 @@ fn send(
     let page_bytes = ram.page_size().bytes();
     let bar = output.bar("sending", ram.bytes());
     let _follow = bar.follow(source.progress(), page_bytes);
-    let sent = source
-        .round(&PageSet::all(ram))
-        .and_then(|()| source.finish(&PageSet::none(ram), device_state));
-    let stats = sent.map_err(|error| interrupt.or(error))?;
+    // A file that cannot be read fails the migration while the VM is still here alone.
+    let failed = |error| interrupt.or(mapping::check_files().err().unwrap_or(error));
+    source.round(&PageSet::all(ram)).map_err(|error| failed(error.into()))?;
+    mapping::check_files()?;
+    let stats = source.finish(&PageSet::none(ram), device_state);
+    let stats = stats.map_err(|error| failed(error.into()))?;
     Ok(Summary::new(&stats, page_bytes, started.elapsed()))
 }

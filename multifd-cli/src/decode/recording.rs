@@ -11,9 +11,8 @@ use multifd::driver::MainReader;
 use multifd::stream::{Limits, MainDecoder};
 
 use crate::failure::{Failure, chain};
-use crate::mapping;
-
-const MAIN: &str = "main.bin";
+use crate::file;
+use crate::folder::{self, MAIN};
 
 /// The most channels that the format allows.
 const MOST: usize = 255;
@@ -34,6 +33,7 @@ struct Connection {
 impl Recording {
     /// Opens the recording in `folder`: `main.bin`, and `channel0.bin`, `channel1.bin` and so on.
     pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
+        folder::expect(folder, folder::Wanted::Recording)?;
         let main = Connection::open(folder.join(MAIN))?;
         let count = count_channels(folder)?;
         let channels =
@@ -85,7 +85,7 @@ impl Recording {
 
 impl Connection {
     fn open(path: PathBuf) -> Result<Self, Failure> {
-        let (file, _) = mapping::open(&path)?;
+        let (file, _) = file::open(&path)?;
         Ok(Self { path, file })
     }
 

@@ -14,6 +14,7 @@ use multifd::core::{MultiFdMethods, Registry};
 
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
+use crate::mapping;
 use crate::options::codec::{self, channel_count};
 use crate::output::Output;
 use crate::qpl::Qpl;
@@ -84,6 +85,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
                     Migration { registry: &registry, codec: &codec, level, channels, output };
                 let result = migration.run(&mut guest, &interrupt);
                 interrupt.check()?;
+                mapping::check_files()?;
                 CodecReport::of(&migration, guest.pages(), result)
             }
             Err(error) => CodecReport::not_available(&*codec, &error),

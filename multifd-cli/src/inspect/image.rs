@@ -6,8 +6,10 @@ use serde::Serialize;
 use super::Args;
 use super::json::{self, Devices};
 use crate::cancel::Interrupt;
-use crate::failure::{Failure, one_line};
+use crate::escape::one_line;
+use crate::failure::Failure;
 use crate::image::{BlockSurvey, Image};
+use crate::mapping;
 use crate::output::{self, Output};
 use crate::size::Bytes;
 use crate::table::Table;
@@ -28,6 +30,7 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<bool, Failure> {
     let bar = output.bar("inspecting", image.ram.bytes());
     let blocks = image.survey(&interrupt, &bar)?;
     drop(bar);
+    mapping::check_files()?;
     let parsed = image
         .device_state
         .as_deref()

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::packets::flags;
 use super::text::knows_raw;
+use crate::escape;
 
 /// The line of a packet.
 pub(super) fn packet(packet: &PacketRecord) -> String {
@@ -51,7 +52,7 @@ pub(crate) fn summary(report: &Report) -> Summary<'_> {
 
 /// A line of JSON. No type here can fail: all keys are text.
 pub(super) fn line(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
+    escape::json(&serde_json::to_string(value).unwrap_or_default())
 }
 
 #[derive(Serialize)]

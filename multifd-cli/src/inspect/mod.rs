@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::failure::Failure;
-use crate::image::MANIFEST;
+use crate::folder::{self, Wanted};
 use crate::output::Output;
 
 /// Show what a recorded migration or a VM image is made of, and what is wrong with it.
@@ -44,7 +44,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
-    let is_image = args.folder.join(MANIFEST).is_file();
+    folder::expect(&args.folder, Wanted::Either)?;
+    let is_image = folder::is_image(&args.folder);
     if is_image && (args.packets || args.chart.is_some()) {
         return Err(Failure::usage(format!(
             "{} is a VM image, which has no packets; --packets and --chart are for recordings",

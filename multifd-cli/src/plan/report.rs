@@ -4,7 +4,8 @@ use multifd_plan::{Codec, CodecSpeed, Outcome, Parameters, Resource, Sample, Sid
 use serde::Serialize;
 
 use super::choose::Chosen;
-use crate::failure::{Failure, one_line};
+use crate::escape::one_line;
+use crate::failure::Failure;
 use crate::output;
 use crate::page::PAGE;
 use crate::size::{Bytes, gib};

@@ -109,13 +109,21 @@ fn a_peers_control_characters_are_not_printed() {
         let mut changed = bytes.clone();
         for at in 0..bytes.len() - 6 {
             if &bytes[at..at + 6] == b"pc.ram" {
-                changed[at..at + 6].copy_from_slice(b"\x1b[2Jra");
+                changed[at..at + 6].copy_from_slice("\u{1b}\u{202e}ra".as_bytes());
             }
         }
         fs::write(recording.join(name), changed).unwrap();
     }
+    let is_harmless = |text: &str| !text.contains(['\u{1b}', '\u{202e}']);
     let ended = multifd(&["inspect", text(&recording), "--packets"]);
-    assert!(ended.stdout.contains(r"\u{1b}[2Jra") && !ended.stdout.contains('\u{1b}'));
+    assert!(ended.stdout.contains(r"\u{1b}\u{202e}ra") && is_harmless(&ended.stdout));
+    let ended = multifd(&["inspect", text(&recording), "--json"]);
+    assert!(ended.stdout.contains(r"\u001b\u202era") && is_harmless(&ended.stdout));
+    // Logs and errors say the name as well.
+    let image = folder.path().join("vm");
+    let args = ["decode", text(&recording), "--to", text(&image), "-vv"];
+    let ended = multifd(&[&args[..], &["--ram-limit", "1M"]].concat());
+    assert!(is_harmless(&ended.stderr), "{ended:?}");
 }
 
 #[test]
@@ -174,7 +182,10 @@ fn what_an_image_does_not_have_is_refused() {
         assert!(ended.stderr.contains("has no packets"), "{ended:?}");
     }
     let nothing = folder.path().join("nothing");
-    multifd(&["inspect", text(&nothing)]).failed_saying(&["main.bin", "check the path"]);
+    multifd(&["inspect", text(&nothing)]).failed_saying(&["/nothing", "check the path"]);
+    fs::create_dir(&nothing).unwrap();
+    let words = "not a VM image or a recording: it has no vm.json and no main.bin";
+    multifd(&["inspect", text(&nothing)]).failed_saying(&[words]);
 }
 
 #[test]

@@ -143,7 +143,7 @@ fn memory_that_cannot_be_planned_for_is_refused() {
     plan().failed_saying(&["4097 bytes", "only whole pages"]);
     multifd(&["plan", "--ram", "/nonexistent"]).failed_saying(&["check the path"]);
     multifd(&["plan", "--size", "5000"]).failed_saying(&["--size", "only whole pages"]);
-    multifd(&["plan", "--recording", "/nonexistent"]).failed_saying(&["main.bin"]);
+    multifd(&["plan", "--recording", "/nonexistent"]).failed_saying(&["check the path"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -116,12 +117,24 @@ fn what_is_recorded_decodes_to_what_arrived() {
         let capture: Value = serde_json::from_slice(&capture).unwrap();
         assert_eq!((&capture["compression"], &capture["complete"]), (&codec.into(), &true.into()));
     }
+    assert_private(&record);
     let read = |side: &str, name| fs::read(record.join(side).join(name)).unwrap();
     assert!(read("from", "main.bin") == read("to", "main.bin"));
+    assert_private(&arrived);
     assert!(read("from", "answers.bin").ends_with(&[0, 1, 0, 4, 0, 0, 0, 0]));
 
     multifd(&["relay", "--listen", ANYWHERE, "--to", ANYWHERE, "--record", text(&record)])
         .failed_saying(&["record", "exists", "choose another"]);
+}
+
+/// Asserts that nobody but its owner can read what is in the folder.
+fn assert_private(path: &Path) {
+    let metadata = path.metadata().unwrap();
+    let mode = if metadata.is_dir() { 0o700 } else { 0o600 };
+    assert_eq!(metadata.permissions().mode() & 0o777, mode, "{}", path.display());
+    if metadata.is_dir() {
+        names(path).iter().for_each(|name| assert_private(&path.join(name)));
+    }
 }
 
 #[test]
