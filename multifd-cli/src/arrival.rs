@@ -61,7 +61,9 @@ pub(crate) fn store(
     let stats = vm.confirm().map_err(|error| interrupt.or(error))?;
     placed.keep();
     let summary = Summary::new(&stats, page_bytes, started.elapsed());
-    report(&Stored { image: args.to.display().to_string(), vm: manifest, summary }, args, output)
+    let stored = Stored { image: args.to.display().to_string(), vm: manifest, summary };
+    report(&stored, args, output)
+        .map_err(|failure| Failure::incomplete(format!("the VM is stored, but: {failure}")))
 }
 
 /// Fails if a page never arrived, which is the only sign of a lost channel in a recording.

@@ -34,9 +34,9 @@ impl Failure {
         Self { line: "cancelled; nothing is left behind".to_owned(), status }
     }
 
-    /// The command has done its work, but something beside it failed.
+    /// The command has done its work, which cannot be undone, but something beside it failed.
     pub(crate) fn incomplete(line: impl Into<String>) -> Self {
-        Self { line: line.into(), status: 3 }
+        Self { line: line.into(), status: 4 }
     }
 
     /// The failure of a command line that asks for something impossible.

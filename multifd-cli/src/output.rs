@@ -33,8 +33,8 @@ impl Output {
     }
 
     /// A line of progress, shown only on a terminal.
-    pub(crate) fn line(&self, label: &str) -> Bar {
-        Bar::of_text(self.bars, label)
+    pub(crate) fn line(&self, label: &str, text: &str) -> Bar {
+        Bar::of_text(self.bars, label, text)
     }
 
     /// A progress bar for `count` steps.

@@ -33,13 +33,13 @@ Examples:
 #[command(group = clap::ArgGroup::new("source").args(["from", "ram"]).required(true))]
 pub(crate) struct Args {
     /// The folder of a VM image
-    #[arg(long, value_name = "IMAGE")]
+    #[arg(short, long, value_name = "IMAGE")]
     from: Option<PathBuf>,
     /// A file of whole 4 KiB pages, sent as the RAM block pc.ram
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     ram: Option<PathBuf>,
     /// Where the destination listens: tcp:HOST:PORT or unix:PATH
-    #[arg(long, value_name = "URI")]
+    #[arg(short, long, value_name = "URI")]
     to: Uri,
     #[command(flatten)]
     agreed: Agreed,
@@ -126,13 +126,14 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     }
     let state = image.as_ref().and_then(|image| image.device_state.as_deref());
     let summary = send(setup, args, &ram, state, output)?;
-    if args.json {
+    let printed = if args.json {
         let to = args.to.to_string();
         let sent = Sent { to, codec: codec.name(), channels: args.agreed.channels, summary };
         output::print_json(&sent)
     } else {
         output.say(&format!("sent to {}: {}", args.to, summary.sentence()))
-    }
+    };
+    printed.map_err(|failure| Failure::incomplete(format!("the VM is sent, but: {failure}")))
 }
 
 /// A RAM file as the only block of a VM.
@@ -161,18 +162,20 @@ fn send(
     output: &Output,
 ) -> Result<Summary, Failure> {
     let started = Instant::now();
+    let bar = output.line("sending", &format!("connecting to {}", args.to));
     let mut source = setup.connect(&args.to)?;
     tracing::debug!(to = %args.to, ram = %Bytes(ram.bytes()), "connected");
     // Not before: until there is a connection, a signal may simply end the program.
     let interrupt = Interrupt::listen()?;
     let _watch = interrupt.watch(source.cancel_token());
     let page_bytes = ram.page_size().bytes();
-    let bar = output.bar("sending", ram.bytes());
-    let _follow = bar.follow(source.progress(), page_bytes);
+    let follow = bar.follow(source.progress(), ram.bytes());
     // A file that cannot be read fails the migration while the VM is still here alone.
     let failed = |error| interrupt.or(mapping::check_files().err().unwrap_or(error));
     source.round(&PageSet::all(ram)).map_err(|error| failed(error.into()))?;
     mapping::check_files()?;
+    drop(follow);
+    bar.say(&format!("everything is sent; waiting for {} to confirm", args.to));
     let stats = source.finish(&PageSet::none(ram), device_state);
     let stats = stats.map_err(|error| failed(error.into()))?;
     Ok(Summary::new(&stats, page_bytes, started.elapsed()))

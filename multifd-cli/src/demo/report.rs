@@ -35,7 +35,7 @@ pub(super) struct Report {
     ram: String,
     ram_bytes: u64,
     ram_zero_pages: u64,
-    page_bytes: usize,
+    page_size: usize,
     rounds: u32,
     channels: u8,
     /// At least one codec ran, and every codec that ran left both memories equal.
@@ -101,7 +101,7 @@ impl Report {
             ram,
             ram_bytes,
             ram_zero_pages,
-            page_bytes: PAGE,
+            page_size: PAGE,
             rounds: 3,
             channels,
             equal: false,

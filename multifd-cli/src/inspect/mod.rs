@@ -26,18 +26,22 @@ use crate::output::Output;
 Examples:
   multifd inspect recording
   multifd inspect recording --packets | less
-  multifd inspect recording --json --chart recording.svg > recording.jsonl
+  multifd inspect recording --json-lines > recording.jsonl
+  multifd inspect recording --chart recording.svg
   multifd inspect vm")]
 pub(crate) struct Args {
     /// The folder of a recording or of a VM image
     #[arg(value_name = "RECORDING|IMAGE")]
     folder: PathBuf,
     /// Also list all packets
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "json_lines"])]
     packets: bool,
-    /// Print one JSON object per line: each packet of a recording, then a summary
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    /// Print one JSON object per line: each packet of a recording, then the result
+    #[arg(long, conflicts_with = "json")]
+    json_lines: bool,
     /// Draw packets by channel and pages by round of a recording, as SVG
     #[arg(long, value_name = "FILE")]
     chart: Option<PathBuf>,

@@ -4,7 +4,6 @@
 mod args;
 mod choose;
 mod report;
-mod units;
 
 use std::path::Path;
 

@@ -23,7 +23,9 @@ pub(super) struct Report {
 /// The memory to be migrated.
 #[derive(Debug, Serialize)]
 pub(super) struct Memory {
+    #[serde(rename = "ram")]
     origin: String,
+    #[serde(rename = "ram_bytes")]
     pub(super) bytes: u64,
     zero_share: f64,
     sampled_packets: Option<usize>,

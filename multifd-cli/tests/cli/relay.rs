@@ -149,7 +149,7 @@ fn a_full_disk_ends_the_recording_and_not_the_migration() {
     recv.wait().succeeded();
     assert!(fs::read(image.join("pc.ram")).unwrap() == fs::read(&file).unwrap());
     let ended = relay.wait();
-    assert_eq!(ended.status, Some(3), "{ended:?}");
+    assert_eq!(ended.status, Some(4), "{ended:?}");
     assert!(ended.stderr.contains("the migration goes on: cannot write"), "{ended:?}");
     assert!(
         ended.stderr.contains("the migration went through, but its recording is incomplete"),
@@ -191,7 +191,7 @@ fn an_inspected_relay_of_a_good_migration_says_that_nothing_is_wrong() {
 fn an_inspected_relay_reports_a_migration_that_fails() {
     let ((_folder, file), to) = (ram(500), tempfile::tempdir().unwrap());
     let (recv, uri) = Running::recv(&["--listen", ANYWHERE, "--to", text(&to.path().join("vm"))]);
-    let args = ["--inspect", "--from-channels", "3", "--channel-timeout", "0.5"];
+    let args = ["--inspect", "--from-channels", "3", "--channel-timeout", "500ms"];
     let (relay, uri) = relay(&mut command(&["relay"]), &uri, &args);
     let sent = multifd(&["send", "--ram", text(&file), "--to", &uri]);
     let (relayed, received) = (relay.wait(), recv.wait());
@@ -240,7 +240,7 @@ fn another_codec_on_either_side_is_said_with_the_side() {
         (["--to-channels", "3"], &["the destination"]),
     ] {
         let (recv, uri) = Running::recv(&["--listen", ANYWHERE, "--to", text(&image)]);
-        let args = [&args[..], &["--channel-timeout", "0.5"]].concat();
+        let args = [&args[..], &["--channel-timeout", "500ms"]].concat();
         let (relay, uri) = relay(&mut command(&["relay"]), &uri, &args);
         let sent = multifd(&["send", "--ram", text(&file), "--to", &uri]);
         let (relayed, received) = (relay.wait(), recv.wait());
@@ -288,7 +288,7 @@ fn usage_errors_have_exit_status_2() {
         (&["--to-compression", "zstd", "--to-level", "99"], "no level 99"),
         (&["--from-compression", "lzma"], "zstd"),
         (&["--to-channels", "0"], "1..=255"),
-        (&["--channel-timeout", "0"], "above 0"),
+        (&["--channel-timeout", "0ms"], "above 0"),
         (&["--chart", "chart.svg"], "--inspect"),
     ] {
         let ended = multifd(&[&relay, args].concat());

@@ -132,6 +132,7 @@ impl<R: Read> MainChannel<'_, R> {
     ) -> Result<Arc<Ram>, Error> {
         let page_size = self.reader.decoder().page_size();
         let (configuration, blocks) = (&vm.configuration, &vm.blocks[..]);
+        self.progress.set_ram(page_size, blocks, vm.sync_form == SyncForm::Flush);
         let ram = provide(&Incoming { configuration, blocks, page_size })?;
         if ram.page_size() == page_size {
             Ok(ram)

@@ -119,6 +119,7 @@ impl Source {
         let blocks = self.ram.blocks().iter();
         let blocks: Vec<_> =
             blocks.map(|block| BlockInfo::new(block.name().clone(), block.bytes())).collect();
+        self.channels.progress.set_ram(self.ram.page_size(), &blocks, true);
         self.ask_sync()?;
         self.main.encoder().ram_start(setup.section_id, 0, &blocks, setup.sync_form)?;
         self.flush()?;
