@@ -32,7 +32,7 @@ const FAILED: Status = ("1", "failed: the VM is still at its source, nothing is 
 const USAGE: Status = ("2", "wrong usage");
 const UNCLEAR: Status =
     ("3", "unclear: the destination may have the VM; look there before the guest goes on here");
-const BESIDE: Status = ("4", "done, but something beside it failed, such as printing the result");
+const INCOMPLETE: Status = ("4", "done, but the recording or the inspection is incomplete");
 const SIGNAL: Status = ("128+N", "cancelled by signal N");
 
 /// What all commands have in common.
@@ -41,24 +41,24 @@ const ALL: [Status; 6] = [
     ("1", "failed, or what was checked is not as it should be"),
     USAGE,
     UNCLEAR,
-    BESIDE,
+    INCOMPLETE,
     SIGNAL,
 ];
 
 /// The exit statuses of a command.
 fn statuses(name: &str) -> &'static [Status] {
     match name {
-        "send" => &[DONE, FAILED, USAGE, UNCLEAR, BESIDE, SIGNAL],
-        "recv" => &[DONE, FAILED, USAGE, BESIDE, SIGNAL],
+        "send" => &[DONE, FAILED, USAGE, UNCLEAR, SIGNAL],
+        "recv" => &[DONE, FAILED, USAGE, SIGNAL],
         "relay" => &[
             DONE,
             ("1", "failed: both sides see a closed connection, the VM is still at its source"),
             USAGE,
             UNCLEAR,
-            ("4", "done, but the recording, the inspection or the printed result is incomplete"),
+            INCOMPLETE,
             SIGNAL,
         ],
-        "decode" => &[DONE, ("1", "failed: nothing is left behind"), USAGE, BESIDE, SIGNAL],
+        "decode" => &[DONE, ("1", "failed: nothing is left behind"), USAGE, SIGNAL],
         "demo" => &[DONE, ("1", "failed, or a page differs"), USAGE, SIGNAL],
         "inspect" => {
             &[("0", "nothing is wrong"), ("1", "something is wrong, or failed"), USAGE, SIGNAL]

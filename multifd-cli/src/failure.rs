@@ -6,6 +6,7 @@ use std::io;
 use std::iter;
 use std::process::ExitCode;
 
+use multifd::Unfinished;
 use multifd::core::UsageError;
 
 use crate::escape::one_line;
@@ -25,6 +26,16 @@ impl Failure {
     /// The command line asks for something impossible.
     pub(crate) fn usage(line: impl Into<String>) -> Self {
         Self { line: line.into(), status: 2 }
+    }
+
+    /// Nobody on this side knows whether the destination has the guest.
+    fn unclear(line: impl Into<String>) -> Self {
+        Self { line: line.into(), status: 3 }
+    }
+
+    /// Whether it is not known which side has the guest.
+    pub(crate) fn is_unclear(&self) -> bool {
+        self.status == 3
     }
 
     /// The user has cancelled the command. The status is the one that a shell gives to a program
@@ -99,6 +110,16 @@ impl fmt::Display for Failure {
 impl From<multifd::Error> for Failure {
     fn from(error: multifd::Error) -> Self {
         Self::new(chain(&error))
+    }
+}
+
+impl From<Unfinished> for Failure {
+    fn from(unfinished: Unfinished) -> Self {
+        let line = chain(&unfinished);
+        match unfinished {
+            Unfinished::Failed(_) => Self::new(line),
+            Unfinished::Unclear(_) => Self::unclear(line),
+        }
     }
 }
 

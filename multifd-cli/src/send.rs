@@ -25,6 +25,10 @@ use crate::summary::Summary;
 ///
 /// The other side is `multifd recv`, or a QEMU with `-incoming defer`, the capability multifd and
 /// the same number of channels and compression.
+///
+/// The exit status is 0 if the destination has the guest (with --no-return-path: if everything was
+/// sent to it), 1 if it has not and cannot come to have it, and 3 if that is not known: look there
+/// before the guest goes on here.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -126,14 +130,14 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     }
     let state = image.as_ref().and_then(|image| image.device_state.as_deref());
     let summary = send(setup, args, &ram, state, output)?;
-    let printed = if args.json {
+    output::went_through(if args.json {
         let to = args.to.to_string();
         let sent = Sent { to, codec: codec.name(), channels: args.agreed.channels, summary };
         output::print_json(&sent)
     } else {
         output.say(&format!("sent to {}: {}", args.to, summary.sentence()))
-    };
-    printed.map_err(|failure| Failure::incomplete(format!("the VM is sent, but: {failure}")))
+    });
+    Ok(())
 }
 
 /// A RAM file as the only block of a VM.
@@ -171,12 +175,15 @@ fn send(
     let page_bytes = ram.page_size().bytes();
     let follow = bar.follow(source.progress(), ram.bytes());
     // A file that cannot be read fails the migration while the VM is still here alone.
-    let failed = |error| interrupt.or(mapping::check_files().err().unwrap_or(error));
+    let failed = |failure: Failure| match mapping::check_files() {
+        Err(file) if !failure.is_unclear() => interrupt.or(file),
+        _ => interrupt.or(failure),
+    };
     source.round(&PageSet::all(ram)).map_err(|error| failed(error.into()))?;
     mapping::check_files()?;
     drop(follow);
     bar.say(&format!("everything is sent; waiting for {} to confirm", args.to));
     let stats = source.finish(&PageSet::none(ram), device_state);
-    let stats = stats.map_err(|error| failed(error.into()))?;
+    let stats = stats.map_err(|unfinished| failed(unfinished.into()))?;
     Ok(Summary::new(&stats, page_bytes, started.elapsed()))
 }

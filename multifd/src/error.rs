@@ -7,6 +7,7 @@ use multifd_core::wire::BlockName;
 use multifd_core::{ErrorKind, PageSize, UsageError};
 
 use crate::driver::MainChannelError;
+use crate::engine::return_path::Owner;
 use crate::stream::StreamError;
 use crate::transport::Uri;
 
@@ -161,6 +162,61 @@ pub enum Error {
     /// The migration was cancelled.
     #[error("cancelled")]
     Cancelled,
+}
+
+/// How a migration ended that was not finished: why, and whose the guest is. Exactly one side may
+/// run it.
+///
+/// Its text does not repeat its [`source`](std::error::Error::source): print the whole chain.
+#[allow(clippy::exhaustive_enums, reason = "the guest is here, or nobody on this side knows")]
+#[derive(Debug, thiserror::Error)]
+pub enum Unfinished {
+    /// The destination does not have the guest and cannot come to have it: it goes on at the
+    /// source.
+    #[error(transparent)]
+    Failed(Error),
+    /// The destination has been sent everything, or may have been, and has not said whether it has
+    /// the guest. The guest stays stopped here until somebody has looked there.
+    #[error(
+        "it is not known whether the destination has the guest: look there before the guest goes on \
+         at the source"
+    )]
+    Unclear(#[source] Error),
+}
+
+impl Unfinished {
+    /// The verdict on a migration that `error` ended; it is done all the same where the guest is the
+    /// destination's.
+    pub(crate) fn judge(owner: Owner, error: Error) -> Result<(), Self> {
+        match owner {
+            Owner::Source => Err(Self::Failed(error)),
+            Owner::Unclear => Err(Self::Unclear(error)),
+            Owner::Destination => {
+                tracing::warn!(%error, "after the destination has confirmed");
+                Ok(())
+            }
+        }
+    }
+
+    /// What ended the migration.
+    pub fn error(&self) -> &Error {
+        let (Self::Failed(error) | Self::Unclear(error)) = self;
+        error
+    }
+
+    /// As [`error`](Self::error).
+    pub fn into_error(self) -> Error {
+        let (Self::Failed(error) | Self::Unclear(error)) = self;
+        error
+    }
+}
+
+/// For the steps before [`finish`](crate::Source::finish): while they fail, the destination cannot
+/// have the guest.
+impl From<Error> for Unfinished {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// The two sides of a relay.

@@ -25,7 +25,7 @@ pub use codecs::qpl;
 pub use codecs::{Codec, registry};
 pub use destination::{Arrived, Destination, DestinationBuilder, Incoming};
 pub use engine::session::CancelToken;
-pub use error::{Error, Side};
+pub use error::{Error, Side, Unfinished};
 pub use page_set::PageSet;
 pub use progress::{Progress, Stats};
 pub use source::{Source, SourceBuilder, ZeroPages};

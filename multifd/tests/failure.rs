@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::{any_port, chain, guest, provide, ram, receive, send};
 use multifd::core::wire::{InitialPacket, Uuid};
 use multifd::core::{Compression, ErrorKind, PeerError};
-use multifd::{Destination, Error, PageSet, Source, Uri};
+use multifd::{Destination, Error, PageSet, Source, Unfinished, Uri};
 
 /// Both sides' errors of a migration that fails.
 fn both_errors(
@@ -22,8 +22,10 @@ fn both_errors(
     let (uri, destination) =
         receive(|setup| at_destination(setup).channel_timeout(Duration::from_secs(2)));
     let sent = send(&source_ram, &uri, at_source)
+        .map_err(Unfinished::from)
         .and_then(|source| source.finish(&PageSet::all(&source_ram), None));
-    (sent.expect_err("the source fails"), destination.join().unwrap().expect_err("so does this"))
+    let sent = sent.expect_err("the source fails").into_error();
+    (sent, destination.join().unwrap().expect_err("so does this"))
 }
 
 fn peer_error(error: &Error) -> &PeerError {
@@ -112,7 +114,7 @@ fn a_destination_without_room_says_so_and_the_source_is_told() {
     });
     let refused = destination.receive(|_| Err(Error::caller("no memory left")));
     assert!(chain(&refused.unwrap_err()).ends_with(": no memory left"));
-    assert!(matches!(sent.join().unwrap(), Err(Error::DestinationFailed(1))));
+    assert!(matches!(sent.join().unwrap(), Err(Unfinished::Failed(Error::DestinationFailed(1)))));
 }
 
 #[test]
@@ -154,6 +156,7 @@ fn a_destination_that_closes_its_connections_without_a_word_is_said_to_have() {
     drop(channels);
     // Its main channel stays open, and silent.
     let error = source.finish(&PageSet::all(&source_ram), None).unwrap_err();
+    let error = error.into_error();
     assert!(matches!(error, Error::DestinationClosed(_)), "{error}");
     assert!(chain(&error).contains(": channel "), "{error:?}");
     drop(main);
@@ -174,7 +177,7 @@ fn a_destination_that_says_why_only_after_it_has_closed_its_channels_is_heard() 
     });
     // The broken pipe is noticed at once.
     let error = source.finish(&PageSet::all(&source_ram), None).unwrap_err();
-    assert!(matches!(error, Error::DestinationFailed(1)), "{error:?}");
+    assert!(matches!(error, Unfinished::Failed(Error::DestinationFailed(1))), "{error:?}");
     failing.join().unwrap();
 }
 
@@ -253,7 +256,7 @@ fn a_source_that_gave_up_while_its_vm_was_stored_is_not_confirmed() {
     let sent = std::thread::spawn(move || source.finish(&all, None));
     let arrived = destination.join().unwrap().unwrap();
     token.cancel();
-    assert!(matches!(sent.join().unwrap(), Err(Error::Cancelled)));
+    assert!(matches!(sent.join().unwrap(), Err(Unfinished::Unclear(Error::Cancelled))));
     // Its guest goes on there, so it must not go on here.
     let error = arrived.confirm().unwrap_err();
     assert!(matches!(error, Error::SourceGone), "{error}");
@@ -364,11 +367,12 @@ fn a_confirmation_of_what_was_not_sent_is_always_refused() {
                 _ = connection.read_to_end(&mut Vec::new());
             }
         });
-        let sent = send(&source_ram, &uri, |setup| setup).and_then(|source| {
+        let sent = send(&source_ram, &uri, |setup| setup).map_err(Unfinished::from);
+        let sent = sent.and_then(|source| {
             heard.recv().unwrap();
             source.finish(&PageSet::all(&source_ram), None)
         });
-        assert!(matches!(sent, Err(Error::EarlyConfirmation)), "{sent:?}");
+        assert!(matches!(sent, Err(Unfinished::Failed(Error::EarlyConfirmation))), "{sent:?}");
     }
 }
 

@@ -126,13 +126,15 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     });
     let inspected = inspection.map(|inspection| inspection.finish());
     let shown = inspected.as_ref().map_or(Ok(()), |inspected| show(args, inspected));
-    let relayed = relayed.map_err(|error| match (interrupt.check(), &args.record) {
-        (Ok(()), _) => error.into(),
-        (Err(cancelled), None) => cancelled,
-        (Err(cancelled), Some(folder)) => cancelled
-            .saying(format!("cancelled; the incomplete recording is in {}", folder.display())),
+    let relayed = relayed.map_err(|unfinished| {
+        let unfinished = Failure::from(unfinished);
+        match (interrupt.check(), &args.record) {
+            (Err(cancelled), Some(folder)) if !unfinished.is_unclear() => cancelled
+                .saying(format!("cancelled; the incomplete recording is in {}", folder.display())),
+            _ => interrupt.or(unfinished),
+        }
     })?;
-    let reported = report(args, [&*from, &*to], &relayed, inspected.as_ref(), output);
+    output::went_through(report(args, [&*from, &*to], &relayed, inspected.as_ref(), output));
     recorded.transpose().map_err(|failure| {
         Failure::incomplete(format!(
             "the migration went through, but its recording is incomplete: {failure}"
@@ -142,9 +144,6 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         Failure::incomplete(format!(
             "the migration went through, but its inspection is incomplete: {failure}"
         ))
-    })?;
-    reported.map_err(|failure| {
-        Failure::incomplete(format!("the migration went through, but: {failure}"))
     })
 }
 

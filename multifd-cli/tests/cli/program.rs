@@ -1,9 +1,8 @@
 //! What the program says of itself.
 
 use std::fs;
-use std::process::Command;
 
-use crate::common::{PROGRAM, multifd, names, recordings, text};
+use crate::common::{multifd, names, recordings, text};
 
 #[test]
 fn codecs_are_listed_with_library_and_levels() {
@@ -123,21 +122,4 @@ fn sizes_times_and_speeds_are_written_as_people_write_them() {
         assert_eq!(ended.status, Some(2), "{ended:?}");
         assert!(ended.stderr.contains("300ms, 1.5s or 2m"), "{ended:?}");
     }
-}
-
-#[test]
-fn a_result_that_cannot_be_printed_after_the_destination_has_confirmed_is_no_failure() {
-    let folder = tempfile::tempdir().unwrap();
-    let (vm, ram) = (folder.path().join("vm"), folder.path().join("ram"));
-    fs::write(&ram, crate::common::memory(10)).unwrap();
-    let listen = ["-l", "tcp:127.0.0.1:0", "-t", text(&vm)];
-    let (recv, uri) = crate::common::Running::recv(&listen);
-    let mut send = Command::new(PROGRAM);
-    send.args(["send", "-r", text(&ram), "-t", &uri]);
-    let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let sent = send.stdout(full).output().unwrap();
-    recv.wait().succeeded();
-    assert_eq!(sent.status.code(), Some(4));
-    let said = String::from_utf8(sent.stderr).unwrap();
-    assert!(said.starts_with("multifd: the VM is sent, but: cannot write to stdout"), "{said}");
 }

@@ -135,17 +135,12 @@ pub enum Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// Length in bytes.
-    pub fn len(&self) -> usize {
+    /// How many bytes it has; at least one.
+    pub fn bytes(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len(),
             Self::Guest(pages) => pages.bytes(),
         }
-    }
-
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Copies the part's first bytes, as many as `out` has room for. Returns how many.
@@ -192,9 +187,9 @@ impl<'a> Iterator for Parts<'a> {
                 }
             };
             self.next += 1;
-            let skip = self.written.min(part.len());
+            let skip = self.written.min(part.bytes());
             self.written -= skip;
-            if skip < part.len() {
+            if skip < part.bytes() {
                 return Some(part.skip(skip));
             }
         }

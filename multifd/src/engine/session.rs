@@ -111,6 +111,12 @@ impl<T: Send + 'static> Session<T> {
         Ok(result)
     }
 
+    /// Changes the state, whether the migration has stopped or not: for what is true however it
+    /// ends. Nobody is woken.
+    pub(crate) fn note<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        change(&mut self.lock().state)
+    }
+
     /// Looks at the state, whether the migration has stopped or not.
     pub(crate) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
         look(&self.lock().state)

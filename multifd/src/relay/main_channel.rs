@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use multifd_core::PageSize;
 use multifd_core::channel::MAIN_MAGIC;
 
 use super::intake::IntoQueue;
@@ -32,7 +31,7 @@ pub(super) struct MainChannel<'a> {
 
 impl MainChannel<'_> {
     /// Follows the channel to its end. Every page has been queued then, and every sync asked for.
-    pub(super) fn run(mut self) -> Result<PageSize, Failure> {
+    pub(super) fn run(mut self) -> Result<(), Failure> {
         // It was read to tell the channels apart.
         self.pipe.came(&MAIN_MAGIC);
         self.pass_on(&MAIN_MAGIC)?;
@@ -46,7 +45,7 @@ impl MainChannel<'_> {
                 count => self.pass_on(&buffer[..count])?,
             }
         }
-        Ok(self.decoder.page_size())
+        Ok(())
     }
 
     fn pass_on(&mut self, chunk: &[u8]) -> Result<(), Failure> {

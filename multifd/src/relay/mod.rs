@@ -30,7 +30,8 @@
 //!
 //! Whatever fails on either side, a cancellation included, closes all connections: both sides see
 //! the other go away, as they would without a relay. The relay says nothing of its own on the
-//! return path.
+//! return path. Whose the guest is then, [`Relay::run`] says as far as anybody between the two can
+//! know.
 
 mod builder;
 mod intake;
@@ -56,7 +57,7 @@ use crate::engine::accept::Acceptor;
 use crate::engine::channels::{self, Channels, Codec};
 use crate::engine::return_path::{LAST_WORD, hear_last_word};
 use crate::engine::session::{CancelToken, Failure, Session, Stopped, Waiter, Wake};
-use crate::error::{Error, Side};
+use crate::error::{Error, Side, Unfinished};
 use crate::progress::{Progress, Stats};
 use crate::stream::{Limits, MainDecoder};
 use crate::transport::{Listener, Stream, Uri, set_read_timeout};
@@ -165,26 +166,48 @@ impl Relay {
     /// Waits for a source, connects to the destination, and relays the migration to its end.
     ///
     /// # Errors
-    /// The first error of either side, with the side. All connections are closed then, and the
-    /// guest goes on at the source, if that is a live one. One case nobody can decide: where the
-    /// source goes, or the relay is cancelled, when everything is sent and only the confirmation is
-    /// missing, the destination may have confirmed all the same.
-    pub fn run(self) -> Result<Relayed, Error> {
-        let relayed = self.relay();
+    /// The first error of either side, with the side. All connections are closed then.
+    /// [`Unfinished::Failed`]: the destination cannot have the guest, which goes on at the source, if
+    /// that is a live one. [`Unfinished::Unclear`]: the end of the RAM has been passed on, and the
+    /// device state behind it may have been; the destination has said neither that it has the guest
+    /// nor that it has not. A destination that has confirmed has the guest: whatever fails then is
+    /// no error, though the source may not have heard of it.
+    pub fn run(self) -> Result<Relayed, Unfinished> {
+        let source = self
+            .session
+            .wait(Waiter::Main, "the source's main channel", |state| state.connections.take_main());
+        let began = Instant::now();
+        let relayed = source.map_err(Failure::from).and_then(|source| self.relay(&source));
         if let Err(Failure::Error(error)) = &relayed {
             hear_last_word(&self.session, error);
         }
-        self.session.settle(relayed).map_err(|Stopped| self.session.reason())
+        if let Err(Stopped) = self.session.settle(relayed) {
+            let error = self.session.reason();
+            // Every thread has ended: nothing more will be heard.
+            let owner = self.session.look(|state| state.more.return_path.owner());
+            Unfinished::judge(owner, error)?;
+        }
+        self.session.end();
+        Ok(self.relayed(began))
     }
 
-    fn relay(&self) -> Result<Relayed, Failure> {
+    /// What a migration that has gone through has moved.
+    fn relayed(&self, began: Instant) -> Relayed {
+        let RelayProgress { from, to } = self.progress();
+        let (confirmed, page_size) = self.session.look(|state| {
+            let vm = state.more.vm.as_ref();
+            // It has announced its RAM.
+            let page_size = vm.map_or(PageSize::Kib4, |vm| vm.page_size);
+            (state.more.return_path.is_confirmed(), page_size)
+        });
+        let (from, to) = (from.snapshot(), to.snapshot());
+        Relayed { from, to, confirmed, page_size, elapsed: began.elapsed() }
+    }
+
+    fn relay(&self, source: &Arc<Socket>) -> Result<(), Failure> {
         let session = &self.session;
-        let source = session.wait(Waiter::Main, "the source's main channel", |state| {
-            state.connections.take_main()
-        })?;
-        let began = Instant::now();
         // Both ways: what is answered must not wait for a source that has stopped reading.
-        session.register(&source, Shutdown::Both);
+        session.register(source, Shutdown::Both);
         let destination = self.channels.connect(session).map_err(Error::on(Side::To))?;
         let end = |socket: &Arc<Socket>, side, wire| {
             let taps = Taps::new(self.tap.as_ref(), side, wire);
@@ -192,26 +215,20 @@ impl Relay {
         };
         let hearing = Arc::new(Hearing::new(Pipe::new(
             end(&destination, Side::To, Wire::ReturnPath),
-            end(&source, Side::From, Wire::ReturnPath),
+            end(source, Side::From, Wire::ReturnPath),
         )));
         let listening = Arc::clone(&hearing);
         let listen = move |session: &Session<State>| session.settle(listening.listen(session));
         session.spawn("multifd-return".to_owned(), listen)?;
-        let mut pipe = Pipe::new(
-            end(&source, Side::From, Wire::Main),
-            end(&destination, Side::To, Wire::Main),
-        );
-        let page_size = self.follow(&mut pipe, &hearing)?;
+        let mut pipe =
+            Pipe::new(end(source, Side::From, Wire::Main), end(&destination, Side::To, Wire::Main));
+        self.follow(&mut pipe, &hearing)?;
         let confirmed = self.finish(&mut pipe)?;
-        self.end_channels(confirmed)?;
-        session.end();
-        let RelayProgress { from, to } = self.progress();
-        let (from, to) = (from.snapshot(), to.snapshot());
-        Ok(Relayed { from, to, confirmed, page_size, elapsed: began.elapsed() })
+        self.end_channels(confirmed)
     }
 
     /// Follows the main channel until everything has come from the source.
-    fn follow(&self, pipe: &mut Pipe, hearing: &Hearing) -> Result<PageSize, Failure> {
+    fn follow(&self, pipe: &mut Pipe, hearing: &Hearing) -> Result<(), Failure> {
         let mut limits = Limits::default();
         limits.page_size = self.page_size;
         let main = MainChannel {

@@ -80,21 +80,25 @@ impl Path {
                 Err(error) if error.is_reset() => return Err(Error::DestinationLeft.into()),
                 Err(error) => return Err(pipe.blame(error).into()),
             };
-            // The source is to hear it even where the relay fails for it.
-            pipe.write(&buffer[..count])?;
+            // The source is to hear it even where the relay fails for it, and what it says of the
+            // guest is true even where the source does not.
+            let written = pipe.write(&buffer[..count]);
             let mut bytes = &buffer[..count];
             while let Some(message) = decoder.next(&mut bytes).map_err(|error| pipe.blame(error))? {
                 match message {
                     ReturnMessage::Shut(0) => {
-                        let confirm = |state: &mut State| state.more.return_path.confirm();
-                        session.update(Wake::Main, confirm)?.map_err(Error::on(Side::To))?;
+                        let confirmed = session.note(|state| state.more.return_path.confirm());
+                        confirmed.map_err(Error::on(Side::To))?;
+                        session.wake(Wake::Main);
                     }
                     ReturnMessage::Shut(status) => {
+                        session.note(|state| state.more.return_path.refuse());
                         return Err(Error::DestinationRefused(status).into());
                     }
                     _ => {}
                 }
             }
+            written?;
         }
     }
 }

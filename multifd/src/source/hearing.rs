@@ -11,8 +11,9 @@ use crate::stream::{ReturnDecoder, ReturnMessage};
 use crate::transport::Stream;
 
 /// The return path, which a thread listens to, and which the main thread hears to its present end
-/// before it says that everything is sent: so that a confirmation that came before is too early,
-/// whichever thread runs first.
+/// before it writes the end of the stream: so that a confirmation that came before is too early,
+/// whichever thread runs first. What has come is heard even where the migration stops meanwhile: it
+/// says whose the guest is.
 #[derive(Debug)]
 pub(super) struct Hearing {
     stream: Stream,
@@ -57,10 +58,12 @@ impl Hearing {
             while let Some(message) = decoder.next(&mut bytes)? {
                 match message {
                     ReturnMessage::Shut(0) => {
-                        session.update(Wake::Main, |state| state.return_path.confirm())??;
+                        session.note(|state| state.return_path.confirm())?;
+                        session.wake(Wake::Main);
                         return Ok(true);
                     }
                     ReturnMessage::Shut(status) => {
+                        session.note(|state| state.return_path.refuse());
                         return Err(Error::DestinationFailed(status).into());
                     }
                     // Answers to what this source does not ask.

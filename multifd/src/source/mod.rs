@@ -18,7 +18,7 @@ use crate::engine::channels::{self, Channels, Sending};
 use crate::engine::queue::Queue;
 use crate::engine::return_path::{ReturnPath, hear_last_word};
 use crate::engine::session::{CancelToken, Failure, Session, Stopped, Waiter, Wake};
-use crate::error::Error;
+use crate::error::{Error, Unfinished};
 use crate::page_set::PageSet;
 use crate::progress::{Progress, Stats};
 use crate::stream::{BlockInfo, MainEncoder};
@@ -30,8 +30,8 @@ use crate::transport::{Stream, Uri};
 /// SourceBuilder::connect → round (all pages) → round (pages dirtied since) … → finish
 /// ```
 ///
-/// The guest may run until [`finish`](Self::finish); its memory is only read. Whatever fails,
-/// the guest can go on here. Dropping a source cancels the migration.
+/// The guest may run until [`finish`](Self::finish); its memory is only read. Whatever fails before,
+/// the guest can go on here; `finish` says whose it is. Dropping a source cancels the migration.
 #[derive(Debug)]
 pub struct Source {
     session: Arc<Session<State>>,
@@ -154,20 +154,29 @@ impl Source {
     /// destination once received, from the first FULL section on, or a VMM's own in a
     /// [`FullSection`](crate::stream::FullSection), or `None` for RAM alone. Returns
     /// when the destination has confirmed that it has everything, or, without a return path, when
-    /// everything is sent.
+    /// everything is sent. The guest must not run here again then.
     ///
     /// # Errors
-    /// The first error of any channel, or that the destination did not confirm. The migration has
-    /// failed then, and the guest goes on here. One case nobody can decide: where the connection
-    /// breaks, or the migration is cancelled, when everything is sent and only the confirmation is
-    /// missing, the destination may have confirmed all the same; look there before the guest goes
-    /// on.
+    /// The first error of any channel, or that the destination did not confirm, with what is known
+    /// of the guest: [`Unfinished::Failed`], it goes on here; [`Unfinished::Unclear`], the
+    /// destination may have it. It is unclear from when the byte that completes the stream, the EOF
+    /// behind the device state's sections, may have been written, until the destination has said
+    /// that it has or has not the guest; for a cancellation, too, and without a return path.
     ///
     /// # Panics
     /// With pages of another RAM.
-    pub fn finish(mut self, pages: &PageSet, device_state: Option<&[u8]>) -> Result<Stats, Error> {
+    pub fn finish(
+        mut self,
+        pages: &PageSet,
+        device_state: Option<&[u8]>,
+    ) -> Result<Stats, Unfinished> {
         let sent = self.finish_sending(pages, device_state);
-        self.concluded(sent)?;
+        if let Err(error) = self.concluded(sent) {
+            // Every thread has ended: nothing more will be heard.
+            let return_path = self.session.look(|state| state.return_path);
+            Unfinished::judge(return_path.owner(), error)?;
+            return Ok(self.progress().snapshot());
+        }
         // Nothing fails the migration any more: a codec that cannot be cleaned up is logged.
         _ = channels::finish(&self.session);
         self.session.end();
@@ -181,14 +190,21 @@ impl Source {
     ) -> Result<(), Failure> {
         self.main.encoder().end_begin()?;
         self.body(pages)?;
-        if self.session.look(|state| state.return_path.is_open()) {
-            // What has come by now was said too early, whichever thread would have heard it.
-            self.hearing.hear(&self.session)?;
-        }
-        self.session.update(Wake::Nobody, |state| state.return_path.complete())?;
+        let Self { session, hearing, main, .. } = self;
+        let complete = || {
+            if session.look(|state| state.return_path.is_open()) {
+                // What has come by now was said too early, whichever thread would have heard it.
+                hearing.hear(session)?;
+            }
+            session.update(Wake::Nobody, |state| state.return_path.complete())?;
+            Ok::<_, Failure>(())
+        };
         match device_state {
-            Some(bytes) => self.main.device_state(bytes)?,
-            None => self.main.encoder().no_device_state()?,
+            Some(bytes) => main.device_state_before_end(bytes, complete)?,
+            None => {
+                complete()?;
+                main.encoder().no_device_state()?;
+            }
         }
         self.flush()?;
         self.wait_for_confirmation()?;
