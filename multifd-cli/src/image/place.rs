@@ -335,7 +335,7 @@ mod tests {
             fs::create_dir(parent.path().join(name)).unwrap();
         }
         let place = Place::new(&parent.path().join("vm"), false).unwrap();
-        assert_eq!(leftover::find(parent.path(), "vm"), [left.clone()]);
+        assert_eq!(leftover::find(parent.path(), "vm"), std::slice::from_ref(&left));
         assert!(leftover::describe(&left).contains("remove it"));
         write(&left, "old");
         assert!(leftover::describe(&left).contains("keep or remove it"));

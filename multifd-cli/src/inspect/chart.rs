@@ -79,7 +79,7 @@ fn draw_lines(channels: &[Vec<(f64, u64)>], described: &str, area: &Area<'_>) ->
         let series = if turn == 0 {
             chart.draw_series(LineSeries::new(points.clone(), line))?
         } else {
-            chart.draw_series(DashedLineSeries::new(points.clone().into_iter(), dash, 4, line))?
+            chart.draw_series(DashedLineSeries::new(points.clone(), dash, 4, line))?
         };
         let sample = move |(x, y)| DashedPathElement::new([(x, y), (x + 16, y)], dash, 4, line);
         series.label(format!("channel {number}")).legend(sample);
@@ -132,8 +132,8 @@ fn draw_bars(kinds: &[(&str, RGBColor)], rounds: &[Vec<u64>], area: &Area<'_>) -
     let bars: Vec<Vec<u64>> =
         bars.map(|bar| (0..kinds.len()).map(|kind| sum(bar, kind)).collect()).collect();
     let top = bars.iter().map(|bar| bar.iter().sum()).max().unwrap_or(0).max(1);
-    // A range of whole numbers has its end in it.
-    let last = bars.len().saturating_sub(1) as u32;
+    // A range of whole numbers has its end in it. One of a single number has no length.
+    let last = bars.len().saturating_sub(1).max(1) as u32;
     let mut chart = ChartBuilder::on(area)
         .caption("Pages by round", TITLE)
         .margin(10)
@@ -147,8 +147,10 @@ fn draw_bars(kinds: &[(&str, RGBColor)], rounds: &[Vec<u64>], area: &Area<'_>) -
     let mut mesh = chart.configure_mesh();
     mesh.label_style(FONT).light_line_style(TRANSPARENT).disable_x_mesh();
     let first = |bar: &SegmentValue<u32>| match bar {
-        SegmentValue::CenterOf(bar) => (*bar as usize * width).to_string(),
-        SegmentValue::Exact(_) | SegmentValue::Last => String::new(),
+        SegmentValue::CenterOf(bar) if (*bar as usize) < bars.len() => {
+            (*bar as usize * width).to_string()
+        }
+        _ => String::new(),
     };
     mesh.x_label_formatter(&first);
     mesh.x_desc(described).y_desc("pages").draw()?;
