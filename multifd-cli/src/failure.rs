@@ -6,7 +6,10 @@ use std::io;
 use std::iter;
 use std::process::ExitCode;
 
+use multifd::Unfinished;
 use multifd::core::UsageError;
+
+use crate::escape::one_line;
 
 /// One line that says what failed, why, and what to do; and the exit status.
 #[derive(Debug)]
@@ -25,6 +28,16 @@ impl Failure {
         Self { line: line.into(), status: 2 }
     }
 
+    /// Nobody on this side knows whether the destination has the guest.
+    fn unclear(line: impl Into<String>) -> Self {
+        Self { line: line.into(), status: 3 }
+    }
+
+    /// Whether it is not known which side has the guest.
+    pub(crate) fn is_unclear(&self) -> bool {
+        self.status == 3
+    }
+
     /// The user has cancelled the command. The status is the one that a shell gives to a program
     /// ended by that signal.
     pub(crate) fn interrupted(signal: i32) -> Self {
@@ -32,9 +45,9 @@ impl Failure {
         Self { line: "cancelled; nothing is left behind".to_owned(), status }
     }
 
-    /// The command has done its work, but something beside it failed.
+    /// The command has done its work, which cannot be undone, but something beside it failed.
     pub(crate) fn incomplete(line: impl Into<String>) -> Self {
-        Self { line: line.into(), status: 3 }
+        Self { line: line.into(), status: 4 }
     }
 
     /// The failure of a command line that asks for something impossible.
@@ -87,25 +100,26 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-/// In one line and without control characters, which a peer's names may contain.
+/// In one line that a terminal shows as it is: a peer's names may contain anything.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&one_line(&self.line))
     }
 }
 
-/// The text with its control characters escaped.
-pub(crate) fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    line
-}
-
 impl From<multifd::Error> for Failure {
     fn from(error: multifd::Error) -> Self {
         Self::new(chain(&error))
+    }
+}
+
+impl From<Unfinished> for Failure {
+    fn from(unfinished: Unfinished) -> Self {
+        let line = chain(&unfinished);
+        match unfinished {
+            Unfinished::Failed(_) => Self::new(line),
+            Unfinished::Unclear(_) => Self::unclear(line),
+        }
     }
 }
 

@@ -3,18 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use multifd::EarlyState;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::wire::{BlockName, Uuid};
-use multifd::stream::{Configuration, SyncForm};
+use multifd::stream::{Configuration, PostcopyAdvise, SyncForm};
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Block, Manifest};
+use super::manifest::{Block, Manifest, StateFile};
 use super::name::{MANIFEST, is_inside};
 use super::write::{hash, hexadecimal};
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
+use crate::file;
+use crate::folder::{self, Wanted};
 use crate::mapping::{self, Access};
 use crate::progress::Bar;
+
+/// The most bytes of a manifest. One of a VM with thousands of RAM blocks has some hundred KiB.
+const MOST_MANIFEST: u64 = 16 << 20;
 
 /// A VM from its folder, ready to be sent. The files are mapped, not read.
 #[derive(Debug)]
@@ -28,11 +34,14 @@ pub(crate) struct Image {
     pub(crate) sync_form: SyncForm,
     pub(crate) footers: bool,
     pub(crate) device_state: Option<Vec<u8>>,
+    pub(crate) early_state: EarlyState,
+    pub(crate) postcopy_advise: Option<PostcopyAdvise>,
 }
 
 impl Image {
     /// Opens the image in `folder`, and checks that every file exists and has its length.
     pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
+        folder::expect(folder, Wanted::Image)?;
         let path = folder.join(MANIFEST);
         let manifest = read_manifest(&path)?;
         let wrong = |what| Failure::new(format!("cannot use {}: {what}", path.display()));
@@ -51,23 +60,31 @@ impl Image {
             sync_form: manifest.stream.sync.into(),
             footers: manifest.stream.footers,
             device_state: read_device_state(folder, &manifest)?,
+            early_state: read_early_state(folder, &manifest)?,
+            postcopy_advise: manifest.stream.postcopy_advise.map(Into::into),
             folder: folder.to_owned(),
             blocks: manifest.blocks,
         })
     }
 
+    /// The sizes of the huge pages that each block was made of at the source, as far as it said so.
+    pub(crate) fn block_page_bytes(&self) -> impl Iterator<Item = Option<u64>> {
+        self.blocks.iter().map(|block| block.page_bytes)
+    }
+
     /// Checks every block against its SHA-256.
     pub(crate) fn verify(&self, interrupt: &Interrupt, bar: &Bar) -> Result<(), Failure> {
         for (block, listed) in self.ram.blocks().iter().zip(&self.blocks) {
-            check_hash(&self.folder, &listed.file, &hash(block, interrupt, bar)?, &listed.sha256)?;
+            let found = hash(block, interrupt, bar)?;
+            mapping::check_files()?;
+            check_hash(&self.folder, &listed.file, &found, &listed.sha256)?;
         }
         Ok(())
     }
 }
 
-fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
-    let json = std::fs::read(path)
-        .map_err(|error| Failure::io(format!("cannot read {}", path.display()), &error))?;
+pub(super) fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
+    let json = file::read(path, MOST_MANIFEST)?;
     Manifest::parse(&json)
         .map_err(|what| Failure::new(format!("cannot use {}: {what}", path.display())))
 }
@@ -87,7 +104,7 @@ fn inside(folder: &Path, file: &str) -> Result<PathBuf, Failure> {
 
 fn map_block(folder: &Path, block: &Block) -> Result<RamBlock, Failure> {
     let path = inside(folder, &block.file)?;
-    let (file, found) = mapping::open(&path)?;
+    let (file, found) = file::open(&path)?;
     if found != block.bytes {
         let Block { name, bytes, .. } = block;
         return Err(Failure::new(format!(
@@ -103,13 +120,28 @@ fn map_block(folder: &Path, block: &Block) -> Result<RamBlock, Failure> {
 
 fn read_device_state(folder: &Path, manifest: &Manifest) -> Result<Option<Vec<u8>>, Failure> {
     let Some(file) = &manifest.device_state else { return Ok(None) };
+    read_state(folder, file, manifest.device_state_sha256.as_deref()).map(Some)
+}
+
+fn read_early_state(folder: &Path, manifest: &Manifest) -> Result<EarlyState, Failure> {
+    let read = |state: &Option<StateFile>| match state {
+        Some(StateFile { file, sha256 }) => read_state(folder, file, Some(sha256)),
+        None => Ok(Vec::new()),
+    };
+    let mut early_state = EarlyState::new();
+    early_state.before_start = read(&manifest.early_state)?;
+    early_state.behind_start = read(&manifest.early_state_behind_start)?;
+    Ok(early_state)
+}
+
+/// Reads a file, and checks it against its SHA-256 where that is known.
+fn read_state(folder: &Path, file: &str, sha256: Option<&str>) -> Result<Vec<u8>, Failure> {
     let path = inside(folder, file)?;
-    let bytes = std::fs::read(&path)
-        .map_err(|error| Failure::io(format!("cannot read {}", path.display()), &error))?;
-    if let Some(expected) = &manifest.device_state_sha256 {
+    let bytes = file::read(&path, mapping::memory_of_this_machine())?;
+    if let Some(expected) = sha256 {
         check_hash(folder, file, &hexadecimal(Sha256::digest(&bytes)), expected)?;
     }
-    Ok(Some(bytes))
+    Ok(bytes)
 }
 
 fn check_hash(folder: &Path, file: &str, found: &str, expected: &str) -> Result<(), Failure> {

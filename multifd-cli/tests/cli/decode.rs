@@ -37,15 +37,35 @@ fn a_folder_that_is_no_recording_is_refused() {
     let image = folder.path().join("vm");
     let decode = |folder: &Path| multifd(&["decode", text(folder), "--to", text(&image)]);
     let recording = folder.path().join("recording");
-    decode(&recording).failed_saying(&["recording/main.bin", "check the path"]);
+    decode(&recording).failed_saying(&["/recording", "check the path"]);
     fs::create_dir(&recording).unwrap();
+    decode(&recording).failed_saying(&["not a recording: it has no main.bin"]);
     fs::write(recording.join("main.bin"), "GET / HTTP/1.1\r\n\r\n").unwrap();
     decode(&recording).failed_saying(&["no channel0.bin"]);
     fs::write(recording.join("channel0.bin"), "").unwrap();
     decode(&recording).failed_saying(&["main.bin", "QEVM"]);
     fs::write(recording.join("channel2.bin"), "").unwrap();
     decode(&recording).failed_saying(&["channel1.bin"]);
+    decode(&recording.join("main.bin")).failed_saying(&["main.bin: it is a file", "a recording"]);
     assert_eq!(crate::common::names(folder.path()), ["recording"]);
+}
+
+#[test]
+fn a_file_of_another_kind_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, image) = (folder.path().join("file"), folder.path().join("vm"));
+    let mapped_ram = b"QEVM\0\0\0\x03\x07\0\0\0\x02pc\x05\x1aconfiguration/capabilities\
+        \0\0\0\x01\0\0\0\x01\x0amapped-ram\x01";
+    for (bytes, words) in [
+        (&b"LibvirtQemudSave\x02"[..], &["libvirt", "virsh migrate --parallel"][..]),
+        (mapped_ram, &["mapped-ram", "turn the capability mapped-ram off"]),
+        (b"\x16\x03\x01\x02\0\x01", &["TLS", "turn TLS off"]),
+        (&fs::read(recordings()[0].join("main.bin")).unwrap(), &["a recording is a folder"]),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        multifd(&["decode", text(&file), "--to", text(&image)]).failed_saying(words);
+        multifd(&["inspect", text(&file)]).failed_saying(words);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -116,12 +117,24 @@ fn what_is_recorded_decodes_to_what_arrived() {
         let capture: Value = serde_json::from_slice(&capture).unwrap();
         assert_eq!((&capture["compression"], &capture["complete"]), (&codec.into(), &true.into()));
     }
+    assert_private(&record);
     let read = |side: &str, name| fs::read(record.join(side).join(name)).unwrap();
     assert!(read("from", "main.bin") == read("to", "main.bin"));
+    assert_private(&arrived);
     assert!(read("from", "answers.bin").ends_with(&[0, 1, 0, 4, 0, 0, 0, 0]));
 
     multifd(&["relay", "--listen", ANYWHERE, "--to", ANYWHERE, "--record", text(&record)])
         .failed_saying(&["record", "exists", "choose another"]);
+}
+
+/// Asserts that nobody but its owner can read what is in the folder.
+fn assert_private(path: &Path) {
+    let metadata = path.metadata().unwrap();
+    let mode = if metadata.is_dir() { 0o700 } else { 0o600 };
+    assert_eq!(metadata.permissions().mode() & 0o777, mode, "{}", path.display());
+    if metadata.is_dir() {
+        names(path).iter().for_each(|name| assert_private(&path.join(name)));
+    }
 }
 
 #[test]
@@ -136,7 +149,7 @@ fn a_full_disk_ends_the_recording_and_not_the_migration() {
     recv.wait().succeeded();
     assert!(fs::read(image.join("pc.ram")).unwrap() == fs::read(&file).unwrap());
     let ended = relay.wait();
-    assert_eq!(ended.status, Some(3), "{ended:?}");
+    assert_eq!(ended.status, Some(4), "{ended:?}");
     assert!(ended.stderr.contains("the migration goes on: cannot write"), "{ended:?}");
     assert!(
         ended.stderr.contains("the migration went through, but its recording is incomplete"),
@@ -174,16 +187,23 @@ fn an_inspected_relay_of_a_good_migration_says_that_nothing_is_wrong() {
     assert!(ids.eq(&[0.into(), 1.into(), 2.into()] as &[Value; 3]), "{inspection}");
 }
 
+/// A source whose relay failed. Where a small VM was all in the sockets' buffers by then, it has sent
+/// everything, and cannot know that nothing of it has arrived.
+#[track_caller]
+fn assert_failed(sent: &Ended) {
+    assert!(matches!(sent.status, Some(1 | 3)), "{sent:?}");
+}
+
 #[test]
 fn an_inspected_relay_reports_a_migration_that_fails() {
     let ((_folder, file), to) = (ram(500), tempfile::tempdir().unwrap());
     let (recv, uri) = Running::recv(&["--listen", ANYWHERE, "--to", text(&to.path().join("vm"))]);
-    let args = ["--inspect", "--from-channels", "3", "--channel-timeout", "0.5"];
+    let args = ["--inspect", "--from-channels", "3", "--channel-timeout", "500ms"];
     let (relay, uri) = relay(&mut command(&["relay"]), &uri, &args);
     let sent = multifd(&["send", "--ram", text(&file), "--to", &uri]);
     let (relayed, received) = (relay.wait(), recv.wait());
-    let status = [sent.status, relayed.status, received.status];
-    assert_eq!(status, [Some(1); 3], "{relayed:?}");
+    assert_eq!([relayed.status, received.status], [Some(1); 2], "{relayed:?}");
+    assert_failed(&sent);
     let relayed = relayed.failed_saying(&["from the source: 2 of 3 channels"]);
     for words in ["\nmain channel: ", "\nerror: channel 2, byte 0"] {
         assert!(relayed.stdout.contains(words), "{relayed:?}");
@@ -210,8 +230,7 @@ fn a_destination_that_is_not_there_fails_relay_and_source() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let to = format!("tcp:127.0.0.1:{port}");
     let (relay, uri) = relay(&mut command(&["relay"]), &to, &[]);
-    let sent = multifd(&["send", "--ram", text(&file), "--to", &uri]);
-    assert_eq!(sent.status, Some(1), "{sent:?}");
+    assert_failed(&multifd(&["send", "--ram", text(&file), "--to", &uri]));
     relay.wait().failed_saying(&["to the destination: cannot connect", &to, "listening there?"]);
 }
 
@@ -227,11 +246,12 @@ fn another_codec_on_either_side_is_said_with_the_side() {
         (["--to-channels", "3"], &["the destination"]),
     ] {
         let (recv, uri) = Running::recv(&["--listen", ANYWHERE, "--to", text(&image)]);
-        let args = [&args[..], &["--channel-timeout", "0.5"]].concat();
+        let args = [&args[..], &["--channel-timeout", "500ms"]].concat();
         let (relay, uri) = relay(&mut command(&["relay"]), &uri, &args);
         let sent = multifd(&["send", "--ram", text(&file), "--to", &uri]);
         let (relayed, received) = (relay.wait(), recv.wait());
-        assert_eq!((sent.status, received.status), (Some(1), Some(1)), "{sent:?}, {received:?}");
+        assert_failed(&sent);
+        assert_eq!(received.status, Some(1), "{received:?}");
         relayed.failed_saying(words);
         assert!(names(to.path()).is_empty(), "nothing is left behind");
     }
@@ -275,7 +295,7 @@ fn usage_errors_have_exit_status_2() {
         (&["--to-compression", "zstd", "--to-level", "99"], "no level 99"),
         (&["--from-compression", "lzma"], "zstd"),
         (&["--to-channels", "0"], "1..=255"),
-        (&["--channel-timeout", "0"], "above 0"),
+        (&["--channel-timeout", "0ms"], "above 0"),
         (&["--chart", "chart.svg"], "--inspect"),
     ] {
         let ended = multifd(&[&relay, args].concat());

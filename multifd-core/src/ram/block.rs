@@ -1,13 +1,15 @@
 //! One RAM block.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::mm::{Advice, madvise};
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{GuestRegionMmap, MmapRegion, VolatileMemory, VolatileSlice};
 
+use super::sparse;
 use crate::page_size::PageSize;
 use crate::wire::BlockName;
 
@@ -29,6 +31,17 @@ pub trait BlockMemory: Debug + Send + Sync {
     fn mark_dirty(&self, offset: usize, len: usize) {
         _ = (offset, len);
     }
+
+    /// The parts that may hold anything but zeros, in ascending order and apart from each other, as
+    /// ranges of offsets in bytes: what is outside of them was zero at some moment of the call. `None`
+    /// where that is not known without reading the memory.
+    ///
+    /// Mapped regions know the holes of a memfd or file that is mapped shared, and, from Linux 6.7
+    /// on, private anonymous memory that nobody has written. Memory that a userfaultfd fills in is
+    /// not known.
+    fn data(&self) -> Option<Vec<Range<u64>>> {
+        None
+    }
 }
 
 impl<B: Bitmap + Debug + Send + Sync> BlockMemory for MmapRegion<B> {
@@ -46,6 +59,10 @@ impl<B: Bitmap + Debug + Send + Sync> BlockMemory for MmapRegion<B> {
     fn mark_dirty(&self, offset: usize, len: usize) {
         self.bitmap().mark_dirty(offset, len);
     }
+
+    fn data(&self) -> Option<Vec<Range<u64>>> {
+        sparse::data(self.as_ptr() as usize, self.size() as u64, self.file_offset())
+    }
 }
 
 impl<B: Bitmap + Debug + Send + Sync> BlockMemory for GuestRegionMmap<B> {
@@ -59,6 +76,10 @@ impl<B: Bitmap + Debug + Send + Sync> BlockMemory for GuestRegionMmap<B> {
 
     fn mark_dirty(&self, offset: usize, len: usize) {
         BlockMemory::mark_dirty(&**self, offset, len);
+    }
+
+    fn data(&self) -> Option<Vec<Range<u64>>> {
+        BlockMemory::data(&**self)
     }
 }
 
@@ -74,6 +95,10 @@ impl<M: BlockMemory + ?Sized> BlockMemory for Arc<M> {
     fn mark_dirty(&self, offset: usize, len: usize) {
         (**self).mark_dirty(offset, len);
     }
+
+    fn data(&self) -> Option<Vec<Range<u64>>> {
+        (**self).data()
+    }
 }
 
 /// A named piece of guest memory, migrated as a whole, with a bitmap of the pages that have been
@@ -82,7 +107,7 @@ impl<M: BlockMemory + ?Sized> BlockMemory for Arc<M> {
 pub struct RamBlock {
     name: BlockName,
     memory: Box<dyn BlockMemory>,
-    fresh: bool,
+    fresh: AtomicBool,
     /// A bit for each page of the smallest size.
     received: Box<[AtomicU64]>,
 }
@@ -99,14 +124,21 @@ impl RamBlock {
     pub fn new(name: BlockName, memory: impl BlockMemory + 'static) -> Self {
         let words = memory.bytes().div_ceil(UNIT).div_ceil(64);
         let received = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Self { name, memory: Box::new(memory), fresh: false, received }
+        Self { name, memory: Box::new(memory), fresh: AtomicBool::new(false), received }
     }
 
     /// The same block, known to read as zeros until it is first written, as new anonymous memory
     /// or a new sparse file do. A page that first arrives as zero is then left untouched.
     #[must_use]
     pub fn fresh(self) -> Self {
-        Self { fresh: true, ..self }
+        Self { fresh: AtomicBool::new(true), ..self }
+    }
+
+    /// Has zero pages written from now on even where they first arrive in memory that is
+    /// [fresh](Self::fresh), as for a source that may switch to postcopy: there a page that was never
+    /// written is one that has not come.
+    pub fn write_zero_pages(&self) {
+        self.fresh.store(false, Ordering::Release);
     }
 
     /// The same block, whose memory the system is asked to make of huge pages, as QEMU asks for its
@@ -171,7 +203,7 @@ impl RamBlock {
     /// With a page outside the block.
     pub fn receive_zero(&self, offset: u64, page_bytes: usize) {
         let received = self.mark_received(offset);
-        if received || !self.fresh {
+        if received || !self.fresh.load(Ordering::Acquire) {
             self.write(offset, &ZEROS[..page_bytes]);
         }
     }
@@ -225,6 +257,11 @@ mod tests {
         let stale = block();
         stale.receive_zero(0x1000, 0x1000);
         assert_eq!(first_byte(&stale, 0x1000), 0);
+
+        let advised = block().fresh();
+        advised.write_zero_pages();
+        advised.receive_zero(0x1000, 0x1000);
+        assert_eq!(first_byte(&advised, 0x1000), 0);
 
         let fresh = block().fresh();
         fresh.receive_zero(0x1000, 0x1000);
