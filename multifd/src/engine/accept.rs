@@ -134,6 +134,7 @@ impl<I: Accept> Acceptor<I> {
     fn take_in(self: &Arc<Self>, connection: Connection) -> Result<(), Failure> {
         let added = self.session.update(Wake::Nobody, |state| state.connections.add());
         let Ok(Some(arrival)) = added else {
+            tracing::debug!(from = connection.peer(), "refused: the migration has its channels");
             connection.shut_down(Shutdown::Both);
             return Ok(added.map(drop)?);
         };
@@ -145,6 +146,8 @@ impl<I: Accept> Acceptor<I> {
     /// Finds out what a connection is. The main channel is handed over, a multifd channel taken
     /// in.
     fn take(&self, arrival: Arrival, connection: &Connection) -> Result<(), Stopped> {
+        let from = connection.peer().unwrap_or_else(|| "this machine".to_owned());
+        let _in_its_name = tracing::debug_span!("connection", %from).entered();
         // Only the reading side is shut down when the migration stops: the source still is to be
         // told on the return path.
         self.session.register(connection, Shutdown::Read);
@@ -190,6 +193,13 @@ impl<I: Accept> Acceptor<I> {
             }
             Err(error) => return Err(error.into()),
         };
+        match opened {
+            Opened::Channel(initial) => {
+                tracing::debug!(channel = initial.channel, uuid = %initial.uuid, "connected");
+            }
+            Opened::Main => tracing::debug!("the main channel connected"),
+            Opened::Nothing => {}
+        }
         join(&self.session, arrival, opened, Some(connection))
     }
 
