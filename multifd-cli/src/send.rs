@@ -1,5 +1,6 @@
 //! `multifd send`.
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,6 +22,7 @@ use crate::output::{self, Output};
 use crate::qpl::Qpl;
 use crate::size::Bytes;
 use crate::summary::Summary;
+use crate::units;
 
 /// Send a VM image or a bare RAM file.
 ///
@@ -66,6 +68,9 @@ pub(crate) struct Args {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    /// The most to send a second, such as 25Gbps or 1.5GiB/s; as much as goes if not given
+    #[arg(long, value_name = "SPEED", value_parser = units::bandwidth)]
+    max_bandwidth: Option<NonZeroU64>,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -125,7 +130,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .channels(args.agreed.channels)
         .zero_pages(args.zero_page_detection.into())
         .return_path(!args.no_return_path)
-        .progress_timeout(args.limits.progress_timeout());
+        .progress_timeout(args.limits.progress_timeout())
+        .max_bandwidth(args.max_bandwidth);
     if let Some(image) = &image {
         setup = as_it_came(setup, image);
     }

@@ -4,6 +4,7 @@ mod inspect;
 mod progress;
 mod record;
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,6 +91,9 @@ pub(crate) struct Args {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    /// The most to send a second, such as 25Gbps or 1.5GiB/s; as much as goes if not given
+    #[arg(long, value_name = "SPEED", value_parser = units::bandwidth)]
+    max_bandwidth: Option<NonZeroU64>,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -108,7 +112,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .to_channels(args.to_channels)
         .to_level(args.to_level)
         .channel_timeout(args.channel_timeout)
-        .progress_timeout(args.limits.progress_timeout());
+        .progress_timeout(args.limits.progress_timeout())
+        .max_bandwidth(args.max_bandwidth);
     let recorder = args.record.as_deref().map(Recorder::new).transpose()?.map(Arc::new);
     let inspection = args.inspect.then(|| Arc::new(Inspection::new(args.from_channels)));
     if let Some(tap) = Taps::of(recorder.as_ref(), inspection.as_ref()) {

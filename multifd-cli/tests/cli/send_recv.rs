@@ -172,10 +172,28 @@ fn a_side_that_stands_still_is_given_up_after_the_limit_that_is_given() {
     fs::write(&file, vec![7; 64 << 20]).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let uri = format!("tcp:{}", listener.local_addr().unwrap());
-    let args = ["send", "--ram", text(&file), "--to", &uri, "--progress-timeout", "300ms"];
+    let args = ["send", "--ram", text(&file), "--to", &uri, "--progress-timeout", "1s"];
     let send = Running::start(&mut crate::common::command(&args));
     // They are there, and read nothing.
     let sockets: Vec<_> = (0..3).map(|_| listener.accept().unwrap().0).collect();
-    send.wait().failed_saying(&["0.3 s"]);
+    send.wait().failed_saying(&["no byte", "for 1 s"]);
     drop(sockets);
+}
+
+#[test]
+fn what_is_sent_keeps_to_the_bandwidth_that_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guest.ram");
+    fs::write(&file, vec![7; 8 << 20]).unwrap();
+    let image = folder.path().join("vm");
+    let (recv, uri) = Running::recv(&["--listen", "tcp:127.0.0.1:0", "--to", text(&image)]);
+    let args = ["send", "--ram", text(&file), "--to", &uri, "--max-bandwidth", "80Mbps", "--json"];
+    let sent = multifd(&args).succeeded().json();
+    recv.wait().succeeded();
+    // 10 MB a second, of which 10 ms may go at once.
+    let least = sent["wire_bytes"].as_f64().unwrap() / 10e6 - 0.1;
+    assert!(sent["seconds"].as_f64().unwrap() >= least, "{sent}");
+    let ended = multifd(&[&args[..6], &["1G"]].concat());
+    assert_eq!(ended.status, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("write bits as 25Gbps"), "{ended:?}");
 }

@@ -222,13 +222,18 @@ impl SendMachine {
     }
 
     /// Takes the pages of `batch` to be sent as one packet: those found zero behind the others, as
-    /// offsets alone. The pages are looked at, and copied for a codec that reads copies, here.
+    /// offsets alone. The pages are looked at, and copied for a codec that reads copies, here; those
+    /// of a batch that is [known to be zero](PageBatch::known_zero) are not.
     ///
     /// # Errors
     /// The machine is busy or has failed.
     pub fn pages(&mut self, batch: PageBatch) -> Result<(), Error> {
         self.expect_idle("SendMachine::pages")?;
-        self.batch.partition(batch.pages(), self.config.detect_zero_pages);
+        if batch.is_known_zero() {
+            self.batch.set_zero(batch.pages());
+        } else {
+            self.batch.partition(batch.pages(), self.config.detect_zero_pages);
+        }
         self.work = Work::Pages(batch);
         self.begin_packet();
         Ok(())
@@ -467,6 +472,12 @@ impl PartitionedBatch {
             PageAccess::InPlace => None,
         };
         Self { normal: Vec::new(), zero: Vec::new(), private }
+    }
+
+    fn set_zero(&mut self, pages: GuestPages<'_>) {
+        self.normal.clear();
+        self.zero.clear();
+        self.zero.extend_from_slice(pages.offsets());
     }
 
     fn partition(&mut self, pages: GuestPages<'_>, detect_zero_pages: bool) {

@@ -12,6 +12,7 @@ use multifd_core::{MultiFdMethods, PageSize};
 
 use super::Receiving;
 use super::outgoing::Outgoing;
+use super::pace::{Pace, Paced};
 use super::queue::{Queue, Work};
 use super::session::{Failure, Session, Stopped, Waiter, Wake};
 use crate::driver::{Receive, RecvChannel, SendChannel, Transmit};
@@ -57,6 +58,8 @@ pub(crate) struct Channels {
     pub(crate) count: u8,
     /// Whether the channels look for zero pages.
     pub(crate) detect_zero_pages: bool,
+    /// The limit of all bytes to the destination.
+    pub(crate) pace: Option<Arc<Pace>>,
     pub(crate) progress: Progress,
 }
 
@@ -93,6 +96,7 @@ impl Channels {
                 .with_counters(self.progress.counters(number));
             let connection = self.to.channel(number, session, self.connect_timeout)?;
             let stream = stream(Link::new(&connection), number);
+            let stream = Paced::new(stream, session, self.pace.as_ref());
             let methods = Arc::clone(&self.methods);
             let run = move |session: &Session<S>| {
                 let _ended = NoteEnd(session);

@@ -12,6 +12,7 @@
 //! return_path  what the destination has said                                   (pure)
 //! hearing      listening to it
 //! outgoing     where a migration goes: an address, or connections
+//! pace         how fast bytes may go out                                       (pure)
 //! channels     a thread each: one loop that sends, one that receives
 //! ```
 
@@ -22,6 +23,7 @@ pub(crate) mod channels;
 pub(crate) mod connections;
 pub(crate) mod hearing;
 pub(crate) mod outgoing;
+pub(crate) mod pace;
 pub(crate) mod queue;
 pub(crate) mod return_path;
 pub(crate) mod session;

@@ -31,6 +31,7 @@ pub(crate) struct Session<T> {
     main: Condvar,
     senders: Condvar,
     receivers: Condvar,
+    limited: Condvar,
     threads: Mutex<Vec<JoinHandle<()>>>,
     setup: Threads,
     watch: Arc<Watch>,
@@ -85,6 +86,8 @@ pub(crate) enum Waiter {
     Main,
     Sender,
     Receiver,
+    /// A thread that holds bytes back: nothing but time and the end of the migration wakes it.
+    Limit,
 }
 
 /// How long a wait may take.
@@ -130,6 +133,7 @@ impl<T: Send + 'static> Session<T> {
             main: Condvar::new(),
             senders: Condvar::new(),
             receivers: Condvar::new(),
+            limited: Condvar::new(),
             threads: Mutex::default(),
             setup: terms.threads.clone(),
             watch: Watch::new(terms.progress_timeout),
@@ -249,6 +253,7 @@ impl<T: Send + 'static> Session<T> {
             Waiter::Main => &self.main,
             Waiter::Sender => &self.senders,
             Waiter::Receiver => &self.receivers,
+            Waiter::Limit => &self.limited,
         }
     }
 
@@ -374,6 +379,7 @@ impl<T: Send + 'static> Session<T> {
         }
         self.wake(Wake::Feeders);
         self.wake(Wake::Senders);
+        self.limited.notify_all();
     }
 
     /// Ends the migration and says why it has stopped: the first error.
@@ -538,7 +544,7 @@ mod tests {
 
     #[test]
     fn the_first_error_wins_and_ends_every_wait() {
-        for waiter in [Waiter::Main, Waiter::Sender, Waiter::Receiver] {
+        for waiter in [Waiter::Main, Waiter::Sender, Waiter::Receiver, Waiter::Limit] {
             let session = session(0);
             std::thread::scope(|scope| {
                 let waiting =

@@ -1,5 +1,6 @@
 //! How a relay is set up.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ pub struct RelayBuilder<'a> {
     pub(super) page_size: Option<PageSize>,
     pub(super) channel_timeout: Duration,
     pub(super) connect_timeout: Duration,
+    pub(super) max_bandwidth: Option<NonZeroU64>,
     pub(super) tap: Option<Arc<dyn Tap>>,
     pub(super) terms: Terms,
 }
@@ -43,6 +45,7 @@ impl<'a> RelayBuilder<'a> {
             page_size: None,
             channel_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
+            max_bandwidth: None,
             tap: None,
             terms: Terms::default(),
         }
@@ -100,6 +103,14 @@ impl<'a> RelayBuilder<'a> {
     #[must_use]
     pub fn connect_timeout(self, limit: Duration) -> Self {
         Self { connect_timeout: limit, ..self }
+    }
+
+    /// The most that is sent to the destination, in bytes a second as they are on the wire, over all
+    /// channels and the main channel together; `None`, as at first, for no limit. After a pause 10 ms
+    /// of it may go out at once; a packet goes out whole.
+    #[must_use]
+    pub fn max_bandwidth(self, limit: Option<NonZeroU64>) -> Self {
+        Self { max_bandwidth: limit, ..self }
     }
 
     /// Has `tap` see every byte of both sides.

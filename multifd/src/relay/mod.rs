@@ -55,6 +55,7 @@ use crate::engine::cancel::CancelToken;
 use crate::engine::channels::{self, Channels, Codec};
 use crate::engine::hearing::Hearing;
 use crate::engine::outgoing::Outgoing;
+use crate::engine::pace::{Pace, Paced};
 use crate::engine::return_path::{LAST_WORD, hear_last_word};
 use crate::engine::session::{Failure, Session, Stopped, Waiter, Wake};
 use crate::error::{Error, Side, Unfinished};
@@ -135,6 +136,7 @@ impl Relay {
             count: to_channels,
             // Pages go on as they came.
             detect_zero_pages: false,
+            pace: setup.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
             progress: Progress::new(to_channels),
         };
         channels.methods.descriptor().level(setup.to_level)?;
@@ -225,7 +227,9 @@ impl Relay {
         watch.set_peer("the source or the destination".to_owned());
         let end = |stream, side, wire| {
             let taps = Taps::new(self.tap.as_ref(), side, wire);
-            End { stream, side, taps }
+            // What the destination answers is not limited.
+            let pace = self.channels.pace.as_ref().filter(|_| wire == Wire::Main);
+            End { paced: Paced::new(Watched::clone(&stream), session, pace), stream, side, taps }
         };
         let back = Pipe::new(
             end(Watched::unwatched(&destination), Side::To, Wire::ReturnPath),

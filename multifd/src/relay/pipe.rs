@@ -2,8 +2,10 @@
 
 use std::io::{ErrorKind, Read, Write};
 
+use super::state::State;
 use super::tap::Taps;
 use crate::driver::MainChannelError;
+use crate::engine::pace::Paced;
 use crate::error::{Error, Side};
 use crate::transport::Watched;
 
@@ -24,6 +26,8 @@ pub(super) struct Pipe {
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) stream: Watched,
+    /// The same, to be written to.
+    pub(super) paced: Paced<Watched, State>,
     pub(super) side: Side,
     pub(super) taps: Taps,
 }
@@ -62,7 +66,7 @@ impl Pipe {
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let offset = self.written;
         let failed = |source| Error::from(MainChannelError::Write { offset, source });
-        let stream = &mut self.to.stream;
+        let stream = &mut self.to.paced;
         let written = stream.write_all(bytes).and_then(|()| stream.flush());
         written.map_err(failed).map_err(Error::on(self.to.side))?;
         self.to.taps.pass(bytes);

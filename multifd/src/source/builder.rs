@@ -1,5 +1,6 @@
 //! How a source is set up.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::error::Error;
 use crate::stream::{Configuration, PostcopyAdvise, SyncForm};
 use crate::transport::{Connection, Uri};
 
-/// Who looks for zero pages.
+/// Who looks for zero pages, in memory that is not known to be untouched.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ZeroPages {
@@ -28,7 +29,8 @@ pub enum ZeroPages {
     Channels,
     /// The main channel, as every QEMU understands: `legacy`.
     Main,
-    /// Nobody; zero pages are sent like others: `none`.
+    /// Nobody; zero pages are sent like others, and memory that was never touched is read for that:
+    /// `none`.
     Off,
 }
 
@@ -52,6 +54,7 @@ pub struct SourceBuilder<'a> {
     pub(super) return_path: bool,
     pub(super) connect_timeout: Duration,
     pub(super) terms: Terms,
+    pub(super) max_bandwidth: Option<NonZeroU64>,
 }
 
 impl<'a> SourceBuilder<'a> {
@@ -76,6 +79,7 @@ impl<'a> SourceBuilder<'a> {
             return_path: true,
             connect_timeout: Duration::from_secs(10),
             terms: Terms::default(),
+            max_bandwidth: None,
         }
     }
 
@@ -197,6 +201,14 @@ impl<'a> SourceBuilder<'a> {
     pub fn cancelled_by(mut self, token: &CancelToken) -> Self {
         self.terms.cancelled_by = Some(token.clone());
         self
+    }
+
+    /// The most that is sent, in bytes a second as they are on the wire, over all channels and the
+    /// main channel together; `None`, as at first, for no limit. It holds when the guest has
+    /// stopped, too. After a pause 10 ms of it may go out at once; a packet goes out whole.
+    #[must_use]
+    pub fn max_bandwidth(self, limit: Option<NonZeroU64>) -> Self {
+        Self { max_bandwidth: limit, ..self }
     }
 
     /// Connects all channels to `uri` and announces the RAM.

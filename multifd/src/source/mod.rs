@@ -18,6 +18,7 @@ use crate::engine::cancel::CancelToken;
 use crate::engine::channels::{self, Channels, Sending};
 use crate::engine::hearing::Hearing;
 use crate::engine::outgoing::Outgoing;
+use crate::engine::pace::{Pace, Paced};
 use crate::engine::queue::Queue;
 use crate::engine::return_path::{ReturnPath, hear_last_word};
 use crate::engine::session::{Failure, Session, Stopped, Waiter, Wake};
@@ -40,7 +41,7 @@ pub struct Source {
     session: Arc<Session<State>>,
     ram: Arc<Ram>,
     zero_pages: ZeroPages,
-    main: MainWriter<Watched>,
+    main: MainWriter<Paced<Watched, State>>,
     main_connection: Connection,
     hearing: Arc<Hearing<FromDestination>>,
     channels: Channels,
@@ -85,6 +86,7 @@ impl Source {
             level: setup.level,
             count,
             detect_zero_pages: setup.zero_pages == ZeroPages::Channels,
+            pace: setup.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
             progress: Progress::new(count),
         };
         let state = State { queue: Queue::new(count), return_path: ReturnPath::default() };
@@ -100,10 +102,12 @@ impl Source {
         });
         let encoder =
             MainEncoder::new().with_page_size(setup.ram.page_size()).with_footers(setup.footers);
+        let main = Watched::new(&main_connection, session.watch());
+        let main = Paced::new(main, &session, channels.pace.as_ref());
         let mut source = Self {
             ram: Arc::clone(&setup.ram),
             zero_pages: setup.zero_pages,
-            main: MainWriter::new(Watched::new(&main_connection, session.watch()), encoder),
+            main: MainWriter::new(main, encoder),
             hearing: Arc::new(Hearing::new(&main_connection, FromDestination::default())),
             main_connection,
             channels,
@@ -154,6 +158,12 @@ impl Source {
 
     /// Sends the pages of one round, while the guest runs. Returns when every channel has sent
     /// what is its part.
+    ///
+    /// Memory that nobody has touched is sent as zero pages without being read, where the kernel
+    /// knows ([`BlockMemory::data`](multifd_core::ram::BlockMemory::data)) and at least half of a
+    /// block is to be sent. That is asked at the start of the round: a page that is touched later is
+    /// dirty, and of the next round, as one that is written after it was read. So dirty tracking must
+    /// be on before the first round, as always.
     ///
     /// # Errors
     /// The first error of any channel. The migration is over then.
@@ -243,8 +253,9 @@ impl Source {
         let Self { session, main, channels, ram, .. } = self;
         let page_bytes = ram.page_size().bytes();
         let scan_here = self.zero_pages == ZeroPages::Main;
-        let skip = |block: usize, offset| {
-            if !scan_here || !is_zero(ram.blocks()[block].slice(offset, page_bytes)) {
+        let skip = |block: usize, offset, zero: bool| {
+            let scan = || is_zero(ram.blocks()[block].slice(offset, page_bytes));
+            if !scan_here || !(zero || scan()) {
                 return Ok(false);
             }
             main.encoder().zero_page(block, offset)?;
@@ -252,7 +263,8 @@ impl Source {
             channels.progress.count_zero_page();
             Ok::<_, Failure>(true)
         };
-        pages.batches(skip, |batch| Ok(push(session, batch)?))?;
+        let holes = self.zero_pages != ZeroPages::Off;
+        pages.batches(holes, skip, |batch| Ok(push(session, batch)?))?;
         self.ask_sync()?;
         self.main.encoder().sync()?;
         self.main.encoder().body_end()?;
