@@ -188,7 +188,7 @@ impl<I: Accept> Acceptor<I> {
             }
             Err(error) if is_end(&error) => {
                 // A port scanner, a health check: nothing of the migration's.
-                tracing::debug!(%error, "a connection that does not say what it is");
+                tracing::debug!(%error, "not a connection of the migration");
                 Opened::Nothing
             }
             Err(error) => return Err(error.into()),
@@ -198,7 +198,7 @@ impl<I: Accept> Acceptor<I> {
                 tracing::debug!(channel = initial.channel, uuid = %initial.uuid, "connected");
             }
             Opened::Main => tracing::debug!("the main channel connected"),
-            Opened::Nothing => {}
+            Opened::Nothing => tracing::debug!("it left, and did not say what it is"),
         }
         join(&self.session, arrival, opened, Some(connection))
     }
