@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -29,7 +28,7 @@ impl OnTerminal {
         let open = || File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
         command.env("TERM", "xterm").stdin(Stdio::null());
         let child = command.stdout(open()).stderr(open()).spawn().unwrap();
-        Self { child, screen: File::from(OwnedFd::from(main)), shown: String::new() }
+        Self { child, screen: File::from(main), shown: String::new() }
     }
 
     /// Waits until it has shown `words`, with which it goes on or waits for somebody.

@@ -141,9 +141,8 @@ impl<R: Read> MainChannel<'_, R> {
     }
 
     fn command(&mut self, event: &MainEvent) -> Result<(), Error> {
-        match event {
-            MainEvent::Ping(number) => self.return_path.send(ReturnMessage::Pong(*number))?,
-            _ => {}
+        if let MainEvent::Ping(number) = event {
+            self.return_path.send(ReturnMessage::Pong(*number))?;
         }
         Ok(())
     }
