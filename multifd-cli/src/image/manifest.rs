@@ -203,9 +203,10 @@ impl Manifest {
 
     /// The names of the image's files, this one left out.
     pub(super) fn files(&self) -> impl Iterator<Item = &str> {
-        let Self { blocks, device_state, .. } = self;
+        let Self { blocks, device_state, early_state, early_state_behind_start, .. } = self;
+        let early = early_state.iter().chain(early_state_behind_start);
         let blocks = blocks.iter().map(|block| block.file.as_str());
-        blocks.chain(device_state.as_deref())
+        blocks.chain(device_state.as_deref()).chain(early.map(|state| state.file.as_str()))
     }
 
     pub(super) fn uuid(&self) -> Result<Uuid, String> {
