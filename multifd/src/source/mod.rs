@@ -220,6 +220,10 @@ impl Source {
         Ok(self.session.succeed()?)
     }
 
+    pub(crate) fn ram(&self) -> &Arc<Ram> {
+        &self.ram
+    }
+
     /// The counters, to be read while the migration runs.
     pub fn progress(&self) -> Progress {
         self.channels.progress.clone()
