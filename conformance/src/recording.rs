@@ -115,6 +115,13 @@ static RECORDINGS: &[Recording] = &[
         [0, 1],
         "9ef06fdd0648f2b673c452da502bbf2ed7f433cca27c0f8859b718734198906c"
     ),
+    recording!(
+        "qemu-11.1-postcopy-advise",
+        "11.1.2",
+        Zstd,
+        [0, 1],
+        "6b1b1dba257d5726704d47329ae47186da0fab739e150abdee36cf5c133e02af"
+    ),
 ];
 
 impl Recording {

@@ -153,6 +153,9 @@ fn as_it_came<'a>(setup: SourceBuilder<'a>, image: &Image) -> SourceBuilder<'a> 
         .uuid(image.uuid)
         .configuration(image.configuration.clone())
         .section_id(image.section_id)
+        .early_state(image.early_state.clone())
+        .postcopy_advise(image.postcopy_advise)
+        .block_page_bytes(image.block_page_bytes())
         .sync_form(image.sync_form)
         .footers(image.footers)
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use crate::foreign::described;
 use crate::page_size::PageSize;
 use crate::wire::{BlockName, Compression, UnknownCompression, Uuid};
 
@@ -71,6 +72,12 @@ pub enum PeerError {
     Magic {
         /// The word in place of the magic.
         found: u32,
+    },
+    /// A connection that is neither a main channel nor a multifd channel.
+    #[error("what connected is not a migration by multifd: {}", described(*.first))]
+    NotAMigration {
+        /// Its first bytes: see [`Foreign`](crate::Foreign).
+        first: [u8; 4],
     },
     /// Another version of the format.
     #[error("a packet has version {found}; only version 1 exists")]

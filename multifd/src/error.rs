@@ -54,10 +54,18 @@ pub enum Error {
         /// The failure.
         source: io::Error,
     },
+    /// The program's own function for new threads failed: see [`Threads`](crate::Threads).
+    #[error("what thread {name} does first failed: the migration's threads must begin by it")]
+    Thread {
+        /// The thread's name.
+        name: String,
+        /// The failure.
+        source: io::Error,
+    },
     /// Not all channels connected in time.
     #[error(
-        "{connected} of {channels} channels connected within {seconds} s: set the same number of \
-         channels on both sides"
+        "{connected} of {channels} channels connected within {seconds} s: {}",
+        missing_hint(*main_ended)
     )]
     MissingChannels {
         /// Channels that did.
@@ -66,10 +74,52 @@ pub enum Error {
         channels: usize,
         /// How long was waited, in seconds.
         seconds: u64,
+        /// The source had closed its main channel by then.
+        main_ended: bool,
     },
-    /// Connections that may be channels, and do not say.
-    #[error("{0} connections have not said what they are; something else connects to this port")]
-    SilentConnections(usize),
+    /// Channels connected, and no main channel.
+    #[error(
+        "no main channel within {seconds} s of the first of {channels} channels: the source gave \
+         up or hangs; start the migration anew"
+    )]
+    MissingMain {
+        /// Channels that are there.
+        channels: usize,
+        /// How long was waited, in seconds.
+        seconds: u64,
+    },
+    /// The source closed the main channel, and its channels do not go on.
+    #[error(
+        "the source closed the main channel, and {waiting_for} was still waited for: it failed or \
+         gave up, its own messages say why"
+    )]
+    MainEnded {
+        /// What was waited for.
+        waiting_for: &'static str,
+    },
+    /// The other side does nothing.
+    #[error(
+        "no byte has come from {peer} or gone there for {seconds} s, while {waiting_for} was waited \
+         for: the other side, the network or a codec's device hangs; where it is only slow, set a \
+         longer progress timeout"
+    )]
+    Stalled {
+        /// What was waited for.
+        waiting_for: &'static str,
+        /// From whom.
+        peer: String,
+        /// For how long nothing moved, in seconds.
+        seconds: u64,
+    },
+    /// No channel connected in time.
+    #[error(
+        "no channel connected within {seconds} s, only the main channel: the source does not use \
+         multifd (turn the capability on there), or its further connections do not get through"
+    )]
+    NoChannels {
+        /// How long was waited, in seconds.
+        seconds: u64,
+    },
     /// The source has not waited for the confirmation.
     #[error(
         "the source went away before it could be told that its VM has arrived: its guest goes on \
@@ -260,6 +310,21 @@ impl Error {
         Self::Caller(error.into())
     }
 
+    /// Only `connected` of `channels` channels have connected within `limit`, of a source that has
+    /// closed its main channel by then or not.
+    pub(crate) fn missing_channels(
+        connected: usize,
+        channels: usize,
+        limit: Duration,
+        main_ended: bool,
+    ) -> Self {
+        let seconds = limit.as_secs();
+        match connected {
+            0 if !main_ended => Self::NoChannels { seconds },
+            _ => Self::MissingChannels { connected, channels, seconds, main_ended },
+        }
+    }
+
     /// The error as that of one side of a relay.
     pub(crate) fn on(side: Side) -> impl Fn(Self) -> Self {
         move |error| match error {
@@ -293,6 +358,15 @@ impl Error {
 impl From<StreamError> for Error {
     fn from(error: StreamError) -> Self {
         Self::Main(error.into())
+    }
+}
+
+fn missing_hint(main_ended: bool) -> &'static str {
+    if main_ended {
+        "the source has closed its main channel, its own messages say why; or set the same number of \
+         channels on both sides"
+    } else {
+        "set the same number of channels on both sides"
     }
 }
 

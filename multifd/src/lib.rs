@@ -5,6 +5,7 @@
 mod codecs;
 mod destination;
 pub mod driver;
+mod early_state;
 mod engine;
 mod error;
 #[cfg(feature = "inspect")]
@@ -25,9 +26,13 @@ pub use multifd_core::stream;
 pub use codecs::qpl;
 pub use codecs::{Codec, registry};
 pub use destination::{Arrived, Destination, DestinationBuilder, Incoming};
-pub use engine::session::CancelToken;
+pub use early_state::EarlyState;
+pub use engine::accept::Entrance;
+pub use engine::cancel::CancelToken;
+pub use engine::outgoing::Outgoing;
+pub use engine::threads::Threads;
 pub use error::{Error, Side, Unfinished};
 pub use page_set::PageSet;
 pub use progress::{Progress, Stats};
 pub use source::{Source, SourceBuilder, ZeroPages};
-pub use transport::{MalformedUri, Uri};
+pub use transport::{Connection, Listener, MalformedUri, Uri};

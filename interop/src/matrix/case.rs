@@ -111,6 +111,7 @@ impl Case {
             compression: self.compression,
             channels: self.channels,
             return_path: self.return_path,
+            capabilities: &[],
             zero_pages: says.then(|| self.zero_pages.name()),
         }
     }

@@ -15,13 +15,21 @@ pub struct Settings {
     pub channels: u8,
     /// The capability `return-path`.
     pub return_path: bool,
+    /// Further capabilities.
+    pub capabilities: &'static [&'static str],
     /// `zero-page-detection`, at a source that has it.
     pub zero_pages: Option<&'static str>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { compression: "none", channels: 2, return_path: true, zero_pages: None }
+        Self {
+            compression: "none",
+            channels: 2,
+            return_path: true,
+            capabilities: &[],
+            zero_pages: None,
+        }
     }
 }
 
@@ -45,10 +53,12 @@ impl Qemu {
     /// # Errors
     /// This QEMU does not have what is asked for, in its words.
     pub fn set_up(&mut self, settings: &Settings) -> Result<(), Error> {
-        let capabilities = json!([
-            { "capability": "multifd", "state": true },
-            { "capability": "return-path", "state": settings.return_path },
-        ]);
+        let more = settings.capabilities.iter().map(|&name| (name, true));
+        let capabilities = [("multifd", true), ("return-path", settings.return_path)];
+        let capabilities = capabilities.into_iter().chain(more);
+        let capabilities: Vec<_> = capabilities
+            .map(|(name, state)| json!({ "capability": name, "state": state }))
+            .collect();
         let capabilities = json!({ "capabilities": capabilities });
         self.execute("migrate-set-capabilities", &capabilities)?;
         let mut parameters = json!({

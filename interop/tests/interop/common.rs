@@ -57,8 +57,14 @@ pub(crate) fn check_says(text: &str, words: &[&str]) -> Tested {
 
 /// A QEMU whose guest has filled its memory and runs.
 pub(crate) fn source(version: Version, machine: &str) -> Tested<Qemu> {
+    source_with(version, machine, &[])
+}
+
+/// As [`source`], with more devices.
+pub(crate) fn source_with(version: Version, machine: &str, more: &[&str]) -> Tested<Qemu> {
     let memory = format!("{MIB}M");
-    let arguments = ["-machine", machine, "-m", &memory, "-uuid", UUID].map(str::to_owned);
+    let arguments = ["-machine", machine, "-m", &memory, "-uuid", UUID];
+    let arguments: Vec<_> = arguments.iter().chain(more).map(|&word| word.to_owned()).collect();
     let mut source = Qemu::start(&version.program()?, MIB, &arguments)?;
     source.cont()?;
     source.goes_on()?;
@@ -176,6 +182,17 @@ pub(crate) fn as_shown(
     settings: &Settings,
     socket: &TempDir,
 ) -> Tested<(Qemu, String)> {
+    as_shown_with(version, image, settings, socket, &[])
+}
+
+/// As [`as_shown`], with more devices.
+pub(crate) fn as_shown_with(
+    version: Version,
+    image: &Path,
+    settings: &Settings,
+    socket: &TempDir,
+    more: &[&str],
+) -> Tested<(Qemu, String)> {
     let uri = format!("unix:{}", socket.path().join("socket").display());
     let channels = settings.channels.to_string();
     let image = image.display().to_string();
@@ -184,7 +201,8 @@ pub(crate) fn as_shown(
     let shown: Value = serde_json::from_str(&shown)?;
     let destination = &shown["destination"];
     let words = destination["arguments"].as_array().into_iter().flatten();
-    let arguments: Vec<_> = words.filter_map(Value::as_str).map(str::to_owned).collect();
+    let words = words.filter_map(Value::as_str).chain(more.iter().copied());
+    let arguments: Vec<_> = words.map(str::to_owned).collect();
     let mut qemu = Qemu::start(&version.program()?, MIB, &arguments)?;
     for command in destination["qmp"].as_array().into_iter().flatten() {
         qemu.execute(command["execute"].as_str().unwrap_or_default(), &command["arguments"])?;

@@ -70,7 +70,7 @@ impl Way {
     /// What the QEMU at one end of a leg is told.
     fn settings(&self, (compression, channels): (&'static str, u8)) -> Settings {
         let (return_path, zero_pages) = (self.return_path, self.zero_pages);
-        Settings { compression, channels, return_path, zero_pages }
+        Settings { compression, channels, return_path, zero_pages, ..Settings::default() }
     }
 
     /// The machine type that both versions have.

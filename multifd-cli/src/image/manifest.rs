@@ -2,11 +2,14 @@
 
 use multifd::core::PageSize;
 use multifd::core::wire::Uuid;
-use multifd::stream::{Configuration, Subsection, SubsectionData, SyncForm};
+use multifd::stream::{Configuration, PostcopyAdvise, Subsection, SubsectionData, SyncForm};
 use serde::{Deserialize, Serialize};
 
-/// The version of the format that is written and read.
-pub(super) const VERSION: u32 = 1;
+/// The version of the format that is written. All from [`OLDEST`] on are read: what is newer than a
+/// manifest has a default.
+pub(super) const VERSION: u32 = 2;
+
+const OLDEST: u32 = 1;
 
 /// The content of `vm.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +26,21 @@ pub(crate) struct Manifest {
     /// The file with the device state; `None` for RAM alone.
     pub(crate) device_state: Option<String>,
     pub(crate) device_state_sha256: Option<String>,
+    /// What devices sent before the pages, ahead of the list of RAM blocks. Since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) early_state: Option<StateFile>,
+    /// What devices sent between that list and the last page. Since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) early_state_behind_start: Option<StateFile>,
     pub(crate) stream: Stream,
+}
+
+/// A file of the folder with a part of the VM's state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StateFile {
+    pub(crate) file: String,
+    pub(crate) sha256: String,
 }
 
 /// A RAM block.
@@ -36,6 +53,10 @@ pub(crate) struct Block {
     /// The file in the folder, as long as the block.
     pub(crate) file: String,
     pub(crate) sha256: String,
+    /// The size of the huge pages that it was made of at the source, where that is part of the stream.
+    /// Since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) page_bytes: Option<u64>,
 }
 
 /// The form of the main channel, so that the VM can be sent as it came: a QEMU with the same
@@ -50,6 +71,19 @@ pub(crate) struct Stream {
     pub(crate) sync: Sync,
     /// Whether each section ends in a FOOTER.
     pub(crate) footers: bool,
+    /// What the source said of postcopy. Since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) postcopy_advise: Option<Advise>,
+}
+
+/// What a source says that may switch to postcopy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) enum Advise {
+    /// Its capability dirty-bitmaps was on, postcopy-ram was not.
+    DirtyBitmaps,
+    /// postcopy-ram was on. The numbers are those of [`PostcopyAdvise::Ram`].
+    PostcopyRam { page_sizes: u64, target_page_bytes: u64 },
 }
 
 /// A subsection of CONFIGURATION.
@@ -76,6 +110,29 @@ pub(crate) enum Sync {
     Flush,
     /// The end of each section, for older ones.
     EachSection,
+}
+
+impl Advise {
+    pub(super) fn of(advise: PostcopyAdvise) -> Result<Self, String> {
+        match advise {
+            PostcopyAdvise::DirtyBitmaps => Ok(Self::DirtyBitmaps),
+            PostcopyAdvise::Ram { page_sizes, target_page_bytes } => {
+                Ok(Self::PostcopyRam { page_sizes, target_page_bytes })
+            }
+            other => Err(format!("an image cannot hold {other:?}; use a newer program")),
+        }
+    }
+}
+
+impl From<Advise> for PostcopyAdvise {
+    fn from(advise: Advise) -> Self {
+        match advise {
+            Advise::DirtyBitmaps => Self::DirtyBitmaps,
+            Advise::PostcopyRam { page_sizes, target_page_bytes } => {
+                Self::ram(page_sizes, target_page_bytes)
+            }
+        }
+    }
 }
 
 impl From<SyncForm> for Sync {
@@ -135,9 +192,10 @@ impl Manifest {
         }
         let malformed = |error| format!("it is malformed: {error}");
         let Versioned { version } = serde_json::from_slice(json).map_err(malformed)?;
-        if version != VERSION {
+        if !(OLDEST..=VERSION).contains(&version) {
             return Err(format!(
-                "it has version {version}, but this program reads version {VERSION}; use a newer program"
+                "it has version {version}, but this program reads versions {OLDEST} to {VERSION}; use \
+                 a newer program"
             ));
         }
         serde_json::from_slice(json).map_err(malformed)
@@ -212,8 +270,28 @@ mod tests {
 
     #[test]
     fn another_version_is_refused_by_its_number_even_with_unknown_fields() {
-        let error = Manifest::parse(br#"{"version": 2, "new": true}"#).unwrap_err();
-        assert!(error.contains("version 2"), "{error}");
+        let error = Manifest::parse(br#"{"version": 3, "new": true}"#).unwrap_err();
+        assert!(error.contains("version 3"), "{error}");
+    }
+
+    #[test]
+    fn what_is_new_in_version_2_reads_as_it_is_written() {
+        let mut manifest = Manifest::parse(JSON.as_bytes()).unwrap();
+        assert!(manifest.early_state.is_none() && manifest.stream.postcopy_advise.is_none());
+        let state = |file: &str| Some(StateFile { file: file.to_owned(), sha256: "00".to_owned() });
+        manifest.version = VERSION;
+        manifest.early_state = state("early-state.bin");
+        manifest.early_state_behind_start = state("early-state-2.bin");
+        manifest.blocks[0].page_bytes = Some(2 << 20);
+        for advise in [
+            Advise::DirtyBitmaps,
+            Advise::PostcopyRam { page_sizes: 0x20_1000, target_page_bytes: 4096 },
+        ] {
+            manifest.stream.postcopy_advise = Some(advise);
+            let again = serde_json::to_vec(&manifest).unwrap();
+            assert_eq!(Manifest::parse(&again).unwrap(), manifest);
+            assert_eq!(Advise::of(advise.into()), Ok(advise));
+        }
     }
 
     #[test]

@@ -8,13 +8,21 @@ pub(crate) const MANIFEST: &str = "vm.json";
 /// The file with the state of all devices.
 pub(super) const DEVICE_STATE: &str = "device-state.bin";
 
+/// The files with the state that devices sent before the pages: before the list of RAM blocks, and
+/// behind it.
+pub(super) const EARLY_STATE: &str = "early-state.bin";
+pub(super) const EARLY_STATE_BEHIND_START: &str = "early-state-behind-start.bin";
+
+/// The files that are no RAM block's.
+const OWN: [&str; 4] = [MANIFEST, DEVICE_STATE, EARLY_STATE, EARLY_STATE_BEHIND_START];
+
 /// The most bytes of a name that are kept. File systems allow 255.
 const LONGEST: usize = 100;
 
 /// A file name for each of `blocks`, which a peer has named. No name leads out of the folder or is
 /// hidden, and no two are equal, even where the file system ignores case.
 pub(super) fn file_names<'a>(blocks: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let mut taken = vec![MANIFEST.to_owned(), DEVICE_STATE.to_owned()];
+    let mut taken = OWN.map(str::to_owned).to_vec();
     let is_taken =
         |taken: &[String], name: &str| taken.iter().any(|other| other.eq_ignore_ascii_case(name));
     for block in blocks {
@@ -27,7 +35,7 @@ pub(super) fn file_names<'a>(blocks: impl IntoIterator<Item = &'a str>) -> Vec<S
         }
         taken.push(name);
     }
-    taken.split_off(2)
+    taken.split_off(OWN.len())
 }
 
 /// `block` with nothing but letters, digits and `.`, `-`, `_`: `rom_etc_acpi_tables` for
@@ -77,9 +85,9 @@ mod tests {
 
     #[test]
     fn no_two_files_have_one_name() {
-        let blocks = ["vm.json", "device-state.bin", "a/b", "a@b", "A_B", "a_b.2"];
+        let blocks = ["vm.json", "early-state.bin", "a/b", "a@b", "A_B", "a_b.2"];
         let names = file_names(blocks);
-        assert_eq!(names, ["vm.json.2", "device-state.bin.2", "a_b", "a_b.2", "A_B.3", "a_b.2.2"]);
+        assert_eq!(names, ["vm.json.2", "early-state.bin.2", "a_b", "a_b.2", "A_B.3", "a_b.2.2"]);
     }
 
     #[test]

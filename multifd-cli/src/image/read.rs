@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use multifd::EarlyState;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::wire::{BlockName, Uuid};
-use multifd::stream::{Configuration, SyncForm};
+use multifd::stream::{Configuration, PostcopyAdvise, SyncForm};
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Block, Manifest};
+use super::manifest::{Block, Manifest, StateFile};
 use super::name::{MANIFEST, is_inside};
 use super::write::{hash, hexadecimal};
 use crate::cancel::Interrupt;
@@ -28,6 +29,8 @@ pub(crate) struct Image {
     pub(crate) sync_form: SyncForm,
     pub(crate) footers: bool,
     pub(crate) device_state: Option<Vec<u8>>,
+    pub(crate) early_state: EarlyState,
+    pub(crate) postcopy_advise: Option<PostcopyAdvise>,
 }
 
 impl Image {
@@ -51,9 +54,16 @@ impl Image {
             sync_form: manifest.stream.sync.into(),
             footers: manifest.stream.footers,
             device_state: read_device_state(folder, &manifest)?,
+            early_state: read_early_state(folder, &manifest)?,
+            postcopy_advise: manifest.stream.postcopy_advise.map(Into::into),
             folder: folder.to_owned(),
             blocks: manifest.blocks,
         })
+    }
+
+    /// The sizes of the huge pages that each block was made of at the source, as far as it said so.
+    pub(crate) fn block_page_bytes(&self) -> impl Iterator<Item = Option<u64>> {
+        self.blocks.iter().map(|block| block.page_bytes)
     }
 
     /// Checks every block against its SHA-256.
@@ -103,13 +113,29 @@ fn map_block(folder: &Path, block: &Block) -> Result<RamBlock, Failure> {
 
 fn read_device_state(folder: &Path, manifest: &Manifest) -> Result<Option<Vec<u8>>, Failure> {
     let Some(file) = &manifest.device_state else { return Ok(None) };
+    read_state(folder, file, manifest.device_state_sha256.as_deref()).map(Some)
+}
+
+fn read_early_state(folder: &Path, manifest: &Manifest) -> Result<EarlyState, Failure> {
+    let read = |state: &Option<StateFile>| match state {
+        Some(StateFile { file, sha256 }) => read_state(folder, file, Some(sha256)),
+        None => Ok(Vec::new()),
+    };
+    let mut early_state = EarlyState::new();
+    early_state.before_start = read(&manifest.early_state)?;
+    early_state.behind_start = read(&manifest.early_state_behind_start)?;
+    Ok(early_state)
+}
+
+/// Reads a file, and checks it against its SHA-256 where that is known.
+fn read_state(folder: &Path, file: &str, sha256: Option<&str>) -> Result<Vec<u8>, Failure> {
     let path = inside(folder, file)?;
     let bytes = std::fs::read(&path)
         .map_err(|error| Failure::io(format!("cannot read {}", path.display()), &error))?;
-    if let Some(expected) = &manifest.device_state_sha256 {
+    if let Some(expected) = sha256 {
         check_hash(folder, file, &hexadecimal(Sha256::digest(&bytes)), expected)?;
     }
-    Ok(Some(bytes))
+    Ok(bytes)
 }
 
 fn check_hash(folder: &Path, file: &str, found: &str, expected: &str) -> Result<(), Failure> {

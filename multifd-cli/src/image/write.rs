@@ -9,8 +9,8 @@ use multifd::Arrived;
 use multifd::core::ram::RamBlock;
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Block, Manifest, Part, Stream, VERSION};
-use super::name::{DEVICE_STATE, MANIFEST, file_names};
+use super::manifest::{Advise, Block, Manifest, Part, StateFile, Stream, VERSION};
+use super::name::{DEVICE_STATE, EARLY_STATE, EARLY_STATE_BEHIND_START, MANIFEST, file_names};
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
 use crate::page::{PAGE, is_zero};
@@ -28,14 +28,15 @@ pub(crate) fn write(
 ) -> Result<Manifest, Failure> {
     let names = file_names(vm.blocks.iter().map(|block| block.name.as_str()));
     let mut blocks = Vec::new();
-    for (block, file) in vm.ram.blocks().iter().zip(names) {
+    for ((block, file), info) in vm.ram.blocks().iter().zip(names).zip(&vm.blocks) {
         let sha256 = write_block(folder, &file, block, interrupt, bar)?;
         let (name, bytes) = (block.name().to_string(), block.bytes());
-        blocks.push(Block { name, bytes, file, sha256 });
+        blocks.push(Block { name, bytes, file, sha256, page_bytes: info.page_bytes });
     }
     write_file(folder, DEVICE_STATE, &vm.device_state)?;
     let cannot = |what: String| Failure::new(format!("cannot write {MANIFEST}: {what}"));
     let parts = vm.configuration.subsections.iter().map(Part::of).collect::<Result<_, _>>();
+    let advise = vm.postcopy_advise.map(Advise::of).transpose();
     let manifest = Manifest {
         version: VERSION,
         machine: vm.configuration.machine.clone(),
@@ -44,17 +45,33 @@ pub(crate) fn write(
         blocks,
         device_state: Some(DEVICE_STATE.to_owned()),
         device_state_sha256: Some(hexadecimal(Sha256::digest(&vm.device_state))),
+        early_state: write_state(folder, EARLY_STATE, &vm.early_state.before_start)?,
+        early_state_behind_start: write_state(
+            folder,
+            EARLY_STATE_BEHIND_START,
+            &vm.early_state.behind_start,
+        )?,
         stream: Stream {
             configuration: parts.map_err(cannot)?,
             ram_section: vm.section_id,
             sync: vm.sync_form.into(),
             footers: vm.footers,
+            postcopy_advise: advise.map_err(cannot)?,
         },
     };
     let json =
         serde_json::to_string_pretty(&manifest).map_err(|error| cannot(error.to_string()))?;
     write_file(folder, MANIFEST, (json + "\n").as_bytes())?;
     Ok(manifest)
+}
+
+/// Writes state into a file of its own, if there is any.
+fn write_state(folder: &Path, name: &str, state: &[u8]) -> Result<Option<StateFile>, Failure> {
+    if state.is_empty() {
+        return Ok(None);
+    }
+    write_file(folder, name, state)?;
+    Ok(Some(StateFile { file: name.to_owned(), sha256: hexadecimal(Sha256::digest(state)) }))
 }
 
 fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! A QEMU that can receive an image.
 
 use multifd::Uri;
+use multifd::stream::PostcopyAdvise;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -27,6 +28,7 @@ impl Destination {
         machine: &str,
         blocks: &[ShownBlock],
         uuid: Option<&str>,
+        advise: Option<PostcopyAdvise>,
         agreed: &Agreed,
         listen: &Uri,
     ) -> Self {
@@ -35,7 +37,9 @@ impl Destination {
             arguments.extend(["-uuid".to_owned(), uuid.to_owned()]);
         }
         arguments.extend(["-incoming", "defer"].map(str::to_owned));
-        let capabilities = json!({ "capabilities": [{ "capability": "multifd", "state": true }] });
+        let capabilities = ["multifd"].into_iter().chain(advise.map(capability));
+        let capabilities = capabilities.map(|name| json!({ "capability": name, "state": true }));
+        let capabilities = json!({ "capabilities": capabilities.collect::<Vec<_>>() });
         let parameters = json!({
             "multifd-channels": agreed.channels,
             "multifd-compression": agreed.compression,
@@ -55,19 +59,28 @@ impl Destination {
 
     /// The commands as the human monitor takes them.
     pub(super) fn monitor_commands(&self) -> Vec<String> {
-        let [_, parameters, incoming] = &self.qmp;
+        let [capabilities, parameters, incoming] = &self.qmp;
+        let capabilities =
+            capabilities["arguments"]["capabilities"].as_array().into_iter().flatten();
+        let capabilities = capabilities.filter_map(|one| one["capability"].as_str());
         let parameter = |name: &str| {
             let value = &parameters["arguments"][name];
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             format!("migrate_set_parameter {name} {value}")
         };
         let uri = incoming["arguments"]["uri"].as_str().unwrap_or_default();
-        vec![
-            "migrate_set_capability multifd on".to_owned(),
-            parameter("multifd-channels"),
-            parameter("multifd-compression"),
-            format!("migrate_incoming {uri}"),
-        ]
+        let capabilities = capabilities.map(|name| format!("migrate_set_capability {name} on"));
+        let parameters = ["multifd-channels", "multifd-compression"].map(parameter);
+        let incoming = format!("migrate_incoming {uri}");
+        capabilities.chain(parameters).chain([incoming]).collect()
+    }
+}
+
+/// The capability that has a QEMU expect what was said of postcopy.
+fn capability(advise: PostcopyAdvise) -> &'static str {
+    match advise {
+        PostcopyAdvise::DirtyBitmaps => "dirty-bitmaps",
+        _ => "postcopy-ram",
     }
 }
 

@@ -48,6 +48,8 @@ struct Shown {
     page_size: u64,
     blocks: Vec<ShownBlock>,
     device_state_bytes: Option<usize>,
+    /// Of devices that send some of their state before the RAM.
+    early_state_bytes: usize,
     /// `None` for RAM alone, which QEMU does not accept.
     destination: Option<Destination>,
     /// The program and its arguments.
@@ -72,12 +74,14 @@ impl Shown {
         let machine = image.configuration.machine.clone();
         let has_devices = image.device_state.is_some();
         let destination = machine.as_deref().filter(|_| has_devices).map(|machine| {
-            Destination::new(machine, &blocks, uuid.as_deref(), &args.agreed, &args.listen)
+            let advise = image.postcopy_advise;
+            Destination::new(machine, &blocks, uuid.as_deref(), advise, &args.agreed, &args.listen)
         });
         Self {
             image: args.image.display().to_string(),
             page_size: image.ram.page_size().bytes() as u64,
             device_state_bytes: image.device_state.as_ref().map(Vec::len),
+            early_state_bytes: image.early_state.bytes(),
             send: send(args, machine.as_deref()),
             machine,
             uuid,
@@ -96,6 +100,9 @@ impl Shown {
         }));
         let bytes = self.device_state_bytes.map(|bytes| Bytes(bytes as u64).to_string());
         lines.push(fact("device state", bytes.as_deref().unwrap_or("none")));
+        if self.early_state_bytes > 0 {
+            lines.push(fact("early state", &Bytes(self.early_state_bytes as u64).to_string()));
+        }
         if let Some(destination) = &self.destination {
             let title = |line: &str| [String::new(), line.to_owned()];
             lines.extend(title("A QEMU for it (add the source's processor, devices, firmware):"));

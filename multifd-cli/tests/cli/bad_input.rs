@@ -97,7 +97,7 @@ fn a_malformed_manifest_is_refused_with_its_place() {
     let path = image.join("vm.json");
     let manifest = fs::read_to_string(&path).unwrap();
     for (from, to, words) in [
-        ("\"version\": 1,\n  \"mach", "\"version\": 9,\n  \"mach", "version 9"),
+        ("\"version\": 2,\n  \"mach", "\"version\": 9,\n  \"mach", "version 9"),
         ("\"page_size\": 4096", "\"page_size\": 5000", "page_size is 5000"),
         ("\"page_size\": 4096", "\"page_size\": \"many\"", "line 5"),
         ("\"bytes\": 4194304", "\"bytes\": 0", "pc.ram"),

@@ -49,6 +49,24 @@ fn a_folder_that_is_no_recording_is_refused() {
 }
 
 #[test]
+fn a_file_of_another_kind_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, image) = (folder.path().join("file"), folder.path().join("vm"));
+    let mapped_ram = b"QEVM\0\0\0\x03\x07\0\0\0\x02pc\x05\x1aconfiguration/capabilities\
+        \0\0\0\x01\0\0\0\x01\x0amapped-ram\x01";
+    for (bytes, words) in [
+        (&b"LibvirtQemudSave\x02"[..], &["libvirt", "virsh migrate --parallel"][..]),
+        (mapped_ram, &["mapped-ram", "turn the capability mapped-ram off"]),
+        (b"\x16\x03\x01\x02\0\x01", &["TLS", "turn TLS off"]),
+        (&fs::read(recordings()[0].join("main.bin")).unwrap(), &["a recording is a folder"]),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        multifd(&["decode", text(&file), "--to", text(&image)]).failed_saying(words);
+        multifd(&["inspect", text(&file)]).failed_saying(words);
+    }
+}
+
+#[test]
 fn a_recording_that_is_cut_off_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let recording = folder.path().join("recording");

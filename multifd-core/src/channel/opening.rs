@@ -65,9 +65,8 @@ impl Opening {
                 return Ok(Some(Opened::Main));
             }
             // What is neither is said before waiting for more of it.
-            let found = u32::from_be_bytes(magic);
-            if found != MAGIC {
-                return Err(PeerError::Magic { found });
+            if magic != MAGIC.to_be_bytes() {
+                return Err(PeerError::NotAMigration { first: magic });
             }
         }
         if self.filled < self.bytes.len() {
@@ -120,7 +119,7 @@ mod tests {
             assert_eq!((opened.unwrap(), taken), (Opened::Main, 4));
             let (error, taken) = open(b"GET / HTTP/1.1\r\n", step);
             assert_eq!(taken, 4);
-            let expected = PeerError::Magic { found: u32::from_be_bytes(*b"GET ") };
+            let expected = PeerError::NotAMigration { first: *b"GET " };
             assert_eq!(error.unwrap_err(), expected);
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::mm::{Advice, madvise};
 use vm_memory::bitmap::Bitmap;
@@ -107,7 +107,7 @@ impl<M: BlockMemory + ?Sized> BlockMemory for Arc<M> {
 pub struct RamBlock {
     name: BlockName,
     memory: Box<dyn BlockMemory>,
-    fresh: bool,
+    fresh: AtomicBool,
     /// A bit for each page of the smallest size.
     received: Box<[AtomicU64]>,
 }
@@ -124,14 +124,21 @@ impl RamBlock {
     pub fn new(name: BlockName, memory: impl BlockMemory + 'static) -> Self {
         let words = memory.bytes().div_ceil(UNIT).div_ceil(64);
         let received = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Self { name, memory: Box::new(memory), fresh: false, received }
+        Self { name, memory: Box::new(memory), fresh: AtomicBool::new(false), received }
     }
 
     /// The same block, known to read as zeros until it is first written, as new anonymous memory
     /// or a new sparse file do. A page that first arrives as zero is then left untouched.
     #[must_use]
     pub fn fresh(self) -> Self {
-        Self { fresh: true, ..self }
+        Self { fresh: AtomicBool::new(true), ..self }
+    }
+
+    /// Has zero pages written from now on even where they first arrive in memory that is
+    /// [fresh](Self::fresh), as for a source that may switch to postcopy: there a page that was never
+    /// written is one that has not come.
+    pub fn write_zero_pages(&self) {
+        self.fresh.store(false, Ordering::Release);
     }
 
     /// The same block, whose memory the system is asked to make of huge pages, as QEMU asks for its
@@ -196,7 +203,7 @@ impl RamBlock {
     /// With a page outside the block.
     pub fn receive_zero(&self, offset: u64, page_bytes: usize) {
         let received = self.mark_received(offset);
-        if received || !self.fresh {
+        if received || !self.fresh.load(Ordering::Acquire) {
             self.write(offset, &ZEROS[..page_bytes]);
         }
     }
@@ -250,6 +257,11 @@ mod tests {
         let stale = block();
         stale.receive_zero(0x1000, 0x1000);
         assert_eq!(first_byte(&stale, 0x1000), 0);
+
+        let advised = block().fresh();
+        advised.write_zero_pages();
+        advised.receive_zero(0x1000, 0x1000);
+        assert_eq!(first_byte(&advised, 0x1000), 0);
 
         let fresh = block().fresh();
         fresh.receive_zero(0x1000, 0x1000);

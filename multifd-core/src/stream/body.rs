@@ -63,6 +63,10 @@ impl RamSection {
         }
     }
 
+    pub(super) fn section_id(&self) -> u32 {
+        self.section_id
+    }
+
     pub(super) fn sync(&self) -> SyncForm {
         self.sync
     }

@@ -64,6 +64,24 @@ impl Configuration {
         })
     }
 
+    /// The version of the machine type, by which QEMU keeps its formats compatible: major and minor, of
+    /// `pc-i440fx-10.0` (10, 0). `None` for names of another form, such as those of distributions.
+    pub fn machine_version(&self) -> Option<(u32, u32)> {
+        let (_, version) = self.machine.as_deref()?.rsplit_once('-')?;
+        let (major, minor) = version.split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    }
+
+    /// Whether a source with this configuration may be told
+    /// [`SwitchoverAck`](super::ReturnMessage::SwitchoverAck) as soon as it opens the return path,
+    /// without knowing whether it has switchover-ack on: it waits for it if it has, and passes over it
+    /// if not. So it is for machine types 8.1 to 11.0. Before, a source may not know the message and
+    /// fails; from 11.1 on a source counts the devices that are waited for and fails at an answer that
+    /// it has not asked for. `docs/migration-stream.md` has the trials.
+    pub fn takes_switchover_ack(&self) -> bool {
+        self.machine_version().is_some_and(|version| ((8, 1)..=(11, 0)).contains(&version))
+    }
+
     /// The VM's UUID, where the stream says it.
     pub fn uuid(&self) -> Option<Uuid> {
         self.data().find_map(|data| match data {
@@ -175,4 +193,28 @@ pub(super) fn capability_count(count: u32) -> Result<u32, StreamErrorKind> {
         });
     }
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switchover_ack_is_for_machine_types_that_take_it_whether_they_wait_for_it_or_not() {
+        for (machine, version, takes) in [
+            ("pc-i440fx-7.2", Some((7, 2)), false),
+            ("pc-q35-8.0", Some((8, 0)), false),
+            ("pc-q35-8.1", Some((8, 1)), true),
+            ("virt-10.0", Some((10, 0)), true),
+            ("pc-i440fx-11.0", Some((11, 0)), true),
+            ("pc-i440fx-11.1", Some((11, 1)), false),
+            ("pc-q35-rhel9.4.0", None, false),
+            ("microvm", None, false),
+        ] {
+            let configuration = Configuration::new(machine);
+            assert_eq!(configuration.machine_version(), version, "{machine}");
+            assert_eq!(configuration.takes_switchover_ack(), takes, "{machine}");
+        }
+        assert!(!Configuration::default().takes_switchover_ack());
+    }
 }

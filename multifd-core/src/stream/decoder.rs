@@ -5,12 +5,14 @@ use std::mem;
 use super::body::{InBody, RamSection};
 use super::configuration_decoder::ConfigurationDecoder;
 use super::device_state::{self, Collector};
+use super::early::{self, EarlySection, Ended, Place};
 use super::input::{Input, Stop};
 use super::ram::Word;
-use super::start::{ONLY_THE_LIST, Start, StartDecoder};
+use super::start::{ONLY_THE_LIST, Start, StartDecoder, Started};
 use super::wire::{self, command, section};
 use super::{
-    AFTER_AN_ERROR, Configuration, Limits, MainEvent, StreamError, StreamErrorKind, SyncForm,
+    AFTER_AN_ERROR, Configuration, Limits, MainEvent, PostcopyAdvise, StreamError, StreamErrorKind,
+    SyncForm,
 };
 use crate::PageSize;
 
@@ -19,8 +21,8 @@ use crate::PageSize;
 ///
 /// What it says has been checked against the format, so a caller need only ask whether it has RAM
 /// blocks like these. How the bytes are split changes neither the events nor where they end nor what
-/// is refused. No bytes are kept but those of the field that has not wholly come (64 KiB at most)
-/// and the device state. An error ends it.
+/// is refused. No bytes are kept but those of the field that has not wholly come (64 KiB at most),
+/// of an early section and of the device state. An error ends it.
 ///
 /// A source with a return path does not close the stream at its end, so there
 /// [`MainEvent::DeviceState`] comes with the first bytes that are a whole EOF and VMDESCRIPTION,
@@ -57,6 +59,10 @@ pub struct MainDecoder {
     return_path: bool,
     footers: bool,
     pass_device_state: bool,
+    /// Bytes of early state so far.
+    early_state: usize,
+    /// What came behind an early section and is still to be decoded.
+    replay: Vec<u8>,
 }
 
 /// What comes next.
@@ -71,8 +77,15 @@ enum Next {
     },
     Command,
     Ping,
+    Advise,
+    Early(EarlySection),
     Footer,
     Start(StartDecoder),
+    /// The FOOTER of a dirty-bitmap section that ends in its START, without bitmaps.
+    NoBitmapsFooter {
+        section_id: u32,
+        instance_id: u32,
+    },
     /// The list in START has been read, and with [`SyncForm::EachSection`] the EOS.
     StartSync,
     StartEnd,
@@ -100,6 +113,8 @@ impl MainDecoder {
             return_path: false,
             footers: false,
             pass_device_state: false,
+            early_state: 0,
+            replay: Vec::new(),
         }
     }
 
@@ -120,6 +135,20 @@ impl MainDecoder {
     /// A stream that is against the format, or that has something unsupported in it. Every later
     /// call is an error then.
     pub fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, StreamError> {
+        if !self.replay.is_empty() {
+            let replay = mem::take(&mut self.replay);
+            let mut rest = &replay[..];
+            let event = self.next_of(&mut rest)?;
+            // Where another early section has ended in it, the rest is that section's.
+            self.replay.extend_from_slice(rest);
+            if event.is_some() {
+                return Ok(event);
+            }
+        }
+        self.next_of(bytes)
+    }
+
+    fn next_of(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, StreamError> {
         loop {
             match self.step(bytes) {
                 Ok(Some(event)) => return Ok(Some(event)),
@@ -213,10 +242,24 @@ impl MainDecoder {
                 let number = self.input.u32(bytes, "a PING")?;
                 Ok(self.between_sections(MainEvent::Ping(number)))
             }
+            Next::Advise => {
+                let data = self.input.array(bytes, "a POSTCOPY_ADVISE")?;
+                let advise = PostcopyAdvise::of_ram(data);
+                Ok(self.between_sections(MainEvent::PostcopyAdvise(advise)))
+            }
+            Next::Early(_) => self.early(bytes),
             Next::Footer => self.footer(bytes),
             Next::Start(decoder) => {
-                let start = decoder.next(&mut self.input, bytes, self.ram.is_some())?;
-                Ok(self.started(start))
+                match decoder.next(&mut self.input, bytes, self.ram.is_some())? {
+                    Started::Ram(start) => Ok(self.started(start)),
+                    Started::NoBitmaps { section_id, instance_id } => {
+                        self.next = Next::NoBitmapsFooter { section_id, instance_id };
+                        Ok(None)
+                    }
+                }
+            }
+            &mut Next::NoBitmapsFooter { section_id, instance_id } => {
+                self.no_bitmaps_footer(bytes, section_id, instance_id)
             }
             Next::StartSync => self.start_sync(),
             Next::StartEnd => self.start_end(bytes),
@@ -255,6 +298,9 @@ impl MainDecoder {
             }
             self.page_size = found;
         }
+        if configuration.capabilities().iter().any(|name| name == "mapped-ram") {
+            return Err(StreamErrorKind::MappedRam.into());
+        }
         if configuration.capabilities().iter().any(|name| name == "x-ignore-shared") {
             return Err(StreamErrorKind::UnsupportedCapability("x-ignore-shared").into());
         }
@@ -271,9 +317,14 @@ impl MainDecoder {
         let kind = self.input.peek(bytes, "a section")?;
         let misplaced = |what| Err(StreamErrorKind::Misplaced(what).into());
         self.next = match kind {
+            section::FULL if !self.is_ram_ended() => {
+                // This byte is part of it.
+                self.next = Next::Early(self.early_section()?);
+                return Ok(None);
+            }
             section::FULL | section::EOF => {
-                if !self.ram.as_ref().is_some_and(RamSection::is_ended) {
-                    return misplaced("the device state or the EOF comes before the END of ram");
+                if !self.is_ram_ended() {
+                    return misplaced("the EOF comes before the END of ram");
                 }
                 // This byte is part of it.
                 self.next = Next::DeviceState(Collector::new(self.pass_device_state, self.footers));
@@ -306,9 +357,77 @@ impl MainDecoder {
                 self.next = Next::Ping;
                 Ok(None)
             }
+            (command::POSTCOPY_ADVISE, 0) => {
+                let advise = PostcopyAdvise::DirtyBitmaps;
+                Ok(self.between_sections(MainEvent::PostcopyAdvise(advise)))
+            }
+            (command::POSTCOPY_ADVISE, 16) => {
+                self.next = Next::Advise;
+                Ok(None)
+            }
             (command::SWITCHOVER_START, 0) => Ok(self.between_sections(MainEvent::SwitchoverStart)),
             (number, length) => Err(command::refusal(number, length).into()),
         }
+    }
+
+    fn is_ram_ended(&self) -> bool {
+        self.ram.as_ref().is_some_and(RamSection::is_ended)
+    }
+
+    fn early_section(&self) -> Result<EarlySection, StreamErrorKind> {
+        match &self.ram {
+            None => Ok(EarlySection::new(Place::BeforeStart)),
+            Some(_) if !self.footers => Err(early::NO_FOOTERS),
+            Some(ram) => Ok(EarlySection::new(Place::InRam(ram.section_id()))),
+        }
+    }
+
+    fn early(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, Stop> {
+        self.input.peek(bytes, "the state of a device before the RAM")?;
+        let Next::Early(section) = &mut self.next else { return Ok(None) };
+        let limit = self.limits.early_state;
+        let allowed = limit - self.early_state;
+        // Behind the section there may be what tells that it has ended.
+        let most = allowed.saturating_add(early::MOST_BEHIND);
+        let accepted = &bytes[..bytes.len().min(most - section.len())];
+        let ended = section.push(accepted)?;
+        self.input.skip(bytes, accepted.len());
+        let Some(Ended { section, rest }) = ended else {
+            if section.len() < most {
+                return Err(Stop::Wait);
+            }
+            return Err(StreamErrorKind::EarlyStateTooLarge { limit }.into());
+        };
+        if section.len() > allowed {
+            return Err(StreamErrorKind::EarlyStateTooLarge { limit }.into());
+        }
+        self.early_state += section.len();
+        self.input.put_back(rest.len());
+        self.replay = rest;
+        Ok(self.between_sections(MainEvent::EarlyState(section)))
+    }
+
+    fn no_bitmaps_footer(
+        &mut self,
+        bytes: &mut &[u8],
+        section_id: u32,
+        instance_id: u32,
+    ) -> Result<Option<MainEvent>, Stop> {
+        const WHAT: &str = "the FOOTER of the dirty-bitmap section";
+        if self.footers {
+            let [kind, a, b, c, d] = self.input.array(bytes, WHAT)?;
+            let found = u32::from_be_bytes([a, b, c, d]);
+            if kind != section::FOOTER {
+                return Err(StreamErrorKind::UnknownSection(kind).into());
+            }
+            if found != section_id {
+                return Err(
+                    StreamErrorKind::SectionId { what: WHAT, found, expected: section_id }.into()
+                );
+            }
+        }
+        let section = early::no_bitmaps(section_id, instance_id, self.footers);
+        Ok(self.between_sections(MainEvent::EarlyState(section)))
     }
 
     fn footer(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, Stop> {

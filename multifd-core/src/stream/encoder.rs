@@ -1,9 +1,10 @@
 //! The main channel, from what it is to say to its bytes.
 
 use super::device_state;
+use super::early::{self, Place};
 use super::ram::{BlockList, Word, put_block_name};
 use super::wire::{self, command, section};
-use super::{BlockInfo, Configuration, StreamError, StreamErrorKind, SyncForm};
+use super::{BlockInfo, Configuration, PostcopyAdvise, StreamError, StreamErrorKind, SyncForm};
 use crate::PageSize;
 
 /// Encodes the main channel as QEMU writes it.
@@ -115,6 +116,37 @@ impl MainEncoder {
     /// Misuse.
     pub fn ping(&mut self, number: u32) -> Result<(), StreamError> {
         self.command(command::PING, 4, &number.to_be_bytes())
+    }
+
+    /// Says that the source may want to switch to postcopy later, or that dirty-bitmaps is on.
+    ///
+    /// # Errors
+    ///
+    /// Misuse.
+    pub fn postcopy_advise(&mut self, advise: PostcopyAdvise) -> Result<(), StreamError> {
+        let data = advise.to_bytes();
+        self.command(command::POSTCOPY_ADVISE, data.len() as u16, &data)
+    }
+
+    /// Writes state that comes before the pages, directly before START or behind it: whole sections
+    /// as [`MainEvent::EarlyState`](super::MainEvent::EarlyState) gave them.
+    ///
+    /// # Errors
+    ///
+    /// Misuse, which bytes are too in which a destination would not find the ends of the sections.
+    pub fn early_state(&mut self, sections: &[u8]) -> Result<(), StreamError> {
+        let place = match self.state {
+            State::Setup => Place::BeforeStart,
+            State::Ram => Place::InRam(self.section_id),
+            _ => {
+                return Err(self.error(StreamErrorKind::Misuse(
+                    "early state comes between the header and the END of ram",
+                )));
+            }
+        };
+        early::check(sections, place, self.footers).map_err(|kind| self.error(kind))?;
+        self.put(sections);
+        Ok(())
     }
 
     /// Says that the guest has stopped. Only for machine types that know it, those of QEMU 10.0 on.

@@ -1,6 +1,7 @@
 //! What can be wrong with a stream.
 
 use crate::PageSize;
+use crate::foreign::described;
 use crate::wire::BlockName;
 
 /// What is wrong with a stream, and where in it.
@@ -27,7 +28,7 @@ pub enum StreamErrorKind {
         what: &'static str,
     },
     /// The first four bytes are not `QEVM`.
-    #[error("the stream starts with {0:02x?} and not with \"QEVM\": it is not a migration stream")]
+    #[error("the stream does not start with \"QEVM\", it is not a migration stream: {}", described(*.0))]
     Magic([u8; 4]),
     /// The stream is of another version than 3.
     #[error("version {0} of the migration stream is not supported, only version 3 is")]
@@ -55,7 +56,10 @@ pub enum StreamErrorKind {
     #[error("CONFIGURATION has the subsection {0:?} twice")]
     RepeatedSubsection(&'static str),
     /// The source's pages are smaller than 4 KiB or larger than 64 KiB.
-    #[error("the source's pages are 2^{0} bytes, but only 4, 16 and 64 KiB are supported")]
+    #[error(
+        "the source's pages are 2^{0} bytes{small}, but only 4, 16 and 64 KiB are supported",
+        small = if *.0 < 12 { ", less than 4 KiB" } else { "" }
+    )]
     PageBits(u32),
     /// The source's pages are not of the size that the caller expects.
     #[error("the source's pages are {found} but the destination's are {expected}")]
@@ -72,10 +76,7 @@ pub enum StreamErrorKind {
     #[error("{0}")]
     Misplaced(&'static str),
     /// A section other than `ram` that is sent in parts. Its body has no length.
-    #[error(
-        "the section {0:?} is sent in parts, which is only supported for \"ram\": turn off what \
-         sends it on the source (dirty-bitmaps, a VFIO device, …)"
-    )]
+    #[error("the section {0:?} is sent in parts, which is only supported for \"ram\": {how}", how = remedy(.0))]
     ForeignSection(String),
     /// A version of the `ram` section other than 4.
     #[error("version {0} of the ram section is not supported, only version 4 is")]
@@ -125,6 +126,20 @@ pub enum StreamErrorKind {
         /// The page size.
         page_size: PageSize,
     },
+    /// A RAM block whose memory is said to be made of pages of an impossible size.
+    #[error("RAM block {name:?} is made of pages of {bytes} bytes, which no memory is")]
+    BlockPageSize {
+        /// The block.
+        name: BlockName,
+        /// The size that is claimed.
+        bytes: u64,
+    },
+    /// A file that a source wrote with the capability mapped-ram.
+    #[error(
+        "this is a file in the mapped-ram format, not a migration over connections: turn the \
+         capability mapped-ram off on the source and migrate to a socket"
+    )]
+    MappedRam,
     /// The RAM blocks are not as large together as the list said.
     #[error("the RAM blocks up to {name:?} pass the {total} bytes that were announced")]
     BlockTotal {
@@ -172,6 +187,15 @@ pub enum StreamErrorKind {
         /// How much is accepted.
         limit: usize,
     },
+    /// More early state than the caller accepts.
+    #[error(
+        "the devices' state before the RAM has more than the {limit} bytes that are accepted, or \
+         the source sends no FOOTERs"
+    )]
+    EarlyStateTooLarge {
+        /// How much is accepted.
+        limit: usize,
+    },
     /// Something behind the end of the stream.
     #[error("{bytes} bytes follow the VMDESCRIPTION, which ends the stream")]
     Trailing {
@@ -184,4 +208,19 @@ pub enum StreamErrorKind {
     /// The caller asked for what cannot be; the text says what.
     #[error("{0}")]
     Misuse(&'static str),
+}
+
+/// What to do about a section that is sent in parts.
+fn remedy(section: &str) -> &'static str {
+    match section {
+        "dirty-bitmap" => {
+            "remove the dirty bitmaps, or turn the capability dirty-bitmaps off on the source"
+        }
+        name if name.ends_with("htab") => {
+            "it is the hash page table of a POWER guest, which cannot be migrated by multifd here; \
+             a guest with a radix page table has none"
+        }
+        "vfio" | "block" => "remove the device or the capability that sends it on the source",
+        _ => "turn off what sends it on the source (a VFIO device, …)",
+    }
 }

@@ -1,6 +1,6 @@
 //! What the main channel says.
 
-use super::{BlockInfo, Configuration, SyncForm};
+use super::{BlockInfo, Configuration, PostcopyAdvise, SyncForm};
 use crate::PageSize;
 
 /// What a decoder expects and accepts.
@@ -11,11 +11,13 @@ pub struct Limits {
     pub page_size: Option<PageSize>,
     /// The most bytes of device state. 256 MiB unless said otherwise.
     pub device_state: usize,
+    /// The most bytes of state that devices send before the pages. 64 MiB unless said otherwise.
+    pub early_state: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { page_size: None, device_state: 256 << 20 }
+        Self { page_size: None, device_state: 256 << 20, early_state: 64 << 20 }
     }
 }
 
@@ -24,8 +26,8 @@ impl Default for Limits {
 ///
 /// `Configuration`; `RamStart`, `Sync`; any number of `ZeroPage`, `Page`, `Sync` with a `BodyEnd`
 /// after each PART; the same for END, whose `BodyEnd` is the last one; `DeviceState`.
-/// `OpenReturnPath`, `Ping` and `SwitchoverStart` come between any two sections before
-/// `DeviceState`.
+/// `OpenReturnPath`, `Ping`, `PostcopyAdvise` and `SwitchoverStart` come between any two sections
+/// before `DeviceState`, and so does `EarlyState` before END.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MainEvent {
@@ -35,6 +37,13 @@ pub enum MainEvent {
     OpenReturnPath,
     /// The source asks for a [`Pong`](super::ReturnMessage::Pong) with the same number.
     Ping(u32),
+    /// The source may want to switch to postcopy later.
+    PostcopyAdvise(PostcopyAdvise),
+    /// A section that comes before the pages, byte for byte with its FOOTER: the FULL section of a
+    /// device that sends its state early, or the START of dirty-bitmap without bitmaps. QEMU 10.0
+    /// sends them between START and the first PART, QEMU 11.1 before START. A section's end shows in
+    /// the bytes behind it.
+    EarlyState(Vec<u8>),
     /// The guest has stopped; the last round is next. QEMU 10.0 and later, newer machine types.
     SwitchoverStart,
     /// The RAM that will come. A [`Sync`](Self::Sync) follows.

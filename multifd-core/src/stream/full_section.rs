@@ -2,6 +2,7 @@
 
 use super::StreamErrorKind;
 use super::device_state::{self, split_description};
+use super::early::{self, Place};
 use super::wire::{self, section};
 use crate::PageSize;
 
@@ -47,14 +48,7 @@ impl<'a> FullSection<'a> {
     /// A name that cannot be sent. A body in which a whole EOF and VMDESCRIPTION are, as in another
     /// stream's device state: a destination would take them for the end.
     pub fn to_device_state(&self, page_size: PageSize) -> Result<Vec<u8>, StreamErrorKind> {
-        let mut out = vec![section::FULL];
-        out.extend_from_slice(&SECTION_ID.to_be_bytes());
-        wire::put_name(&mut out, self.name, "a section's name")?;
-        out.extend_from_slice(&0_u32.to_be_bytes()); // the instance
-        out.extend_from_slice(&self.version.to_be_bytes());
-        out.extend_from_slice(self.body);
-        out.push(section::FOOTER);
-        out.extend_from_slice(&SECTION_ID.to_be_bytes());
+        let mut out = self.to_section()?;
         let device = format!(
             r#"{{"name": "{}", "instance_id": 0, "version": {}}}"#,
             json_escaped(self.name),
@@ -69,10 +63,47 @@ impl<'a> FullSection<'a> {
         }
     }
 
+    /// The section as state that comes before the RAM's pages, such as a VMM's configuration, which
+    /// its destination needs before it provides memory. Its name has to be of printable ASCII
+    /// characters and its version at most 65535. Its section number is 0, which the ram section then
+    /// must not have.
+    ///
+    /// # Errors
+    /// A name or version that cannot be sent early. A body in which a destination would see the end of
+    /// the section, as in one that holds other sections.
+    pub fn to_early_state(&self) -> Result<Vec<u8>, StreamErrorKind> {
+        let out = self.to_section()?;
+        early::check(&out, Place::BeforeStart, true)?;
+        Ok(out)
+    }
+
+    fn to_section(self) -> Result<Vec<u8>, StreamErrorKind> {
+        let mut out = vec![section::FULL];
+        out.extend_from_slice(&SECTION_ID.to_be_bytes());
+        wire::put_name(&mut out, self.name, "a section's name")?;
+        out.extend_from_slice(&0_u32.to_be_bytes()); // the instance
+        out.extend_from_slice(&self.version.to_be_bytes());
+        out.extend_from_slice(self.body);
+        out.push(section::FOOTER);
+        out.extend_from_slice(&SECTION_ID.to_be_bytes());
+        Ok(out)
+    }
+
+    /// The one section that `early_state` is made of. `None` where it is anything else, such as none
+    /// at all, or QEMU's devices'.
+    pub fn of_early_state(early_state: &'a [u8]) -> Option<Self> {
+        let behind = early::behind_section(early_state, Place::BeforeStart, true).ok()?;
+        behind.is_empty().then(|| Self::of_section(early_state)).flatten()
+    }
+
     /// The one section that `device_state` is made of. `None` where it is anything else, such as
     /// QEMU's, which has a section for each device.
     pub fn of_device_state(device_state: &'a [u8]) -> Option<Self> {
         let (sections, _) = split_description(device_state)?;
+        Self::of_section(sections)
+    }
+
+    fn of_section(sections: &'a [u8]) -> Option<Self> {
         let (&kind, rest) = sections.split_first()?;
         let (section_id, rest) = rest.split_first_chunk::<4>()?;
         let (&name_bytes, rest) = rest.split_first()?;
@@ -145,6 +176,28 @@ mod tests {
         let cut_off = FullSection { body: &inner[..inner.len() - 1], ..outer };
         let sent = cut_off.to_device_state(PageSize::Kib4).unwrap();
         assert_eq!(FullSection::of_device_state(&sent), Some(cut_off));
+    }
+
+    #[test]
+    fn a_section_before_the_ram_comes_back_as_it_was_sent() {
+        for body in [&b""[..], b"\x7e\0\0\0\0\0\x06", b"{\"cpus\": 4}"] {
+            let sent = FullSection { name: "vmm/config", version: 7, body };
+            let early_state = sent.to_early_state().unwrap();
+            assert_eq!(FullSection::of_early_state(&early_state), Some(sent));
+            let twice = [&early_state[..], &early_state].concat();
+            for other in [&twice[..], &early_state[1..], &early_state[..8], b""] {
+                assert_eq!(FullSection::of_early_state(other), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_section_before_the_ram_whose_end_would_be_seen_elsewhere_is_refused() {
+        let inner = FullSection { name: "vmm/config", version: 1, body: b"x" };
+        let body = [&inner.to_early_state().unwrap()[..], b"\x08\0\x01\0\0"].concat();
+        FullSection { body: &body, ..inner }.to_early_state().unwrap_err();
+        FullSection { version: 1 << 16, ..inner }.to_early_state().unwrap_err();
+        FullSection { name: "umlaut ü", ..inner }.to_early_state().unwrap_err();
     }
 
     #[test]

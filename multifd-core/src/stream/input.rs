@@ -80,6 +80,11 @@ impl Input {
         self.offset += count as u64;
     }
 
+    /// Takes note that the last `count` bytes taken are still to be decoded.
+    pub(super) fn put_back(&mut self, count: usize) {
+        self.offset -= count as u64;
+    }
+
     /// The next byte, which stays where it is.
     pub(super) fn peek(&mut self, bytes: &[u8], what: &'static str) -> Result<u8, Stop> {
         self.what = what;

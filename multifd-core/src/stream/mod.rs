@@ -14,7 +14,8 @@
 //! FULL …  EOF  VMDESCRIPTION                    the device state, kept byte for byte
 //! ```
 //!
-//! with a COMMAND (`OPEN_RETURN_PATH`, PING, `SWITCHOVER_START`) between any two sections.
+//! with a COMMAND (`OPEN_RETURN_PATH`, PING, `POSTCOPY_ADVISE`, `SWITCHOVER_START`) between any two sections.
+//! Some devices send a FULL section early: directly before START (QEMU 11.1) or behind it (10.0).
 //!
 //! # Rounds, sections and syncs
 //!
@@ -41,11 +42,13 @@ mod configuration;
 mod configuration_decoder;
 mod decoder;
 mod device_state;
+mod early;
 mod encoder;
 mod error;
 mod event;
 mod full_section;
 mod input;
+mod postcopy;
 mod ram;
 mod return_path;
 mod start;
@@ -65,6 +68,7 @@ pub use encoder::MainEncoder;
 pub use error::{StreamError, StreamErrorKind};
 pub use event::{Limits, MainEvent};
 pub use full_section::FullSection;
+pub use postcopy::PostcopyAdvise;
 pub use ram::{BlockInfo, SyncForm};
 pub use return_path::{ReturnDecoder, ReturnMessage};
 pub use wire::section;

@@ -16,12 +16,26 @@ pub struct BlockInfo {
     pub name: BlockName,
     /// Its used length: the bytes that are migrated, a whole number of pages and not 0.
     pub bytes: u64,
+    /// The size in bytes of the pages that its memory is made of at the source, where the stream
+    /// says it: with the capability postcopy-ram, for huge pages.
+    pub page_bytes: Option<u64>,
 }
+
+/// What stands in place of a huge page's size in a mapped-ram file: version 1 of a header, and the
+/// first half of a page size. No machine has huge pages of 4 GiB.
+const MAPPED_RAM: u64 = 1 << 32;
 
 impl BlockInfo {
     /// The block `name` of `bytes` bytes.
     pub const fn new(name: BlockName, bytes: u64) -> Self {
-        Self { name, bytes }
+        Self { name, bytes, page_bytes: None }
+    }
+
+    /// The block with this size of the pages that its memory is made of, in bytes: a power of two, at
+    /// least the page size.
+    #[must_use]
+    pub fn with_page_bytes(self, page_bytes: Option<u64>) -> Self {
+        Self { page_bytes, ..self }
     }
 }
 
@@ -62,15 +76,35 @@ impl BlockList {
             return Err(StreamErrorKind::RepeatedBlock(block.name));
         }
         if block.bytes == 0 || !self.page_size.is_aligned(block.bytes) {
-            let BlockInfo { name, bytes } = block;
+            let BlockInfo { name, bytes, .. } = block;
             return Err(StreamErrorKind::BlockSize { name, bytes, page_size: self.page_size });
         }
+        let page_bytes = block.page_bytes;
         self.blocks.push(block);
-        Ok(())
+        page_bytes.map_or(Ok(()), |bytes| self.set_page_bytes(bytes))
     }
 
     pub(super) fn as_slice(&self) -> &[BlockInfo] {
         &self.blocks
+    }
+
+    /// Whether `word`, behind the last block, is the size of that block's pages: it has no flags.
+    pub(super) fn may_be_page_bytes(&self, word: u64) -> bool {
+        let has_none = self.blocks.last().is_some_and(|block| block.page_bytes.is_none());
+        has_none && word != 0 && self.page_size.is_aligned(word)
+    }
+
+    /// Sets the size of the pages that the last block's memory is made of.
+    pub(super) fn set_page_bytes(&mut self, bytes: u64) -> Result<(), StreamErrorKind> {
+        if bytes == MAPPED_RAM {
+            return Err(StreamErrorKind::MappedRam);
+        }
+        let Some(block) = self.blocks.last_mut() else { return Ok(()) };
+        if !bytes.is_power_of_two() || bytes < self.page_size.bytes() as u64 {
+            return Err(StreamErrorKind::BlockPageSize { name: block.name.clone(), bytes });
+        }
+        block.page_bytes = Some(bytes);
+        Ok(())
     }
 
     /// Appends the words of the list to `out`.
@@ -83,6 +117,9 @@ impl BlockList {
         for block in &self.blocks {
             put_block_name(out, &block.name);
             out.extend_from_slice(&block.bytes.to_be_bytes());
+            if let Some(bytes) = block.page_bytes {
+                out.extend_from_slice(&bytes.to_be_bytes());
+            }
         }
         Ok(())
     }

@@ -92,6 +92,20 @@ fn a_capability_that_changes_the_format_is_refused() {
 }
 
 #[test]
+fn a_mapped_ram_file_is_known_by_its_capability_or_by_its_list_of_blocks() {
+    let piece =
+        b"\x07\0\0\0\x02pc\x05\x1aconfiguration/capabilities\0\0\0\x01\0\0\0\x01\x0amapped-ram";
+    assert_refused!(HEADER, piece, Kind::MappedRam, 7);
+    // The header of a block's pages: version 1, the page size, the offsets.
+    let header = b"\0\0\0\x01\0\0\0\0\0\0\x10\0\0\0\0\0\0\0\0\x8e";
+    let list = b"\0\0\0\0\0\0\x20\x04\x01a\0\0\0\0\0\0\x20\0";
+    let before = [HEADER, CONFIGURATION, START].concat();
+    assert_refused!(before, [&list[..], header].concat(), Kind::MappedRam, 18);
+    let list = b"\0\0\0\0\0\0\x30\x04\x01a\0\0\0\0\0\0\x20\0";
+    assert_refused!(before, [&list[..], header].concat(), Kind::MappedRam, 18);
+}
+
+#[test]
 fn a_page_size_that_is_not_supported_or_not_expected_is_refused() {
     let bits = |bits: u8| {
         let name = b"\x05\x1econfiguration/target-page-bits\0\0\0\x01\0\0\0";
@@ -118,7 +132,6 @@ fn a_byte_that_starts_no_section_is_refused() {
 #[test]
 fn commands_of_postcopy_and_colo_are_refused_by_name_and_number() {
     for (command, wanted) in [
-        (3, "POSTCOPY_ADVISE"),
         (4, "POSTCOPY_LISTEN"),
         (5, "POSTCOPY_RUN"),
         (6, "POSTCOPY_RAM_DISCARD"),
@@ -139,15 +152,28 @@ fn commands_of_postcopy_and_colo_are_refused_by_name_and_number() {
 
 #[test]
 fn a_command_of_another_length_is_refused() {
-    for piece in [[8, 0, 1, 0, 4], [8, 0, 2, 0, 8], [8, 0, 11, 0, 1]] {
+    for piece in [[8, 0, 1, 0, 4], [8, 0, 2, 0, 8], [8, 0, 3, 0, 8], [8, 0, 11, 0, 1]] {
         assert_refused!(started(), piece, Kind::Length { .. }, 0);
     }
 }
 
 #[test]
 fn another_section_that_is_sent_in_parts_is_refused_by_its_name() {
-    let piece = b"\x01\0\0\0\x01\x0cdirty-bitmap\0\0\0\0\0\0\0\x01";
-    assert_refused!(started(), piece, Kind::ForeignSection(name) if name == "dirty-bitmap", 0);
+    let before_ram = [HEADER, CONFIGURATION].concat();
+    let bitmaps = b"\x01\0\0\0\x02\x0cdirty-bitmap\0\0\0\0\0\0\0\x01\x01\x7e\0\0\0\x02".to_vec();
+    assert!(
+        decode(&[&started()[..], &bitmaps].concat())
+            .is_err_and(|error| { matches!(error.kind, Kind::Truncated { what: "a section" }) })
+    );
+    let (mut version, mut content) = (bitmaps.clone(), bitmaps.clone());
+    (version[25], content[26]) = (2, 0x30);
+    for (before, piece) in [(before_ram, &bitmaps), (started(), &version), (started(), &content)] {
+        assert_refused!(before, piece, Kind::ForeignSection(name) if name == "dirty-bitmap", 0);
+    }
+    for name in ["vfio", "spapr/htab"] {
+        let piece = [b"\x01\0\0\0\x05", &[name.len() as u8][..], name.as_bytes()].concat();
+        assert_refused!(started(), piece, Kind::ForeignSection(found) if found == name, 0);
+    }
 }
 
 #[test]
@@ -181,12 +207,10 @@ fn sections_in_a_wrong_order_are_refused() {
         (&before, PART),
         (&before, END),
         (&before, FOOTER),
-        (&before, DEVICES),
         (&before, b"\0"),
         (&started(), CONFIGURATION),
         (&started(), START),
         (&started(), FOOTER),
-        (&started(), DEVICES),
         (&started(), b"\0"),
         (&started(), b"\x06\0\0\0\x02{}"),
         (&ended, PART),
@@ -243,7 +267,10 @@ fn a_list_of_blocks_that_does_not_add_up_is_refused() {
         Kind::BlockSize { bytes: 0xfff, page_size: PageSize::Kib4, .. },
         18
     );
-    for name in [b"".as_slice(), b"\xff", b"a\0"] {
+    // In place of a name's length a zero starts the size of the pages of the block before.
+    let piece = list(0x2000, a(), block(b"", 0x1000));
+    assert_refused!(before, piece, Kind::BlockPageSize { bytes: 0x10, .. }, 18);
+    for name in [b"\xff".as_slice(), b"a\0"] {
         assert_refused!(before, list(0x2000, a(), block(name, 0x1000)), Kind::Name { .. }, 18);
     }
 }
@@ -290,6 +317,36 @@ fn flags_that_are_not_supported_are_refused_by_name() {
 fn a_flush_is_refused_where_start_had_none() {
     let before = [HEADER, CONFIGURATION, START, LIST, EOS, FOOTER, PART].concat();
     assert_refused!(before, FLUSH, Kind::Misplaced(_), 0);
+}
+
+#[test]
+fn early_state_without_footers_is_refused_before_and_behind_start() {
+    let section = b"\x04\0\0\0\x09\x01d\0\0\0\0\0\0\0\x01state";
+    let before = [HEADER, CONFIGURATION].concat();
+    assert_refused!(before, [section, START].concat(), Kind::Misplaced(_), 0);
+    let started = [HEADER, CONFIGURATION, START, LIST, FLUSH, EOS].concat();
+    assert_refused!(started, section, Kind::Misplaced(_), 0);
+}
+
+#[test]
+fn early_state_above_the_limit_is_refused_however_it_comes() {
+    let section = |body: &[u8]| {
+        [&b"\x04\0\0\0\x09\x01d\0\0\0\0\0\0\0\x01"[..], body, b"\x7e\0\0\0\x09"].concat()
+    };
+    let long = section(&[1; 1000]);
+    let early = [&section(b"a")[..], &long].concat();
+    let rest = [START, LIST, FLUSH, EOS, FOOTER, END, FLUSH, EOS, FOOTER, DEVICES].concat();
+    let bytes = [HEADER, CONFIGURATION, &early, &rest].concat();
+    for size in [1, 16, usize::MAX] {
+        let end = |early_state| {
+            let limits = Limits { early_state, ..Limits::default() };
+            decode_in_pieces(MainDecoder::new(limits), &bytes, size).1.map(|error| error.kind)
+        };
+        assert_eq!(end(early.len()), None);
+        for limit in [early.len() - 1, early.len() - 300, 0] {
+            assert_eq!(end(limit), Some(Kind::EarlyStateTooLarge { limit }), "{size}");
+        }
+    }
 }
 
 #[test]

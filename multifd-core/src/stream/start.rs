@@ -2,6 +2,7 @@
 
 use std::mem;
 
+use super::early;
 use super::input::{Input, Stop, name};
 use super::ram::{BlockList, Word};
 use super::wire;
@@ -16,6 +17,17 @@ pub(super) struct Start {
     pub(super) instance_id: u32,
     pub(super) blocks: BlockList,
     pub(super) sync: SyncForm,
+}
+
+/// What a START was of.
+#[derive(Debug)]
+pub(super) enum Started {
+    Ram(Start),
+    /// The dirty-bitmap section, which says that there are no bitmaps.
+    NoBitmaps {
+        section_id: u32,
+        instance_id: u32,
+    },
 }
 
 /// Takes START in, up to where the form of its sync is known.
@@ -37,8 +49,14 @@ enum State {
     Name,
     InstanceId,
     Version,
+    BitmapsInstance,
+    BitmapsVersion,
+    Bitmaps,
     MemSize,
     Block,
+    /// The next block, unless the size of the last one's pages comes first.
+    BlockOrPageSize,
+    PageSize,
     Sync,
 }
 
@@ -62,8 +80,9 @@ impl StartDecoder {
         input: &mut Input,
         bytes: &mut &[u8],
         is_second: bool,
-    ) -> Result<Start, Stop> {
+    ) -> Result<Started, Stop> {
         const WHAT: &str = "a START";
+        const LIST: &str = "the list of RAM blocks";
         loop {
             self.state = match self.state {
                 State::SectionId => {
@@ -71,8 +90,14 @@ impl StartDecoder {
                     State::Name
                 }
                 State::Name => {
-                    check_name(input.short(bytes, WHAT)?, is_second)?;
-                    State::InstanceId
+                    let name = input.short(bytes, WHAT)?;
+                    // It comes behind ram's.
+                    if is_second && name == early::DIRTY_BITMAP.as_bytes() {
+                        State::BitmapsInstance
+                    } else {
+                        check_name(name, is_second)?;
+                        State::InstanceId
+                    }
                 }
                 State::InstanceId => {
                     self.instance_id = input.u32(bytes, WHAT)?;
@@ -85,6 +110,21 @@ impl StartDecoder {
                     }
                     State::MemSize
                 }
+                State::BitmapsInstance => {
+                    self.instance_id = input.u32(bytes, WHAT)?;
+                    State::BitmapsVersion
+                }
+                State::BitmapsVersion => match input.u32(bytes, WHAT)? {
+                    early::DIRTY_BITMAP_VERSION => State::Bitmaps,
+                    _ => return Err(foreign(early::DIRTY_BITMAP.as_bytes()).into()),
+                },
+                State::Bitmaps => match input.u8(bytes, WHAT)? {
+                    early::NO_BITMAPS => {
+                        let Self { section_id, instance_id, .. } = *self;
+                        return Ok(Started::NoBitmaps { section_id, instance_id });
+                    }
+                    _ => return Err(foreign(early::DIRTY_BITMAP.as_bytes()).into()),
+                },
                 State::MemSize => match input.word(bytes, self.blocks.page_size())? {
                     Word::MemSize { total: 0 } => return Err(EMPTY.into()),
                     Word::MemSize { total } => {
@@ -95,15 +135,35 @@ impl StartDecoder {
                 },
                 State::Block => {
                     input.begin_item();
-                    let (name, size) = input.entry(bytes, "the list of RAM blocks")?;
+                    let (name, size) = input.entry(bytes, LIST)?;
                     self.push(name, size)?;
-                    if self.left > 0 { State::Block } else { State::Sync }
+                    if self.left > 0 { State::BlockOrPageSize } else { State::Sync }
                 }
-                State::Sync => match input.word(bytes, self.blocks.page_size())? {
-                    Word::Flush => return Ok(self.start(SyncForm::Flush)),
-                    Word::EndOfSection => return Ok(self.start(SyncForm::EachSection)),
-                    _ => return Err(ONLY_THE_LIST.into()),
+                // A size starts with a zero byte, and no name is empty.
+                State::BlockOrPageSize => match input.peek(bytes, LIST)? {
+                    0 => State::PageSize,
+                    _ => State::Block,
                 },
+                State::PageSize => {
+                    input.begin_item();
+                    self.blocks.set_page_bytes(input.u64(bytes, LIST)?)?;
+                    State::Block
+                }
+                State::Sync => {
+                    input.begin_item();
+                    let word = input.u64(bytes, "the ram section")?;
+                    // A word without any flag, where there is none: the size of the last block's pages.
+                    if self.blocks.may_be_page_bytes(word) {
+                        self.blocks.set_page_bytes(word)?;
+                        State::Sync
+                    } else {
+                        match Word::parse(word, self.blocks.page_size())? {
+                            Word::Flush => return Ok(self.start(SyncForm::Flush)),
+                            Word::EndOfSection => return Ok(self.start(SyncForm::EachSection)),
+                            _ => return Err(ONLY_THE_LIST.into()),
+                        }
+                    }
+                }
             };
         }
     }
@@ -115,15 +175,16 @@ impl StartDecoder {
         let Some(left) = self.left.checked_sub(size) else {
             return Err(StreamErrorKind::BlockTotal { name, total: self.total });
         };
-        self.blocks.push(BlockInfo { name, bytes: size })?;
+        self.blocks.push(BlockInfo::new(name, size))?;
         self.left = left;
         Ok(())
     }
 
-    fn start(&mut self, sync: SyncForm) -> Start {
+    fn start(&mut self, sync: SyncForm) -> Started {
         let empty = BlockList::new(self.blocks.page_size());
         let blocks = mem::replace(&mut self.blocks, empty);
-        Start { section_id: self.section_id, instance_id: self.instance_id, blocks, sync }
+        let Self { section_id, instance_id, .. } = *self;
+        Started::Ram(Start { section_id, instance_id, blocks, sync })
     }
 }
 
@@ -133,10 +194,13 @@ pub(super) const ONLY_THE_LIST: StreamErrorKind = StreamErrorKind::Misplaced(
     "the START of ram has something in it other than the list of RAM blocks and one MULTIFD_FLUSH",
 );
 
+fn foreign(name: &[u8]) -> StreamErrorKind {
+    StreamErrorKind::ForeignSection(String::from_utf8_lossy(name).into_owned())
+}
+
 fn check_name(name: &[u8], is_second: bool) -> Result<(), StreamErrorKind> {
     if name != wire::RAM.as_bytes() {
-        let name = String::from_utf8_lossy(name).into_owned();
-        return Err(StreamErrorKind::ForeignSection(name));
+        return Err(foreign(name));
     }
     if is_second {
         return Err(StreamErrorKind::Misplaced("the ram section has a second START"));

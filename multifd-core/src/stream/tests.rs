@@ -369,3 +369,117 @@ fn what_was_written_is_given_no_more_and_counts_for_the_offset() {
     encoder.written(encoder.bytes().len());
     assert_eq!((encoder.bytes(), encoder.offset()), (&[][..], header.len() as u64 + 9));
 }
+
+/// A section as QEMU sends it for a virtio-mem device, cut short.
+fn early_section(id: u8) -> Vec<u8> {
+    let head = [b"\x04\0\0\0", &[id, 14][..], b"virtio-mem-dev\0\0\0\0\0\0\0\x01"].concat();
+    let body = [&[0, 0x7e, 0, 0, 0, id, 1, 2, 0x7e, 0, 0, 0, id, 8][..], &[0; 300]].concat();
+    [&head[..], &body, &[0x7e, 0, 0, 0, id]].concat()
+}
+
+/// A stream with all that may come before the pages, and its events up to there.
+fn stream_with_early_state(sync: SyncForm) -> (Vec<u8>, Vec<MainEvent>) {
+    let advise = PostcopyAdvise::Ram { page_sizes: 0x20_1000, target_page_bytes: 0x1000 };
+    let none = b"\x01\0\0\0\x07\x0cdirty-bitmap\0\0\0\0\0\0\0\x01\x01\x7e\0\0\0\x07";
+    let mut encoder = MainEncoder::new();
+    encoder.header(&Configuration::new("pc")).unwrap();
+    encoder.ping(1).unwrap();
+    encoder.postcopy_advise(advise).unwrap();
+    encoder.early_state(&[early_section(5), early_section(6)].concat()).unwrap();
+    encoder.ram_start(2, 0, &blocks(PageSize::Kib4), sync).unwrap();
+    encoder.early_state(&[&none[..], &early_section(8)].concat()).unwrap();
+    encoder.postcopy_advise(PostcopyAdvise::DirtyBitmaps).unwrap();
+    encoder.early_state(&early_section(9)).unwrap();
+    encoder.part_begin().unwrap();
+    encoder.zero_page(0, 0).unwrap();
+    encoder.sync().unwrap();
+    encoder.body_end().unwrap();
+    encoder.early_state(&early_section(10)).unwrap();
+    encoder.ram_end().unwrap();
+    encoder.device_state(&described_devices()).unwrap();
+    let early = |id| MainEvent::EarlyState(early_section(id));
+    let events = vec![
+        MainEvent::Configuration(Configuration::new("pc")),
+        MainEvent::Ping(1),
+        MainEvent::PostcopyAdvise(advise),
+        early(5),
+        early(6),
+        MainEvent::RamStart { section_id: 2, instance_id: 0, blocks: blocks(PageSize::Kib4), sync },
+        MainEvent::Sync,
+        MainEvent::EarlyState(none.to_vec()),
+        early(8),
+        MainEvent::PostcopyAdvise(PostcopyAdvise::DirtyBitmaps),
+        early(9),
+        MainEvent::ZeroPage { block: 0, offset: 0 },
+        MainEvent::Sync,
+        MainEvent::BodyEnd { last: false },
+        early(10),
+        MainEvent::Sync,
+        MainEvent::BodyEnd { last: true },
+        MainEvent::DeviceState(described_devices()),
+    ];
+    (encoder.bytes().to_vec(), events)
+}
+
+#[test]
+fn state_that_comes_before_the_pages_is_decoded_as_it_was_encoded_however_it_is_split() {
+    for sync in [SyncForm::Flush, SyncForm::EachSection] {
+        let (bytes, expected) = stream_with_early_state(sync);
+        let in_pieces = |size| decode_in_pieces(MainDecoder::new(Limits::default()), &bytes, size);
+        let (events, error) = in_pieces(usize::MAX);
+        assert_eq!(error, None);
+        assert_eq!(events.iter().map(|(_, event)| event.clone()).collect::<Vec<_>>(), expected);
+        for (end, event) in &events {
+            if let MainEvent::EarlyState(section) = event {
+                assert!(bytes[..*end as usize].ends_with(section), "it ends where its bytes do");
+            }
+        }
+        for size in [1, 2, 3, 5, 64, 300, 1000].into_iter().skip(if cfg!(miri) { 5 } else { 0 }) {
+            assert_eq!(in_pieces(size), (events.clone(), None), "{sync:?}, {size}");
+        }
+        // And cut off anywhere it is truncated there, whatever had to be looked at behind a section.
+        let step = if cfg!(miri) { 211 } else { 1 };
+        for end in (0..bytes.len() - described_devices().len()).step_by(step) {
+            let error = decode(&bytes[..end]).unwrap_err();
+            assert!(matches!(error.kind, StreamErrorKind::Truncated { .. }), "{error}");
+            assert_eq!(error.offset, end as u64, "{error}");
+        }
+    }
+}
+
+#[test]
+fn early_state_has_no_place_in_a_body_or_behind_the_end_of_ram() {
+    let mut encoder = MainEncoder::new();
+    encoder.early_state(&early_section(5)).unwrap_err();
+    encoder.header(&Configuration::new("pc")).unwrap();
+    encoder.ram_start(2, 0, &blocks(PageSize::Kib4), SyncForm::Flush).unwrap();
+    encoder.end_begin().unwrap();
+    encoder.early_state(&early_section(5)).unwrap_err();
+    encoder.sync().unwrap();
+    encoder.body_end().unwrap();
+    encoder.early_state(&early_section(5)).unwrap_err();
+}
+
+#[test]
+fn the_sizes_of_huge_pages_in_the_list_of_blocks_are_kept() {
+    let huge = Some(2 << 20);
+    for (first, second) in [(huge, None), (None, huge), (huge, Some(1 << 30))] {
+        for sync in [SyncForm::Flush, SyncForm::EachSection] {
+            let mut list = blocks(PageSize::Kib4);
+            (list[0].page_bytes, list[1].page_bytes) = (first, second);
+            let mut encoder = MainEncoder::new();
+            encoder.header(&Configuration::new("pc")).unwrap();
+            encoder.ram_start(2, 0, &list, sync).unwrap();
+            encoder.ram_end().unwrap();
+            encoder.no_device_state().unwrap();
+            let events = decode(encoder.bytes()).unwrap();
+            let started = MainEvent::RamStart { section_id: 2, instance_id: 0, blocks: list, sync };
+            assert_eq!(events[1], started);
+            assert_eq!(events.iter().filter(|event| **event == MainEvent::Sync).count(), 2);
+        }
+    }
+    let odd = block("pc.ram", 4096).with_page_bytes(Some(4097));
+    let mut encoder = MainEncoder::new();
+    encoder.header(&Configuration::new("pc")).unwrap();
+    encoder.ram_start(2, 0, &[odd], SyncForm::Flush).unwrap_err();
+}

@@ -35,19 +35,33 @@ pub(super) mod command {
 
     pub(in crate::stream) const OPEN_RETURN_PATH: u16 = 1;
     pub(in crate::stream) const PING: u16 = 2;
+    pub(in crate::stream) const POSTCOPY_ADVISE: u16 = 3;
     pub(in crate::stream) const SWITCHOVER_START: u16 = 11;
+
+    /// The lengths of data that the command with this number may have; `None` if there is none.
+    pub(in crate::stream) fn lengths(number: u16) -> Option<&'static [u16]> {
+        Some(match number {
+            OPEN_RETURN_PATH | SWITCHOVER_START => &[0],
+            PING => &[4],
+            POSTCOPY_ADVISE => &[0, 16],
+            // Refused by their names.
+            4 | 5 | 8 | 9 => &[0],
+            7 => &[4],
+            _ => return None,
+        })
+    }
 
     /// Why a command with this number and length of data is refused.
     pub(in crate::stream) fn refusal(number: u16, length: u16) -> StreamErrorKind {
         let (name, capability) = match number {
-            OPEN_RETURN_PATH | PING | SWITCHOVER_START => {
+            OPEN_RETURN_PATH | PING | POSTCOPY_ADVISE | SWITCHOVER_START => {
                 return StreamErrorKind::Length {
                     what: "a COMMAND's data",
                     length: u64::from(length),
-                    allowed: "4 for PING and 0 for OPEN_RETURN_PATH and SWITCHOVER_START",
+                    allowed: "4 for PING, 0 or 16 for POSTCOPY_ADVISE and 0 for OPEN_RETURN_PATH and \
+                              SWITCHOVER_START",
                 };
             }
-            3 => ("POSTCOPY_ADVISE", "postcopy-ram"),
             4 => ("POSTCOPY_LISTEN", "postcopy-ram"),
             5 => ("POSTCOPY_RUN", "postcopy-ram"),
             6 => ("POSTCOPY_RAM_DISCARD", "postcopy-ram"),

@@ -7,16 +7,19 @@ use multifd_core::ram::{Ram, RamBlock};
 
 use super::{Incoming, State};
 use crate::driver::MainReader;
+use crate::early_state::EarlyState;
 use crate::engine::session::{Failure, Session, Waiter, Wake};
 use crate::error::Error;
 use crate::progress::Progress;
-use crate::stream::{BlockInfo, Configuration, MainEvent, ReturnMessage, SyncForm};
+use crate::stream::{BlockInfo, Configuration, MainEvent, PostcopyAdvise, ReturnMessage, SyncForm};
 use crate::transport::Impatient;
 
 /// A VM as its main channel describes it.
 #[derive(Debug, Default)]
 pub(super) struct Vm {
     pub(super) configuration: Configuration,
+    pub(super) early_state: EarlyState,
+    pub(super) postcopy_advise: Option<PostcopyAdvise>,
     pub(super) section_id: u32,
     pub(super) blocks: Vec<BlockInfo>,
     pub(super) sync_form: SyncForm,
@@ -70,6 +73,9 @@ impl<R: Read> MainChannel<'_, R> {
         let mut vm = Vm::default();
         self.set_up(&mut vm)?;
         let ram = self.provide(&vm, provide)?;
+        if let Some(advise) = vm.postcopy_advise {
+            heed(advise, &ram);
+        }
         self.session.update(Wake::Receivers, |state| state.more = Some(Arc::clone(&ram)))?;
         let blocks = find_blocks(&vm.blocks, &ram)?;
         while let Some(event) = self.next()? {
@@ -84,6 +90,12 @@ impl<R: Read> MainChannel<'_, R> {
                     blocks[block].write(offset, &data);
                 }
                 MainEvent::DeviceState(bytes) => vm.device_state = bytes,
+                MainEvent::OpenReturnPath => self.open_return_path(&vm.configuration)?,
+                MainEvent::EarlyState(section) => vm.early_state.behind_start.extend(section),
+                MainEvent::PostcopyAdvise(advise) => {
+                    vm.postcopy_advise = Some(advise);
+                    heed(advise, &ram);
+                }
                 event => self.command(&event)?,
             }
         }
@@ -100,6 +112,9 @@ impl<R: Read> MainChannel<'_, R> {
         while let Some(event) = self.next()? {
             match event {
                 MainEvent::Configuration(configuration) => vm.configuration = configuration,
+                MainEvent::OpenReturnPath => self.open_return_path(&vm.configuration)?,
+                MainEvent::EarlyState(section) => vm.early_state.before_start.extend(section),
+                MainEvent::PostcopyAdvise(advise) => vm.postcopy_advise = Some(advise),
                 MainEvent::RamStart { section_id, blocks, sync, .. } => {
                     (vm.section_id, vm.blocks, vm.sync_form) = (section_id, blocks, sync);
                     break;
@@ -116,9 +131,17 @@ impl<R: Read> MainChannel<'_, R> {
         Ok(event)
     }
 
+    fn open_return_path(&mut self, configuration: &Configuration) -> Result<(), Error> {
+        self.return_path.opened = true;
+        // Nothing here has to be waited for.
+        if configuration.takes_switchover_ack() {
+            self.return_path.send(ReturnMessage::SwitchoverAck)?;
+        }
+        Ok(())
+    }
+
     fn command(&mut self, event: &MainEvent) -> Result<(), Error> {
         match event {
-            MainEvent::OpenReturnPath => self.return_path.opened = true,
             MainEvent::Ping(number) => self.return_path.send(ReturnMessage::Pong(*number))?,
             _ => {}
         }
@@ -132,7 +155,8 @@ impl<R: Read> MainChannel<'_, R> {
     ) -> Result<Arc<Ram>, Error> {
         let page_size = self.reader.decoder().page_size();
         let (configuration, blocks) = (&vm.configuration, &vm.blocks[..]);
-        let ram = provide(&Incoming { configuration, blocks, page_size })?;
+        let early_state = &vm.early_state.before_start[..];
+        let ram = provide(&Incoming { configuration, blocks, page_size, early_state })?;
         if ram.page_size() == page_size {
             Ok(ram)
         } else {
@@ -150,6 +174,13 @@ impl<R: Read> MainChannel<'_, R> {
             .wait(Waiter::Main, "every channel at its SYNC", |state| state.barrier.pass())??;
         self.session.wake(Wake::Receivers);
         Ok(())
+    }
+}
+
+/// A source that may switch to postcopy takes a page that was never written for one that is missing.
+fn heed(advise: PostcopyAdvise, ram: &Ram) {
+    if let PostcopyAdvise::Ram { .. } = advise {
+        ram.blocks().iter().for_each(|block| block.write_zero_pages());
     }
 }
 

@@ -146,6 +146,7 @@ impl<W: Write, S: Send + 'static> Write for Paced<W, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::session::Terms;
     use crate::error::Error;
 
     fn bucket(rate: u64) -> Bucket {
@@ -214,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_wait_for_the_limit_ends_when_the_migration_stops() {
-        let session = Session::new(());
+        let session = Session::new((), &Terms::default()).unwrap();
         let pace = Arc::new(Pace::new(NonZeroU64::MIN));
         let mut stream = Paced::new(Vec::new(), &session, Some(&pace));
         stream.write_all(b"now").unwrap();
@@ -227,6 +228,7 @@ mod tests {
             );
         });
         assert_eq!(stream.stream, b"now");
+        session.end();
     }
 
     #[test]
@@ -243,12 +245,13 @@ mod tests {
                 Ok(())
             }
         }
-        let session = Session::new(());
+        let session = Session::new((), &Terms::default()).unwrap();
         let pace = Arc::new(Pace::new(NonZeroU64::new(1 << 40).unwrap()));
         let mut stream = Paced::new(Slow(0), &session, Some(&pace));
         stream.write_all(&[0; 1000]).unwrap();
         assert_eq!((stream.stream.0, stream.paid), (1000, 0));
         let free = pace.bucket.lock().unwrap().free;
         assert!(free < (pace.began.elapsed().as_nanos() << 40) + 1001 * NANOSECONDS);
+        session.end();
     }
 }

@@ -10,9 +10,14 @@ use multifd_core::wire::Uuid;
 
 use super::Source;
 use crate::codecs::Codec;
+use crate::early_state::EarlyState;
+use crate::engine::cancel::CancelToken;
+use crate::engine::outgoing::Outgoing;
+use crate::engine::session::Terms;
+use crate::engine::threads::Threads;
 use crate::error::Error;
-use crate::stream::{Configuration, SyncForm};
-use crate::transport::Uri;
+use crate::stream::{Configuration, PostcopyAdvise, SyncForm};
+use crate::transport::{Connection, Uri};
 
 /// Who looks for zero pages, in memory that is not known to be untouched.
 #[non_exhaustive]
@@ -40,11 +45,15 @@ pub struct SourceBuilder<'a> {
     pub(super) uuid: Uuid,
     pub(super) configuration: Configuration,
     pub(super) section_id: u32,
+    pub(super) early_state: EarlyState,
+    pub(super) postcopy_advise: Option<PostcopyAdvise>,
+    pub(super) block_page_bytes: Vec<Option<u64>>,
     pub(super) sync_form: SyncForm,
     pub(super) footers: bool,
     pub(super) zero_pages: ZeroPages,
     pub(super) return_path: bool,
     pub(super) connect_timeout: Duration,
+    pub(super) terms: Terms,
     pub(super) max_bandwidth: Option<NonZeroU64>,
 }
 
@@ -61,11 +70,15 @@ impl<'a> SourceBuilder<'a> {
             uuid: Uuid::default(),
             configuration: Configuration::default(),
             section_id: 2,
+            early_state: EarlyState::default(),
+            postcopy_advise: None,
+            block_page_bytes: Vec::new(),
             sync_form: SyncForm::Flush,
             footers: true,
             zero_pages: ZeroPages::default(),
             return_path: true,
             connect_timeout: Duration::from_secs(10),
+            terms: Terms::default(),
             max_bandwidth: None,
         }
     }
@@ -109,6 +122,28 @@ impl<'a> SourceBuilder<'a> {
         Self { section_id, ..self }
     }
 
+    /// What is sent before the pages: what a destination once received, or a VMM's own from
+    /// [`FullSection::to_early_state`](crate::stream::FullSection::to_early_state).
+    #[must_use]
+    pub fn early_state(self, early_state: impl Into<EarlyState>) -> Self {
+        Self { early_state: early_state.into(), ..self }
+    }
+
+    /// What is said of postcopy, which this source never starts: a QEMU that has the capability on
+    /// expects it. None unless said otherwise.
+    #[must_use]
+    pub fn postcopy_advise(self, advise: Option<PostcopyAdvise>) -> Self {
+        Self { postcopy_advise: advise, ..self }
+    }
+
+    /// The sizes of the pages that the blocks of RAM are made of, in bytes, as
+    /// [`BlockInfo::page_bytes`](crate::stream::BlockInfo::page_bytes) has them, in the order of the
+    /// blocks. Blocks without one are of ordinary pages.
+    #[must_use]
+    pub fn block_page_bytes(self, page_bytes: impl IntoIterator<Item = Option<u64>>) -> Self {
+        Self { block_page_bytes: page_bytes.into_iter().collect(), ..self }
+    }
+
     /// How syncs are told. A destination with a machine type up to 8.0 wants
     /// [`SyncForm::EachSection`].
     #[must_use]
@@ -136,10 +171,36 @@ impl<'a> SourceBuilder<'a> {
         Self { return_path, ..self }
     }
 
-    /// How long each connection may take to be made. 10 s unless said otherwise.
+    /// How long each connection may take to be made, to whichever of a name's addresses. 10 s unless
+    /// said otherwise.
     #[must_use]
     pub fn connect_timeout(self, limit: Duration) -> Self {
         Self { connect_timeout: limit, ..self }
+    }
+
+    /// How long the destination may be waited for while no byte moves on any connection: 2 minutes
+    /// unless said otherwise, any time with `None`. It does not count while the caller does something
+    /// else, such as between two rounds, nor while the destination, which has everything, takes its
+    /// time to confirm.
+    #[must_use]
+    pub fn progress_timeout(mut self, limit: Option<Duration>) -> Self {
+        self.terms.progress_timeout = limit;
+        self
+    }
+
+    /// How the migration's threads are named and what they do first.
+    #[must_use]
+    pub fn threads(mut self, threads: Threads) -> Self {
+        self.terms.threads = threads;
+        self
+    }
+
+    /// Has `token` cancel the migration, from the first connection on: also while it is being made.
+    /// Only the look-up of a name cannot be interrupted.
+    #[must_use]
+    pub fn cancelled_by(mut self, token: &CancelToken) -> Self {
+        self.terms.cancelled_by = Some(token.clone());
+        self
     }
 
     /// The most that is sent, in bytes a second as they are on the wire, over all channels and the
@@ -154,9 +215,21 @@ impl<'a> SourceBuilder<'a> {
     ///
     /// # Errors
     /// A codec that is not registered or not available, a level it does not have, a destination
-    /// that does not answer or refuses. Only from here on can the migration be cancelled: connecting
-    /// ends by itself, after [`connect_timeout`](Self::connect_timeout).
+    /// that does not answer or refuses; a [cancellation](Self::cancelled_by).
     pub fn connect(self, uri: &Uri) -> Result<Source, Error> {
-        Source::connect(&self, uri)
+        Source::connect(&self, uri.into())
+    }
+
+    /// As [`connect`](Self::connect), over connections that are there already, whose number is the
+    /// number of channels. They are shut down when the migration is over.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); no channel, or more than 255.
+    pub fn connect_over(
+        self,
+        main: Connection,
+        channels: impl IntoIterator<Item = Connection>,
+    ) -> Result<Source, Error> {
+        Source::connect(&self, Outgoing::over(main, channels))
     }
 }

@@ -3,27 +3,30 @@
 mod builder;
 mod hearing;
 
+use std::iter;
 use std::net::Shutdown;
 use std::sync::Arc;
 
 use multifd_core::Registry;
 use multifd_core::ram::{PageBatch, Ram, is_zero};
-use socket2::Socket;
 
 pub use builder::{SourceBuilder, ZeroPages};
-use hearing::Hearing;
+use hearing::FromDestination;
 
 use crate::driver::{MainChannelError, MainWriter};
+use crate::engine::cancel::CancelToken;
 use crate::engine::channels::{self, Channels, Sending};
+use crate::engine::hearing::Hearing;
+use crate::engine::outgoing::Outgoing;
 use crate::engine::pace::{Pace, Paced};
 use crate::engine::queue::Queue;
 use crate::engine::return_path::{ReturnPath, hear_last_word};
-use crate::engine::session::{CancelToken, Failure, Session, Stopped, Waiter, Wake};
+use crate::engine::session::{Failure, Session, Stopped, Waiter, Wake};
 use crate::error::{Error, Unfinished};
 use crate::page_set::PageSet;
 use crate::progress::{Progress, Stats};
 use crate::stream::{BlockInfo, MainEncoder};
-use crate::transport::{Stream, Uri};
+use crate::transport::{Connection, Watched};
 
 /// The source of a migration: sends a VM's RAM in rounds, then its device state.
 ///
@@ -38,9 +41,9 @@ pub struct Source {
     session: Arc<Session<State>>,
     ram: Arc<Ram>,
     zero_pages: ZeroPages,
-    main: MainWriter<Paced<Stream, State>>,
-    main_socket: Arc<Socket>,
-    hearing: Arc<Hearing>,
+    main: MainWriter<Paced<Watched, State>>,
+    main_connection: Connection,
+    hearing: Arc<Hearing<FromDestination>>,
     channels: Channels,
 }
 
@@ -71,37 +74,42 @@ impl Source {
         SourceBuilder::new(registry, ram)
     }
 
-    fn connect(setup: &SourceBuilder<'_>, uri: &Uri) -> Result<Self, Error> {
-        if setup.channels == 0 {
-            return Err(Error::ChannelCount(0));
-        }
+    fn connect(setup: &SourceBuilder<'_>, to: Outgoing) -> Result<Self, Error> {
+        let count = to.count(setup.channels)?;
         let methods = setup.codec.find(setup.registry)?;
         methods.descriptor().level(setup.level)?;
         check_page_size(setup)?;
         let channels = Channels {
-            uri: uri.clone(),
+            to,
             connect_timeout: setup.connect_timeout,
             methods,
             level: setup.level,
-            count: setup.channels,
+            count,
             detect_zero_pages: setup.zero_pages == ZeroPages::Channels,
             pace: setup.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
-            progress: Progress::new(setup.channels),
+            progress: Progress::new(count),
         };
-        let state = State { queue: Queue::new(setup.channels), return_path: ReturnPath::default() };
-        let session = Session::new(state);
+        let state = State { queue: Queue::new(count), return_path: ReturnPath::default() };
+        let session = Session::new(state, &setup.terms)?;
         // The main channel connects first: under TLS a destination tells them apart by that.
-        let main_socket = channels.connect(&session)?;
+        channels.to.register(&session);
+        let connected = channels.main(&session);
+        let connected = session.settle(connected).map_err(|Stopped| session.reason());
+        let main_connection = connected?;
+        session.watch().set_peer(match main_connection.peer() {
+            Some(address) => format!("the destination at {address}"),
+            None => "the destination".to_owned(),
+        });
         let encoder =
             MainEncoder::new().with_page_size(setup.ram.page_size()).with_footers(setup.footers);
-        let main = Stream(Arc::clone(&main_socket));
+        let main = Watched::new(&main_connection, session.watch());
         let main = Paced::new(main, &session, channels.pace.as_ref());
         let mut source = Self {
             ram: Arc::clone(&setup.ram),
             zero_pages: setup.zero_pages,
             main: MainWriter::new(main, encoder),
-            hearing: Arc::new(Hearing::new(Stream(Arc::clone(&main_socket)))),
-            main_socket,
+            hearing: Arc::new(Hearing::new(&main_connection, FromDestination::default())),
+            main_connection,
             channels,
             session,
         };
@@ -119,12 +127,20 @@ impl Source {
         }
         self.main.flush()?;
         let page_size = self.ram.page_size();
-        self.channels.start(&self.session, page_size, setup.uuid, |socket, _| socket, explained)?;
-        let blocks = self.ram.blocks().iter();
-        let blocks: Vec<_> =
-            blocks.map(|block| BlockInfo::new(block.name().clone(), block.bytes())).collect();
+        self.channels.start(&self.session, page_size, setup.uuid, |link, _| link, explained)?;
+        let page_bytes = setup.block_page_bytes.iter().copied().chain(iter::repeat(None));
+        let blocks = self.ram.blocks().iter().zip(page_bytes).map(|(block, page_bytes)| {
+            BlockInfo::new(block.name().clone(), block.bytes()).with_page_bytes(page_bytes)
+        });
+        let blocks: Vec<_> = blocks.collect();
         self.ask_sync()?;
-        self.main.encoder().ram_start(setup.section_id, 0, &blocks, setup.sync_form)?;
+        let encoder = self.main.encoder();
+        if let Some(advise) = setup.postcopy_advise {
+            encoder.postcopy_advise(advise)?;
+        }
+        encoder.early_state(&setup.early_state.before_start)?;
+        encoder.ram_start(setup.section_id, 0, &blocks, setup.sync_form)?;
+        encoder.early_state(&setup.early_state.behind_start)?;
         self.flush()?;
         Ok(self.wait_for_sync()?)
     }
@@ -135,7 +151,7 @@ impl Source {
         let hearing = Arc::clone(&self.hearing);
         self.session.update(Wake::Nobody, |state| state.return_path.open())?;
         let listen = move |session: &Session<State>| session.settle(hearing.listen(session));
-        self.session.spawn("multifd-return".to_owned(), listen)?;
+        self.session.spawn("return", listen)?;
         Ok(())
     }
 
@@ -231,7 +247,7 @@ impl Source {
 
     /// The means to cancel the migration from another thread.
     pub fn cancel_token(&self) -> CancelToken {
-        CancelToken::new(&self.session)
+        self.session.cancel_token()
     }
 
     /// Sends the pages of a body and ends it.
@@ -278,11 +294,11 @@ impl Source {
 
     fn wait_for_confirmation(&self) -> Result<(), Stopped> {
         if !self.session.look(|state| state.return_path.is_open()) {
-            // Fails where the destination is gone already.
-            _ = self.main_socket.shutdown(Shutdown::Write);
+            self.main_connection.shut_down(Shutdown::Write);
             return Ok(());
         }
-        self.session.wait(Waiter::Main, "the confirmation", |state| {
+        // The destination may take any time to store its VM, or to start it.
+        self.session.wait_patiently(Waiter::Main, "the confirmation", |state| {
             state.return_path.is_confirmed().then_some(())
         })
     }

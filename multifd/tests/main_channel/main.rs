@@ -117,6 +117,8 @@ fn encode(encoder: &mut MainEncoder, events: &[MainEvent]) -> Result<(), StreamE
             MainEvent::Configuration(configuration) => encoder.header(configuration)?,
             MainEvent::OpenReturnPath => encoder.open_return_path()?,
             MainEvent::Ping(number) => encoder.ping(*number)?,
+            MainEvent::PostcopyAdvise(advise) => encoder.postcopy_advise(*advise)?,
+            MainEvent::EarlyState(section) => encoder.early_state(section)?,
             MainEvent::SwitchoverStart => encoder.switchover_start()?,
             MainEvent::RamStart { section_id, instance_id, blocks, sync } => {
                 encoder.ram_start(*section_id, *instance_id, blocks, *sync)?;

@@ -1,0 +1,99 @@
+//! What hosts turn on beside multifd: capabilities, and devices that send some of their state early.
+
+use libtest_mimic::Trial;
+use multifd_interop::guest::unchanging;
+use multifd_interop::qemu::{Settings, Version};
+
+use crate::common::{
+    ROUNDS, Tested, as_shown_with, check, check_equal, image_ram, migrate, receive, send,
+    source_with, trial,
+};
+
+/// A source as hosts set it up.
+#[derive(Clone, Copy, Debug)]
+struct Host {
+    name: &'static str,
+    version: Version,
+    machine: &'static str,
+    capabilities: &'static [&'static str],
+    /// Options of both QEMUs.
+    devices: &'static [&'static str],
+    /// The guest has memory that is never sent.
+    unplugged: bool,
+}
+
+use Version::{Newest, V7_2, V10_0};
+
+const VIRTIO_MEM: &[&str] = &[
+    "-m",
+    "maxmem=1G",
+    "-object",
+    "memory-backend-ram,id=vmem0,size=256M",
+    "-device",
+    "virtio-mem-pci,id=vm0,memdev=vmem0,requested-size=4M",
+];
+
+/// QEMU 10.0 does not allow postcopy-ram beside multifd, and 7.2 has neither switchover-ack nor a
+/// virtio-mem device that sends early.
+const HOSTS: [Host; 11] = [
+    host("dirty_bitmaps", V7_2, &["dirty-bitmaps"]),
+    host("dirty_bitmaps", V10_0, &["dirty-bitmaps"]),
+    host("dirty_bitmaps", Newest, &["dirty-bitmaps"]),
+    host("postcopy_ram", V7_2, &["postcopy-ram"]),
+    host("postcopy_ram", Newest, &["postcopy-ram"]),
+    host("postcopy_ram_and_dirty_bitmaps", Newest, &["postcopy-ram", "dirty-bitmaps"]),
+    host("switchover_ack", V10_0, &["switchover-ack"]),
+    host("switchover_ack", Newest, &["switchover-ack"]),
+    Host {
+        machine: "pc-i440fx-10.0",
+        ..host("switchover_ack_of_machine_10.0", Newest, &["switchover-ack"])
+    },
+    Host { devices: VIRTIO_MEM, unplugged: true, ..host("virtio_mem", V10_0, &[]) },
+    Host { devices: VIRTIO_MEM, unplugged: true, ..host("virtio_mem", Newest, &[]) },
+];
+
+const fn host(name: &'static str, version: Version, capabilities: &'static [&'static str]) -> Host {
+    let machine = version.machine();
+    Host { name, version, machine, capabilities, devices: &[], unplugged: false }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let hosts = HOSTS.into_iter().map(|host| {
+        let Host { name, version, .. } = host;
+        let name = format!("host::qemu_{version}::{name}::a_guest_goes_on_from_its_image");
+        trial(name, vec![version], move || goes_on_from_image(&host))
+    });
+    hosts.collect()
+}
+
+/// Into an image and out of it into the same QEMU.
+fn goes_on_from_image(host: &Host) -> Tested {
+    let folder = tempfile::tempdir()?;
+    let image = folder.path().join("vm");
+    let settings = Settings { capabilities: host.capabilities, ..Settings::default() };
+    let mut source = source_with(host.version, host.machine, host.devices)?;
+    source.set_up(&settings)?;
+    let missing: &[&str] = if host.unplugged { &["--allow-missing-pages"] } else { &[] };
+    let (recv, uri) = receive(&image, &settings, missing)?;
+    // Only a guest that runs has its source wait for the destination's ack.
+    let live = host.version.notices_all_writes();
+    migrate(&mut source, &uri, &settings, live)?;
+    let migration = source.complete_migration()?;
+    recv.succeed()?;
+    check(!live || migration.rounds >= ROUNDS, || format!("only {} rounds", migration.rounds))?;
+    let ram = source.ram()?;
+    check_equal(&ram, &image_ram(&image)?)?;
+    drop(source);
+
+    let (version, devices) = (host.version, host.devices);
+    let (mut next, uri) = as_shown_with(version, &image, &settings, &folder, devices)?;
+    let legacy = Settings { zero_pages: Some("legacy"), ..settings };
+    let send = send(&image, &uri, &legacy, &[])?;
+    next.complete_migration()?;
+    send.succeed()?;
+    check_equal(&ram, &next.ram()?)?;
+    next.cont()?;
+    next.goes_on()?;
+    next.stop()?;
+    check_equal(&unchanging(ram), &unchanging(next.ram()?))
+}
