@@ -227,3 +227,25 @@ fn a_destination_that_refuses_or_goes_at_the_end_leaves_the_guest_paused_or_uncl
     assert!(error.to_string().contains("look there"), "{error}");
     reading.join().unwrap();
 }
+
+#[test]
+fn neither_a_failure_nor_an_end_waits_for_the_timeout() {
+    let policy = Policy::new().timeout(Duration::from_secs(24 * 3600), AtTimeout::Cancel);
+    let began = std::time::Instant::now();
+    let ram = guest();
+    let (source, received) = destination(&ram);
+    Precopy::new(policy.clone()).run(source, &mut Scripted::new(&ram, |_| 0)).unwrap();
+    received.join().unwrap().unwrap();
+
+    let (uri, destination) = receive(|setup| setup);
+    let source = send(&ram, &uri, |setup| setup).unwrap();
+    let token = source.cancel_token();
+    let mut guest = Scripted::new(&ram, move |_| {
+        token.cancel();
+        10
+    });
+    let error = Precopy::new(policy.downtime(NEVER)).run(source, &mut guest).unwrap_err();
+    assert!(matches!(error, NotMoved::Running(Error::Cancelled)), "{error:?}");
+    destination.join().unwrap().unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(600));
+}

@@ -12,7 +12,6 @@
 mod policy;
 
 use std::fmt;
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ use policy::{Decider, Decision, Round};
 use crate::error::{Error, Unfinished};
 use crate::page_set::PageSet;
 use crate::progress::Stats;
-use crate::source::Source;
+use crate::source::{Source, Timer};
 
 /// Why a VMM could not do what [`Guest`] asks.
 pub type GuestError = Box<dyn std::error::Error + Send + Sync>;
@@ -182,8 +181,25 @@ impl Precopy {
         })
     }
 
-    /// Sends rounds until the guest is to be stopped. Returns what is left.
+    /// Sends rounds until the guest is to be stopped, for no longer than the policy waits before it
+    /// gives up. Returns what is left.
     fn rounds(
+        &self,
+        source: &mut Source,
+        guest: &mut impl Guest,
+        decider: &mut Decider,
+    ) -> Result<PageSet, Error> {
+        let limit = self.policy.cancel_after();
+        let timer = limit.map(|limit| source.cancel_after(limit)).transpose()?;
+        let sent = self.send_rounds(source, guest, decider);
+        let late = timer.is_some_and(Timer::stop);
+        match sent {
+            Ok(_) | Err(Error::Cancelled) if late => Err(self.too_slow()),
+            sent => sent,
+        }
+    }
+
+    fn send_rounds(
         &self,
         source: &mut Source,
         guest: &mut impl Guest,
@@ -195,7 +211,7 @@ impl Precopy {
         let mut pages = PageSet::all(&ram);
         let began = Instant::now();
         for rounds in 1.. {
-            let mut round = self.round(source, &pages, began)?;
+            let mut round = Self::round(source, &pages, began)?;
             pages = PageSet::none(&ram);
             guest.dirtied(&mut pages).map_err(Error::Guest)?;
             round.dirty = pages.len();
@@ -214,33 +230,11 @@ impl Precopy {
         Ok(pages)
     }
 
-    /// Sends a round, for no longer than the policy waits before it gives up.
-    fn round(&self, source: &mut Source, pages: &PageSet, began: Instant) -> Result<Round, Error> {
+    /// Sends a round.
+    fn round(source: &mut Source, pages: &PageSet, began: Instant) -> Result<Round, Error> {
         let before = source.progress().snapshot();
         let begun = Instant::now();
-        let (sent, late) = std::thread::scope(|scope| {
-            let (done, is_done) = mpsc::channel::<()>();
-            let token = source.cancel_token();
-            let left =
-                self.policy.cancel_after().map(|limit| limit.saturating_sub(began.elapsed()));
-            let watch = move |left| {
-                let late = is_done.recv_timeout(left) == Err(RecvTimeoutError::Timeout);
-                if late {
-                    token.cancel();
-                }
-                late
-            };
-            let thread = std::thread::Builder::new().name("multifd-precopy".to_owned());
-            let watch = left.map(|left| thread.spawn_scoped(scope, move || watch(left)));
-            let watch = watch.transpose().map_err(Error::system("starting a thread"))?;
-            let sent = source.round(pages);
-            drop(done);
-            Ok::<_, Error>((sent, watch.is_some_and(|watch| watch.join().unwrap_or(false))))
-        })?;
-        match sent {
-            Err(Error::Cancelled) if late => return Err(self.too_slow()),
-            sent => sent?,
-        }
+        source.round(pages)?;
         let after = source.progress().snapshot();
         Ok(Round {
             normal_pages: after.total().normal_pages - before.total().normal_pages,
