@@ -2,16 +2,19 @@
 
 mod builder;
 mod hearing;
+mod timer;
 
 use std::iter;
 use std::net::Shutdown;
 use std::sync::Arc;
+use std::time::Duration;
 
 use multifd_core::Registry;
 use multifd_core::ram::{PageBatch, Ram, is_zero};
 
 pub use builder::{SourceBuilder, ZeroPages};
 use hearing::FromDestination;
+pub(crate) use timer::Timer;
 
 use crate::driver::{MainChannelError, MainWriter};
 use crate::engine::cancel::CancelToken;
@@ -235,6 +238,15 @@ impl Source {
         self.flush()?;
         self.wait_for_confirmation()?;
         Ok(self.session.succeed()?)
+    }
+
+    /// Cancels the migration when `limit` is over.
+    pub(crate) fn cancel_after(&self, limit: Duration) -> Result<Timer, Error> {
+        Timer::start(&self.session, limit)
+    }
+
+    pub(crate) fn ram(&self) -> &Arc<Ram> {
+        &self.ram
     }
 
     /// The counters, to be read while the migration runs.
