@@ -299,7 +299,7 @@ fn drain(channel: &mut SendMachine) -> Result<(), multifd_core::Error> {
                 block_on(channel.encode())?;
                 continue;
             }
-            SendNext::Write(parts) => parts.map(|part| part.len()).sum(),
+            SendNext::Write(parts) => parts.map(|part| part.bytes()).sum(),
         };
         channel.sent(count);
     }

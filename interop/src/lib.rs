@@ -4,6 +4,7 @@
 mod error;
 pub mod firmware;
 pub mod guest;
+pub mod libvirt;
 pub mod matrix;
 pub mod program;
 pub mod qemu;

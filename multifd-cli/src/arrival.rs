@@ -40,7 +40,8 @@ pub(crate) fn provide(incoming: &Incoming<'_>, limit: Option<u64>) -> Result<Arc
     Ok(Arc::new(Ram::new(incoming.page_size, blocks)?))
 }
 
-/// Stores the VM under its name, tells the source that it has arrived, and prints the result.
+/// Stores the VM under its name and tells the source that it has arrived. What is returned is yet to
+/// be [`report`]ed.
 pub(crate) fn store(
     vm: Arrived,
     place: Place,
@@ -48,7 +49,7 @@ pub(crate) fn store(
     started: Instant,
     interrupt: &Interrupt,
     output: &Output,
-) -> Result<(), Failure> {
+) -> Result<Stored, Failure> {
     if !args.allow_missing_pages {
         check_all_arrived(&vm)?;
     }
@@ -61,7 +62,7 @@ pub(crate) fn store(
     let stats = vm.confirm().map_err(|error| interrupt.or(error))?;
     placed.keep();
     let summary = Summary::new(&stats, page_bytes, started.elapsed());
-    report(&Stored { image: args.to.display().to_string(), vm: manifest, summary }, args, output)
+    Ok(Stored { image: args.to.display().to_string(), vm: manifest, summary })
 }
 
 /// Fails if a page never arrived, which is the only sign of a lost channel in a recording.
@@ -78,14 +79,15 @@ fn check_all_arrived(vm: &Arrived) -> Result<(), Failure> {
 
 /// A VM that has been stored.
 #[derive(Serialize)]
-struct Stored {
+pub(crate) struct Stored {
     image: String,
     vm: Manifest,
     #[serde(flatten)]
     summary: Summary,
 }
 
-fn report(stored: &Stored, args: &Store, output: &Output) -> Result<(), Failure> {
+/// Prints what was stored.
+pub(crate) fn report(stored: &Stored, args: &Store, output: &Output) -> Result<(), Failure> {
     if args.json {
         return output::print_json(stored);
     }

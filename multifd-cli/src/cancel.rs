@@ -63,9 +63,13 @@ impl Interrupt {
     }
 
     /// The cancellation if a signal has come, else `failure`: a failure after a signal follows from
-    /// it.
+    /// it. That the guest's whereabouts are not known is said in any case.
     pub(crate) fn or(&self, failure: impl Into<Failure>) -> Failure {
-        self.check().err().unwrap_or_else(|| failure.into())
+        let failure = failure.into();
+        if failure.is_unclear() {
+            return failure;
+        }
+        self.check().err().unwrap_or(failure)
     }
 
     fn cancel(&self, signal: i32) {

@@ -6,6 +6,7 @@ use std::io;
 use std::iter;
 use std::process::ExitCode;
 
+use multifd::Unfinished;
 use multifd::core::UsageError;
 
 /// One line that says what failed, why, and what to do; and the exit status.
@@ -25,6 +26,16 @@ impl Failure {
         Self { line: line.into(), status: 2 }
     }
 
+    /// Nobody on this side knows whether the destination has the guest.
+    fn unclear(line: impl Into<String>) -> Self {
+        Self { line: line.into(), status: 3 }
+    }
+
+    /// Whether it is not known which side has the guest.
+    pub(crate) fn is_unclear(&self) -> bool {
+        self.status == 3
+    }
+
     /// The user has cancelled the command. The status is the one that a shell gives to a program
     /// ended by that signal.
     pub(crate) fn interrupted(signal: i32) -> Self {
@@ -34,7 +45,7 @@ impl Failure {
 
     /// The command has done its work, but something beside it failed.
     pub(crate) fn incomplete(line: impl Into<String>) -> Self {
-        Self { line: line.into(), status: 3 }
+        Self { line: line.into(), status: 4 }
     }
 
     /// The failure of a command line that asks for something impossible.
@@ -106,6 +117,16 @@ pub(crate) fn one_line(text: &str) -> String {
 impl From<multifd::Error> for Failure {
     fn from(error: multifd::Error) -> Self {
         Self::new(chain(&error))
+    }
+}
+
+impl From<Unfinished> for Failure {
+    fn from(unfinished: Unfinished) -> Self {
+        let line = chain(&unfinished);
+        match unfinished {
+            Unfinished::Failed(_) => Self::new(line),
+            Unfinished::Unclear(_) => Self::unclear(line),
+        }
     }
 }
 

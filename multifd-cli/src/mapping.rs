@@ -52,8 +52,12 @@ pub(crate) fn of_file(
     let cannot =
         |why: &dyn std::fmt::Display| Failure::new(format!("cannot map {}: {why}", path.display()));
     let length = usize::try_from(bytes).map_err(|error| cannot(&error))?;
-    let write = if access == Access::PrivateWrite { libc::PROT_WRITE } else { 0 };
-    let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+    let (write, flags) = match access {
+        // What is mapped shared has the file's own holes, which need not be read.
+        Access::Read => (0, libc::MAP_SHARED),
+        Access::PrivateWrite => (libc::PROT_WRITE, libc::MAP_PRIVATE),
+    };
+    let flags = flags | libc::MAP_NORESERVE;
     MmapRegion::build(Some(FileOffset::new(file, 0)), length, libc::PROT_READ | write, flags)
         .map_err(|error| cannot(&error))
 }

@@ -69,6 +69,16 @@ pub(crate) fn print_json(result: &impl Serialize) -> Result<(), Failure> {
     print(&(json + "\n"))
 }
 
+/// Takes the outcome of printing the result of a migration that went through. It did so whether or not
+/// that can be printed: what the exit status says of the guest must be true.
+pub(crate) fn went_through(printed: Result<(), Failure>) {
+    if let Err(failure) = printed {
+        note(&format!(
+            "multifd: the migration went through, but its result is not shown: {failure}"
+        ));
+    }
+}
+
 /// Many lines of a result, written to stdout in larger pieces.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {

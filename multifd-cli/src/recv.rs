@@ -80,5 +80,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     drop((follow, bar));
     let arrived = arrived.map_err(|error| interrupt.or(error))?;
     let started = started.unwrap_or_else(Instant::now);
-    arrival::store(arrived, place, &args.store, started, &interrupt, output)
+    let stored = arrival::store(arrived, place, &args.store, started, &interrupt, output)?;
+    output::went_through(arrival::report(&stored, &args.store, output));
+    Ok(())
 }

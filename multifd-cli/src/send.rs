@@ -7,7 +7,7 @@ use std::time::Instant;
 use multifd::core::PageSize;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::wire::{BlockName, Uuid};
-use multifd::{PageSet, Source, SourceBuilder, Uri, ZeroPages};
+use multifd::{PageSet, Source, SourceBuilder, Unfinished, Uri, ZeroPages};
 use serde::Serialize;
 
 use crate::cancel::Interrupt;
@@ -24,6 +24,10 @@ use crate::summary::Summary;
 ///
 /// The other side is `multifd recv`, or a QEMU with `-incoming defer`, the capability multifd and
 /// the same number of channels and compression.
+///
+/// The exit status is 0 if the destination has the guest (with --no-return-path: if everything was
+/// sent to it), 1 if it has not and cannot come to have it, and 3 if that is not known: look there
+/// before the guest goes on here.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -125,13 +129,14 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     }
     let state = image.as_ref().and_then(|image| image.device_state.as_deref());
     let summary = send(setup, args, &ram, state, output)?;
-    if args.json {
+    output::went_through(if args.json {
         let to = args.to.to_string();
         let sent = Sent { to, codec: codec.name(), channels: args.agreed.channels, summary };
         output::print_json(&sent)
     } else {
         output.say(&format!("sent to {}: {}", args.to, summary.sentence()))
-    }
+    });
+    Ok(())
 }
 
 /// A RAM file as the only block of a VM.
@@ -173,6 +178,7 @@ fn send(
     let _follow = bar.follow(source.progress(), page_bytes);
     let sent = source
         .round(&PageSet::all(ram))
+        .map_err(Unfinished::from)
         .and_then(|()| source.finish(&PageSet::none(ram), device_state));
     let stats = sent.map_err(|error| interrupt.or(error))?;
     Ok(Summary::new(&stats, page_bytes, started.elapsed()))

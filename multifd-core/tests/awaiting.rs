@@ -185,7 +185,7 @@ fn block_on_any(channel: &mut SendMachine, out: &mut Vec<u8>) {
             SendNext::Write(parts) => {
                 let mut count = 0;
                 for part in parts {
-                    let mut bytes = vec![0; part.len()];
+                    let mut bytes = vec![0; part.bytes()];
                     count += part.copy_to(&mut bytes);
                     out.extend(bytes);
                 }

@@ -128,7 +128,7 @@ fn send_in_steps(channel: &mut SendMachine, out: &mut Vec<u8>, step: usize) {
             SendNext::Encode => block_on(channel.encode()).unwrap(),
             SendNext::Write(mut parts) => {
                 let part = parts.next().expect("something is left to write");
-                let mut piece = vec![0; part.len().min(step)];
+                let mut piece = vec![0; part.bytes().min(step)];
                 assert_eq!(part.copy_to(&mut piece), piece.len());
                 out.extend(&piece);
                 channel.sent(piece.len());
@@ -351,7 +351,11 @@ fn a_call_out_of_turn_is_an_error_and_changes_nothing() {
 /// Takes a channel in and sends it on, without RAM.
 fn relay(mut bytes: &[u8]) -> Vec<u8> {
     open(&mut bytes).unwrap();
-    let (mut from, mut to, mut out) = (receiver(), sender(), Vec::new());
+    let [received, sent] = [Arc::<ChannelCounters>::default(), Arc::default()];
+    let from = RecvMachine::new(&Plain, 3, PageSize::Kib4, Arc::clone(&received));
+    let config = SendConfig::new(ChannelConfig::new(3, PageSize::Kib4, 0)).with_uuid(Uuid([9; 16]));
+    let to = SendMachine::new(&Plain, config.with_counters(Arc::clone(&sent)));
+    let (mut from, mut to, mut out) = (block_on(from).unwrap(), block_on(to).unwrap(), Vec::new());
     let mut spare = Some(PacketBuffer::new(PageSize::Kib4).unwrap());
     block_on(memory::send(&mut to, &mut out)).unwrap();
     loop {
@@ -369,10 +373,13 @@ fn relay(mut bytes: &[u8]) -> Vec<u8> {
             }
             RecvNext::Admit(_) => from.place(Target::Buffer(spare.take().unwrap())).unwrap(),
             RecvNext::Decode => block_on(from.decode()).unwrap(),
-            RecvNext::Received(Received::End) => return out,
-            RecvNext::Received(received) => {
+            RecvNext::Received(Received::End) => {
+                assert_eq!(received.snapshot(), sent.snapshot());
+                return out;
+            }
+            RecvNext::Received(came) => {
                 let buffer = from.take_buffer().unwrap();
-                let sync = received == Received::Sync;
+                let sync = came == Received::Sync;
                 assert_eq!(buffer.is_empty(), sync, "what the packet before held is gone");
                 to.buffer(buffer).unwrap();
                 block_on(memory::send(&mut to, &mut out)).unwrap();
@@ -560,62 +567,75 @@ fn a_private_method_in_place_is_held_to_the_size_of_its_pages() {
     }
 }
 
+/// A codec that makes nothing of any page, and does not let go at its end.
+#[derive(Debug)]
+struct Failing;
+
+#[multifd_core::async_trait]
+impl MultiFdMethods for Failing {
+    fn descriptor(&self) -> MethodDescriptor {
+        MethodDescriptor::new("failing", "a test's", Compression::Zstd)
+    }
+
+    fn probe(&self) -> Availability {
+        Plain.probe()
+    }
+
+    async fn send_setup(&self, _: &ChannelConfig) -> Result<Box<dyn SendMethod>, Error> {
+        Ok(Box::new(Failing))
+    }
+
+    async fn recv_setup(&self, _: &ChannelConfig) -> Result<Box<dyn RecvMethod>, Error> {
+        Ok(Box::new(Failing))
+    }
+}
+
+#[multifd_core::async_trait]
+impl SendMethod for Failing {
+    async fn send_prepare(&mut self, _: &NormalPages<'_>, _: &mut Payload) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn send_cleanup(self: Box<Self>) -> Result<(), Error> {
+        Err(Error::backend("it does not let go"))
+    }
+}
+
+#[multifd_core::async_trait]
+impl RecvMethod for Failing {
+    async fn recv(&mut self, _: &[u8], _: GuestPages<'_>) -> Result<(), Error> {
+        panic!("nothing is received")
+    }
+
+    async fn recv_cleanup(self: Box<Self>) -> Result<(), Error> {
+        Err(Error::backend("it does not let go"))
+    }
+}
+
+fn failing_sender() -> SendMachine {
+    let config = SendConfig::new(ChannelConfig::new(3, PageSize::Kib4, 0));
+    block_on(SendMachine::new(&Failing, config)).unwrap()
+}
+
 #[test]
 fn a_codec_that_fails_at_its_end_is_named_with_its_channel() {
-    #[derive(Debug)]
-    struct Failing;
-
-    #[multifd_core::async_trait]
-    impl MultiFdMethods for Failing {
-        fn descriptor(&self) -> MethodDescriptor {
-            MethodDescriptor::new("failing", "a test's", Compression::Zstd)
-        }
-
-        fn probe(&self) -> Availability {
-            Plain.probe()
-        }
-
-        async fn send_setup(&self, _: &ChannelConfig) -> Result<Box<dyn SendMethod>, Error> {
-            Ok(Box::new(Failing))
-        }
-
-        async fn recv_setup(&self, _: &ChannelConfig) -> Result<Box<dyn RecvMethod>, Error> {
-            Ok(Box::new(Failing))
-        }
-    }
-
-    #[multifd_core::async_trait]
-    impl SendMethod for Failing {
-        async fn send_prepare(
-            &mut self,
-            _: &NormalPages<'_>,
-            _: &mut Payload,
-        ) -> Result<(), Error> {
-            panic!("nothing is sent")
-        }
-
-        async fn send_cleanup(self: Box<Self>) -> Result<(), Error> {
-            Err(Error::backend("it does not let go"))
-        }
-    }
-
-    #[multifd_core::async_trait]
-    impl RecvMethod for Failing {
-        async fn recv(&mut self, _: &[u8], _: GuestPages<'_>) -> Result<(), Error> {
-            panic!("nothing is received")
-        }
-
-        async fn recv_cleanup(self: Box<Self>) -> Result<(), Error> {
-            Err(Error::backend("it does not let go"))
-        }
-    }
-
-    let config = SendConfig::new(ChannelConfig::new(3, PageSize::Kib4, 0));
-    let sender = block_on(SendMachine::new(&Failing, config)).unwrap();
+    let sender = failing_sender();
     let receiver = block_on(RecvMachine::new(&Failing, 3, PageSize::Kib4, Arc::default())).unwrap();
     for ended in [block_on(sender.finish()), block_on(receiver.finish())] {
         assert_eq!(ended.unwrap_err().to_string(), "channel 3, zstd: it does not let go");
     }
+}
+
+#[test]
+fn a_payload_that_no_receiver_would_take_is_the_codecs_error_and_ends_the_channel() {
+    let mut sender = failing_sender();
+    block_on(memory::send(&mut sender, &mut Vec::new())).unwrap();
+    sender.pages(batches(&guest()).swap_remove(0)).unwrap();
+    let refused = block_on(sender.encode()).unwrap_err();
+    let said = "channel 3, packet 0, zstd: the codec made a payload of 0 bytes, not of ";
+    assert!(refused.to_string().starts_with(said), "{refused}");
+    let again = block_on(sender.encode()).unwrap_err();
+    assert!(matches!(again.kind(), ErrorKind::Usage(UsageError::ChannelFailed)), "{again}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::time::Duration;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::wire::BlockName;
 use multifd::stream::FullSection;
-use multifd::{Error, PageSet, Source};
+use multifd::{Error, PageSet, Source, Unfinished};
 use toy_vmm::{Failure, Memory, Options, PAGE_SIZE, Vcpu};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
@@ -52,7 +52,7 @@ fn run() -> Result<ExitCode, Failure> {
             // The guest may run over there. Whoever can look there decides, not this program.
             eprintln!("no answer from the destination: {}", toy_vmm::chain(&error));
             eprintln!("the guest stays paused; look whether it runs at the destination");
-            Ok(ExitCode::from(2))
+            Ok(ExitCode::from(3))
         }
         Err(error) => {
             // The destination has not confirmed and never will: the guest is still ours alone. Its
@@ -114,9 +114,9 @@ fn migrate(memory: &Memory, vcpu: &mut Vcpu, options: &Options) -> Result<Outcom
             println!("sent {} bytes", stats.total().wire_bytes);
             Ok(Outcome::Moved)
         }
-        // The destination says that it does not have the guest.
-        Err(error @ Error::DestinationFailed(_)) => Err(error.into()),
-        Err(error) => Ok(Outcome::Unclear(error)),
+        // The destination cannot have the guest.
+        Err(Unfinished::Failed(error)) => Err(error.into()),
+        Err(Unfinished::Unclear(error)) => Ok(Outcome::Unclear(error)),
     }
 }
 

@@ -8,6 +8,7 @@ use multifd_core::wire::BlockName;
 use multifd_core::{ErrorKind, PageSize, UsageError};
 
 use crate::driver::MainChannelError;
+use crate::engine::return_path::Owner;
 use crate::stream::StreamError;
 use crate::transport::Uri;
 
@@ -53,10 +54,18 @@ pub enum Error {
         /// The failure.
         source: io::Error,
     },
+    /// The program's own function for new threads failed: see [`Threads`](crate::Threads).
+    #[error("what thread {name} does first failed: the migration's threads must begin by it")]
+    Thread {
+        /// The thread's name.
+        name: String,
+        /// The failure.
+        source: io::Error,
+    },
     /// Not all channels connected in time.
     #[error(
-        "{connected} of {channels} channels connected within {seconds} s: set the same number of \
-         channels on both sides"
+        "{connected} of {channels} channels connected within {seconds} s: {}",
+        missing_hint(*main_ended)
     )]
     MissingChannels {
         /// Channels that did.
@@ -64,6 +73,42 @@ pub enum Error {
         /// Channels that are agreed.
         channels: usize,
         /// How long was waited, in seconds.
+        seconds: u64,
+        /// The source had closed its main channel by then.
+        main_ended: bool,
+    },
+    /// Channels connected, and no main channel.
+    #[error(
+        "no main channel within {seconds} s of the first of {channels} channels: the source gave \
+         up or hangs; start the migration anew"
+    )]
+    MissingMain {
+        /// Channels that are there.
+        channels: usize,
+        /// How long was waited, in seconds.
+        seconds: u64,
+    },
+    /// The source closed the main channel, and its channels do not go on.
+    #[error(
+        "the source closed the main channel, and {waiting_for} was still waited for: it failed or \
+         gave up, its own messages say why"
+    )]
+    MainEnded {
+        /// What was waited for.
+        waiting_for: &'static str,
+    },
+    /// The other side does nothing.
+    #[error(
+        "no byte has come from {peer} or gone there for {seconds} s, while {waiting_for} was waited \
+         for: the other side, the network or a codec's device hangs; where it is only slow, set a \
+         longer progress timeout"
+    )]
+    Stalled {
+        /// What was waited for.
+        waiting_for: &'static str,
+        /// From whom.
+        peer: String,
+        /// For how long nothing moved, in seconds.
         seconds: u64,
     },
     /// No channel connected in time.
@@ -75,9 +120,6 @@ pub enum Error {
         /// How long was waited, in seconds.
         seconds: u64,
     },
-    /// Connections that may be channels, and do not say.
-    #[error("{0} connections have not said what they are; something else connects to this port")]
-    SilentConnections(usize),
     /// The source has not waited for the confirmation.
     #[error(
         "the source went away before it could be told that its VM has arrived: its guest goes on \
@@ -173,6 +215,61 @@ pub enum Error {
     Cancelled,
 }
 
+/// How a migration ended that was not finished: why, and whose the guest is. Exactly one side may
+/// run it.
+///
+/// Its text does not repeat its [`source`](std::error::Error::source): print the whole chain.
+#[allow(clippy::exhaustive_enums, reason = "the guest is here, or nobody on this side knows")]
+#[derive(Debug, thiserror::Error)]
+pub enum Unfinished {
+    /// The destination does not have the guest and cannot come to have it: it goes on at the
+    /// source.
+    #[error(transparent)]
+    Failed(Error),
+    /// The destination has been sent everything, or may have been, and has not said whether it has
+    /// the guest. The guest stays stopped here until somebody has looked there.
+    #[error(
+        "it is not known whether the destination has the guest: look there before the guest goes on \
+         at the source"
+    )]
+    Unclear(#[source] Error),
+}
+
+impl Unfinished {
+    /// The verdict on a migration that `error` ended; it is done all the same where the guest is the
+    /// destination's.
+    pub(crate) fn judge(owner: Owner, error: Error) -> Result<(), Self> {
+        match owner {
+            Owner::Source => Err(Self::Failed(error)),
+            Owner::Unclear => Err(Self::Unclear(error)),
+            Owner::Destination => {
+                tracing::warn!(%error, "after the destination has confirmed");
+                Ok(())
+            }
+        }
+    }
+
+    /// What ended the migration.
+    pub fn error(&self) -> &Error {
+        let (Self::Failed(error) | Self::Unclear(error)) = self;
+        error
+    }
+
+    /// As [`error`](Self::error).
+    pub fn into_error(self) -> Error {
+        let (Self::Failed(error) | Self::Unclear(error)) = self;
+        error
+    }
+}
+
+/// For the steps before [`finish`](crate::Source::finish): while they fail, the destination cannot
+/// have the guest.
+impl From<Error> for Unfinished {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 /// The two sides of a relay.
 #[allow(clippy::exhaustive_enums, reason = "there is no third")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -198,12 +295,18 @@ impl Error {
         Self::Caller(error.into())
     }
 
-    /// Only `connected` of `channels` channels have connected within `limit`.
-    pub(crate) fn missing_channels(connected: usize, channels: usize, limit: Duration) -> Self {
+    /// Only `connected` of `channels` channels have connected within `limit`, of a source that has
+    /// closed its main channel by then or not.
+    pub(crate) fn missing_channels(
+        connected: usize,
+        channels: usize,
+        limit: Duration,
+        main_ended: bool,
+    ) -> Self {
         let seconds = limit.as_secs();
         match connected {
-            0 => Self::NoChannels { seconds },
-            _ => Self::MissingChannels { connected, channels, seconds },
+            0 if !main_ended => Self::NoChannels { seconds },
+            _ => Self::MissingChannels { connected, channels, seconds, main_ended },
         }
     }
 
@@ -240,6 +343,15 @@ impl Error {
 impl From<StreamError> for Error {
     fn from(error: StreamError) -> Self {
         Self::Main(error.into())
+    }
+}
+
+fn missing_hint(main_ended: bool) -> &'static str {
+    if main_ended {
+        "the source has closed its main channel, its own messages say why; or set the same number of \
+         channels on both sides"
+    } else {
+        "set the same number of channels on both sides"
     }
 }
 

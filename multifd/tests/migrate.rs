@@ -13,7 +13,7 @@ use multifd::core::vm_memory::{MmapRegion, VolatileSlice};
 use multifd::core::wire::BlockName;
 use multifd::core::{Compression, PageSize};
 use multifd::stream::{Configuration, SyncForm};
-use multifd::{Destination, Error, PageSet, Uri, ZeroPages};
+use multifd::{Destination, Error, PageSet, Unfinished, Uri, ZeroPages};
 
 /// Sends `guest()` in three rounds, dirtying pages in between, and compares.
 fn migrate(compression: Compression, channels: u8, zero_pages: ZeroPages, sync_form: SyncForm) {
@@ -226,7 +226,7 @@ fn what_arrived_but_is_not_confirmed_fails_at_the_source() {
     let all = PageSet::all(&source_ram);
     let sent = std::thread::spawn(move || source.finish(&all, None));
     drop(destination.join().unwrap().unwrap());
-    assert!(matches!(sent.join().unwrap(), Err(Error::DestinationFailed(1))));
+    assert!(matches!(sent.join().unwrap(), Err(Unfinished::Failed(Error::DestinationFailed(1)))));
 }
 
 /// Memory that looks, whenever a page is marked dirty, whether its bytes are there.

@@ -6,6 +6,7 @@ mod chains;
 mod common;
 mod failures;
 mod hosts;
+mod libvirt;
 mod matrix;
 mod references;
 mod relays;
@@ -18,13 +19,14 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A test has up to two QEMUs, each with a guest that does not rest.
     arguments.test_threads.get_or_insert(1);
-    let trials: [Vec<Trial>; 6] = [
+    let trials: [Vec<Trial>; 7] = [
         references::trials(),
         matrix::trials(),
         chains::trials(),
         relays::trials(),
         hosts::trials(),
         failures::trials(),
+        libvirt::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

@@ -11,6 +11,8 @@ use serde_json::Value;
 use crate::common::{ROUNDS, Tested, check, check_equal, migrate, source, trial, waiting};
 use crate::failures::{begin, failed_saying, runs_on};
 
+const ANYWHERE: &str = "tcp:127.0.0.1:0";
+
 /// A migration from QEMU to QEMU through relays.
 #[derive(Clone, Copy, Debug)]
 struct Way {
@@ -149,12 +151,23 @@ fn destination_vanishes(version: Version) -> Tested {
 
 /// Starts a relay from each leg to the next, the last of them to `uri`. Where the first listens.
 fn relays(legs: &[(&str, u8)], uri: String, more: &[&str]) -> Tested<(Vec<Multifd>, String)> {
+    relays_at(ANYWHERE, legs, uri, more)
+}
+
+/// As [`relays`], with the first relay at the address `listen`.
+pub(crate) fn relays_at(
+    listen: &str,
+    legs: &[(&str, u8)],
+    uri: String,
+    more: &[&str],
+) -> Tested<(Vec<Multifd>, String)> {
     let mut relays = Vec::new();
     let mut next = uri;
-    for pair in legs.windows(2).rev() {
+    for (place, pair) in legs.windows(2).enumerate().rev() {
+        let listen = if place == 0 { listen } else { ANYWHERE };
         let [(from, from_channels), (to, to_channels)] = [pair[0], pair[1]];
         let [from_channels, to_channels] = [from_channels, to_channels].map(|n| n.to_string());
-        let ends = ["relay", "--listen", "tcp:127.0.0.1:0", "--to", &next, "--json"];
+        let ends = ["relay", "--listen", listen, "--to", &next, "--json"];
         let codecs = ["--from-compression", from, "--to-compression", to];
         let channels = ["--from-channels", &from_channels, "--to-channels", &to_channels];
         let mut relay = Multifd::start(ends.iter().chain(&codecs).chain(&channels).chain(more))?;

@@ -39,7 +39,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let started = Instant::now();
     let limits = (args.store.ram_limit, args.store.device_state_limit());
     let arrived = replay(&args.recording, limits, &interrupt, output)?;
-    arrival::store(arrived, place, &args.store, started, &interrupt, output)
+    let stored = arrival::store(arrived, place, &args.store, started, &interrupt, output)?;
+    arrival::report(&stored, &args.store, output)
 }
 
 /// The RAM of the VM that was recorded in `folder`.

@@ -36,7 +36,8 @@ use record::Recorder;
 /// The exit status is 0 if the migration went through: with the capability return-path at the
 /// source, when the destination has confirmed it; without, when the destination has closed its
 /// connection after the last byte. It is 1 if the migration failed, which both sides see as a closed
-/// connection, and 3 if it went through but the recording or the inspection is incomplete.
+/// connection, and the destination cannot have the guest; 3 if it is not known whether the
+/// destination has it; and 4 if it has, but the recording or the inspection is incomplete.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -127,13 +128,15 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     });
     let inspected = inspection.map(|inspection| inspection.finish());
     let shown = inspected.as_ref().map_or(Ok(()), |inspected| show(args, inspected));
-    let relayed = relayed.map_err(|error| match (interrupt.check(), &args.record) {
-        (Ok(()), _) => error.into(),
-        (Err(cancelled), None) => cancelled,
-        (Err(cancelled), Some(folder)) => cancelled
-            .saying(format!("cancelled; the incomplete recording is in {}", folder.display())),
+    let relayed = relayed.map_err(|unfinished| {
+        let unfinished = Failure::from(unfinished);
+        match (interrupt.check(), &args.record) {
+            (Err(cancelled), Some(folder)) if !unfinished.is_unclear() => cancelled
+                .saying(format!("cancelled; the incomplete recording is in {}", folder.display())),
+            _ => interrupt.or(unfinished),
+        }
     })?;
-    report(args, [&*from, &*to], &relayed, inspected.as_ref(), output)?;
+    output::went_through(report(args, [&*from, &*to], &relayed, inspected.as_ref(), output));
     recorded.transpose().map_err(|failure| {
         Failure::incomplete(format!(
             "the migration went through, but its recording is incomplete: {failure}"

@@ -9,6 +9,7 @@ mod decode;
 mod demo;
 mod doctor;
 mod inspect;
+mod outcome;
 mod plan;
 mod program;
 mod qpl;

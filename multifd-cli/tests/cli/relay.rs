@@ -136,7 +136,7 @@ fn a_full_disk_ends_the_recording_and_not_the_migration() {
     recv.wait().succeeded();
     assert!(fs::read(image.join("pc.ram")).unwrap() == fs::read(&file).unwrap());
     let ended = relay.wait();
-    assert_eq!(ended.status, Some(3), "{ended:?}");
+    assert_eq!(ended.status, Some(4), "{ended:?}");
     assert!(ended.stderr.contains("the migration goes on: cannot write"), "{ended:?}");
     assert!(
         ended.stderr.contains("the migration went through, but its recording is incomplete"),
@@ -174,6 +174,13 @@ fn an_inspected_relay_of_a_good_migration_says_that_nothing_is_wrong() {
     assert!(ids.eq(&[0.into(), 1.into(), 2.into()] as &[Value; 3]), "{inspection}");
 }
 
+/// A source whose relay failed. Where a small VM was all in the sockets' buffers by then, it has sent
+/// everything, and cannot know that nothing of it has arrived.
+#[track_caller]
+fn assert_failed(sent: &Ended) {
+    assert!(matches!(sent.status, Some(1 | 3)), "{sent:?}");
+}
+
 #[test]
 fn an_inspected_relay_reports_a_migration_that_fails() {
     let ((_folder, file), to) = (ram(500), tempfile::tempdir().unwrap());
@@ -182,8 +189,8 @@ fn an_inspected_relay_reports_a_migration_that_fails() {
     let (relay, uri) = relay(&mut command(&["relay"]), &uri, &args);
     let sent = multifd(&["send", "--ram", text(&file), "--to", &uri]);
     let (relayed, received) = (relay.wait(), recv.wait());
-    let status = [sent.status, relayed.status, received.status];
-    assert_eq!(status, [Some(1); 3], "{relayed:?}");
+    assert_eq!([relayed.status, received.status], [Some(1); 2], "{relayed:?}");
+    assert_failed(&sent);
     let relayed = relayed.failed_saying(&["from the source: 2 of 3 channels"]);
     for words in ["\nmain channel: ", "\nerror: channel 2, byte 0"] {
         assert!(relayed.stdout.contains(words), "{relayed:?}");
@@ -210,8 +217,7 @@ fn a_destination_that_is_not_there_fails_relay_and_source() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let to = format!("tcp:127.0.0.1:{port}");
     let (relay, uri) = relay(&mut command(&["relay"]), &to, &[]);
-    let sent = multifd(&["send", "--ram", text(&file), "--to", &uri]);
-    assert_eq!(sent.status, Some(1), "{sent:?}");
+    assert_failed(&multifd(&["send", "--ram", text(&file), "--to", &uri]));
     relay.wait().failed_saying(&["to the destination: cannot connect", &to, "listening there?"]);
 }
 
@@ -231,7 +237,8 @@ fn another_codec_on_either_side_is_said_with_the_side() {
         let (relay, uri) = relay(&mut command(&["relay"]), &uri, &args);
         let sent = multifd(&["send", "--ram", text(&file), "--to", &uri]);
         let (relayed, received) = (relay.wait(), recv.wait());
-        assert_eq!((sent.status, received.status), (Some(1), Some(1)), "{sent:?}, {received:?}");
+        assert_failed(&sent);
+        assert_eq!(received.status, Some(1), "{received:?}");
         relayed.failed_saying(words);
         assert!(names(to.path()).is_empty(), "nothing is left behind");
     }

@@ -19,7 +19,7 @@ pub async fn send(channel: &mut SendMachine, out: &mut Vec<u8>) -> Result<(), Er
                 let before = out.len();
                 for part in parts {
                     let start = out.len();
-                    out.resize(start + part.len(), 0);
+                    out.resize(start + part.bytes(), 0);
                     part.copy_to(&mut out[start..]);
                 }
                 let count = out.len() - before;

@@ -135,17 +135,12 @@ pub enum Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// Length in bytes.
-    pub fn len(&self) -> usize {
+    /// How many bytes it has; at least one.
+    pub fn bytes(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len(),
             Self::Guest(pages) => pages.bytes(),
         }
-    }
-
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Copies the part's first bytes, as many as `out` has room for. Returns how many.
@@ -192,9 +187,9 @@ impl<'a> Iterator for Parts<'a> {
                 }
             };
             self.next += 1;
-            let skip = self.written.min(part.len());
+            let skip = self.written.min(part.bytes());
             self.written -= skip;
-            if skip < part.len() {
+            if skip < part.bytes() {
                 return Some(part.skip(skip));
             }
         }
@@ -227,13 +222,18 @@ impl SendMachine {
     }
 
     /// Takes the pages of `batch` to be sent as one packet: those found zero behind the others, as
-    /// offsets alone. The pages are looked at, and copied for a codec that reads copies, here.
+    /// offsets alone. The pages are looked at, and copied for a codec that reads copies, here; those
+    /// of a batch that is [known to be zero](PageBatch::known_zero) are not.
     ///
     /// # Errors
     /// The machine is busy or has failed.
     pub fn pages(&mut self, batch: PageBatch) -> Result<(), Error> {
         self.expect_idle("SendMachine::pages")?;
-        self.batch.partition(batch.pages(), self.config.detect_zero_pages);
+        if batch.is_known_zero() {
+            self.batch.set_zero(batch.pages());
+        } else {
+            self.batch.partition(batch.pages(), self.config.detect_zero_pages);
+        }
         self.work = Work::Pages(batch);
         self.begin_packet();
         Ok(())
@@ -472,6 +472,12 @@ impl PartitionedBatch {
             PageAccess::InPlace => None,
         };
         Self { normal: Vec::new(), zero: Vec::new(), private }
+    }
+
+    fn set_zero(&mut self, pages: GuestPages<'_>) {
+        self.normal.clear();
+        self.zero.clear();
+        self.zero.extend_from_slice(pages.offsets());
     }
 
     fn partition(&mut self, pages: GuestPages<'_>, detect_zero_pages: bool) {

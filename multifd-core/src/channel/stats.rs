@@ -82,3 +82,33 @@ impl std::iter::Sum for ChannelStats {
         all.fold(Self::default(), |sum, one| sum + one)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counts_of_several_channels_are_added_each_to_its_own() {
+        let channel = |n| ChannelStats {
+            packets: n,
+            normal_pages: 2 * n,
+            zero_pages: 3 * n,
+            payload_bytes: 4 * n,
+            wire_bytes: 5 * n,
+        };
+        assert_eq!(
+            [channel(1), channel(10), channel(5)].into_iter().sum::<ChannelStats>(),
+            channel(16)
+        );
+    }
+
+    #[test]
+    fn the_codecs_counts_are_there_from_when_it_is_set_up() {
+        let method = MethodCounters::new(&["jobs"]);
+        let counters = ChannelCounters::default();
+        assert_eq!(counters.method_stats(), MethodStats::default());
+        counters.set_method(method.clone());
+        method.add(0, 3);
+        assert_eq!(counters.method_stats().get("jobs"), Some(3));
+    }
+}

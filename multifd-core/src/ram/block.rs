@@ -1,6 +1,7 @@
 //! One RAM block.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -8,6 +9,7 @@ use rustix::mm::{Advice, madvise};
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{GuestRegionMmap, MmapRegion, VolatileMemory, VolatileSlice};
 
+use super::sparse;
 use crate::page_size::PageSize;
 use crate::wire::BlockName;
 
@@ -29,6 +31,17 @@ pub trait BlockMemory: Debug + Send + Sync {
     fn mark_dirty(&self, offset: usize, len: usize) {
         _ = (offset, len);
     }
+
+    /// The parts that may hold anything but zeros, in ascending order and apart from each other, as
+    /// ranges of offsets in bytes: what is outside of them was zero at some moment of the call. `None`
+    /// where that is not known without reading the memory.
+    ///
+    /// Mapped regions know the holes of a memfd or file that is mapped shared, and, from Linux 6.7
+    /// on, private anonymous memory that nobody has written. Memory that a userfaultfd fills in is
+    /// not known.
+    fn data(&self) -> Option<Vec<Range<u64>>> {
+        None
+    }
 }
 
 impl<B: Bitmap + Debug + Send + Sync> BlockMemory for MmapRegion<B> {
@@ -46,6 +59,10 @@ impl<B: Bitmap + Debug + Send + Sync> BlockMemory for MmapRegion<B> {
     fn mark_dirty(&self, offset: usize, len: usize) {
         self.bitmap().mark_dirty(offset, len);
     }
+
+    fn data(&self) -> Option<Vec<Range<u64>>> {
+        sparse::data(self.as_ptr() as usize, self.size() as u64, self.file_offset())
+    }
 }
 
 impl<B: Bitmap + Debug + Send + Sync> BlockMemory for GuestRegionMmap<B> {
@@ -60,6 +77,10 @@ impl<B: Bitmap + Debug + Send + Sync> BlockMemory for GuestRegionMmap<B> {
     fn mark_dirty(&self, offset: usize, len: usize) {
         BlockMemory::mark_dirty(&**self, offset, len);
     }
+
+    fn data(&self) -> Option<Vec<Range<u64>>> {
+        BlockMemory::data(&**self)
+    }
 }
 
 impl<M: BlockMemory + ?Sized> BlockMemory for Arc<M> {
@@ -73,6 +94,10 @@ impl<M: BlockMemory + ?Sized> BlockMemory for Arc<M> {
 
     fn mark_dirty(&self, offset: usize, len: usize) {
         (**self).mark_dirty(offset, len);
+    }
+
+    fn data(&self) -> Option<Vec<Range<u64>>> {
+        (**self).data()
     }
 }
 

@@ -8,6 +8,7 @@ mod copy;
 mod memory;
 mod pages;
 mod slices;
+mod sparse;
 
 use std::sync::Arc;
 

@@ -197,6 +197,7 @@ pub struct PageBatch {
     block: Arc<RamBlock>,
     page_size: PageSize,
     offsets: Vec<u64>,
+    zero: bool,
 }
 
 impl PageBatch {
@@ -214,7 +215,20 @@ impl PageBatch {
             return Err(UsageError::BatchSize { pages, page_count });
         }
         GuestPages::new(&block, page_size, &offsets)?;
-        Ok(Self { block, page_size, offsets })
+        Ok(Self { block, page_size, offsets, zero: false })
+    }
+
+    /// The same batch, whose pages are known to be zero, as those of
+    /// [holes](super::BlockMemory::data): they are sent as such without being read, whether or not
+    /// the channel looks for zero pages.
+    #[must_use]
+    pub fn known_zero(self) -> Self {
+        Self { zero: true, ..self }
+    }
+
+    /// Whether all pages are known to be zero.
+    pub fn is_known_zero(&self) -> bool {
+        self.zero
     }
 
     /// The pages.

@@ -10,9 +10,12 @@ use multifd_core::{PageSize, Registry};
 
 use super::{Arrived, Destination, Incoming};
 use crate::codecs::Codec;
+use crate::engine::cancel::CancelToken;
+use crate::engine::session::Terms;
+use crate::engine::threads::Threads;
 use crate::error::Error;
 use crate::stream::Limits;
-use crate::transport::Uri;
+use crate::transport::{Listener, Uri};
 
 /// How a destination is set up. Both sides must agree on compression, channels and UUID.
 #[derive(Clone, Debug)]
@@ -23,6 +26,7 @@ pub struct DestinationBuilder<'a> {
     pub(super) uuid: Option<Uuid>,
     pub(super) channel_timeout: Duration,
     pub(super) limits: Limits,
+    pub(super) terms: Terms,
 }
 
 impl<'a> DestinationBuilder<'a> {
@@ -35,6 +39,7 @@ impl<'a> DestinationBuilder<'a> {
             uuid: None,
             channel_timeout: Duration::from_secs(10),
             limits: Limits::default(),
+            terms: Terms::default(),
         }
     }
 
@@ -64,8 +69,9 @@ impl<'a> DestinationBuilder<'a> {
         self
     }
 
-    /// How long to wait, after the main channel has announced the RAM, for all channels to
-    /// connect, and how long a new connection has to say what it is. 10 s unless said otherwise.
+    /// How long a connection has, in total, to say what it is; how long after the first channel the
+    /// main channel may come; and how long to wait, after the main channel has announced the RAM, for
+    /// all channels to connect. 10 s unless said otherwise.
     #[must_use]
     pub fn channel_timeout(self, limit: Duration) -> Self {
         Self { channel_timeout: limit, ..self }
@@ -75,6 +81,31 @@ impl<'a> DestinationBuilder<'a> {
     #[must_use]
     pub fn device_state_limit(mut self, bytes: usize) -> Self {
         self.limits.device_state = bytes;
+        self
+    }
+
+    /// How long the source may be waited for while no byte moves on any connection: 2 minutes unless
+    /// said otherwise, any time with `None`. It counts from when the main channel is there, and not
+    /// while the caller does something else, such as to provide the RAM or to store what arrived. A
+    /// source that has closed its main channel early is waited for no longer than the
+    /// [`channel_timeout`](Self::channel_timeout) in any case.
+    #[must_use]
+    pub fn progress_timeout(mut self, limit: Option<Duration>) -> Self {
+        self.terms.progress_timeout = limit;
+        self
+    }
+
+    /// How the migration's threads are named and what they do first.
+    #[must_use]
+    pub fn threads(mut self, threads: Threads) -> Self {
+        self.terms.threads = threads;
+        self
+    }
+
+    /// Has `token` cancel the migration.
+    #[must_use]
+    pub fn cancelled_by(mut self, token: &CancelToken) -> Self {
+        self.terms.cancelled_by = Some(token.clone());
         self
     }
 
@@ -90,7 +121,24 @@ impl<'a> DestinationBuilder<'a> {
     /// # Errors
     /// A codec that is not registered or not available; an address that cannot be listened on.
     pub fn listen(self, uri: &Uri) -> Result<Destination, Error> {
-        Destination::listen(&self, uri)
+        Destination::build(&self, || Listener::bind(uri).map(Some))
+    }
+
+    /// Takes connections from `listener`, which may be inherited.
+    ///
+    /// # Errors
+    /// A codec that is not registered or not available.
+    pub fn listen_on(self, listener: Listener) -> Result<Destination, Error> {
+        Destination::build(&self, || Ok(Some(listener)))
+    }
+
+    /// Listens nowhere: the program hands connections in at the destination's
+    /// [`entrance`](Destination::entrance).
+    ///
+    /// # Errors
+    /// A codec that is not registered or not available.
+    pub fn without_listener(self) -> Result<Destination, Error> {
+        Destination::build(&self, || Ok(None))
     }
 
     /// Takes a migration in from streams that are already there, such as files: the main channel,

@@ -5,29 +5,30 @@ mod main_channel;
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use multifd_core::channel::{MAIN_MAGIC, PacketBuffer, Target};
 use multifd_core::ram::{Ram, RamBlock};
 use multifd_core::wire::{RamPacket, Uuid};
 use multifd_core::{PageSize, Registry};
-use socket2::Socket;
 
 pub use builder::DestinationBuilder;
 use main_channel::{MainChannel, ReturnPath, Vm};
 
-use crate::driver::{self, Blocking, MainReader};
+use crate::driver::{Blocking, MainReader};
 use crate::early_state::EarlyState;
 use crate::engine::Receiving;
-use crate::engine::accept::{self, Accept, Acceptor};
+use crate::engine::accept::{self, Accept, Acceptor, Entrance};
+use crate::engine::cancel::CancelToken;
 use crate::engine::channels::{self, Codec, Intake};
-use crate::engine::session::{CancelToken, Failure, Session, Stopped, Waiter, Wake};
+use crate::engine::session::{Failure, Session, Stopped, Terms, Waiter, Wake};
 use crate::error::Error;
 use crate::progress::{Progress, Stats};
 use crate::stream::{
     BlockInfo, Configuration, Limits, MainDecoder, PostcopyAdvise, ReturnMessage, SyncForm,
 };
-use crate::transport::{Impatient, Listener, Stream, Uri};
+use crate::transport::{Connection, Impatient, Link, Listener, Uri, Watched};
 
 /// The destination of a migration: takes in a VM's RAM and its device state.
 ///
@@ -95,6 +96,8 @@ struct Migration {
     progress: Progress,
     channel_timeout: Duration,
     return_path: ReturnPath,
+    /// The source has closed a main channel that cannot be looked at without reading.
+    source_left: Arc<AtomicBool>,
     over: bool,
 }
 
@@ -139,9 +142,9 @@ impl Accept for IntoRam {
         session: &Session<State>,
         number: u8,
         _: &[u8],
-        socket: driver::Socket<Arc<Socket>>,
+        link: Link,
     ) -> Result<(), Failure> {
-        channels::receive(session, self, number, socket)
+        channels::receive(session, self, number, link)
     }
 }
 
@@ -151,17 +154,27 @@ impl Destination {
         DestinationBuilder::new(registry)
     }
 
-    fn listen(setup: &DestinationBuilder<'_>, uri: &Uri) -> Result<Self, Error> {
-        let (migration, intake) = prepare(setup)?;
-        let listener = Listener::bind(uri)?;
+    fn build(
+        setup: &DestinationBuilder<'_>,
+        listener: impl FnOnce() -> Result<Option<Listener>, Error>,
+    ) -> Result<Self, Error> {
+        let (migration, intake) = prepare(setup, &setup.terms)?;
+        let listener = listener()?;
         let acceptor =
             Acceptor::start(&migration.session, listener, setup.channel_timeout, intake)?;
         Ok(Self { limits: setup.limits.clone(), acceptor, migration })
     }
 
-    /// Where it listens, with the port that was picked where port 0 was asked for.
+    /// Where it listens, with the port that was picked where port 0 was asked for; [`Uri::Unnamed`]
+    /// where it does not listen.
     pub fn uri(&self) -> &Uri {
-        self.acceptor.listener.uri()
+        self.acceptor.uri()
+    }
+
+    /// Where the program hands in connections that it has accepted itself, beside those that the
+    /// destination accepts. For as long as the destination waits for its source.
+    pub fn entrance(&self) -> Entrance {
+        self.acceptor.entrance()
     }
 
     /// The counters, to be read while the migration runs.
@@ -171,7 +184,7 @@ impl Destination {
 
     /// The means to cancel the migration from another thread.
     pub fn cancel_token(&self) -> CancelToken {
-        CancelToken::new(&self.migration.session)
+        self.migration.session.cancel_token()
     }
 
     /// Waits for a source and takes its VM in. `provide` gives the RAM when the source has said
@@ -185,10 +198,14 @@ impl Destination {
         provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
     ) -> Result<Arrived, Error> {
         let Self { limits, acceptor, mut migration } = self;
-        let received = migration.main_channel().map_err(Failure::from).and_then(|stream| {
+        let received = acceptor.wait_for_main().and_then(|main| {
+            let stream = migration.begin(&main);
             // The magic was read to tell the channels apart.
             let stream = io::Cursor::new(MAIN_MAGIC).chain(stream);
-            migration.follow(stream, limits, &|| acceptor.wait_for_all(), provide)
+            let wait_for_all = || acceptor.wait_for_all(&main);
+            let received = migration.follow(stream, limits, &wait_for_all, provide)?;
+            migration.look_after(&main)?;
+            Ok(received)
         });
         drop(acceptor);
         migration.arrived(received)
@@ -202,49 +219,77 @@ fn decode<R: Read + Send + 'static>(
     channels: Vec<R>,
     provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
 ) -> Result<Arrived, Error> {
-    let (mut migration, intake) = prepare(setup)?;
+    // Files and the like take their time.
+    let terms = Terms { progress_timeout: None, ..setup.terms.clone() };
+    let (mut migration, intake) = prepare(setup, &terms)?;
     let session = &Arc::clone(&migration.session);
     let intake = Arc::new(intake);
     for stream in channels {
         // Where an earlier channel has failed already, the main channel's end says so.
         let added = session.update(Wake::Nobody, |state| state.connections.add());
-        let connection = added.ok().flatten().unwrap_or_default();
+        let arrival = added.ok().flatten().unwrap_or_default();
         let intake = Arc::clone(&intake);
         let receive = move |session: &Session<State>| {
             let stream = Blocking::new(stream);
-            session.settle(accept::take_given(session, &*intake, connection, stream))
+            session.settle(accept::take_given(session, &*intake, arrival, stream))
         };
-        session.spawn("multifd-recv".to_owned(), receive)?;
+        session.spawn("recv", receive)?;
     }
-    let wait_for_all = || accept::wait_for_all(session, setup.channel_timeout);
+    let wait_for_all = || accept::wait_for_all(session, setup.channel_timeout, None);
     let received = migration.follow(main, setup.limits.clone(), &wait_for_all, provide);
     migration.arrived(received)
 }
 
-fn prepare(setup: &DestinationBuilder<'_>) -> Result<(Migration, IntoRam), Error> {
+fn prepare(setup: &DestinationBuilder<'_>, terms: &Terms) -> Result<(Migration, IntoRam), Error> {
     if setup.channels == 0 {
         return Err(Error::ChannelCount(0));
     }
     let methods = setup.codec.find(setup.registry)?;
     let progress = Progress::new(setup.channels);
     let migration = Migration {
-        session: Session::new(State::new(setup.channels, setup.uuid, None)),
+        session: Session::new(State::new(setup.channels, setup.uuid, None), terms)?,
         progress: progress.clone(),
         channel_timeout: setup.channel_timeout,
         return_path: ReturnPath::default(),
+        source_left: Arc::default(),
         over: false,
     };
     Ok((migration, IntoRam(Codec { methods, progress })))
 }
 
 impl Migration {
-    /// Waits for the main channel to connect.
-    fn main_channel(&mut self) -> Result<Stream, Stopped> {
-        let main = self
-            .session
-            .wait(Waiter::Main, "the main channel", |state| state.connections.take_main())?;
-        self.return_path.stream = Some(Impatient(Stream(Arc::clone(&main))));
-        Ok(Stream(main))
+    /// Begins with the main channel `main`, which is read from the stream that is returned.
+    fn begin(&mut self, main: &Connection) -> Watched {
+        let watch = self.session.watch();
+        watch.set_main(main, Some(self.channel_timeout));
+        watch.set_peer(match main.peer() {
+            Some(address) => format!("the source at {address}"),
+            None => "the source".to_owned(),
+        });
+        self.return_path.stream = Some(Impatient::new(main, watch));
+        Watched::new(main, watch)
+    }
+
+    /// Notices when the source closes the main channel, of which everything has come, where that
+    /// cannot be looked at later.
+    fn look_after(&self, main: &Connection) -> Result<(), Error> {
+        if main.can_poll() || !self.return_path.is_open() {
+            return Ok(());
+        }
+        let (mut main, left) = (main.clone(), Arc::clone(&self.source_left));
+        let read = move |_: &Session<_>| {
+            // Nothing comes any more: whatever this ends with, the source does not wait.
+            _ = main.read(&mut [0]);
+            left.store(true, Ordering::Release);
+            Ok(())
+        };
+        self.session.spawn("after", read)
+    }
+
+    fn source_has_left(&self) -> bool {
+        let stream = self.return_path.stream.as_ref();
+        stream.is_some_and(|stream| !stream.connection().is_silent())
+            || self.source_left.load(Ordering::Acquire)
     }
 
     /// Follows the main channel, then waits for the channels to end where nothing else tells that
@@ -328,12 +373,8 @@ impl Migration {
     /// Tells the source that the VM is safe here, if nothing has failed since it arrived and the
     /// source still waits for it. Nothing fails the migration from then on.
     fn promise(&mut self) -> Result<(), Failure> {
-        if self.return_path.is_open() {
-            if let Some(Impatient(stream)) = &self.return_path.stream {
-                if !stream.is_silent() {
-                    return Err(Error::SourceGone.into());
-                }
-            }
+        if self.return_path.is_open() && self.source_has_left() {
+            return Err(Error::SourceGone.into());
         }
         self.session.check()?;
         self.return_path.send(ReturnMessage::Shut(0))?;

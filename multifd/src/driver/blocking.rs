@@ -77,7 +77,7 @@ pub(super) fn scratch(scratch: &mut Vec<u8>, bytes: usize) -> &mut [u8] {
 }
 
 /// TLS may end without saying so. Where a packet is cut off by that, its machine says it.
-pub(super) fn ended(read: io::Result<usize>) -> io::Result<usize> {
+pub(crate) fn ended(read: io::Result<usize>) -> io::Result<usize> {
     match read {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
         read => read,

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use multifd_core::stream::{
     MainDecoder, MainEncoder, MainEvent, ReturnDecoder, ReturnMessage, StreamError,
+    split_description,
 };
 
 /// Bytes that are read at once.
@@ -126,11 +127,29 @@ impl<W: Write> MainWriter<W> {
     /// # Errors
     /// Misuse, which bytes without the end of a device state are too; those of the writer.
     pub fn device_state(&mut self, bytes: &[u8]) -> Result<(), MainChannelError> {
+        self.device_state_before_end(bytes, || Ok(()))
+    }
+
+    /// As [`device_state`](Self::device_state), and calls `before_end` before the EOF is written,
+    /// when all that comes before it has been: without its EOF a destination has no whole stream.
+    pub(crate) fn device_state_before_end<E: From<MainChannelError>>(
+        &mut self,
+        bytes: &[u8],
+        before_end: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
         self.flush()?;
         let offset = self.encoder.offset();
-        self.encoder.device_state_apart(bytes)?;
-        let written = self.writer.write_all(bytes).and_then(|()| self.writer.flush());
-        written.map_err(|source| MainChannelError::Write { offset, source })
+        let failed = |source| MainChannelError::Write { offset, source };
+        self.encoder.device_state_apart(bytes).map_err(MainChannelError::from)?;
+        let eof = match split_description(bytes) {
+            Some((sections, _)) => sections.len(),
+            None => bytes.len() - 1,
+        };
+        let (sections, end) = bytes.split_at(eof);
+        self.writer.write_all(sections).map_err(failed)?;
+        before_end()?;
+        self.writer.write_all(end).and_then(|()| self.writer.flush()).map_err(failed)?;
+        Ok(())
     }
 
     /// Writes what was encoded if it is much. Often enough after a page.

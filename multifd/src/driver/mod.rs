@@ -28,6 +28,7 @@ use multifd_core::ram::GuestSlices;
 use multifd_core::wire::RamPacket;
 
 pub use self::blocking::Blocking;
+pub(crate) use self::blocking::ended;
 pub use self::main_channel::{MainChannelError, MainReader, MainWriter, ReturnReader};
 pub use self::socket::Socket;
 #[cfg(feature = "tokio")]

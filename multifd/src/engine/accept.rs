@@ -1,27 +1,27 @@
 //! Connections of a migration: which of them is which.
 
-use std::io::ErrorKind;
+use std::fmt;
 use std::net::Shutdown;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use multifd_core::PeerError;
 use multifd_core::channel::{Opened, Opening};
-use socket2::Socket;
 
 use super::Receiving;
 use super::channels::Intake;
-use super::connections::Connection;
+use super::connections::Arrival;
 use super::session::{Failure, Session, Stopped, Waiter, Wake};
 use crate::driver::{self, Receive};
 use crate::error::Error;
-use crate::transport::{Listener, set_read_timeout};
+use crate::transport::{Connection, Link, Listener, Uri};
 
 /// Takes connections in, and finds out what each is.
 #[derive(Debug)]
 pub(crate) struct Acceptor<I: Accept> {
     pub(crate) session: Arc<Session<Receiving<I::More>>>,
-    pub(crate) listener: Arc<Listener>,
+    /// None where connections are only handed in.
+    listener: Option<Listener>,
     pub(crate) timeout: Duration,
     /// What the channels are for.
     pub(crate) intake: I,
@@ -37,7 +37,7 @@ pub(crate) trait Accept: Intake {
         session: &Session<Receiving<Self::More>>,
         number: u8,
         initial: &[u8],
-        socket: driver::Socket<Arc<Socket>>,
+        link: Link,
     ) -> Result<(), Failure>;
 
     /// The error of a connection as that of the migration.
@@ -46,28 +46,73 @@ pub(crate) trait Accept: Intake {
     }
 }
 
+/// Where a program hands in the connections that it has accepted itself: the main channel and the
+/// multifd channels of a migration, in any order. What each is, its first bytes say.
+///
+/// A source connects all its channels before it says that they have sent everything, so hand
+/// connections in as they come. An entrance does not keep a migration alive.
+#[derive(Clone)]
+pub struct Entrance(Weak<dyn Admit>);
+
+/// What takes connections in.
+trait Admit: Send + Sync {
+    fn admit(self: Arc<Self>, connection: Connection) -> Result<(), Stopped>;
+}
+
+impl Entrance {
+    /// Hands `connection` in.
+    ///
+    /// # Errors
+    /// [`Error::Over`] where the migration is over. The connection is shut down then.
+    pub fn add(&self, connection: Connection) -> Result<(), Error> {
+        let Some(acceptor) = self.0.upgrade() else {
+            connection.shut_down(Shutdown::Both);
+            return Err(Error::Over);
+        };
+        acceptor.admit(connection).map_err(|Stopped| Error::Over)
+    }
+}
+
+impl fmt::Debug for Entrance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Entrance")
+    }
+}
+
 impl<I: Accept> Acceptor<I> {
     /// Accepts connections, in a thread of its own, until the migration stops.
     pub(crate) fn start(
         session: &Arc<Session<Receiving<I::More>>>,
-        listener: Listener,
+        listener: Option<Listener>,
         timeout: Duration,
         intake: I,
     ) -> Result<Arc<Self>, Error> {
-        let (session, listener) = (Arc::clone(session), Arc::new(listener));
-        session.register_listener(&listener);
+        let session = Arc::clone(session);
+        let listens = listener.is_some();
         let acceptor =
             Arc::new(Self { session, listener, timeout, intake, accepting: Mutex::default() });
-        let run = {
-            let acceptor = Arc::clone(&acceptor);
-            move |session: &Session<_>| session.settle(acceptor.run())
-        };
-        acceptor.session.spawn("multifd-accept".to_owned(), run)?;
+        if listens {
+            let accepting = Arc::clone(&acceptor);
+            let run = move |session: &Session<_>| session.settle(accepting.run());
+            acceptor.session.spawn("accept", run)?;
+        }
         Ok(acceptor)
     }
 
+    /// Where it listens.
+    pub(crate) fn uri(&self) -> &Uri {
+        self.listener.as_ref().map_or(&Uri::Unnamed, Listener::uri)
+    }
+
+    /// Where connections are handed in.
+    pub(crate) fn entrance(self: &Arc<Self>) -> Entrance {
+        let weak: Weak<Self> = Arc::downgrade(self);
+        Entrance(weak)
+    }
+
     fn run(self: &Arc<Self>) -> Result<(), Failure> {
-        while self.listener.wait().map_err(accepting)? {
+        let Some(listener) = &self.listener else { return Ok(()) };
+        while listener.wait(self.session.stop_event()).map_err(accepting)? {
             self.accept_waiting()?;
         }
         Ok(())
@@ -76,31 +121,38 @@ impl<I: Accept> Acceptor<I> {
     /// Accepts every connection that waits now, with a thread for each. When this returns, the
     /// state knows of each of them.
     fn accept_waiting(self: &Arc<Self>) -> Result<(), Failure> {
+        let Some(listener) = &self.listener else { return Ok(()) };
         // Locked from before a connection is taken until the state knows of it.
         let _accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(socket) = self.listener.accept().map_err(accepting)? {
-            let added = self.session.update(Wake::Nobody, |state| state.connections.add())?;
-            let Some(connection) = added else { continue };
-            let acceptor = Arc::clone(self);
-            let take = move |_: &Session<_>| acceptor.take(connection, &socket);
-            self.session.spawn("multifd-recv".to_owned(), take)?;
+        while let Some(connection) = listener.accept().map_err(accepting)? {
+            self.take_in(connection)?;
         }
         Ok(())
     }
 
+    /// Takes a connection in, if the migration has none too many, in a thread of its own.
+    fn take_in(self: &Arc<Self>, connection: Connection) -> Result<(), Failure> {
+        let added = self.session.update(Wake::Nobody, |state| state.connections.add());
+        let Ok(Some(arrival)) = added else {
+            connection.shut_down(Shutdown::Both);
+            return Ok(added.map(drop)?);
+        };
+        let acceptor = Arc::clone(self);
+        let take = move |_: &Session<_>| acceptor.take(arrival, &connection);
+        Ok(self.session.spawn("recv", take)?)
+    }
+
     /// Finds out what a connection is. The main channel is handed over, a multifd channel taken
     /// in.
-    fn take(&self, connection: Connection, socket: &Arc<Socket>) -> Result<(), Stopped> {
+    fn take(&self, arrival: Arrival, connection: &Connection) -> Result<(), Stopped> {
         // Only the reading side is shut down when the migration stops: the source still is to be
         // told on the return path.
-        self.session.register(socket, Shutdown::Read);
+        self.session.register(connection, Shutdown::Read);
+        let mut link = Link::new(connection);
         let mut opening = Opening::new();
-        let taken = match self.identify(connection, socket, &mut opening) {
+        let taken = match self.identify(arrival, connection, &mut link, &mut opening) {
+            Ok(Some(number)) => self.receive(arrival, number, &opening, link),
             Ok(None) => Ok(()),
-            Ok(Some(number)) => {
-                let socket = driver::Socket::new(Arc::clone(socket));
-                self.intake.receive(&self.session, number, opening.bytes(), socket)
-            }
             Err(Failure::Error(error))
                 if self.session.look(|state| state.connections.is_closed()) =>
             {
@@ -115,32 +167,109 @@ impl<I: Accept> Acceptor<I> {
     /// The number of the channel that a connection is, if it is one.
     fn identify(
         &self,
-        connection: Connection,
-        socket: &Arc<Socket>,
+        arrival: Arrival,
+        connection: &Connection,
+        link: &mut Link,
         opening: &mut Opening,
     ) -> Result<Option<u8>, Failure> {
-        set_read_timeout(socket, Some(self.timeout))?;
-        let stream = &mut driver::Socket::new(socket);
-        let opened = match self.session.run(driver::open(stream, opening))? {
+        // In total, however many bytes come.
+        let limit = self.session.watch().cut_off(connection, self.timeout, Shutdown::Both);
+        let opened = self.session.run(driver::open(link, opening))?;
+        drop(limit);
+        let opened = match opened {
             Ok(opened) => opened,
-            Err(error) if !opening.is_known() && is_io(&error) => {
+            Err(error) if is_end(&error) && opening.is_known() => {
+                tracing::debug!(%error, "a channel that does not say which it is");
+                self.break_off(arrival)?;
+                return Ok(None);
+            }
+            Err(error) if is_end(&error) => {
                 // A port scanner, a health check: nothing of the migration's.
                 tracing::debug!(%error, "a connection that does not say what it is");
                 Opened::Nothing
             }
-            Err(error) => return Err(timed_out(error).into()),
+            Err(error) => return Err(error.into()),
         };
-        set_read_timeout(socket, None)?;
-        join(&self.session, connection, opened, Some(socket))
+        join(&self.session, arrival, opened, Some(connection))
+    }
+
+    fn break_off(&self, arrival: Arrival) -> Result<(), Failure> {
+        let broken =
+            self.session.update(Wake::Main, |state| state.connections.break_off(arrival))?;
+        Ok(broken.map_err(multifd_core::Error::from)?)
+    }
+
+    /// Takes a channel in, once the main channel has announced the VM, if it has kept its place by
+    /// then.
+    fn receive(
+        &self,
+        arrival: Arrival,
+        number: u8,
+        opening: &Opening,
+        link: Link,
+    ) -> Result<(), Failure> {
+        let what = "the announcement of the RAM";
+        let kept = self.session.wait(Waiter::Receiver, what, |state| {
+            match state.connections.is_here(arrival) {
+                true => I::vm(&state.more).map(|_| true),
+                false => Some(false),
+            }
+        })?;
+        if !kept {
+            tracing::debug!(number, "a channel that left before its main channel came");
+            return Ok(());
+        }
+        self.intake.receive(&self.session, number, opening.bytes(), link)
+    }
+
+    /// Waits for the main channel, for any time until the first channel is there. Channels whose
+    /// source has given up do not count.
+    pub(crate) fn wait_for_main(&self) -> Result<Connection, Failure> {
+        let session = &self.session;
+        let began = Instant::now();
+        loop {
+            let what = "a source";
+            let main = session.wait_patiently(Waiter::Main, what, |state| {
+                let connections = &mut state.connections;
+                let main = connections.take_main();
+                main.map(Ok).or_else(|| connections.since().map(Err))
+            })?;
+            let since = match main {
+                Ok(main) => return Ok(main),
+                Err(since) => since.max(began),
+            };
+            let (what, left) = ("the main channel", self.timeout.saturating_sub(since.elapsed()));
+            let main = session
+                .wait_for(Waiter::Main, what, left, |state| state.connections.take_main())?;
+            if let Some(main) = main {
+                return Ok(main);
+            }
+            let (channels, oldest) = session.update(Wake::Receivers, |state| {
+                (state.connections.sweep(Connection::has_left), state.connections.since())
+            })?;
+            // Those of the next attempt have their own time.
+            if oldest.is_some_and(|oldest| oldest.max(began).elapsed() >= self.timeout) {
+                let seconds = self.timeout.as_secs();
+                return Err(Error::MissingMain { channels, seconds }.into());
+            }
+        }
     }
 
     /// Waits until every channel has connected. A source connects all its channels before it says
     /// that they have synced, so that one too many is here by now, too: without it the VM would not
     /// be whole.
-    pub(crate) fn wait_for_all(self: &Arc<Self>) -> Result<(), Failure> {
+    pub(crate) fn wait_for_all(self: &Arc<Self>, main: &Connection) -> Result<(), Failure> {
         // Takes note of every connection that has been made by now.
         self.accept_waiting()?;
-        wait_for_all(&self.session, self.timeout)
+        wait_for_all(&self.session, self.timeout, Some(main))
+    }
+}
+
+impl<I: Accept> Admit for Acceptor<I> {
+    fn admit(self: Arc<Self>, connection: Connection) -> Result<(), Stopped> {
+        let _accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = self.take_in(connection);
+        self.session.settle(taken)
     }
 }
 
@@ -148,7 +277,7 @@ impl<I: Accept> Acceptor<I> {
 pub(crate) fn take_given<I: Intake>(
     session: &Session<Receiving<I::More>>,
     intake: &I,
-    connection: Connection,
+    arrival: Arrival,
     mut stream: impl Receive,
 ) -> Result<(), Failure> {
     let opened = session.run(driver::open(&mut stream, &mut Opening::new()))??;
@@ -156,7 +285,7 @@ pub(crate) fn take_given<I: Intake>(
         Opened::Nothing => return Err(multifd_core::Error::from(PeerError::Truncated).into()),
         opened => opened,
     };
-    match join(session, connection, opened, None)? {
+    match join(session, arrival, opened, None)? {
         Some(number) => super::channels::receive(session, intake, number, stream),
         None => Ok(()),
     }
@@ -165,65 +294,65 @@ pub(crate) fn take_given<I: Intake>(
 /// Takes note of what a connection has turned out to be. Returns the number of a channel.
 fn join<M: Send + 'static>(
     session: &Session<Receiving<M>>,
-    connection: Connection,
+    arrival: Arrival,
     opened: Opened,
-    socket: Option<&Arc<Socket>>,
+    connection: Option<&Connection>,
 ) -> Result<Option<u8>, Failure> {
-    session.update(Wake::Main, |state| match (opened, socket) {
+    let has_left = Connection::has_left;
+    // Channels that have left are to know that they have lost their places, too.
+    session.update(Wake::Feeders, |state| match (opened, connection) {
         (Opened::Channel(initial), _) => {
-            let added = state.connections.add_channel(connection, initial);
-            added.map_err(|error| multifd_core::Error::from(error).on_channel(initial.channel))?;
-            Ok(Some(initial.channel))
+            let (handle, now) = (connection.cloned(), Instant::now());
+            let added = state.connections.add_channel(arrival, initial, handle, now, has_left);
+            let is_of_it = added
+                .map_err(|error| multifd_core::Error::from(error).on_channel(initial.channel))?;
+            Ok(is_of_it.then_some(initial.channel))
         }
-        (Opened::Main, Some(socket)) => {
-            state.connections.add_main(connection, Arc::clone(socket))?;
+        (Opened::Main, Some(connection)) => {
+            state.connections.add_main(arrival, connection.clone(), has_left)?;
             Ok(None)
         }
         // Streams that are given are channels: a main channel among them is the second.
         (Opened::Main, None) => Err(Error::SecondMain.into()),
         (Opened::Nothing, _) => {
-            state.connections.remove(connection);
+            state.connections.remove(arrival);
             Ok(None)
         }
     })?
 }
 
-/// Waits until every channel has connected, and nothing that has connected by now may be one more.
+/// Waits until every channel has connected, and nothing that has connected by now may be one more:
+/// what does not say what it is has been cut off by then.
 pub(crate) fn wait_for_all<M: Send + 'static>(
     session: &Session<Receiving<M>>,
     limit: Duration,
+    main: Option<&Connection>,
 ) -> Result<(), Failure> {
     let last = session.look(|state| state.connections.last());
-    let all = session.wait_for(Waiter::Main, "every channel to connect", limit, |state| {
-        state.connections.close(last).then_some(())
+    let what = "every channel to connect";
+    let all = session.wait_for(Waiter::Main, what, limit, |state| {
+        let connections = &mut state.connections;
+        (connections.connected() == connections.channels()).then_some(())
     })?;
-    if all.is_some() {
-        return Ok(());
+    if all.is_none() {
+        let connected = session.look(|state| state.connections.connected());
+        let channels = session.look(|state| state.connections.channels());
+        let main_ended = main.is_some_and(Connection::has_left);
+        return Err(Error::missing_channels(connected, channels, limit, main_ended).into());
     }
-    Err(session.look(|state| {
-        let connections = &state.connections;
-        let (connected, channels) = (connections.connected(), connections.channels());
-        if connected == channels {
-            return Error::SilentConnections(connections.silent(last)).into();
-        }
-        Error::missing_channels(connected, channels, limit).into()
-    }))
+    let what = "connections to say what they are";
+    session
+        .wait_patiently(Waiter::Main, what, |state| state.connections.close(last).then_some(()))?;
+    Ok(())
 }
 
 fn accepting(source: std::io::Error) -> Error {
     Error::System { doing: "accepting a connection", source }
 }
 
-fn is_io(error: &multifd_core::Error) -> bool {
-    matches!(error.kind(), multifd_core::ErrorKind::Io { .. })
-}
+/// Whether a connection has ended, or failed, before it said what it is.
+fn is_end(error: &multifd_core::Error) -> bool {
+    use multifd_core::ErrorKind;
 
-/// An initial packet that does not come in time is one that does not come.
-fn timed_out(error: multifd_core::Error) -> multifd_core::Error {
-    match error.kind() {
-        multifd_core::ErrorKind::Io { source, .. } if source.kind() == ErrorKind::WouldBlock => {
-            PeerError::Truncated.into()
-        }
-        _ => error,
-    }
+    matches!(error.kind(), ErrorKind::Io { .. } | ErrorKind::Peer(PeerError::Truncated))
 }

@@ -9,15 +9,16 @@ use multifd_core::channel::{PacketBuffer, Received, RecvMachine, SendConfig, Sen
 use multifd_core::ram::PageBatch;
 use multifd_core::wire::{RamPacket, Uuid};
 use multifd_core::{MultiFdMethods, PageSize};
-use socket2::Socket;
 
 use super::Receiving;
+use super::outgoing::Outgoing;
+use super::pace::{Pace, Paced};
 use super::queue::{Queue, Work};
 use super::session::{Failure, Session, Stopped, Waiter, Wake};
-use crate::driver::{self, Receive, RecvChannel, SendChannel, Transmit};
+use crate::driver::{Receive, RecvChannel, SendChannel, Transmit};
 use crate::error::Error;
 use crate::progress::Progress;
-use crate::transport::{self, Uri};
+use crate::transport::{Connection, Link};
 
 /// The state of a migration with channels that send.
 pub(crate) trait Sending: Send + 'static {
@@ -50,25 +51,25 @@ impl Batch for PacketBuffer {
 /// The channels to a destination, before they are connected.
 #[derive(Clone, Debug)]
 pub(crate) struct Channels {
-    pub(crate) uri: Uri,
+    pub(crate) to: Outgoing,
     pub(crate) connect_timeout: Duration,
     pub(crate) methods: Arc<dyn MultiFdMethods>,
     pub(crate) level: Option<i32>,
     pub(crate) count: u8,
     /// Whether the channels look for zero pages.
     pub(crate) detect_zero_pages: bool,
+    /// The limit of all bytes to the destination.
+    pub(crate) pace: Option<Arc<Pace>>,
     pub(crate) progress: Progress,
 }
 
 impl Channels {
-    /// Makes a connection, which ends when the migration does.
-    pub(crate) fn connect<S: Send + 'static>(
+    /// Connects the main channel, whose connection ends when the migration does.
+    pub(crate) fn main<S: Send + 'static>(
         &self,
         session: &Session<S>,
-    ) -> Result<Arc<Socket>, Error> {
-        let socket = transport::connect(&self.uri, self.connect_timeout)?;
-        session.register(&socket, Shutdown::Both);
-        Ok(socket)
+    ) -> Result<Connection, Failure> {
+        self.to.main(session, self.connect_timeout)
     }
 
     /// Connects all channels and starts a thread for each. `stream` makes of a connection, with the
@@ -78,9 +79,9 @@ impl Channels {
         session: &Arc<Session<S>>,
         page_size: PageSize,
         uuid: Uuid,
-        stream: impl Fn(driver::Socket<Arc<Socket>>, u8) -> W,
+        stream: impl Fn(Link, u8) -> W,
         explain: fn(&Session<S>, Error) -> Error,
-    ) -> Result<(), Error>
+    ) -> Result<(), Failure>
     where
         S: Sending,
         W: Transmit + 'static,
@@ -93,19 +94,19 @@ impl Channels {
                 .with_detect_zero_pages(self.detect_zero_pages)
                 .with_packet_num(Arc::clone(&packet_num))
                 .with_counters(self.progress.counters(number));
-            let socket = self.connect(session)?;
-            let stream = stream(driver::Socket::new(Arc::clone(&socket)), number);
+            let connection = self.to.channel(number, session, self.connect_timeout)?;
+            let stream = stream(Link::new(&connection), number);
+            let stream = Paced::new(stream, session, self.pace.as_ref());
             let methods = Arc::clone(&self.methods);
             let run = move |session: &Session<S>| {
                 let _ended = NoteEnd(session);
                 let sent = send(session, &*methods, config, stream);
                 let sent = sent.map_err(|failure| failure.map(|error| explain(session, error)));
                 let sent = session.settle(sent);
-                // Fails where the destination is gone already.
-                _ = socket.shutdown(Shutdown::Write);
+                connection.shut_down(Shutdown::Write);
                 sent
             };
-            session.spawn(format!("multifd-send-{number}"), run)?;
+            session.spawn(&format!("send-{number}"), run)?;
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ pub(crate) const LAST_WORD: Duration = Duration::from_millis(500);
 pub(crate) struct ReturnPath {
     /// The source has opened it.
     open: bool,
-    /// Everything is sent, or the last of it is being sent: the destination may confirm.
+    /// The byte that completes the stream may have been written: the destination may confirm.
     complete: bool,
     heard: Heard,
 }
@@ -24,8 +24,18 @@ enum Heard {
     Nothing,
     /// The destination has everything.
     Confirmed,
+    /// The destination has said that it failed.
+    Refused,
     /// The destination has closed without a word.
     Closed,
+}
+
+/// Whose the guest is, as far as this side can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Source,
+    Destination,
+    Unclear,
 }
 
 impl ReturnPath {
@@ -37,7 +47,8 @@ impl ReturnPath {
         self.open
     }
 
-    /// The last bytes are about to be sent.
+    /// The byte that completes the stream is about to be written. Without it a destination has no
+    /// VM that it could run.
     pub(crate) fn complete(&mut self) {
         self.complete = true;
     }
@@ -53,6 +64,22 @@ impl ReturnPath {
 
     pub(crate) fn is_confirmed(&self) -> bool {
         self.heard == Heard::Confirmed
+    }
+
+    /// The destination has said that it failed.
+    pub(crate) fn refuse(&mut self) {
+        self.heard = Heard::Refused;
+    }
+
+    /// Whose the guest is, of a migration that ends as it is. It depends on what was written and
+    /// heard alone, not on the error that ended it.
+    pub(crate) fn owner(&self) -> Owner {
+        match self.heard {
+            Heard::Confirmed => Owner::Destination,
+            Heard::Refused => Owner::Source,
+            Heard::Nothing | Heard::Closed if self.complete => Owner::Unclear,
+            Heard::Nothing | Heard::Closed => Owner::Source,
+        }
     }
 
     /// The destination has closed its end.
@@ -82,5 +109,45 @@ where
     if error.is_disconnect() && session.look(|state| state.as_ref().may_speak()) {
         _ = session
             .wait_for::<()>(Waiter::Main, "the destination's last word", LAST_WORD, |_| None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(steps: &[fn(&mut ReturnPath)]) -> ReturnPath {
+        let mut path = ReturnPath::default();
+        steps.iter().for_each(|step| step(&mut path));
+        path
+    }
+
+    #[test]
+    fn the_guest_is_the_sources_until_the_stream_may_be_complete() {
+        assert_eq!(path(&[]).owner(), Owner::Source);
+        assert_eq!(path(&[ReturnPath::open]).owner(), Owner::Source);
+        assert_eq!(path(&[ReturnPath::open, ReturnPath::close]).owner(), Owner::Source);
+    }
+
+    #[test]
+    fn from_then_on_only_the_destinations_word_says_whose_it_is() {
+        for open in [&[][..], &[ReturnPath::open as fn(&mut ReturnPath)]] {
+            let end = |last: &[fn(&mut ReturnPath)]| {
+                path(&[open, &[ReturnPath::complete], last].concat()).owner()
+            };
+            assert_eq!(end(&[]), Owner::Unclear);
+            assert_eq!(end(&[ReturnPath::close]), Owner::Unclear);
+            assert_eq!(end(&[ReturnPath::refuse]), Owner::Source);
+            let confirm = |path: &mut ReturnPath| path.confirm().unwrap();
+            assert_eq!(end(&[confirm]), Owner::Destination);
+            assert_eq!(end(&[confirm, ReturnPath::close]), Owner::Destination);
+        }
+    }
+
+    #[test]
+    fn a_confirmation_before_the_end_of_the_stream_is_an_error_and_gives_nothing_away() {
+        let mut path = path(&[ReturnPath::open]);
+        assert!(matches!(path.confirm(), Err(Error::EarlyConfirmation)));
+        assert_eq!(path.owner(), Owner::Source);
     }
 }

@@ -1,19 +1,22 @@
 //! The one end of a migration: its threads, what they wait for, its first error and its sockets.
 
-use std::fmt;
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake as TaskWake, Waker};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use socket2::Socket;
+use rustix::event::{EventfdFlags, eventfd};
 
+use super::cancel::{Cancel, CancelToken};
+use super::threads::Threads;
+use super::watch::Watch;
 use crate::error::Error;
-use crate::transport::Listener;
+use crate::transport::{Connection, WeakConnection};
 
 /// The state `T` of a migration, with which its threads wait for each other.
 ///
@@ -28,7 +31,28 @@ pub(crate) struct Session<T> {
     main: Condvar,
     senders: Condvar,
     receivers: Condvar,
+    limited: Condvar,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    setup: Threads,
+    watch: Arc<Watch>,
+    /// Can be read from when the migration has stopped, for what waits in the system.
+    stop_event: OwnedFd,
+}
+
+/// What a program asks of a migration beside the migration itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) threads: Threads,
+    /// How long nothing may move while the peer is waited for.
+    pub(crate) progress_timeout: Option<Duration>,
+    pub(crate) cancelled_by: Option<CancelToken>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        let progress_timeout = Some(Duration::from_secs(120));
+        Self { threads: Threads::new(), progress_timeout, cancelled_by: None }
+    }
 }
 
 #[derive(Debug)]
@@ -37,8 +61,7 @@ struct Inner<T> {
     /// The migration has succeeded: whatever fails now fails it no more.
     succeeded: bool,
     failure: Option<Error>,
-    sockets: Vec<(Weak<Socket>, Shutdown)>,
-    listener: Weak<Listener>,
+    connections: Vec<(WeakConnection, Shutdown)>,
     /// Threads that sleep until a future goes on.
     parked: Vec<Thread>,
 }
@@ -63,6 +86,18 @@ pub(crate) enum Waiter {
     Main,
     Sender,
     Receiver,
+    /// A thread that holds bytes back: nothing but time and the end of the migration wakes it.
+    Limit,
+}
+
+/// How long a wait may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Limit {
+    /// As long as it takes.
+    None,
+    Until(Instant),
+    /// As long as something moves.
+    Progress,
 }
 
 /// The waiters that a change of the state affects.
@@ -79,22 +114,40 @@ pub(crate) enum Wake {
 }
 
 impl<T: Send + 'static> Session<T> {
-    pub(crate) fn new(state: T) -> Arc<Self> {
-        Arc::new(Self {
+    /// A migration with its watch, a thread of its own until the [end](Self::end).
+    ///
+    /// # Errors
+    /// Where the system refuses an event or a thread.
+    pub(crate) fn new(state: T, terms: &Terms) -> Result<Arc<Self>, Error> {
+        let stop_event = eventfd(0, EventfdFlags::CLOEXEC)
+            .map_err(|errno| Error::system("creating an event")(errno.into()))?;
+        let session = Arc::new(Self {
             inner: Mutex::new(Inner {
                 state,
                 succeeded: false,
                 failure: None,
-                sockets: Vec::new(),
-                listener: Weak::new(),
+                connections: Vec::new(),
                 parked: Vec::new(),
             }),
             stopped: AtomicBool::new(false),
             main: Condvar::new(),
             senders: Condvar::new(),
             receivers: Condvar::new(),
+            limited: Condvar::new(),
             threads: Mutex::default(),
-        })
+            setup: terms.threads.clone(),
+            watch: Watch::new(terms.progress_timeout),
+            stop_event,
+        });
+        let watch = |session: &Self| {
+            session.watch.run(|error| _ = session.fail(error));
+            Ok(())
+        };
+        session.spawn("watch", watch)?;
+        if let Some(token) = &terms.cancelled_by {
+            token.attach(&session);
+        }
+        Ok(session)
     }
 
     /// Changes the state and wakes the affected waiters.
@@ -111,6 +164,12 @@ impl<T: Send + 'static> Session<T> {
         Ok(result)
     }
 
+    /// Changes the state, whether the migration has stopped or not: for what is true however it
+    /// ends. Nobody is woken.
+    pub(crate) fn note<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        change(&mut self.lock().state)
+    }
+
     /// Looks at the state, whether the migration has stopped or not.
     pub(crate) fn look<R>(&self, look: impl FnOnce(&T) -> R) -> R {
         look(&self.lock().state)
@@ -122,7 +181,8 @@ impl<T: Send + 'static> Session<T> {
     }
 
     /// Waits, for `what`, until `ready` gives something. Who is affected by what `ready` has
-    /// changed is for the caller to [`wake`](Self::wake).
+    /// changed is for the caller to [`wake`](Self::wake). The main thread waits for the peer: that
+    /// nothing moves meanwhile has its limit.
     pub(crate) fn wait<R>(
         &self,
         waiter: Waiter,
@@ -130,7 +190,17 @@ impl<T: Send + 'static> Session<T> {
         ready: impl FnMut(&mut T) -> Option<R>,
     ) -> Result<R, Stopped> {
         // Without a deadline a wait ends only with a result.
-        self.wait_until(waiter, what, None, ready)?.ok_or(Stopped)
+        self.wait_until(waiter, what, Limit::Progress, ready)?.ok_or(Stopped)
+    }
+
+    /// As [`wait`](Self::wait), for what may take any time: only a stop ends it.
+    pub(crate) fn wait_patiently<R>(
+        &self,
+        waiter: Waiter,
+        what: &'static str,
+        ready: impl FnMut(&mut T) -> Option<R>,
+    ) -> Result<R, Stopped> {
+        self.wait_until(waiter, what, Limit::None, ready)?.ok_or(Stopped)
     }
 
     /// As [`wait`](Self::wait), for `limit` at most; `None` when that is over.
@@ -142,17 +212,19 @@ impl<T: Send + 'static> Session<T> {
         ready: impl FnMut(&mut T) -> Option<R>,
     ) -> Result<Option<R>, Stopped> {
         // A limit past the end of time is no limit.
-        self.wait_until(waiter, what, Instant::now().checked_add(limit), ready)
+        let deadline = Instant::now().checked_add(limit);
+        self.wait_until(waiter, what, deadline.map_or(Limit::None, Limit::Until), ready)
     }
 
     fn wait_until<R>(
         &self,
         waiter: Waiter,
         what: &'static str,
-        deadline: Option<Instant>,
+        limit: Limit,
         mut ready: impl FnMut(&mut T) -> Option<R>,
     ) -> Result<Option<R>, Stopped> {
         let changed = self.condvar(waiter);
+        let mut awaiting = None;
         let mut inner = self.lock();
         loop {
             self.check()?;
@@ -160,17 +232,19 @@ impl<T: Send + 'static> Session<T> {
                 return Ok(Some(result));
             }
             tracing::trace!(?waiter, what, "waiting");
-            inner = match deadline.map(|deadline| deadline.checked_duration_since(Instant::now())) {
-                Some(None) => {
+            if let Limit::Until(deadline) = limit {
+                let Some(left) = deadline.checked_duration_since(Instant::now()) else {
                     tracing::debug!(?waiter, what, "waited in vain");
                     return Ok(None);
-                }
-                Some(Some(left)) => {
-                    let waited = changed.wait_timeout(inner, left);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => changed.wait(inner).unwrap_or_else(PoisonError::into_inner),
-            };
+                };
+                let waited = changed.wait_timeout(inner, left);
+                inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
+            if limit == Limit::Progress && waiter == Waiter::Main && awaiting.is_none() {
+                awaiting = Some(self.watch.awaiting(what));
+            }
+            inner = changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -179,6 +253,7 @@ impl<T: Send + 'static> Session<T> {
             Waiter::Main => &self.main,
             Waiter::Sender => &self.senders,
             Waiter::Receiver => &self.receivers,
+            Waiter::Limit => &self.limited,
         }
     }
 
@@ -221,23 +296,34 @@ impl<T: Send + 'static> Session<T> {
         })
     }
 
-    /// Has `socket` shut down when the migration stops: now, if it has.
-    pub(crate) fn register(&self, socket: &Arc<Socket>, how: Shutdown) {
+    /// Has `connection` shut down when the migration stops: now, if it has. Its bytes are progress.
+    pub(crate) fn register(&self, connection: &Connection, how: Shutdown) {
+        self.watch.add(connection);
         let mut inner = self.lock();
-        if self.check().is_err() {
-            _ = socket.shutdown(how);
+        inner.connections.retain(|(connection, _)| connection.upgrade().is_some());
+        inner.connections.push((connection.downgrade(), how));
+        let stopped = self.check().is_err();
+        drop(inner);
+        if stopped {
+            connection.shut_down(how);
         }
-        inner.sockets.retain(|(socket, _)| socket.strong_count() > 0);
-        inner.sockets.push((Arc::downgrade(socket), how));
     }
 
-    /// Has `listener` stop when the migration does: now, if it has.
-    pub(crate) fn register_listener(&self, listener: &Arc<Listener>) {
-        let mut inner = self.lock();
-        if self.check().is_err() {
-            listener.stop();
-        }
-        inner.listener = Arc::downgrade(listener);
+    /// A token that cancels this migration.
+    pub(crate) fn cancel_token(self: &Arc<Self>) -> CancelToken {
+        let token = CancelToken::new();
+        token.attach(self);
+        token
+    }
+
+    /// The time limits.
+    pub(crate) fn watch(&self) -> &Arc<Watch> {
+        &self.watch
+    }
+
+    /// Can be read from when the migration has stopped.
+    pub(crate) fn stop_event(&self) -> BorrowedFd<'_> {
+        self.stop_event.as_fd()
     }
 
     /// Stops the migration with `error`, unless it has stopped or succeeded already.
@@ -273,24 +359,27 @@ impl<T: Send + 'static> Session<T> {
     /// threads. Later failures, of channels that see their sockets close, say nothing.
     pub(crate) fn end(&self) {
         self.stop(self.lock());
+        self.watch.end();
         self.join();
     }
 
     fn stop(&self, mut inner: MutexGuard<'_, Inner<T>>) {
         self.stopped.store(true, Ordering::Release);
-        for (socket, how) in inner.sockets.drain(..) {
-            if let Some(socket) = socket.upgrade() {
-                // Fails where the other side is gone already.
-                _ = socket.shutdown(how);
-            }
-        }
-        if let Some(listener) = inner.listener.upgrade() {
-            listener.stop();
-        }
+        let connections = std::mem::take(&mut inner.connections);
         inner.parked.iter().for_each(Thread::unpark);
         drop(inner);
+        if let Err(error) = rustix::io::write(&self.stop_event, &1_u64.to_ne_bytes()) {
+            tracing::warn!(%error, "what waits in the system cannot be stopped");
+        }
+        // Not while it is locked: what is called may be the caller's.
+        for (connection, how) in connections {
+            if let Some(connection) = connection.upgrade() {
+                connection.shut_down(how);
+            }
+        }
         self.wake(Wake::Feeders);
         self.wake(Wake::Senders);
+        self.limited.notify_all();
     }
 
     /// Ends the migration and says why it has stopped: the first error.
@@ -299,14 +388,20 @@ impl<T: Send + 'static> Session<T> {
         self.lock().failure.take().unwrap_or(Error::Over)
     }
 
-    /// Runs `body` in a thread of this migration, which stops with it if it panics.
+    /// Runs `body` in a thread of this migration, for `role`. The migration stops if it panics.
     pub(crate) fn spawn(
         self: &Arc<Self>,
-        name: String,
+        role: &str,
         body: impl FnOnce(&Self) -> Result<(), Stopped> + Send + 'static,
     ) -> Result<(), Error> {
         let session = Arc::clone(self);
+        let name = self.setup.name(role);
+        let own_name = name.clone();
         let run = move || {
+            if let Err(error) = session.setup.begin(&own_name) {
+                session.fail(error);
+                return;
+            }
             // That the migration has stopped is known here.
             _ = catch_unwind(AssertUnwindSafe(|| body(&session)))
                 .unwrap_or_else(|_| Err(session.fail(Error::Panicked)));
@@ -412,31 +507,9 @@ impl<E: Into<Error>> From<E> for Failure {
     }
 }
 
-/// Cancels a migration, from any thread and at any time. Threads and sockets are gone when the
-/// call that the token interrupts has returned. A token does not keep a migration alive.
-#[derive(Clone)]
-pub struct CancelToken(Arc<dyn Fn() + Send + Sync>);
-
-impl CancelToken {
-    pub(crate) fn new<T: Send + 'static>(session: &Arc<Session<T>>) -> Self {
-        let session = Arc::downgrade(session);
-        Self(Arc::new(move || {
-            if let Some(session) = session.upgrade() {
-                session.fail(Error::Cancelled);
-            }
-        }))
-    }
-
-    /// Cancels the migration. It then fails with [`Error::Cancelled`], unless it has succeeded or
-    /// failed before.
-    pub fn cancel(&self) {
-        (self.0)();
-    }
-}
-
-impl fmt::Debug for CancelToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CancelToken")
+impl<T: Send + 'static> Cancel for Session<T> {
+    fn cancel(&self) {
+        self.fail(Error::Cancelled);
     }
 }
 
@@ -448,10 +521,31 @@ mod tests {
 
     const WHAT: &str = "a test";
 
+    /// A session that is ended at its end, with its watch.
+    struct Ended<T: Send + 'static>(Arc<Session<T>>);
+
+    impl<T: Send + 'static> std::ops::Deref for Ended<T> {
+        type Target = Arc<Session<T>>;
+
+        fn deref(&self) -> &Arc<Session<T>> {
+            &self.0
+        }
+    }
+
+    impl<T: Send + 'static> Drop for Ended<T> {
+        fn drop(&mut self) {
+            self.0.end();
+        }
+    }
+
+    fn session<T: Send + 'static>(state: T) -> Ended<T> {
+        Ended(Session::new(state, &Terms::default()).unwrap())
+    }
+
     #[test]
     fn the_first_error_wins_and_ends_every_wait() {
-        for waiter in [Waiter::Main, Waiter::Sender, Waiter::Receiver] {
-            let session = Session::new(0);
+        for waiter in [Waiter::Main, Waiter::Sender, Waiter::Receiver, Waiter::Limit] {
+            let session = session(0);
             std::thread::scope(|scope| {
                 let waiting =
                     scope.spawn(|| session.wait(waiter, WHAT, |&mut n| (n > 0).then_some(())));
@@ -466,7 +560,7 @@ mod tests {
 
     #[test]
     fn a_migration_that_failed_before_is_not_said_to_be_cancelled() {
-        let session = Session::new(());
+        let session = session(());
         session.fail(Error::SecondMain);
         assert!(matches!(session.reason(), Error::SecondMain));
         assert!(matches!(session.reason(), Error::Over));
@@ -474,7 +568,7 @@ mod tests {
 
     #[test]
     fn nothing_fails_a_migration_that_has_succeeded() {
-        let session = Session::new(0);
+        let session = session(0);
         session.succeed().unwrap();
         session.fail(Error::Cancelled);
         assert_eq!(session.update(Wake::Nobody, |n| *n), Ok(0));
@@ -483,14 +577,14 @@ mod tests {
 
     #[test]
     fn a_limit_past_the_end_of_time_is_no_limit() {
-        let session = Session::new(());
+        let session = session(());
         let waited = session.wait_for(Waiter::Main, WHAT, Duration::MAX, |()| Some(1));
         assert_eq!(waited, Ok(Some(1)));
     }
 
     #[test]
     fn a_wait_with_a_limit_ends() {
-        let session = Session::new(());
+        let session = session(());
         let limit = Duration::from_millis(1);
         assert_eq!(session.wait_for::<()>(Waiter::Main, WHAT, limit, |()| None), Ok(None));
     }
@@ -498,17 +592,17 @@ mod tests {
     #[test]
     fn a_socket_registered_after_the_end_is_shut_down_at_once() {
         use std::io::Read;
-        let session = Session::new(());
+        let session = session(());
         session.end();
         let (left, mut right) = std::os::unix::net::UnixStream::pair().unwrap();
-        let left = Arc::new(std::os::fd::OwnedFd::from(left).into());
+        let left = Connection::from_socket(left).unwrap();
         session.register(&left, Shutdown::Both);
         assert_eq!(right.read(&mut [0]).unwrap(), 0);
     }
 
     #[test]
     fn a_future_is_run_until_it_is_ready_whoever_wakes_it() {
-        let session = Session::new(());
+        let session = session(());
         let mut polls = 0;
         let output = session.run(std::future::poll_fn(|context| {
             polls += 1;
@@ -532,7 +626,7 @@ mod tests {
                 _ = self.0.send(());
             }
         }
-        let session = Session::new(());
+        let session = session(());
         let ((polled, was_polled), (dropped, was_dropped)) = (mpsc::channel(), mpsc::channel());
         let hang = move |session: &Session<()>| {
             let held = SaysDropped(dropped);
@@ -542,20 +636,20 @@ mod tests {
                 std::future::pending::<()>().await;
             })
         };
-        session.spawn("hanging".to_owned(), hang).unwrap();
+        session.spawn("hanging", hang).unwrap();
         was_polled.recv().unwrap();
         session.fail(Error::Cancelled);
         was_dropped.recv_timeout(Duration::from_secs(10)).unwrap();
-        session.join();
         // And one that is run only now.
         assert_eq!(session.run(std::future::pending::<()>()), Err(Stopped));
     }
 
     #[test]
     fn a_panic_stops_the_migration() {
-        let session = Session::new(());
-        session.spawn("panicking".to_owned(), |_| panic!("on purpose")).unwrap();
-        session.join();
+        let session = session(());
+        session.spawn("panicking", |_| panic!("on purpose")).unwrap();
+        let waited = session.wait_patiently::<()>(Waiter::Main, WHAT, |()| None);
+        assert_eq!(waited, Err(Stopped));
         assert!(matches!(session.reason(), Error::Panicked));
     }
 }

@@ -1,5 +1,6 @@
 //! How a relay is set up.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,8 +8,12 @@ use multifd_core::{PageSize, Registry};
 
 use super::{Relay, Tap};
 use crate::codecs::Codec;
+use crate::engine::cancel::CancelToken;
+use crate::engine::outgoing::Outgoing;
+use crate::engine::session::Terms;
+use crate::engine::threads::Threads;
 use crate::error::Error;
-use crate::transport::Uri;
+use crate::transport::{Listener, Uri};
 
 /// How a relay is set up. Each side's compression and channels must be what the peer there has.
 #[derive(Clone, Debug)]
@@ -22,7 +27,9 @@ pub struct RelayBuilder<'a> {
     pub(super) page_size: Option<PageSize>,
     pub(super) channel_timeout: Duration,
     pub(super) connect_timeout: Duration,
+    pub(super) max_bandwidth: Option<NonZeroU64>,
     pub(super) tap: Option<Arc<dyn Tap>>,
+    pub(super) terms: Terms,
 }
 
 impl<'a> RelayBuilder<'a> {
@@ -38,7 +45,9 @@ impl<'a> RelayBuilder<'a> {
             page_size: None,
             channel_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
+            max_bandwidth: None,
             tap: None,
+            terms: Terms::default(),
         }
     }
 
@@ -80,9 +89,10 @@ impl<'a> RelayBuilder<'a> {
         Self { page_size: Some(page_size), ..self }
     }
 
-    /// How long to wait for the source's channels to connect once its main channel is there, how
-    /// long a new connection has to say what it is, and how long connections may stay open when
-    /// the migration is over. 10 s unless said otherwise.
+    /// How long a connection has, in total, to say what it is; how long after the first channel the
+    /// source's main channel may come; how long to wait for its channels to connect once that is
+    /// there; and how long connections may stay open when the migration is over. 10 s unless said
+    /// otherwise.
     #[must_use]
     pub fn channel_timeout(self, limit: Duration) -> Self {
         Self { channel_timeout: limit, ..self }
@@ -95,10 +105,41 @@ impl<'a> RelayBuilder<'a> {
         Self { connect_timeout: limit, ..self }
     }
 
+    /// The most that is sent to the destination, in bytes a second as they are on the wire, over all
+    /// channels and the main channel together; `None`, as at first, for no limit. After a pause 10 ms
+    /// of it may go out at once; a packet goes out whole.
+    #[must_use]
+    pub fn max_bandwidth(self, limit: Option<NonZeroU64>) -> Self {
+        Self { max_bandwidth: limit, ..self }
+    }
+
     /// Has `tap` see every byte of both sides.
     #[must_use]
     pub fn tap(self, tap: Arc<dyn Tap>) -> Self {
         Self { tap: Some(tap), ..self }
+    }
+
+    /// How long the other sides may be waited for while no byte moves on any connection: 2 minutes
+    /// unless said otherwise, any time with `None`. It counts from when the source's main channel is
+    /// there until everything has been passed on: the destination may take its time to confirm.
+    #[must_use]
+    pub fn progress_timeout(mut self, limit: Option<Duration>) -> Self {
+        self.terms.progress_timeout = limit;
+        self
+    }
+
+    /// How the migration's threads are named and what they do first.
+    #[must_use]
+    pub fn threads(mut self, threads: Threads) -> Self {
+        self.terms.threads = threads;
+        self
+    }
+
+    /// Has `token` cancel the migration.
+    #[must_use]
+    pub fn cancelled_by(mut self, token: &CancelToken) -> Self {
+        self.terms.cancelled_by = Some(token.clone());
+        self
     }
 
     /// Listens on `listen` for a source, to relay it to `to`. Nobody connects to `to` yet.
@@ -107,6 +148,25 @@ impl<'a> RelayBuilder<'a> {
     /// A codec that is not registered or not available, a level it does not have, no channels, an
     /// address that cannot be listened on.
     pub fn listen(self, listen: &Uri, to: &Uri) -> Result<Relay, Error> {
-        Relay::listen(&self, listen, to)
+        Relay::build(&self, to.into(), || Listener::bind(listen).map(Some))
+    }
+
+    /// As [`listen`](Self::listen), with connections from `listener`, which may be inherited, and to
+    /// an address or over connections that are there already: their number is then that of the
+    /// channels to the destination.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    pub fn listen_on(self, listener: Listener, to: impl Into<Outgoing>) -> Result<Relay, Error> {
+        Relay::build(&self, to.into(), || Ok(Some(listener)))
+    }
+
+    /// As [`listen_on`](Self::listen_on), but listens nowhere: the program hands the source's
+    /// connections in at the relay's [`entrance`](Relay::entrance).
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    pub fn without_listener(self, to: impl Into<Outgoing>) -> Result<Relay, Error> {
+        Relay::build(&self, to.into(), || Ok(None))
     }
 }

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use multifd_core::PageSize;
 use multifd_core::channel::{PacketBuffer, Target};
 use multifd_core::wire::RamPacket;
-use socket2::Socket;
 
 use super::state::{Relaying, State, Vm};
 use super::tap::{Tap, Tapped, Taps, Wire};
-use crate::driver;
 use crate::engine::accept::Accept;
 use crate::engine::channels::{self, Codec, Intake};
 use crate::engine::session::{Failure, Session, Waiter, Wake};
 use crate::error::{Error, Side};
+use crate::transport::Link;
 
 /// Has the channels' pages queued for the other side.
 #[derive(Debug)]
@@ -74,11 +73,11 @@ impl Accept for IntoQueue {
         session: &Session<State>,
         number: u8,
         initial: &[u8],
-        socket: driver::Socket<Arc<Socket>>,
+        link: Link,
     ) -> Result<(), Failure> {
         let taps = Taps::new(self.tap.as_ref(), Side::From, Wire::Channel(number));
         taps.pass(initial);
-        channels::receive(session, self, number, Tapped::new(socket, taps))
+        channels::receive(session, self, number, Tapped::new(link, taps))
     }
 
     fn blame(error: Error) -> Error {

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use multifd_core::PageSize;
 use multifd_core::channel::MAIN_MAGIC;
 
 use super::intake::IntoQueue;
 use super::pipe::{CHUNK, Pipe};
-use super::return_path::Hearing;
+use super::return_path::ToSource;
 use super::state::{State, Vm};
 use super::tap::{Tap, Tapped, Taps, Wire};
 use crate::engine::accept::Acceptor;
 use crate::engine::channels::Channels;
+use crate::engine::hearing::Hearing;
 use crate::engine::return_path::hear_last_word;
 use crate::engine::session::{Failure, Session, Waiter, Wake};
 use crate::error::{Error, Side};
@@ -27,12 +27,12 @@ pub(super) struct MainChannel<'a> {
     pub(super) tap: Option<&'a Arc<dyn Tap>>,
     pub(super) decoder: MainDecoder,
     pub(super) pipe: &'a mut Pipe,
-    pub(super) hearing: &'a Hearing,
+    pub(super) hearing: &'a Hearing<ToSource>,
 }
 
 impl MainChannel<'_> {
     /// Follows the channel to its end. Every page has been queued then, and every sync asked for.
-    pub(super) fn run(mut self) -> Result<PageSize, Failure> {
+    pub(super) fn run(mut self) -> Result<(), Failure> {
         // It was read to tell the channels apart.
         self.pipe.came(&MAIN_MAGIC);
         self.pass_on(&MAIN_MAGIC)?;
@@ -46,7 +46,7 @@ impl MainChannel<'_> {
                 count => self.pass_on(&buffer[..count])?,
             }
         }
-        Ok(self.decoder.page_size())
+        Ok(())
     }
 
     fn pass_on(&mut self, chunk: &[u8]) -> Result<(), Failure> {
@@ -114,15 +114,15 @@ impl MainChannel<'_> {
         let uuid = |state: &mut State| state.connections.uuid();
         let Some(uuid) = self.session.wait_for(Waiter::Main, what, limit, uuid)? else {
             let channels = self.session.look(|state| state.connections.channels());
-            let missing = Error::missing_channels(0, channels, limit);
+            let main_ended = self.pipe.from.stream.connection().has_left();
+            let missing = Error::missing_channels(0, channels, limit, main_ended);
             return Err(Error::on(Side::From)(missing).into());
         };
-        let tapped = |socket, number| {
-            Tapped::new(socket, Taps::new(self.tap, Side::To, Wire::Channel(number)))
-        };
+        let tapped =
+            |link, number| Tapped::new(link, Taps::new(self.tap, Side::To, Wire::Channel(number)));
         let page_size = self.decoder.page_size();
         let started = self.channels.start(self.session, page_size, uuid, tapped, explained);
-        Ok(started.map_err(Error::on(Side::To))?)
+        started.map_err(|failure| failure.map(Error::on(Side::To)))
     }
 
     /// Waits until every channel from the source is at its SYNC. Then those to the destination send
@@ -131,7 +131,7 @@ impl MainChannel<'_> {
         self.acceptor.intake.codec.progress.count_sync();
         self.channels.progress.count_sync();
         if !self.session.look(|state| state.barrier.has_synced()) {
-            let all = self.acceptor.wait_for_all();
+            let all = self.acceptor.wait_for_all(self.pipe.from.stream.connection());
             all.map_err(|failure| failure.map(Error::on(Side::From)))?;
         }
         let what = "every channel at its SYNC";

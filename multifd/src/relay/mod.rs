@@ -30,7 +30,8 @@
 //!
 //! Whatever fails on either side, a cancellation included, closes all connections: both sides see
 //! the other go away, as they would without a relay. The relay says nothing of its own on the
-//! return path.
+//! return path. Whose the guest is then, [`Relay::run`] says as far as anybody between the two can
+//! know.
 
 mod builder;
 mod intake;
@@ -40,35 +41,33 @@ mod return_path;
 mod state;
 mod tap;
 
-use std::io::ErrorKind;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use multifd_core::{PageSize, Registry};
-use socket2::Socket;
 
 pub use builder::RelayBuilder;
 pub use tap::{Tap, Wire};
 
-use crate::driver::MainChannelError;
-use crate::engine::accept::Acceptor;
+use crate::engine::accept::{Acceptor, Entrance};
+use crate::engine::cancel::CancelToken;
 use crate::engine::channels::{self, Channels, Codec};
+use crate::engine::hearing::Hearing;
+use crate::engine::outgoing::Outgoing;
+use crate::engine::pace::{Pace, Paced};
 use crate::engine::return_path::{LAST_WORD, hear_last_word};
-use crate::engine::session::{CancelToken, Failure, Session, Stopped, Waiter, Wake};
-use crate::error::{Error, Side};
+use crate::engine::session::{Failure, Session, Stopped, Waiter, Wake};
+use crate::error::{Error, Side, Unfinished};
 use crate::progress::{Progress, Stats};
 use crate::stream::{Limits, MainDecoder};
-use crate::transport::{Listener, Stream, Uri, set_read_timeout};
+use crate::transport::{Connection, Listener, Uri, Watched};
 use intake::IntoQueue;
 use main_channel::MainChannel;
 use pipe::{End, Pipe};
-use return_path::Hearing;
+use return_path::ToSource;
 use state::{Relaying, State};
 use tap::Taps;
-
-/// How often a relay looks whether the migration is over while it waits for the source to close.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A relay of one migration.
 ///
@@ -119,35 +118,50 @@ impl Relay {
         RelayBuilder::new(registry)
     }
 
-    fn listen(setup: &RelayBuilder<'_>, listen: &Uri, to: &Uri) -> Result<Self, Error> {
-        if setup.from_channels == 0 || setup.to_channels == 0 {
+    fn build(
+        setup: &RelayBuilder<'_>,
+        to: Outgoing,
+        listener: impl FnOnce() -> Result<Option<Listener>, Error>,
+    ) -> Result<Self, Error> {
+        let to_channels = to.count(setup.to_channels)?;
+        if setup.from_channels == 0 {
             return Err(Error::ChannelCount(0));
         }
         let from = setup.from_codec.find(setup.registry)?;
         let channels = Channels {
-            uri: to.clone(),
+            to,
             connect_timeout: setup.connect_timeout,
             methods: setup.to_codec.find(setup.registry)?,
             level: setup.to_level,
-            count: setup.to_channels,
+            count: to_channels,
             // Pages go on as they came.
             detect_zero_pages: false,
-            progress: Progress::new(setup.to_channels),
+            pace: setup.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
+            progress: Progress::new(to_channels),
         };
         channels.methods.descriptor().level(setup.to_level)?;
-        let relaying = Relaying::new(setup.to_channels);
-        let session = Session::new(State::new(setup.from_channels, None, relaying));
         let codec = Codec { methods: from, progress: Progress::new(setup.from_channels) };
         let intake = IntoQueue { codec, tap: setup.tap.clone() };
-        let listener = Listener::bind(listen)?;
-        let acceptor = Acceptor::start(&session, listener, setup.channel_timeout, intake)?;
+        let listener = listener()?;
+        let state = State::new(setup.from_channels, None, Relaying::new(to_channels));
+        let session = Session::new(state, &setup.terms)?;
+        channels.to.register(&session);
+        let started = Acceptor::start(&session, listener, setup.channel_timeout, intake);
+        let acceptor = started.inspect_err(|_| session.end())?;
         let (page_size, tap) = (setup.page_size, setup.tap.clone());
         Ok(Self { session, acceptor, channels, page_size, tap })
     }
 
-    /// Where it listens, with the port that was picked where port 0 was asked for.
+    /// Where it listens, with the port that was picked where port 0 was asked for; [`Uri::Unnamed`]
+    /// where it does not listen.
     pub fn uri(&self) -> &Uri {
-        self.acceptor.listener.uri()
+        self.acceptor.uri()
+    }
+
+    /// Where the program hands in connections from the source that it has accepted itself, beside
+    /// those that the relay accepts.
+    pub fn entrance(&self) -> Entrance {
+        self.acceptor.entrance()
     }
 
     /// The counters, to be read while the migration runs.
@@ -156,62 +170,89 @@ impl Relay {
         RelayProgress { from: from.clone(), to: to.clone() }
     }
 
-    /// The means to cancel the migration from another thread. A connection that is being made to
-    /// the destination is given up only when it is there or has failed.
+    /// The means to cancel the migration from another thread.
     pub fn cancel_token(&self) -> CancelToken {
-        CancelToken::new(&self.session)
+        self.session.cancel_token()
     }
 
     /// Waits for a source, connects to the destination, and relays the migration to its end.
     ///
     /// # Errors
-    /// The first error of either side, with the side. All connections are closed then, and the
-    /// guest goes on at the source, if that is a live one. One case nobody can decide: where the
-    /// source goes, or the relay is cancelled, when everything is sent and only the confirmation is
-    /// missing, the destination may have confirmed all the same.
-    pub fn run(self) -> Result<Relayed, Error> {
-        let relayed = self.relay();
+    /// The first error of either side, with the side. All connections are closed then.
+    /// [`Unfinished::Failed`]: the destination cannot have the guest, which goes on at the source, if
+    /// that is a live one. [`Unfinished::Unclear`]: the end of the RAM has been passed on, and the
+    /// device state behind it may have been; the destination has said neither that it has the guest
+    /// nor that it has not. A destination that has confirmed has the guest: whatever fails then is
+    /// no error, though the source may not have heard of it.
+    pub fn run(self) -> Result<Relayed, Unfinished> {
+        let source = self.acceptor.wait_for_main();
+        let source = source.map_err(|failure| failure.map(Error::on(Side::From)));
+        let began = Instant::now();
+        let relayed = source.and_then(|source| self.relay(&source));
         if let Err(Failure::Error(error)) = &relayed {
             hear_last_word(&self.session, error);
         }
-        self.session.settle(relayed).map_err(|Stopped| self.session.reason())
+        if let Err(Stopped) = self.session.settle(relayed) {
+            let error = self.session.reason();
+            // Every thread has ended: nothing more will be heard.
+            let owner = self.session.look(|state| state.more.return_path.owner());
+            Unfinished::judge(owner, error)?;
+        }
+        self.session.end();
+        Ok(self.relayed(began))
     }
 
-    fn relay(&self) -> Result<Relayed, Failure> {
-        let session = &self.session;
-        let source = session.wait(Waiter::Main, "the source's main channel", |state| {
-            state.connections.take_main()
-        })?;
-        let began = Instant::now();
-        // Both ways: what is answered must not wait for a source that has stopped reading.
-        session.register(&source, Shutdown::Both);
-        let destination = self.channels.connect(session).map_err(Error::on(Side::To))?;
-        let end = |socket: &Arc<Socket>, side, wire| {
-            let taps = Taps::new(self.tap.as_ref(), side, wire);
-            End { stream: Stream(Arc::clone(socket)), side, taps }
-        };
-        let hearing = Arc::new(Hearing::new(Pipe::new(
-            end(&destination, Side::To, Wire::ReturnPath),
-            end(&source, Side::From, Wire::ReturnPath),
-        )));
-        let listening = Arc::clone(&hearing);
-        let listen = move |session: &Session<State>| session.settle(listening.listen(session));
-        session.spawn("multifd-return".to_owned(), listen)?;
-        let mut pipe = Pipe::new(
-            end(&source, Side::From, Wire::Main),
-            end(&destination, Side::To, Wire::Main),
-        );
-        let page_size = self.follow(&mut pipe, &hearing)?;
-        let confirmed = self.finish(&mut pipe)?;
-        self.end_channels(confirmed)?;
-        session.end();
+    /// What a migration that has gone through has moved.
+    fn relayed(&self, began: Instant) -> Relayed {
         let RelayProgress { from, to } = self.progress();
+        let (confirmed, page_size) = self.session.look(|state| {
+            let vm = state.more.vm.as_ref();
+            // It has announced its RAM.
+            let page_size = vm.map_or(PageSize::Kib4, |vm| vm.page_size);
+            (state.more.return_path.is_confirmed(), page_size)
+        });
         let (from, to) = (from.snapshot(), to.snapshot());
-        Ok(Relayed { from, to, confirmed, page_size, elapsed: began.elapsed() })
+        Relayed { from, to, confirmed, page_size, elapsed: began.elapsed() }
+    }
+
+    fn relay(&self, source: &Connection) -> Result<(), Failure> {
+        let session = &self.session;
+        // Both ways: what is answered must not wait for a source that has stopped reading.
+        session.register(source, Shutdown::Both);
+        let destination = self.channels.main(session);
+        let destination = destination.map_err(|failure| failure.map(Error::on(Side::To)))?;
+        let watch = session.watch();
+        // A destination that is slow may hold up what the source has sent before it closed.
+        watch.set_main(source, None);
+        watch.set_peer("the source or the destination".to_owned());
+        let end = |stream, side, wire| {
+            let taps = Taps::new(self.tap.as_ref(), side, wire);
+            // What the destination answers is not limited.
+            let pace = self.channels.pace.as_ref().filter(|_| wire == Wire::Main);
+            End { paced: Paced::new(Watched::clone(&stream), session, pace), stream, side, taps }
+        };
+        let back = Pipe::new(
+            end(Watched::unwatched(&destination), Side::To, Wire::ReturnPath),
+            end(Watched::unwatched(source), Side::From, Wire::ReturnPath),
+        );
+        let hearing = ToSource::new(back, self.acceptor.timeout);
+        let hearing = Arc::new(Hearing::new(&destination, hearing));
+        let listening = Arc::clone(&hearing);
+        let listen = move |session: &Session<State>| {
+            session.settle(return_path::listen(&listening, session))
+        };
+        session.spawn("return", listen)?;
+        let mut pipe = Pipe::new(
+            end(Watched::new(source, watch), Side::From, Wire::Main),
+            end(Watched::new(&destination, watch), Side::To, Wire::Main),
+        );
+        self.follow(&mut pipe, &hearing)?;
+        let confirmed = self.finish(&mut pipe)?;
+        self.end_channels(confirmed)
     }
 
     /// Follows the main channel until everything has come from the source.
-    fn follow(&self, pipe: &mut Pipe, hearing: &Hearing) -> Result<PageSize, Failure> {
+    fn follow(&self, pipe: &mut Pipe, hearing: &Hearing<ToSource>) -> Result<(), Failure> {
         let mut limits = Limits::default();
         limits.page_size = self.page_size;
         let main = MainChannel {
@@ -245,27 +286,15 @@ impl Relay {
         Ok(true)
     }
 
-    /// Passes on that the source closes the main channel, and whatever it says before.
+    /// Passes on that the source closes the main channel, and whatever it says before. A source that
+    /// has been told that the destination has everything has a limited time for it.
     fn close_main(&self, main: &mut Pipe) -> Result<(), Failure> {
-        set_read_timeout(&main.from.stream.0, Some(LOOK_EVERY))?;
+        main.from.stream = Watched::unwatched(main.from.stream.connection());
         let mut buffer = [0; 4096];
-        let mut confirmed: Option<Instant> = None;
         loop {
             match main.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => main.write(&buffer[..count])?,
-                Err(MainChannelError::Read { source, .. })
-                    if source.kind() == ErrorKind::WouldBlock =>
-                {
-                    self.session.check()?;
-                    if self.session.look(|state| state.more.return_path.is_confirmed()) {
-                        let since = confirmed.get_or_insert_with(Instant::now);
-                        if since.elapsed() > self.acceptor.timeout {
-                            tracing::warn!("the source keeps its main channel open after the end");
-                            break;
-                        }
-                    }
-                }
                 // What has been confirmed tells whether that matters.
                 Err(error) => {
                     tracing::debug!(%error, "the main channel, after its end");
@@ -273,7 +302,7 @@ impl Relay {
                 }
             }
         }
-        main.to.stream.shut_writing();
+        main.to.stream.connection().shut_down(Shutdown::Write);
         self.session.update(Wake::Main, |state| state.more.main_over = true)?;
         Ok(())
     }
@@ -290,7 +319,7 @@ impl Relay {
         }
         channels::finish(&self.session)?;
         if !confirmed {
-            self.session.wait(Waiter::Main, "the destination to close", |state| {
+            self.session.wait_patiently(Waiter::Main, "the destination to close", |state| {
                 state.more.return_path.is_over().then_some(())
             })?;
         }

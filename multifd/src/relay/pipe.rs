@@ -2,10 +2,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 
+use super::state::State;
 use super::tap::Taps;
 use crate::driver::MainChannelError;
+use crate::engine::pace::Paced;
 use crate::error::{Error, Side};
-use crate::transport::Stream;
+use crate::transport::Watched;
 
 /// Bytes that are moved at once.
 pub(super) const CHUNK: usize = 64 << 10;
@@ -23,7 +25,9 @@ pub(super) struct Pipe {
 /// One end of a pipe.
 #[derive(Debug)]
 pub(super) struct End {
-    pub(super) stream: Stream,
+    pub(super) stream: Watched,
+    /// The same, to be written to.
+    pub(super) paced: Paced<Watched, State>,
     pub(super) side: Side,
     pub(super) taps: Taps,
 }
@@ -48,30 +52,23 @@ impl Pipe {
                     return Ok(count);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(source) => return Err(MainChannelError::Read { offset: self.read, source }),
+                Err(source) => return Err(self.unreadable(source)),
             }
         }
     }
 
-    /// As [`read`](Self::read), of what is there now; `None` where nothing is.
-    pub(super) fn read_now(
-        &mut self,
-        buffer: &mut [u8],
-    ) -> Result<Option<usize>, MainChannelError> {
-        let offset = self.read;
-        let read = self.from.stream.read_now(buffer);
-        let count = read.map_err(|source| MainChannelError::Read { offset, source })?;
-        if let Some(count) = count {
-            self.came(&buffer[..count]);
-        }
-        Ok(count)
+    /// What it means that reading failed with `source`.
+    pub(super) fn unreadable(&self, source: std::io::Error) -> MainChannelError {
+        MainChannelError::Read { offset: self.read, source }
     }
 
     /// Passes `bytes` on.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let offset = self.written;
         let failed = |source| Error::from(MainChannelError::Write { offset, source });
-        self.to.stream.write_all(bytes).map_err(failed).map_err(Error::on(self.to.side))?;
+        let stream = &mut self.to.paced;
+        let written = stream.write_all(bytes).and_then(|()| stream.flush());
+        written.map_err(failed).map_err(Error::on(self.to.side))?;
         self.to.taps.pass(bytes);
         self.written += bytes.len() as u64;
         Ok(())

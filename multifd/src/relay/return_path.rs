@@ -1,102 +1,85 @@
 //! The return path of a relay.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::net::Shutdown;
 use std::time::Duration;
 
 use super::pipe::Pipe;
 use super::state::State;
+use crate::engine::hearing::{Hearing, Hears, More};
 use crate::engine::session::{Failure, Session, Waiter, Wake};
+use crate::engine::watch::CutOff;
 use crate::error::{Error, Side};
 use crate::stream::{ReturnDecoder, ReturnMessage};
-use crate::transport::Stream;
 
 /// How long a destination that closes may be ahead of the relay: it has read the last bytes, which
 /// were passed on before they were looked at, and the source has yet to close.
 const AHEAD: Duration = Duration::from_secs(2);
 
-/// The return path, which a thread listens to, and which the main thread hears to its present end
-/// before it passes on that everything has been sent: so that a confirmation that came before is too
-/// early, whichever thread runs first.
+/// What the destination says, on its way to the source.
 #[derive(Debug)]
-pub(super) struct Hearing {
-    destination: Stream,
-    path: Mutex<Path>,
-}
-
-#[derive(Debug)]
-struct Path {
+pub(super) struct ToSource {
     pipe: Pipe,
     decoder: ReturnDecoder,
+    /// How long the source may keep the main channel open when the destination has confirmed.
+    limit: Duration,
+    closing: Option<CutOff>,
 }
 
-/// Whether the destination may say more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum More {
-    Later,
-    Never,
-}
-
-impl Hearing {
-    pub(super) fn new(pipe: Pipe) -> Self {
-        let destination = pipe.from.stream.clone();
-        Self { destination, path: Mutex::new(Path { pipe, decoder: ReturnDecoder::new() }) }
+impl ToSource {
+    pub(super) fn new(pipe: Pipe, limit: Duration) -> Self {
+        Self { pipe, decoder: ReturnDecoder::new(), limit, closing: None }
     }
+}
 
-    /// Passes on what the destination says, to its end.
-    pub(super) fn listen(&self, session: &Session<State>) -> Result<(), Failure> {
-        while self.path().pass_on(session)? == More::Later {
-            let waited = self.destination.wait_readable();
-            waited.map_err(Error::system("waiting for the destination's answer"))?;
+impl Hears<State> for ToSource {
+    fn hear(&mut self, session: &Session<State>, bytes: &[u8]) -> Result<More, Failure> {
+        let Self { pipe, decoder, .. } = self;
+        pipe.came(bytes);
+        if bytes.is_empty() {
+            decoder.finish().map_err(|error| pipe.blame(error))?;
+            return Ok(More::Never);
         }
-        closed(session)?;
-        // Nothing more will come, and the source is told so.
-        self.path().pipe.to.stream.shut_writing();
-        Ok(())
-    }
-
-    /// Passes on what the destination has said by now.
-    pub(super) fn hear(&self, session: &Session<State>) -> Result<(), Failure> {
-        self.path().pass_on(session)?;
-        Ok(())
-    }
-
-    fn path(&self) -> MutexGuard<'_, Path> {
-        self.path.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Path {
-    fn pass_on(&mut self, session: &Session<State>) -> Result<More, Failure> {
-        let Self { pipe, decoder } = self;
-        let mut buffer = [0; 4096];
-        loop {
-            let count = match pipe.read_now(&mut buffer) {
-                Ok(None) => return Ok(More::Later),
-                Ok(Some(0)) => {
-                    decoder.finish().map_err(|error| pipe.blame(error))?;
-                    return Ok(More::Never);
+        // The source is to hear it even where the relay fails for it, and what it says of the guest
+        // is true even where the source does not.
+        let written = pipe.write(bytes);
+        let mut bytes = bytes;
+        while let Some(message) = decoder.next(&mut bytes).map_err(|error| pipe.blame(error))? {
+            match message {
+                ReturnMessage::Shut(0) => {
+                    let confirmed = session.note(|state| state.more.return_path.confirm());
+                    confirmed.map_err(Error::on(Side::To))?;
+                    session.wake(Wake::Main);
+                    let source = pipe.to.stream.connection();
+                    let cut = session.watch().cut_off(source, self.limit, Shutdown::Read);
+                    self.closing = Some(cut);
                 }
-                Ok(Some(count)) => count,
-                Err(error) if error.is_reset() => return Err(Error::DestinationLeft.into()),
-                Err(error) => return Err(pipe.blame(error).into()),
-            };
-            // The source is to hear it even where the relay fails for it.
-            pipe.write(&buffer[..count])?;
-            let mut bytes = &buffer[..count];
-            while let Some(message) = decoder.next(&mut bytes).map_err(|error| pipe.blame(error))? {
-                match message {
-                    ReturnMessage::Shut(0) => {
-                        let confirm = |state: &mut State| state.more.return_path.confirm();
-                        session.update(Wake::Main, confirm)?.map_err(Error::on(Side::To))?;
-                    }
-                    ReturnMessage::Shut(status) => {
-                        return Err(Error::DestinationRefused(status).into());
-                    }
-                    _ => {}
+                ReturnMessage::Shut(status) => {
+                    session.note(|state| state.more.return_path.refuse());
+                    return Err(Error::DestinationRefused(status).into());
                 }
+                _ => {}
             }
         }
+        written?;
+        Ok(More::Later)
     }
+
+    fn failed(&self, source: io::Error) -> Error {
+        match self.pipe.unreadable(source) {
+            error if error.is_reset() => Error::DestinationLeft,
+            error => self.pipe.blame(error),
+        }
+    }
+}
+
+/// Passes on what the destination says, to its end.
+pub(super) fn listen(hearing: &Hearing<ToSource>, session: &Session<State>) -> Result<(), Failure> {
+    hearing.listen(session)?;
+    closed(session)?;
+    // Nothing more will come, and the source is told so.
+    hearing.with(|path| path.pipe.to.stream.connection().shut_down(Shutdown::Write));
+    Ok(())
 }
 
 /// The destination has closed, as it does when it has everything.

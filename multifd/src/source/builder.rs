@@ -1,5 +1,6 @@
 //! How a source is set up.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,15 @@ use multifd_core::wire::Uuid;
 use super::Source;
 use crate::codecs::Codec;
 use crate::early_state::EarlyState;
+use crate::engine::cancel::CancelToken;
+use crate::engine::outgoing::Outgoing;
+use crate::engine::session::Terms;
+use crate::engine::threads::Threads;
 use crate::error::Error;
 use crate::stream::{Configuration, PostcopyAdvise, SyncForm};
-use crate::transport::Uri;
+use crate::transport::{Connection, Uri};
 
-/// Who looks for zero pages.
+/// Who looks for zero pages, in memory that is not known to be untouched.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ZeroPages {
@@ -24,7 +29,8 @@ pub enum ZeroPages {
     Channels,
     /// The main channel, as every QEMU understands: `legacy`.
     Main,
-    /// Nobody; zero pages are sent like others: `none`.
+    /// Nobody; zero pages are sent like others, and memory that was never touched is read for that:
+    /// `none`.
     Off,
 }
 
@@ -47,6 +53,8 @@ pub struct SourceBuilder<'a> {
     pub(super) zero_pages: ZeroPages,
     pub(super) return_path: bool,
     pub(super) connect_timeout: Duration,
+    pub(super) terms: Terms,
+    pub(super) max_bandwidth: Option<NonZeroU64>,
 }
 
 impl<'a> SourceBuilder<'a> {
@@ -70,6 +78,8 @@ impl<'a> SourceBuilder<'a> {
             zero_pages: ZeroPages::default(),
             return_path: true,
             connect_timeout: Duration::from_secs(10),
+            terms: Terms::default(),
+            max_bandwidth: None,
         }
     }
 
@@ -161,19 +171,65 @@ impl<'a> SourceBuilder<'a> {
         Self { return_path, ..self }
     }
 
-    /// How long each connection may take to be made. 10 s unless said otherwise.
+    /// How long each connection may take to be made, to whichever of a name's addresses. 10 s unless
+    /// said otherwise.
     #[must_use]
     pub fn connect_timeout(self, limit: Duration) -> Self {
         Self { connect_timeout: limit, ..self }
+    }
+
+    /// How long the destination may be waited for while no byte moves on any connection: 2 minutes
+    /// unless said otherwise, any time with `None`. It does not count while the caller does something
+    /// else, such as between two rounds, nor while the destination, which has everything, takes its
+    /// time to confirm.
+    #[must_use]
+    pub fn progress_timeout(mut self, limit: Option<Duration>) -> Self {
+        self.terms.progress_timeout = limit;
+        self
+    }
+
+    /// How the migration's threads are named and what they do first.
+    #[must_use]
+    pub fn threads(mut self, threads: Threads) -> Self {
+        self.terms.threads = threads;
+        self
+    }
+
+    /// Has `token` cancel the migration, from the first connection on: also while it is being made.
+    /// Only the look-up of a name cannot be interrupted.
+    #[must_use]
+    pub fn cancelled_by(mut self, token: &CancelToken) -> Self {
+        self.terms.cancelled_by = Some(token.clone());
+        self
+    }
+
+    /// The most that is sent, in bytes a second as they are on the wire, over all channels and the
+    /// main channel together; `None`, as at first, for no limit. It holds when the guest has
+    /// stopped, too. After a pause 10 ms of it may go out at once; a packet goes out whole.
+    #[must_use]
+    pub fn max_bandwidth(self, limit: Option<NonZeroU64>) -> Self {
+        Self { max_bandwidth: limit, ..self }
     }
 
     /// Connects all channels to `uri` and announces the RAM.
     ///
     /// # Errors
     /// A codec that is not registered or not available, a level it does not have, a destination
-    /// that does not answer or refuses. Only from here on can the migration be cancelled: connecting
-    /// ends by itself, after [`connect_timeout`](Self::connect_timeout).
+    /// that does not answer or refuses; a [cancellation](Self::cancelled_by).
     pub fn connect(self, uri: &Uri) -> Result<Source, Error> {
-        Source::connect(&self, uri)
+        Source::connect(&self, uri.into())
+    }
+
+    /// As [`connect`](Self::connect), over connections that are there already, whose number is the
+    /// number of channels. They are shut down when the migration is over.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); no channel, or more than 255.
+    pub fn connect_over(
+        self,
+        main: Connection,
+        channels: impl IntoIterator<Item = Connection>,
+    ) -> Result<Source, Error> {
+        Source::connect(&self, Outgoing::over(main, channels))
     }
 }

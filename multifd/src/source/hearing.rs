@@ -1,73 +1,50 @@
 //! What a source hears from its destination.
 
-use std::io::ErrorKind;
-use std::sync::{Mutex, PoisonError};
+use std::io::{self, ErrorKind};
 
 use super::State;
 use crate::driver::MainChannelError;
+use crate::engine::hearing::{Hears, More};
 use crate::engine::session::{Failure, Session, Wake};
 use crate::error::Error;
 use crate::stream::{ReturnDecoder, ReturnMessage};
-use crate::transport::Stream;
 
-/// The return path, which a thread listens to, and which the main thread hears to its present end
-/// before it says that everything is sent: so that a confirmation that came before is too early,
-/// whichever thread runs first.
-#[derive(Debug)]
-pub(super) struct Hearing {
-    stream: Stream,
-    decoder: Mutex<ReturnDecoder>,
+/// The destination's messages, up to its confirmation. What has come is heard even where the
+/// migration stops meanwhile: it says whose the guest is.
+#[derive(Debug, Default)]
+pub(super) struct FromDestination {
+    decoder: ReturnDecoder,
 }
 
-impl Hearing {
-    pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, decoder: Mutex::default() }
-    }
-
-    /// Hears what the destination says, up to its confirmation.
-    pub(super) fn listen(&self, session: &Session<State>) -> Result<(), Failure> {
-        while !self.hear(session)? {
-            let waited = self.stream.wait_readable();
-            waited.map_err(Error::system("waiting for the destination's answer"))?;
+impl Hears<State> for FromDestination {
+    fn hear(&mut self, session: &Session<State>, mut bytes: &[u8]) -> Result<More, Failure> {
+        if bytes.is_empty() {
+            self.decoder.finish()?;
+            return Err(Error::DestinationGone.into());
         }
-        Ok(())
-    }
-
-    /// Hears what the destination has said by now. Returns whether it has confirmed.
-    pub(super) fn hear(&self, session: &Session<State>) -> Result<bool, Failure> {
-        let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut buffer = [0; 64];
-        while !session.look(|state| state.return_path.is_confirmed()) {
-            let mut bytes = match self.stream.read_now(&mut buffer) {
-                Ok(None) => return Ok(false),
-                Ok(Some(0)) => {
-                    decoder.finish()?;
-                    return Err(Error::DestinationGone.into());
+        while let Some(message) = self.decoder.next(&mut bytes)? {
+            match message {
+                ReturnMessage::Shut(0) => {
+                    session.note(|state| state.return_path.confirm())?;
+                    session.wake(Wake::Main);
+                    return Ok(More::Never);
                 }
-                Ok(Some(count)) => &buffer[..count],
-                // A destination that goes away with bytes of ours unread resets the connection.
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
-                    return Err(Error::DestinationGone.into());
+                ReturnMessage::Shut(status) => {
+                    session.note(|state| state.return_path.refuse());
+                    return Err(Error::DestinationFailed(status).into());
                 }
-                Err(source) => {
-                    let offset = decoder.offset();
-                    return Err(Error::from(MainChannelError::Read { offset, source }).into());
-                }
-            };
-            while let Some(message) = decoder.next(&mut bytes)? {
-                match message {
-                    ReturnMessage::Shut(0) => {
-                        session.update(Wake::Main, |state| state.return_path.confirm())??;
-                        return Ok(true);
-                    }
-                    ReturnMessage::Shut(status) => {
-                        return Err(Error::DestinationFailed(status).into());
-                    }
-                    // Answers to what this source does not ask.
-                    _ => {}
-                }
+                // Answers to what this source does not ask.
+                _ => {}
             }
         }
-        Ok(true)
+        Ok(More::Later)
+    }
+
+    fn failed(&self, source: io::Error) -> Error {
+        // A destination that goes away with bytes of ours unread resets the connection.
+        if source.kind() == ErrorKind::ConnectionReset {
+            return Error::DestinationGone;
+        }
+        MainChannelError::Read { offset: self.decoder.offset(), source }.into()
     }
 }

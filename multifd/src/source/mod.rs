@@ -9,21 +9,24 @@ use std::sync::Arc;
 
 use multifd_core::Registry;
 use multifd_core::ram::{PageBatch, Ram, is_zero};
-use socket2::Socket;
 
 pub use builder::{SourceBuilder, ZeroPages};
-use hearing::Hearing;
+use hearing::FromDestination;
 
 use crate::driver::{MainChannelError, MainWriter};
+use crate::engine::cancel::CancelToken;
 use crate::engine::channels::{self, Channels, Sending};
+use crate::engine::hearing::Hearing;
+use crate::engine::outgoing::Outgoing;
+use crate::engine::pace::{Pace, Paced};
 use crate::engine::queue::Queue;
 use crate::engine::return_path::{ReturnPath, hear_last_word};
-use crate::engine::session::{CancelToken, Failure, Session, Stopped, Waiter, Wake};
-use crate::error::Error;
+use crate::engine::session::{Failure, Session, Stopped, Waiter, Wake};
+use crate::error::{Error, Unfinished};
 use crate::page_set::PageSet;
 use crate::progress::{Progress, Stats};
 use crate::stream::{BlockInfo, MainEncoder};
-use crate::transport::{Stream, Uri};
+use crate::transport::{Connection, Watched};
 
 /// The source of a migration: sends a VM's RAM in rounds, then its device state.
 ///
@@ -31,16 +34,16 @@ use crate::transport::{Stream, Uri};
 /// SourceBuilder::connect → round (all pages) → round (pages dirtied since) … → finish
 /// ```
 ///
-/// The guest may run until [`finish`](Self::finish); its memory is only read. Whatever fails,
-/// the guest can go on here. Dropping a source cancels the migration.
+/// The guest may run until [`finish`](Self::finish); its memory is only read. Whatever fails before,
+/// the guest can go on here; `finish` says whose it is. Dropping a source cancels the migration.
 #[derive(Debug)]
 pub struct Source {
     session: Arc<Session<State>>,
     ram: Arc<Ram>,
     zero_pages: ZeroPages,
-    main: MainWriter<Stream>,
-    main_socket: Arc<Socket>,
-    hearing: Arc<Hearing>,
+    main: MainWriter<Paced<Watched, State>>,
+    main_connection: Connection,
+    hearing: Arc<Hearing<FromDestination>>,
     channels: Channels,
 }
 
@@ -71,34 +74,42 @@ impl Source {
         SourceBuilder::new(registry, ram)
     }
 
-    fn connect(setup: &SourceBuilder<'_>, uri: &Uri) -> Result<Self, Error> {
-        if setup.channels == 0 {
-            return Err(Error::ChannelCount(0));
-        }
+    fn connect(setup: &SourceBuilder<'_>, to: Outgoing) -> Result<Self, Error> {
+        let count = to.count(setup.channels)?;
         let methods = setup.codec.find(setup.registry)?;
         methods.descriptor().level(setup.level)?;
         check_page_size(setup)?;
         let channels = Channels {
-            uri: uri.clone(),
+            to,
             connect_timeout: setup.connect_timeout,
             methods,
             level: setup.level,
-            count: setup.channels,
+            count,
             detect_zero_pages: setup.zero_pages == ZeroPages::Channels,
-            progress: Progress::new(setup.channels),
+            pace: setup.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
+            progress: Progress::new(count),
         };
-        let state = State { queue: Queue::new(setup.channels), return_path: ReturnPath::default() };
-        let session = Session::new(state);
+        let state = State { queue: Queue::new(count), return_path: ReturnPath::default() };
+        let session = Session::new(state, &setup.terms)?;
         // The main channel connects first: under TLS a destination tells them apart by that.
-        let main_socket = channels.connect(&session)?;
+        channels.to.register(&session);
+        let connected = channels.main(&session);
+        let connected = session.settle(connected).map_err(|Stopped| session.reason());
+        let main_connection = connected?;
+        session.watch().set_peer(match main_connection.peer() {
+            Some(address) => format!("the destination at {address}"),
+            None => "the destination".to_owned(),
+        });
         let encoder =
             MainEncoder::new().with_page_size(setup.ram.page_size()).with_footers(setup.footers);
+        let main = Watched::new(&main_connection, session.watch());
+        let main = Paced::new(main, &session, channels.pace.as_ref());
         let mut source = Self {
             ram: Arc::clone(&setup.ram),
             zero_pages: setup.zero_pages,
-            main: MainWriter::new(Stream(Arc::clone(&main_socket)), encoder),
-            hearing: Arc::new(Hearing::new(Stream(Arc::clone(&main_socket)))),
-            main_socket,
+            main: MainWriter::new(main, encoder),
+            hearing: Arc::new(Hearing::new(&main_connection, FromDestination::default())),
+            main_connection,
             channels,
             session,
         };
@@ -116,7 +127,7 @@ impl Source {
         }
         self.main.flush()?;
         let page_size = self.ram.page_size();
-        self.channels.start(&self.session, page_size, setup.uuid, |socket, _| socket, explained)?;
+        self.channels.start(&self.session, page_size, setup.uuid, |link, _| link, explained)?;
         let page_bytes = setup.block_page_bytes.iter().copied().chain(iter::repeat(None));
         let blocks = self.ram.blocks().iter().zip(page_bytes).map(|(block, page_bytes)| {
             BlockInfo::new(block.name().clone(), block.bytes()).with_page_bytes(page_bytes)
@@ -140,12 +151,18 @@ impl Source {
         let hearing = Arc::clone(&self.hearing);
         self.session.update(Wake::Nobody, |state| state.return_path.open())?;
         let listen = move |session: &Session<State>| session.settle(hearing.listen(session));
-        self.session.spawn("multifd-return".to_owned(), listen)?;
+        self.session.spawn("return", listen)?;
         Ok(())
     }
 
     /// Sends the pages of one round, while the guest runs. Returns when every channel has sent
     /// what is its part.
+    ///
+    /// Memory that nobody has touched is sent as zero pages without being read, where the kernel
+    /// knows ([`BlockMemory::data`](multifd_core::ram::BlockMemory::data)) and at least half of a
+    /// block is to be sent. That is asked at the start of the round: a page that is touched later is
+    /// dirty, and of the next round, as one that is written after it was read. So dirty tracking must
+    /// be on before the first round, as always.
     ///
     /// # Errors
     /// The first error of any channel. The migration is over then.
@@ -162,20 +179,29 @@ impl Source {
     /// destination once received, from the first FULL section on, or a VMM's own in a
     /// [`FullSection`](crate::stream::FullSection), or `None` for RAM alone. Returns
     /// when the destination has confirmed that it has everything, or, without a return path, when
-    /// everything is sent.
+    /// everything is sent. The guest must not run here again then.
     ///
     /// # Errors
-    /// The first error of any channel, or that the destination did not confirm. The migration has
-    /// failed then, and the guest goes on here. One case nobody can decide: where the connection
-    /// breaks, or the migration is cancelled, when everything is sent and only the confirmation is
-    /// missing, the destination may have confirmed all the same; look there before the guest goes
-    /// on.
+    /// The first error of any channel, or that the destination did not confirm, with what is known
+    /// of the guest: [`Unfinished::Failed`], it goes on here; [`Unfinished::Unclear`], the
+    /// destination may have it. It is unclear from when the byte that completes the stream, the EOF
+    /// behind the device state's sections, may have been written, until the destination has said
+    /// that it has or has not the guest; for a cancellation, too, and without a return path.
     ///
     /// # Panics
     /// With pages of another RAM.
-    pub fn finish(mut self, pages: &PageSet, device_state: Option<&[u8]>) -> Result<Stats, Error> {
+    pub fn finish(
+        mut self,
+        pages: &PageSet,
+        device_state: Option<&[u8]>,
+    ) -> Result<Stats, Unfinished> {
         let sent = self.finish_sending(pages, device_state);
-        self.concluded(sent)?;
+        if let Err(error) = self.concluded(sent) {
+            // Every thread has ended: nothing more will be heard.
+            let return_path = self.session.look(|state| state.return_path);
+            Unfinished::judge(return_path.owner(), error)?;
+            return Ok(self.progress().snapshot());
+        }
         // Nothing fails the migration any more: a codec that cannot be cleaned up is logged.
         _ = channels::finish(&self.session);
         self.session.end();
@@ -189,14 +215,21 @@ impl Source {
     ) -> Result<(), Failure> {
         self.main.encoder().end_begin()?;
         self.body(pages)?;
-        if self.session.look(|state| state.return_path.is_open()) {
-            // What has come by now was said too early, whichever thread would have heard it.
-            self.hearing.hear(&self.session)?;
-        }
-        self.session.update(Wake::Nobody, |state| state.return_path.complete())?;
+        let Self { session, hearing, main, .. } = self;
+        let complete = || {
+            if session.look(|state| state.return_path.is_open()) {
+                // What has come by now was said too early, whichever thread would have heard it.
+                hearing.hear(session)?;
+            }
+            session.update(Wake::Nobody, |state| state.return_path.complete())?;
+            Ok::<_, Failure>(())
+        };
         match device_state {
-            Some(bytes) => self.main.device_state(bytes)?,
-            None => self.main.encoder().no_device_state()?,
+            Some(bytes) => main.device_state_before_end(bytes, complete)?,
+            None => {
+                complete()?;
+                main.encoder().no_device_state()?;
+            }
         }
         self.flush()?;
         self.wait_for_confirmation()?;
@@ -210,7 +243,7 @@ impl Source {
 
     /// The means to cancel the migration from another thread.
     pub fn cancel_token(&self) -> CancelToken {
-        CancelToken::new(&self.session)
+        self.session.cancel_token()
     }
 
     /// Sends the pages of a body and ends it.
@@ -219,8 +252,9 @@ impl Source {
         let Self { session, main, channels, ram, .. } = self;
         let page_bytes = ram.page_size().bytes();
         let scan_here = self.zero_pages == ZeroPages::Main;
-        let skip = |block: usize, offset| {
-            if !scan_here || !is_zero(ram.blocks()[block].slice(offset, page_bytes)) {
+        let skip = |block: usize, offset, zero: bool| {
+            let scan = || is_zero(ram.blocks()[block].slice(offset, page_bytes));
+            if !scan_here || !(zero || scan()) {
                 return Ok(false);
             }
             main.encoder().zero_page(block, offset)?;
@@ -228,7 +262,8 @@ impl Source {
             channels.progress.count_zero_page();
             Ok::<_, Failure>(true)
         };
-        pages.batches(skip, |batch| Ok(push(session, batch)?))?;
+        let holes = self.zero_pages != ZeroPages::Off;
+        pages.batches(holes, skip, |batch| Ok(push(session, batch)?))?;
         self.ask_sync()?;
         self.main.encoder().sync()?;
         self.main.encoder().body_end()?;
@@ -255,11 +290,11 @@ impl Source {
 
     fn wait_for_confirmation(&self) -> Result<(), Stopped> {
         if !self.session.look(|state| state.return_path.is_open()) {
-            // Fails where the destination is gone already.
-            _ = self.main_socket.shutdown(Shutdown::Write);
+            self.main_connection.shut_down(Shutdown::Write);
             return Ok(());
         }
-        self.session.wait(Waiter::Main, "the confirmation", |state| {
+        // The destination may take any time to store its VM, or to start it.
+        self.session.wait_patiently(Waiter::Main, "the confirmation", |state| {
             state.return_path.is_confirmed().then_some(())
         })
     }

@@ -9,6 +9,7 @@ use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::vm_memory::MmapRegion;
 use multifd::core::wire::BlockName;
 use multifd::core::{Compression, PageSize, Registry};
+use multifd::stream::{BlockInfo, Configuration, MainEncoder, SyncForm};
 use multifd::{
     Arrived, Destination, DestinationBuilder, Error, Incoming, Source, SourceBuilder, Uri,
 };
@@ -74,6 +75,19 @@ pub(crate) fn provide(incoming: &Incoming<'_>) -> Result<Arc<Ram>, Error> {
     Ok(Arc::new(Ram::new(incoming.page_size, blocks)?))
 }
 
+/// A main channel up to its first sync.
+pub(crate) fn announcement(ram: &Ram) -> Vec<u8> {
+    let blocks: Vec<_> = ram
+        .blocks()
+        .iter()
+        .map(|block| BlockInfo::new(block.name().clone(), block.bytes()))
+        .collect();
+    let mut encoder = MainEncoder::new();
+    encoder.header(&Configuration::default()).unwrap();
+    encoder.ram_start(2, 0, &blocks, SyncForm::Flush).unwrap();
+    encoder.bytes().to_vec()
+}
+
 pub(crate) fn any_port() -> Uri {
     "tcp:127.0.0.1:0".parse().unwrap()
 }
@@ -101,7 +115,7 @@ pub(crate) fn all_compressions() -> Vec<Compression> {
 }
 
 /// An error with its causes, as the program prints it.
-pub(crate) fn chain(error: &Error) -> String {
+pub(crate) fn chain(error: &(impl std::error::Error + 'static)) -> String {
     let first: &(dyn std::error::Error + 'static) = error;
     let causes = std::iter::successors(Some(first), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

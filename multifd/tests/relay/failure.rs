@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use multifd::core::wire::{BlockName, DeviceStatePacket, InitialPacket, Uuid};
 use multifd::core::{Compression, ErrorKind, PeerError};
 use multifd::relay::{RelayBuilder, Relayed};
-use multifd::{Error, PageSet, Side};
+use multifd::{Error, PageSet, Side, Unfinished};
 use multifd_conformance::{Recording, recordings};
 
 use crate::common::{chain, guest, receive, send};
@@ -25,8 +25,8 @@ fn recording(name: &str) -> (&'static Recording, Vec<Vec<u8>>) {
 
 /// The error of one side of a relay.
 #[track_caller]
-fn on(side: Side, relayed: Result<Relayed, Error>) -> Error {
-    match relayed.expect_err("the relay fails") {
+fn on(side: Side, relayed: Result<Relayed, Unfinished>) -> Error {
+    match relayed.expect_err("the relay fails").into_error() {
         Error::Relay { side: found, error } if found == side => *error,
         other => panic!("not {side}: {other}"),
     }
@@ -76,7 +76,7 @@ fn replayed(
     main: &[u8],
     channels: &[Vec<u8>],
     setup: impl FnOnce(RelayBuilder<'_>) -> RelayBuilder<'_>,
-) -> Result<Relayed, Error> {
+) -> Result<Relayed, Unfinished> {
     let (uri, destination) = sink(3);
     let running = relay(&uri, |builder| {
         setup(builder.from_channels(channels.len() as u8)).channel_timeout(Duration::from_secs(1))
@@ -95,6 +95,7 @@ fn a_destination_that_cannot_be_reached_is_said_and_the_source_is_let_go() {
     let running = relay(&"tcp:127.0.0.1:1".parse().unwrap(), |setup| setup);
     let source_ram = guest();
     let sent = send(&source_ram, &running.uri, |setup| setup)
+        .map_err(Unfinished::from)
         .and_then(|source| source.finish(&PageSet::all(&source_ram), None));
     sent.unwrap_err();
     let error = on(Side::To, running.join());
@@ -106,7 +107,7 @@ fn another_codec_of_the_source_is_said_with_side_channel_and_packet() {
     let (recording, channels) = recording("zlib");
     let relayed =
         replayed(recording.main, &channels, |setup| setup.from_compression(Compression::Zstd));
-    let text = chain(relayed.as_ref().unwrap_err());
+    let text = chain(relayed.as_ref().unwrap_err().error());
     assert!(text.starts_with("from the source: channel ") && text.contains(", packet "), "{text}");
     let expected = PeerError::Method { expected: Compression::Zstd, found: Compression::Zlib };
     assert_eq!(*peer_error(&on(Side::From, relayed)), expected);
@@ -118,11 +119,12 @@ fn another_codec_of_the_destination_fails_both_and_the_source_is_told_by_the_des
     let (uri, destination) = receive(|setup| setup.compression(Compression::Zstd));
     let running = relay(&uri, |setup| setup);
     let sent = send(&source_ram, &running.uri, |setup| setup)
+        .map_err(Unfinished::from)
         .and_then(|source| source.finish(&PageSet::all(&source_ram), None));
     destination.join().unwrap().unwrap_err();
-    assert!(matches!(sent, Err(Error::DestinationFailed(1))), "{sent:?}");
+    assert!(matches!(sent, Err(Unfinished::Failed(Error::DestinationFailed(1)))), "{sent:?}");
     let error = running.join().unwrap_err();
-    assert!(matches!(error, Error::DestinationRefused(1)), "{error}");
+    assert!(matches!(error, Unfinished::Failed(Error::DestinationRefused(1))), "{error}");
 }
 
 #[test]
@@ -146,7 +148,7 @@ fn replayed_to(
     main: &[u8],
     channels: &[Vec<u8>],
     setup: impl FnOnce(RelayBuilder<'_>) -> RelayBuilder<'_>,
-) -> Result<Relayed, Error> {
+) -> Result<Relayed, Unfinished> {
     let (uri, _destination) = sink(connections);
     let running = relay(&uri, |builder| setup(builder).channel_timeout(Duration::from_millis(500)));
     let connections = replay(&running.uri, main, channels);
@@ -165,6 +167,7 @@ fn another_number_of_channels_at_the_destination_fails_both() {
             receive(|setup| setup.channels(agreed).channel_timeout(Duration::from_millis(500)));
         let running = relay(&uri, |setup| setup.to_channels(to));
         let sent = send(&source_ram, &running.uri, |setup| setup)
+            .map_err(Unfinished::from)
             .and_then(|source| source.finish(&PageSet::all(&source_ram), None));
         sent.unwrap_err();
         destination.join().unwrap().unwrap_err();
@@ -207,8 +210,8 @@ fn a_source_that_leaves_before_the_confirmation_is_seen_by_the_destination() {
     let sent = std::thread::spawn(move || source.finish(&all, None));
     let arrived = destination.join().unwrap().unwrap();
     token.cancel();
-    assert!(matches!(sent.join().unwrap(), Err(Error::Cancelled)));
-    assert!(matches!(running.join(), Err(Error::SourceLeft)));
+    assert!(matches!(sent.join().unwrap(), Err(Unfinished::Unclear(Error::Cancelled))));
+    assert!(matches!(running.join(), Err(Unfinished::Unclear(Error::SourceLeft))));
     // Its guest goes on there, so it must not go on here.
     let error = arrived.confirm().unwrap_err();
     assert!(matches!(error, Error::SourceGone), "{error}");
@@ -247,7 +250,7 @@ fn a_destination_that_dies_in_any_phase_ends_the_source() {
             sent.expect_err("the source sees that nobody is there");
             assert!(began.elapsed() < PROMPT, "{after}");
             destination.join().unwrap();
-            let error = running.join().unwrap_err();
+            let error = running.join().unwrap_err().into_error();
             let to = matches!(error, Error::Relay { side: Side::To, .. } | Error::DestinationLeft);
             assert!(to, "{after}: {error}");
         }
@@ -267,10 +270,14 @@ fn a_destination_that_says_why_only_after_it_has_closed_its_channels_is_heard_by
     });
     let source_ram = guest();
     let sent = send(&source_ram, &running.uri, |setup| setup)
+        .map_err(Unfinished::from)
         .and_then(|source| source.finish(&PageSet::all(&source_ram), None));
-    assert!(matches!(sent, Err(Error::DestinationFailed(1))), "{sent:?}");
+    assert!(matches!(sent, Err(Unfinished::Failed(Error::DestinationFailed(1)))), "{sent:?}");
     let relayed = running.join();
-    assert!(matches!(relayed, Err(Error::DestinationRefused(1))), "{relayed:?}");
+    assert!(
+        matches!(relayed, Err(Unfinished::Failed(Error::DestinationRefused(1)))),
+        "{relayed:?}"
+    );
     failing.join().unwrap();
 }
 
@@ -284,8 +291,8 @@ fn a_destination_that_closes_before_it_confirms_has_not_confirmed() {
     let sent = std::thread::spawn(move || source.finish(&all, None));
     // It says that it has failed.
     drop(destination.join().unwrap().unwrap());
-    assert!(matches!(sent.join().unwrap(), Err(Error::DestinationFailed(1))));
-    assert!(matches!(running.join(), Err(Error::DestinationRefused(1))));
+    assert!(matches!(sent.join().unwrap(), Err(Unfinished::Failed(Error::DestinationFailed(1)))));
+    assert!(matches!(running.join(), Err(Unfinished::Failed(Error::DestinationRefused(1)))));
 }
 
 #[test]
@@ -293,7 +300,7 @@ fn a_relay_is_cancelled_in_any_phase_and_both_sides_end() {
     // Before anybody is there.
     let running = relay(&"tcp:127.0.0.1:1".parse().unwrap(), |setup| setup);
     running.token.cancel();
-    assert!(matches!(running.join(), Err(Error::Cancelled)));
+    assert!(matches!(running.join(), Err(Unfinished::Failed(Error::Cancelled))));
 
     for phase in 0..4 {
         let (uri, destination) = sink(if phase == 0 { 1 } else { 3 });
@@ -302,7 +309,7 @@ fn a_relay_is_cancelled_in_any_phase_and_both_sides_end() {
         let cancel = |running: Running, phase: u64| {
             std::thread::sleep(Duration::from_millis(phase * 40));
             running.token.cancel();
-            assert!(matches!(running.join(), Err(Error::Cancelled)));
+            assert!(matches!(running.join().unwrap_err().into_error(), Error::Cancelled));
         };
         if phase == 0 {
             // A main channel without any multifd channel.
@@ -321,7 +328,7 @@ fn a_relay_is_cancelled_in_any_phase_and_both_sides_end() {
                 }
                 loop {
                     if let Err(error) = source.round(&PageSet::all(&source_ram)) {
-                        return error;
+                        return error.into();
                     }
                 }
             });
@@ -358,6 +365,7 @@ fn garbage_from_the_destination_is_said() {
     let source_uri = running.uri.clone();
     let sending = std::thread::spawn(move || {
         send(&source_ram, &source_uri, |setup| setup)
+            .map_err(Unfinished::from)
             .and_then(|source| source.finish(&PageSet::all(&source_ram), None))
     });
     let (mut main, _) = listener.accept().unwrap();
@@ -426,7 +434,9 @@ fn flipped_bits_anywhere_end_the_relay_and_never_panic() {
             setup.from_compression(recording.compression).to_compression(Compression::Qpl)
         });
         match relayed {
-            Err(Error::Panicked) => panic!("round {round}: a thread panicked"),
+            Err(Unfinished::Failed(Error::Panicked) | Unfinished::Unclear(Error::Panicked)) => {
+                panic!("round {round}: a thread panicked")
+            }
             Err(_) => errors += 1,
             Ok(_) => {}
         }

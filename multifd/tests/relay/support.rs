@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread::JoinHandle;
 
 use multifd::relay::{Relay, RelayBuilder, Relayed};
-use multifd::{CancelToken, Error, Uri};
+use multifd::{CancelToken, Unfinished, Uri};
 
 use crate::common::{any_port, registry};
 
@@ -13,11 +13,11 @@ use crate::common::{any_port, registry};
 pub(crate) struct Running {
     pub(crate) uri: Uri,
     pub(crate) token: CancelToken,
-    pub(crate) thread: JoinHandle<Result<Relayed, Error>>,
+    pub(crate) thread: JoinHandle<Result<Relayed, Unfinished>>,
 }
 
 impl Running {
-    pub(crate) fn join(self) -> Result<Relayed, Error> {
+    pub(crate) fn join(self) -> Result<Relayed, Unfinished> {
         self.thread.join().unwrap()
     }
 }

@@ -1,0 +1,100 @@
+//! Where a migration goes.
+
+use std::net::Shutdown;
+use std::time::Duration;
+
+use super::session::{Failure, Session};
+use crate::error::Error;
+use crate::transport::{Attempt, Connection, Uri, connect};
+
+/// Where a migration goes: an address that is connected to, or connections that are there already.
+#[derive(Clone, Debug)]
+pub struct Outgoing(Way);
+
+#[derive(Clone, Debug)]
+enum Way {
+    Connect(Uri),
+    Given { main: Connection, channels: Vec<Connection> },
+}
+
+impl Outgoing {
+    /// Over connections to the destination: the main channel, and as many multifd channels as the
+    /// destination expects. They are shut down when the migration is over.
+    pub fn over(main: Connection, channels: impl IntoIterator<Item = Connection>) -> Self {
+        Self(Way::Given { main, channels: channels.into_iter().collect() })
+    }
+
+    /// The number of channels: those that are given, or else `asked`.
+    pub(crate) fn count(&self, asked: u8) -> Result<u8, Error> {
+        let channels = match &self.0 {
+            Way::Connect(_) => asked.into(),
+            Way::Given { channels, .. } => channels.len(),
+        };
+        let count = u8::try_from(channels).map_err(|_| Error::ChannelCount(channels))?;
+        if count == 0 { Err(Error::ChannelCount(0)) } else { Ok(count) }
+    }
+
+    /// Has connections that are there end when the migration does, whether it comes to use them or
+    /// not.
+    pub(crate) fn register<S: Send + 'static>(&self, session: &Session<S>) {
+        if let Way::Given { main, channels } = &self.0 {
+            for connection in channels.iter().chain([main]) {
+                session.register(connection, Shutdown::Both);
+            }
+        }
+    }
+
+    /// Makes the main channel's connection, which ends when the migration does, or takes the one that
+    /// is there and [registered](Self::register).
+    pub(crate) fn main<S: Send + 'static>(
+        &self,
+        session: &Session<S>,
+        limit: Duration,
+    ) -> Result<Connection, Failure> {
+        match &self.0 {
+            Way::Connect(uri) => made(session, uri, limit),
+            Way::Given { main, .. } => Ok(main.clone()),
+        }
+    }
+
+    /// As [`main`](Self::main), of the channel `number`, which must be less than the
+    /// [count](Self::count).
+    pub(crate) fn channel<S: Send + 'static>(
+        &self,
+        number: u8,
+        session: &Session<S>,
+        limit: Duration,
+    ) -> Result<Connection, Failure> {
+        match &self.0 {
+            Way::Connect(uri) => made(session, uri, limit),
+            Way::Given { channels, .. } => Ok(channels[usize::from(number)].clone()),
+        }
+    }
+}
+
+fn made<S: Send + 'static>(
+    session: &Session<S>,
+    uri: &Uri,
+    limit: Duration,
+) -> Result<Connection, Failure> {
+    match connect(uri, limit, session.stop_event()) {
+        Ok(Attempt::Connected(connection)) => {
+            session.register(&connection, Shutdown::Both);
+            Ok(connection)
+        }
+        Ok(Attempt::Stopped) => Err(Failure::Stopped),
+        Err(source) => Err(Error::Connect { uri: uri.clone(), source }.into()),
+    }
+}
+
+impl From<Uri> for Outgoing {
+    fn from(uri: Uri) -> Self {
+        Self(Way::Connect(uri))
+    }
+}
+
+impl From<&Uri> for Outgoing {
+    fn from(uri: &Uri) -> Self {
+        uri.clone().into()
+    }
+}

@@ -1,0 +1,66 @@
+//! The threads of a migration, as the program wants them.
+
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::error::Error;
+
+/// How a migration's threads are named, and what each does first: a seccomp filter, an affinity, a
+/// priority.
+///
+/// A thread's name is a prefix, `multifd-` unless said otherwise, and what the thread is for: `accept`,
+/// `watch`, `return`, `recv`, or `send-0`, `send-1`, … Linux shows 15 bytes of it.
+#[derive(Clone)]
+pub struct Threads {
+    prefix: Arc<str>,
+    first: Option<Arc<First>>,
+}
+
+type First = dyn Fn(&str) -> io::Result<()> + Send + Sync;
+
+impl Threads {
+    /// Threads named `multifd-…` that do nothing first.
+    pub fn new() -> Self {
+        Self { prefix: "multifd-".into(), first: None }
+    }
+
+    /// Names threads by `prefix` and what they are for.
+    #[must_use]
+    pub fn prefix(self, prefix: &str) -> Self {
+        Self { prefix: prefix.into(), ..self }
+    }
+
+    /// Has each thread call `first` with its name before anything else. An error or a panic there
+    /// fails the migration.
+    #[must_use]
+    pub fn first(self, first: impl Fn(&str) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self { first: Some(Arc::new(first)), ..self }
+    }
+
+    /// The name of the thread for `role`.
+    pub(super) fn name(&self, role: &str) -> String {
+        format!("{}{role}", self.prefix)
+    }
+
+    /// Does, in the thread `name`, what comes first there.
+    pub(super) fn begin(&self, name: &str) -> Result<(), Error> {
+        let Some(first) = &self.first else { return Ok(()) };
+        let begun = catch_unwind(AssertUnwindSafe(|| first(name)))
+            .unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+        begun.map_err(|source| Error::Thread { name: name.to_owned(), source })
+    }
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Threads").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}

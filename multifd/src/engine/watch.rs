@@ -1,0 +1,351 @@
+//! The time limits of a migration: on a peer that is waited for while nothing moves, and on
+//! connections that have a time to do something.
+
+use std::net::Shutdown;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::transport::{Connection, WeakConnection};
+
+/// How often is looked for bytes that have moved, as a part of the limit, and in absolute terms.
+const LOOKS: u32 = 8;
+const SELDOM: Duration = Duration::from_secs(1);
+const OFTEN: Duration = Duration::from_millis(5);
+
+/// What is waited for, and which connections have how long. A thread runs it.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+    /// Time without progress.
+    limit: Option<Duration>,
+    began: Instant,
+}
+
+#[derive(Debug)]
+struct Inner {
+    ended: bool,
+    /// Connections whose bytes are progress.
+    connections: Vec<WeakConnection>,
+    /// Connections that are cut off at a time.
+    cuts: Vec<Cut>,
+    /// The latest of them.
+    last_cut: u64,
+    /// What the main thread waits for from the peer.
+    awaited: Option<&'static str>,
+    /// How often it has begun to wait.
+    turn: u64,
+    /// The main channel, and how long nothing may move when it has ended, where that is shorter.
+    main: Option<(WeakConnection, Option<Duration>)>,
+    peer: String,
+    patience: Patience,
+}
+
+#[derive(Debug)]
+struct Cut {
+    number: u64,
+    at: Instant,
+    connection: WeakConnection,
+    how: Shutdown,
+}
+
+/// Decides when nothing has moved for too long. Times count from any one moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Patience {
+    since: Duration,
+    turn: u64,
+    moved: u64,
+}
+
+/// What is seen in a look.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    now: Duration,
+    /// How often has been begun to wait; none where nothing is waited for.
+    turn: Option<u64>,
+    /// A number that changes when bytes move.
+    moved: u64,
+}
+
+impl Patience {
+    /// How long nothing has moved that was waited for.
+    fn look(&mut self, look: Look) -> Duration {
+        let waiting = look.turn == Some(self.turn) && look.moved == self.moved;
+        if !waiting {
+            let turn = look.turn.unwrap_or_default();
+            *self = Self { since: look.now, turn, moved: look.moved };
+        }
+        look.now.saturating_sub(self.since)
+    }
+}
+
+impl Watch {
+    pub(super) fn new(limit: Option<Duration>) -> Arc<Self> {
+        let inner = Inner {
+            ended: false,
+            connections: Vec::new(),
+            cuts: Vec::new(),
+            last_cut: 0,
+            awaited: None,
+            turn: 0,
+            main: None,
+            peer: String::new(),
+            patience: Patience::default(),
+        };
+        Arc::new(Self {
+            inner: Mutex::new(inner),
+            changed: Condvar::new(),
+            limit,
+            began: Instant::now(),
+        })
+    }
+
+    /// Has the bytes of `connection` count as progress.
+    pub(super) fn add(&self, connection: &Connection) {
+        let pace = self.limit.map(pace);
+        if let Err(error) = connection.set_pace(pace) {
+            tracing::debug!(%error, "a connection that says its progress late");
+        }
+        let mut inner = self.lock();
+        inner.connections.retain(|connection| connection.upgrade().is_some());
+        inner.connections.push(connection.downgrade());
+    }
+
+    /// Says who the peer is.
+    pub(crate) fn set_peer(&self, peer: String) {
+        self.lock().peer = peer;
+    }
+
+    /// Takes note of the main channel from a source. What is waited for in vain when that has ended is
+    /// an error that says so, after `grace` where there is one.
+    pub(crate) fn set_main(&self, main: &Connection, grace: Option<Duration>) {
+        self.lock().main = Some((main.downgrade(), grace));
+        self.changed.notify_all();
+    }
+
+    /// Counts the time that the main thread waits for `what` from the peer, as long as the guard
+    /// lives. For the main thread alone.
+    pub(crate) fn awaiting(self: &Arc<Self>, what: &'static str) -> Awaiting {
+        let mut inner = self.lock();
+        inner.turn += 1;
+        inner.awaited = Some(what);
+        Awaiting(Arc::clone(self))
+    }
+
+    /// Shuts `connection` down when `limit` is over, unless the guard is dropped before.
+    pub(crate) fn cut_off(
+        self: &Arc<Self>,
+        connection: &Connection,
+        limit: Duration,
+        how: Shutdown,
+    ) -> CutOff {
+        let mut inner = self.lock();
+        inner.last_cut += 1;
+        let number = inner.last_cut;
+        // A limit past the end of time is no limit.
+        if let Some(at) = Instant::now().checked_add(limit) {
+            let connection = connection.downgrade();
+            inner.cuts.push(Cut { number, at, connection, how });
+            self.changed.notify_all();
+        }
+        CutOff { watch: Arc::clone(self), number }
+    }
+
+    /// Watches until the migration has ended. What is waited for in vain is said to `fail`.
+    pub(super) fn run(&self, fail: impl Fn(Error)) {
+        let mut inner = self.lock();
+        while !inner.ended {
+            let now = Instant::now();
+            let due = inner.take_due(now);
+            let failed = inner.look(now.duration_since(self.began), self.limit);
+            if failed.is_some() || !due.is_empty() {
+                drop(inner);
+                // Not while it is locked: what is called is the caller's.
+                due.iter().for_each(Cut::carry_out);
+                failed.into_iter().for_each(&fail);
+                inner = self.lock();
+                continue;
+            }
+            inner = match inner.next(now, self.limit) {
+                Some(pause) => {
+                    let waited = self.changed.wait_timeout(inner, pause);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Ends [`run`](Self::run).
+    pub(super) fn end(&self) {
+        self.lock().ended = true;
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A look at least so often.
+fn pace(limit: Duration) -> Duration {
+    (limit / LOOKS).clamp(OFTEN, SELDOM)
+}
+
+impl Inner {
+    fn take_due(&mut self, now: Instant) -> Vec<Cut> {
+        let (due, later) = self.cuts.drain(..).partition(|cut| cut.at <= now);
+        self.cuts = later;
+        due
+    }
+
+    /// Looks whether anything has moved. An error where that is too long ago.
+    fn look(&mut self, now: Duration, limit: Option<Duration>) -> Option<Error> {
+        let moved = self.connections.iter().filter_map(WeakConnection::upgrade);
+        let moved = moved.map(|connection| connection.moved()).fold(0, u64::wrapping_add);
+        let turn = self.awaited.map(|_| self.turn);
+        let idle = self.patience.look(Look { now, turn, moved });
+        let waiting_for = self.awaited?;
+        let over = |limit: Option<Duration>| limit.is_some_and(|limit| idle >= limit);
+        let main_ended = |(main, grace): &(WeakConnection, Option<Duration>)| {
+            (over(*grace) || over(limit)) && main.upgrade().is_some_and(|main| main.has_left())
+        };
+        let error = if self.main.as_ref().is_some_and(main_ended) {
+            Error::MainEnded { waiting_for }
+        } else if over(limit) {
+            let (peer, seconds) = (self.peer.clone(), idle.as_secs());
+            Error::Stalled { waiting_for, peer, seconds }
+        } else {
+            return None;
+        };
+        // It is said once.
+        self.awaited = None;
+        Some(error)
+    }
+
+    /// How long until the next look.
+    fn next(&self, now: Instant, limit: Option<Duration>) -> Option<Duration> {
+        let cut = self.cuts.iter().map(|cut| cut.at.saturating_duration_since(now)).min();
+        let grace = self.main.as_ref().and_then(|(_, grace)| *grace);
+        [cut, limit.map(pace), grace.map(pace)].into_iter().flatten().min()
+    }
+}
+
+impl Cut {
+    fn carry_out(&self) {
+        if let Some(connection) = self.connection.upgrade() {
+            tracing::debug!(?connection, "has had its time");
+            connection.shut_down(self.how);
+        }
+    }
+}
+
+/// The peer is waited for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Awaiting(Arc<Watch>);
+
+impl Drop for Awaiting {
+    fn drop(&mut self) {
+        self.0.lock().awaited = None;
+    }
+}
+
+/// A connection has a limited time as long as this lives.
+#[derive(Debug)]
+pub(crate) struct CutOff {
+    watch: Arc<Watch>,
+    number: u64,
+}
+
+impl Drop for CutOff {
+    fn drop(&mut self) {
+        self.watch.lock().cuts.retain(|cut| cut.number != self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn look(patience: &mut Patience, seconds: u32, turn: Option<u64>, moved: u64) -> u64 {
+        patience.look(Look { now: SECOND * seconds, turn, moved }).as_secs()
+    }
+
+    #[test]
+    fn time_counts_only_while_something_is_waited_for_and_nothing_moves() {
+        let mut patience = Patience::default();
+        // Nothing is waited for.
+        assert_eq!(look(&mut patience, 10, None, 0), 0);
+        assert_eq!(look(&mut patience, 20, None, 0), 0);
+        // It is, and nothing moves.
+        assert_eq!(look(&mut patience, 21, Some(1), 0), 0);
+        assert_eq!(look(&mut patience, 24, Some(1), 0), 3);
+        // A byte.
+        assert_eq!(look(&mut patience, 25, Some(1), 1), 0);
+        assert_eq!(look(&mut patience, 26, Some(1), 1), 1);
+        // Something else is waited for: what was waited for before has come.
+        assert_eq!(look(&mut patience, 29, Some(2), 1), 0);
+        assert_eq!(look(&mut patience, 30, Some(2), 1), 1);
+        // A connection that ends takes its bytes with it.
+        assert_eq!(look(&mut patience, 31, Some(2), 0), 0);
+        // The caller takes its time.
+        assert_eq!(look(&mut patience, 99, None, 0), 0);
+        assert_eq!(look(&mut patience, 100, Some(3), 0), 0);
+    }
+
+    /// Runs a watch of `limit` until it fails.
+    fn fails(watch: &Arc<Watch>) -> Error {
+        let (said, error) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| watch.run(|error| said.send(error).unwrap()));
+            let error = error.recv_timeout(60 * SECOND).unwrap();
+            watch.end();
+            error
+        })
+    }
+
+    #[test]
+    fn a_wait_in_vain_is_said_with_what_was_waited_for_and_from_whom() {
+        let watch = Watch::new(Some(Duration::from_millis(50)));
+        watch.set_peer("the source".to_owned());
+        let _awaiting = watch.awaiting("a word");
+        let error = fails(&watch).to_string();
+        assert!(error.contains("the source") && error.contains("a word"), "{error}");
+    }
+
+    #[test]
+    fn an_ended_main_channel_is_said_even_without_another_limit() {
+        let (left, right) = UnixStream::pair().unwrap();
+        let main = Connection::from_socket(left).unwrap();
+        let watch = Watch::new(None);
+        watch.set_main(&main, Some(Duration::from_millis(50)));
+        let _awaiting = watch.awaiting("a sync");
+        drop(right);
+        assert!(matches!(fails(&watch), Error::MainEnded { waiting_for: "a sync" }));
+    }
+
+    #[test]
+    fn a_connection_is_cut_off_when_its_time_is_over_and_only_then() {
+        let pair = || {
+            let (left, right) = UnixStream::pair().unwrap();
+            (Connection::from_socket(left).unwrap(), right)
+        };
+        let ((cut, mut cut_peer), (kept, kept_peer)) = (pair(), pair());
+        let watch = Watch::new(None);
+        std::thread::scope(|scope| {
+            scope.spawn(|| watch.run(|error| panic!("{error}")));
+            let limit = Duration::from_millis(30);
+            drop(watch.cut_off(&kept, limit, Shutdown::Both));
+            let _limit = watch.cut_off(&cut, limit, Shutdown::Both);
+            assert_eq!(std::io::Read::read(&mut cut_peer, &mut [0]).unwrap(), 0);
+            kept_peer.set_nonblocking(true).unwrap();
+            std::io::Read::read(&mut &kept_peer, &mut [0]).unwrap_err();
+            watch.end();
+        });
+    }
+}

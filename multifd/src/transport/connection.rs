@@ -1,0 +1,374 @@
+//! Connections that several threads own.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use socket2::{Socket, Type};
+
+use super::set_up;
+use crate::driver::ended;
+use crate::engine::watch::Watch;
+
+/// A connection of a migration: a socket, or a stream of the caller's own.
+///
+/// Clones are the same connection. A migration that is over shuts its connections down, whoever else
+/// holds a clone.
+#[derive(Clone)]
+pub struct Connection(Arc<Inner>);
+
+/// A connection that may be gone: it is not kept open.
+#[derive(Clone, Debug)]
+pub(crate) struct WeakConnection(Weak<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    stream: Stream,
+    /// Bytes that have been read and written.
+    moved: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Socket(Socket),
+    Given(Given),
+}
+
+/// A caller's stream. Each half is used by one thread at a time; a thread that reads does not hold
+/// up one that writes.
+struct Given {
+    reader: Mutex<Box<dyn Read + Send>>,
+    writer: Mutex<Box<dyn Write + Send>>,
+    shut_down: Box<ShutDown>,
+}
+
+type ShutDown = dyn Fn(Shutdown) -> io::Result<()> + Send + Sync;
+
+impl Connection {
+    /// The connection of a stream socket: TCP, Unix or vsock, accepted or connected by the caller.
+    /// The socket's blocking mode, its time limits and, for TCP, `TCP_NODELAY` and keepalive are set
+    /// as a migration needs them.
+    ///
+    /// # Errors
+    /// A descriptor that is no socket, a socket that is not connected or is no stream.
+    pub fn from_socket(socket: impl Into<OwnedFd>) -> io::Result<Self> {
+        let socket = Socket::from(socket.into());
+        if socket.r#type()? != Type::STREAM {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a stream socket"));
+        }
+        socket.peer_addr()?;
+        Self::connected(socket)
+    }
+
+    /// A connection of the caller's own making, such as a TLS session: its two halves, and a way to
+    /// shut it down.
+    ///
+    /// Both halves block. Each is used by one thread at a time, and both at the same time. What has
+    /// been written is flushed when it has to leave. `shut_down` is called from any thread, more than
+    /// once, and must not wait for either half:
+    ///
+    /// - `Shutdown::Write`: nothing more will be written. The peer is to see the end, behind all that
+    ///   was written before.
+    /// - `Shutdown::Read`, `Shutdown::Both`: a read that waits, and every later one, ends: with 0 bytes
+    ///   or an error. After `Read` alone writing is still possible, or a destination cannot tell its
+    ///   source why it failed. After `Both` a write that waits ends, too.
+    ///
+    /// Compared with a socket: pages are copied once more. Whether the peer has closed is known only
+    /// when its end is read. So a source notices a confirmation that comes too early only where it has
+    /// been read before the last page is sent, and a channel that leaves before its main channel comes
+    /// keeps its place.
+    pub fn from_stream(
+        reader: impl Read + Send + 'static,
+        writer: impl Write + Send + 'static,
+        shut_down: impl Fn(Shutdown) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(Stream::Given(Given {
+            reader: Mutex::new(Box::new(reader)),
+            writer: Mutex::new(Box::new(writer)),
+            shut_down: Box::new(shut_down),
+        }))
+    }
+
+    /// The connection of a socket that is known to be a connected stream.
+    pub(super) fn connected(socket: Socket) -> io::Result<Self> {
+        socket.set_nonblocking(false)?;
+        set_up(&socket, socket.domain()?)?;
+        Ok(Self::new(Stream::Socket(socket)))
+    }
+
+    fn new(stream: Stream) -> Self {
+        Self(Arc::new(Inner { stream, moved: AtomicU64::new(0) }))
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakConnection {
+        WeakConnection(Arc::downgrade(&self.0))
+    }
+
+    pub(super) fn socket(&self) -> Option<&Socket> {
+        match &self.0.stream {
+            Stream::Socket(socket) => Some(socket),
+            Stream::Given(_) => None,
+        }
+    }
+
+    /// Shuts down. Fails where the peer is gone already, which is no matter.
+    pub(crate) fn shut_down(&self, how: Shutdown) {
+        let shut = match &self.0.stream {
+            Stream::Socket(socket) => socket.shutdown(how),
+            Stream::Given(given) => (given.shut_down)(how),
+        };
+        if let Err(error) = shut {
+            tracing::debug!(%error, "shutting a connection down");
+        }
+    }
+
+    /// Has reads and writes say at least this often what has moved.
+    pub(crate) fn set_pace(&self, pace: Option<Duration>) -> io::Result<()> {
+        let Some(socket) = self.socket() else { return Ok(()) };
+        socket.set_read_timeout(pace)?;
+        socket.set_write_timeout(pace)
+    }
+
+    /// Bytes that have been read and written so far.
+    pub(crate) fn moved(&self) -> u64 {
+        self.0.moved.load(Relaxed)
+    }
+
+    /// Takes note of bytes that have moved.
+    pub(super) fn count(&self, bytes: usize) {
+        self.0.moved.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Whether it is a socket, whose bytes can be waited for and looked at without reading.
+    pub(crate) fn can_poll(&self) -> bool {
+        self.socket().is_some()
+    }
+
+    /// Waits until there is something to read, or the end. At once where that cannot be told.
+    pub(crate) fn wait_readable(&self) -> io::Result<()> {
+        let Some(socket) = self.socket() else { return Ok(()) };
+        retry_on_intr(|| poll(&mut [PollFd::new(socket, PollFlags::IN)], None))?;
+        Ok(())
+    }
+
+    /// Reads what is there now, and 0 bytes at the end; `None` where nothing is there, or where that
+    /// cannot be told.
+    pub(crate) fn read_now(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let Some(socket) = self.socket() else { return Ok(None) };
+        match retry_on_intr(|| recv(socket, &mut *buffer, RecvFlags::DONTWAIT)) {
+            Ok((count, _)) => {
+                self.count(count);
+                Ok(Some(count))
+            }
+            Err(Errno::AGAIN) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Whether the peer, which has nothing more to say, still has the connection, as far as that can
+    /// be told.
+    pub(crate) fn is_silent(&self) -> bool {
+        let Some(socket) = self.socket() else { return true };
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peeked = retry_on_intr(|| recv(socket, &mut [0_u8; 1][..], flags));
+        peeked.is_err_and(|errno| errno == Errno::AGAIN)
+    }
+
+    /// Whether the peer has closed its writing side, as far as that can be told. What it has written
+    /// before may still be there to be read.
+    pub(crate) fn has_left(&self) -> bool {
+        let Some(socket) = self.socket() else { return false };
+        let mut looked = [PollFd::new(socket, PollFlags::RDHUP)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        retry_on_intr(|| poll(&mut looked, Some(&now))).is_ok()
+            && looked[0].revents().intersects(gone)
+    }
+
+    /// Who is on the other side, where that has a name.
+    pub(crate) fn peer(&self) -> Option<String> {
+        let address = self.socket()?.peer_addr().ok()?;
+        match address.as_socket() {
+            Some(address) => Some(address.to_string()),
+            None => address.as_vsock_address().map(|(cid, port)| format!("vsock {cid}:{port}")),
+        }
+    }
+}
+
+impl WeakConnection {
+    pub(crate) fn upgrade(&self) -> Option<Connection> {
+        self.0.upgrade().map(Connection)
+    }
+}
+
+impl Read for Connection {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = match &self.0.stream {
+            Stream::Socket(socket) => at_any_pace(|| {
+                let (count, _) = recv(socket, &mut *buffer, RecvFlags::empty())?;
+                Ok(count)
+            }),
+            Stream::Given(given) => ended(lock(&given.reader).read(buffer)),
+        };
+        read.inspect(|&count| self.count(count))
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = match &self.0.stream {
+            // A peer that is gone is an error, never SIGPIPE.
+            Stream::Socket(socket) => at_any_pace(|| Ok(send(socket, bytes, SendFlags::NOSIGNAL)?)),
+            Stream::Given(given) => lock(&given.writer).write(bytes),
+        };
+        written.inspect(|&count| self.count(count))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &self.0.stream {
+            Stream::Socket(_) => Ok(()),
+            Stream::Given(given) => lock(&given.writer).flush(),
+        }
+    }
+}
+
+/// A connection for the short messages of the return path, which an honest peer always has room for:
+/// no room is an error. A socket never blocks; another stream that blocks is soon shut down.
+#[derive(Debug)]
+pub(crate) struct Impatient {
+    connection: Connection,
+    watch: Arc<Watch>,
+}
+
+/// How long a stream that is not a socket may take for a short message.
+const SHORT: Duration = Duration::from_secs(2);
+
+impl Impatient {
+    pub(crate) fn new(connection: &Connection, watch: &Arc<Watch>) -> Self {
+        Self { connection: connection.clone(), watch: Arc::clone(watch) }
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Write for Impatient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Self { connection, watch } = self;
+        let Some(socket) = connection.socket() else {
+            let _limit = watch.cut_off(connection, SHORT, Shutdown::Both);
+            let count = connection.write(bytes)?;
+            return connection.flush().map(|()| count);
+        };
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let count = retry_on_intr(|| send(socket, bytes, flags))?;
+        connection.count(count);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.connection.flush()
+    }
+}
+
+/// Moves bytes, however long it takes until some can be moved.
+pub(super) fn at_any_pace(mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match attempt() {
+            Err(error) if is_later(&error) => {}
+            result => return result,
+        }
+    }
+}
+
+/// Whether a read or write has only run into the socket's time limit, or into a signal.
+pub(super) fn is_later(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+fn lock<T: ?Sized>(half: &Mutex<Box<T>>) -> std::sync::MutexGuard<'_, Box<T>> {
+    // A stream that has panicked fails the migration.
+    half.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Connection").field(&self.0.stream).finish()
+    }
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Given")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_connected_stream_is_refused() {
+        let file: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+        Connection::from_socket(file).unwrap_err();
+        Connection::from_socket(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap_err();
+        Connection::from_socket(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap_err();
+        Connection::from_socket(UnixStream::pair().unwrap().0).unwrap();
+    }
+
+    #[test]
+    fn a_pace_ends_no_read_and_counts_what_came() {
+        let (left, mut right) = UnixStream::pair().unwrap();
+        let mut connection = Connection::from_socket(left).unwrap();
+        connection.set_pace(Some(Duration::from_millis(1))).unwrap();
+        let writing = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            right.write_all(b"late").unwrap();
+            right
+        });
+        let mut buffer = [0; 8];
+        assert_eq!(connection.read(&mut buffer).unwrap(), 4);
+        assert_eq!(connection.moved(), 4);
+        assert!(!connection.has_left());
+        drop(writing.join().unwrap());
+        assert!(connection.has_left());
+        assert_eq!(connection.read(&mut buffer).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_peer_that_has_left_is_seen_though_there_is_something_to_read() {
+        let (left, mut right) = UnixStream::pair().unwrap();
+        let connection = Connection::from_socket(left).unwrap();
+        right.write_all(b"all").unwrap();
+        assert!(!connection.has_left() && !connection.is_silent());
+        right.shutdown(Shutdown::Write).unwrap();
+        assert!(connection.has_left());
+    }
+
+    #[test]
+    fn a_stream_of_the_callers_own_is_read_to_its_end_and_shut_down_as_asked() {
+        let (asked, how) = std::sync::mpsc::channel();
+        let mut connection = Connection::from_stream(&b"abc"[..], Vec::new(), move |how| {
+            asked.send(how).map_err(io::Error::other)
+        });
+        let mut bytes = Vec::new();
+        connection.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, b"abc");
+        connection.write_all(b"12").unwrap();
+        assert_eq!(connection.moved(), 5);
+        connection.shut_down(Shutdown::Read);
+        assert_eq!(how.recv().unwrap(), Shutdown::Read);
+        assert!(!connection.can_poll());
+    }
+}

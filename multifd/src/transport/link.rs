@@ -1,0 +1,64 @@
+//! A channel's end of a connection.
+
+use std::io;
+
+use multifd_core::channel::Parts;
+use multifd_core::ram::GuestSlices;
+
+use super::Connection;
+use super::connection::is_later;
+use crate::driver::{Blocking, Receive, Socket, Transmit};
+
+/// A connection that carries a multifd channel. Over a socket pages go straight from and into guest
+/// memory; other streams copy them.
+#[derive(Debug)]
+pub(crate) struct Link {
+    connection: Connection,
+    copying: Blocking<Connection>,
+}
+
+impl Link {
+    pub(crate) fn new(connection: &Connection) -> Self {
+        Self { connection: connection.clone(), copying: Blocking::new(connection.clone()) }
+    }
+}
+
+impl Transmit for Link {
+    async fn write(&mut self, parts: Parts<'_>) -> io::Result<usize> {
+        let Some(socket) = self.connection.socket() else { return self.copying.write(parts).await };
+        loop {
+            match Socket::new(socket).write(parts.clone()).await {
+                Err(error) if is_later(&error) => {}
+                written => return written.inspect(|&count| self.connection.count(count)),
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.copying.flush().await
+    }
+}
+
+impl Receive for Link {
+    async fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let Some(socket) = self.connection.socket() else { return self.copying.read(room).await };
+        loop {
+            match Socket::new(socket).read(&mut *room).await {
+                Err(error) if is_later(&error) => {}
+                read => return read.inspect(|&count| self.connection.count(count)),
+            }
+        }
+    }
+
+    async fn read_guest(&mut self, room: GuestSlices<'_>) -> io::Result<usize> {
+        let Some(socket) = self.connection.socket() else {
+            return self.copying.read_guest(room).await;
+        };
+        loop {
+            match Socket::new(socket).read_guest(room).await {
+                Err(error) if is_later(&error) => {}
+                read => return read.inspect(|&count| self.connection.count(count)),
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Migrations over connections that the program brings.
+
+use std::sync::Arc;
+
+use multifd::core::Compression;
+use multifd::relay::Relay;
+use multifd::{Destination, Error, Outgoing, PageSet, Source, Unfinished};
+
+use crate::common::{any_port, assert_equal, guest, provide};
+use crate::registry;
+use crate::toy::{Ends, Kind};
+
+/// A destination whose connections are handed in, the channels first or last.
+fn destination(ends: Ends, compression: Compression, main_first: bool) -> Destination {
+    let destination = Destination::builder(registry())
+        .compression(compression)
+        .channels(ends.1.len() as u8)
+        .without_listener()
+        .unwrap();
+    let entrance = destination.entrance();
+    let (main, mut connections) = ends;
+    let at = if main_first { 0 } else { connections.len() };
+    connections.insert(at, main);
+    connections.into_iter().for_each(|connection| entrance.add(connection).unwrap());
+    destination
+}
+
+/// A source over these connections, after a round and with the rest to be sent, by a thread.
+fn send(
+    (main, channels): Ends,
+    compression: Compression,
+) -> (Arc<multifd::core::ram::Ram>, std::thread::JoinHandle<Result<multifd::Stats, Unfinished>>) {
+    let ram = guest();
+    let sending = Arc::clone(&ram);
+    let send = move || {
+        let source = Source::builder(registry(), Arc::clone(&sending)).compression(compression);
+        let mut source = source.connect_over(main, channels)?;
+        source.round(&PageSet::all(&sending))?;
+        source.finish(&PageSet::all(&sending), None)
+    };
+    (ram, std::thread::spawn(send))
+}
+
+#[test]
+fn a_migration_goes_over_connections_of_any_kind() {
+    for kind in Kind::ALL {
+        for compression in [Compression::None, Compression::Zstd] {
+            for main_first in [true, false] {
+                let (from, to) = kind.pairs(3);
+                let destination = destination(to, compression, main_first);
+                let (ram, sent) = send(from, compression);
+                let arrived = destination.receive(provide).unwrap();
+                assert_equal(&ram, &arrived.ram);
+                arrived.confirm().unwrap();
+                let stats = sent.join().unwrap().unwrap();
+                assert_eq!(stats.channels.len(), 3, "{kind:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_relay_takes_connections_of_any_kind_on_both_sides() {
+    for kind in Kind::ALL {
+        let (from, to_relay) = kind.pairs(2);
+        let (from_relay, to) = kind.pairs(3);
+        let destination = destination(to, Compression::Zstd, true);
+        let relay = Relay::builder(registry())
+            .to_compression(Compression::Zstd)
+            .without_listener(Outgoing::over(from_relay.0, from_relay.1))
+            .unwrap();
+        let entrance = relay.entrance();
+        entrance.add(to_relay.0).unwrap();
+        to_relay.1.into_iter().for_each(|channel| entrance.add(channel).unwrap());
+        let relayed = std::thread::spawn(move || relay.run());
+        let (ram, sent) = send(from, Compression::None);
+        let arrived = destination.receive(provide).unwrap();
+        assert_equal(&ram, &arrived.ram);
+        arrived.confirm().unwrap();
+        sent.join().unwrap().unwrap();
+        let relayed = relayed.join().unwrap().unwrap();
+        assert!(relayed.confirmed, "{kind:?}");
+        assert_eq!((relayed.from.channels.len(), relayed.to.channels.len()), (2, 3));
+    }
+}
+
+#[test]
+fn without_a_return_path_everything_arrives_too() {
+    for kind in Kind::ALL {
+        let (from, to) = kind.pairs(2);
+        let destination = destination(to, Compression::None, true);
+        let ram = guest();
+        let sending = Arc::clone(&ram);
+        let sent = std::thread::spawn(move || {
+            let source = Source::builder(registry(), Arc::clone(&sending)).return_path(false);
+            source.connect_over(from.0, from.1)?.finish(&PageSet::all(&sending), None)
+        });
+        let arrived = destination.receive(provide).unwrap();
+        assert_equal(&ram, &arrived.ram);
+        arrived.confirm().unwrap();
+        sent.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_destination_that_fails_tells_its_source_over_any_kind() {
+    for kind in Kind::ALL {
+        let (from, to) = kind.pairs(2);
+        let destination = destination(to, Compression::None, true);
+        let (_, sent) = send(from, Compression::None);
+        destination.receive(|_| Err(Error::caller("no memory left"))).unwrap_err();
+        let sent = sent.join().unwrap();
+        assert!(
+            matches!(sent, Err(Unfinished::Failed(Error::DestinationFailed(1)))),
+            "{kind:?}: {sent:?}"
+        );
+    }
+}
+
+#[test]
+fn a_source_that_leaves_before_the_confirmation_is_not_confirmed_over_any_kind() {
+    for kind in Kind::ALL {
+        let (from, to) = kind.pairs(2);
+        let destination = destination(to, Compression::None, true);
+        let ram = guest();
+        let source = Source::builder(registry(), Arc::clone(&ram));
+        let received = std::thread::spawn(move || destination.receive(provide));
+        let source = source.connect_over(from.0, from.1).unwrap();
+        let token = source.cancel_token();
+        let sent = std::thread::spawn(move || source.finish(&PageSet::all(&ram), None));
+        let arrived = received.join().unwrap().unwrap();
+        token.cancel();
+        sent.join().unwrap().unwrap_err();
+        // Of a stream that cannot be looked at, a thread has to have read the end.
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        let error = arrived.confirm().unwrap_err();
+        assert!(matches!(error, Error::SourceGone), "{kind:?}: {error}");
+    }
+}
+
+#[test]
+fn a_confirmation_of_what_was_not_sent_is_refused_over_any_kind() {
+    for kind in Kind::ALL {
+        let ((main, channels), (mut answering, _far)) = kind.pairs(2);
+        std::io::Write::write_all(&mut answering, &[0, 1, 0, 4, 0, 0, 0, 0]).unwrap();
+        std::io::Write::flush(&mut answering).unwrap();
+        let ram = guest();
+        let source = Source::builder(registry(), Arc::clone(&ram));
+        let sent = source.connect_over(main, channels).map_err(Unfinished::from);
+        let sent = sent.and_then(|source| {
+            // Without polling it has to have been read.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            source.finish(&PageSet::all(&ram), None)
+        });
+        assert!(
+            matches!(sent, Err(Unfinished::Failed(Error::EarlyConfirmation))),
+            "{kind:?}: {sent:?}"
+        );
+    }
+}
+
+#[test]
+fn connections_can_be_handed_in_beside_those_that_are_accepted() {
+    let destination = Destination::builder(registry()).listen(&any_port()).unwrap();
+    let (uri, entrance) = (destination.uri().clone(), destination.entrance());
+    let multifd::Uri::Tcp { host, port } = uri else { panic!() };
+    let (main, to) = Kind::Masked.pair();
+    entrance.add(to).unwrap();
+    let connect = || std::net::TcpStream::connect((&host[..], port)).unwrap();
+    let channels = [connect(), connect()].map(multifd::Connection::from_socket);
+    let channels = channels.map(Result::unwrap).to_vec();
+    let (ram, sent) = send((main, channels), Compression::None);
+    let arrived = destination.receive(provide).unwrap();
+    assert_equal(&ram, &arrived.ram);
+    arrived.confirm().unwrap();
+    sent.join().unwrap().unwrap();
+}
+
+#[test]
+fn the_number_of_connections_is_that_of_the_channels() {
+    for (channels, refused) in [(0, 0), (256, 256)] {
+        let (main, _far) = Kind::Unix.pair();
+        let (connections, _peers): (Vec<_>, Vec<_>) =
+            (0..channels).map(|_| Kind::Unix.pair()).unzip();
+        let source = Source::builder(registry(), guest()).channels(2);
+        let error = source.connect_over(main, connections).unwrap_err();
+        assert!(matches!(error, Error::ChannelCount(count) if count == refused), "{error}");
+    }
+}
+
+#[test]
+fn an_entrance_of_a_migration_that_is_over_refuses_and_shuts_what_comes() {
+    let destination = Destination::builder(registry()).without_listener().unwrap();
+    let entrance = destination.entrance();
+    drop(destination);
+    let (near, mut far) = Kind::Unix.pair();
+    assert!(matches!(entrance.add(near), Err(Error::Over)));
+    assert_eq!(std::io::Read::read(&mut far, &mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn given_connections_are_shut_down_though_they_never_came_to_be_used() {
+    let (mut far, near) = Kind::Unix.pair();
+    let (main, _far_main) = Kind::Unix.pair();
+    let held = near.clone();
+    let relay = Relay::builder(registry()).without_listener(Outgoing::over(main, [near])).unwrap();
+    relay.cancel_token().cancel();
+    relay.run().unwrap_err();
+    assert_eq!(std::io::Read::read(&mut far, &mut [0]).unwrap(), 0);
+    drop(held);
+}

@@ -1,0 +1,210 @@
+//! How long a peer may do nothing.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use multifd::core::wire::{InitialPacket, Uuid};
+use multifd::relay::Relay;
+use multifd::{Connection, Destination, Error, Outgoing, PageSet, Source};
+
+use crate::common::{announcement, any_port, chain, guest, provide, receive, send};
+use crate::registry;
+use crate::toy::Kind;
+
+/// Longer than any thread here is kept from running, it is hoped, and soon over.
+const LIMIT: Duration = Duration::from_millis(300);
+
+#[test]
+fn a_destination_that_reads_nothing_ends_its_source_with_what_was_waited_for() {
+    for kind in Kind::ALL {
+        let ((main, channels), _silent) = kind.pairs(2);
+        let ram = guest();
+        let source = Source::builder(registry(), Arc::clone(&ram)).progress_timeout(Some(LIMIT));
+        let sent = source.connect_over(main, channels).and_then(|mut source| {
+            loop {
+                source.round(&PageSet::all(&ram))?;
+            }
+            #[allow(unreachable_code, reason = "it says the type")]
+            Ok(())
+        });
+        let error = sent.unwrap_err();
+        assert!(matches!(error, Error::Stalled { .. }), "{kind:?}: {error}");
+        assert!(error.to_string().contains("the destination"), "{error}");
+    }
+}
+
+#[test]
+fn a_source_that_says_nothing_more_ends_its_destination_with_what_was_waited_for() {
+    for kind in Kind::ALL {
+        for after in [b"QEVM".as_slice(), b"QEVM\0\0\0\x03"] {
+            let ((mut main, _channels), (to_main, _to)) = kind.pairs(1);
+            let destination = Destination::builder(registry()).progress_timeout(Some(LIMIT));
+            let destination = destination.without_listener().unwrap();
+            destination.entrance().add(to_main).unwrap();
+            main.write_all(after).unwrap();
+            main.flush().unwrap();
+            let error = destination.receive(provide).unwrap_err();
+            let Error::Stalled { waiting_for, peer, .. } = &error else { panic!("{error}") };
+            assert_eq!((*waiting_for, &peer[..10]), ("more of the main channel", "the source"));
+        }
+    }
+}
+
+#[test]
+fn a_relay_ends_when_either_side_does_nothing() {
+    let ((mut main, _channels), (to_main, _to)) = Kind::Unix.pairs(1);
+    let (out, _far) = Kind::Unix.pairs(1);
+    let relay = Relay::builder(registry()).progress_timeout(Some(LIMIT));
+    let relay = relay.without_listener(Outgoing::over(out.0, out.1)).unwrap();
+    relay.entrance().add(to_main).unwrap();
+    main.write_all(b"QEVM").unwrap();
+    let error = relay.run().unwrap_err();
+    assert!(chain(&error).contains("more of the main channel"), "{error}");
+
+    // The destination takes nothing, so the source cannot go on.
+    let (out, _far) = Kind::Unix.pairs(2);
+    let relay = Relay::builder(registry()).progress_timeout(Some(LIMIT));
+    let listening = multifd::Listener::bind(&any_port()).unwrap();
+    let relay = relay.listen_on(listening, Outgoing::over(out.0, out.1)).unwrap();
+    let uri = relay.uri().clone();
+    let relayed = std::thread::spawn(move || relay.run());
+    let ram = guest();
+    let mut source = send(&ram, &uri, |setup| setup).unwrap();
+    while source.round(&PageSet::all(&ram)).is_ok() {}
+    let error = relayed.join().unwrap().unwrap_err();
+    assert!(chain(&error).contains("no byte has"), "{error}");
+}
+
+#[test]
+fn a_relay_whose_source_closed_its_main_channel_early_says_so() {
+    let ((main, channels), (to_main, to)) = Kind::Unix.pairs(2);
+    let (out, _far) = Kind::Unix.pairs(2);
+    let relay = Relay::builder(registry()).progress_timeout(Some(LIMIT));
+    let relay = relay.without_listener(Outgoing::over(out.0, out.1)).unwrap();
+    let entrance = relay.entrance();
+    entrance.add(to_main).unwrap();
+    to.into_iter().for_each(|channel| entrance.add(channel).unwrap());
+    let mut main = main;
+    main.write_all(&announcement(&guest())).unwrap();
+    for (number, channel) in (0..).zip(&channels) {
+        channel
+            .clone()
+            .write_all(&InitialPacket { uuid: Uuid::default(), channel: number }.to_bytes())
+            .unwrap();
+    }
+    drop(main);
+    let error = relay.run().unwrap_err();
+    assert!(chain(&error).contains("closed the main channel"), "{error}");
+    drop(channels);
+}
+
+#[test]
+fn a_byte_now_and_then_is_progress() {
+    for kind in [Kind::Tcp, Kind::Masked] {
+        let ((mut main, _channels), (to_main, _to)) = kind.pairs(1);
+        let destination = Destination::builder(registry()).progress_timeout(Some(3 * LIMIT));
+        let destination = destination.without_listener().unwrap();
+        destination.entrance().add(to_main).unwrap();
+        let (ended, end) = channel();
+        let received = std::thread::spawn(move || {
+            let received = destination.receive(provide);
+            ended.send(Instant::now()).unwrap();
+            received
+        });
+        main.write_all(b"QEVM\0\0\0\x03\x07\0\0\0\x20").unwrap();
+        let began = Instant::now();
+        // A machine's name of 32 bytes, over more than the limit.
+        for _ in 0..8 {
+            std::thread::sleep(LIMIT / 2);
+            main.write_all(b"x").unwrap();
+        }
+        assert!(end.try_recv().is_err(), "it goes on after {:?}", began.elapsed());
+        let error = received.join().unwrap().unwrap_err();
+        assert!(matches!(error, Error::Stalled { .. }), "{error}");
+    }
+}
+
+#[test]
+fn nobody_is_hurried_while_nothing_is_waited_for() {
+    let limit = Some(LIMIT);
+    let destination = Destination::builder(registry()).progress_timeout(limit);
+    let destination = destination.listen(&any_port()).unwrap();
+    let uri = destination.uri().clone();
+    // Before there is a source.
+    let received = std::thread::spawn(move || {
+        destination.receive(|incoming| {
+            // While the caller provides.
+            std::thread::sleep(2 * LIMIT);
+            provide(incoming)
+        })
+    });
+    std::thread::sleep(2 * LIMIT);
+    let ram = guest();
+    let source = send(&ram, &uri, |setup| setup.progress_timeout(limit)).unwrap();
+    let all = PageSet::all(&ram);
+    let sent = std::thread::spawn(move || source.finish(&all, None));
+    let arrived = received.join().unwrap().unwrap();
+    // While what arrived is stored, at both sides.
+    std::thread::sleep(2 * LIMIT);
+    arrived.confirm().unwrap();
+    sent.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_source_may_take_its_time_between_rounds() {
+    let (uri, received) = receive(|setup| setup);
+    let ram = guest();
+    let mut source = send(&ram, &uri, |setup| setup.progress_timeout(Some(LIMIT))).unwrap();
+    source.round(&PageSet::all(&ram)).unwrap();
+    std::thread::sleep(2 * LIMIT);
+    let all = PageSet::all(&ram);
+    let sent = std::thread::spawn(move || source.finish(&all, None));
+    received.join().unwrap().unwrap().confirm().unwrap();
+    sent.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_source_that_stops_reading_answers_does_not_hold_a_destination_over_any_kind() {
+    for kind in [Kind::Unix, Kind::Masked, Kind::Memory] {
+        let ((main, _channels), (to_main, _to)) = kind.pairs(1);
+        let destination = Destination::builder(registry()).without_listener().unwrap();
+        destination.entrance().add(to_main).unwrap();
+        let pinging = std::thread::spawn(move || ping_for_ever(main));
+        let error = destination.receive(provide).unwrap_err();
+        assert!(error.to_string().starts_with("answering the source failed"), "{kind:?}: {error}");
+        pinging.join().unwrap();
+    }
+}
+
+/// Asks for answers, and reads none.
+fn ping_for_ever(mut main: Connection) {
+    let pings = b"\x08\0\x02\0\x04\0\0\0\x01".repeat(1 << 12);
+    let opened = main.write_all(b"QEVM\0\0\0\x03\x07\0\0\0\x02pc\x08\0\x01\0\0");
+    if opened.is_ok() {
+        while main.write_all(&pings).and_then(|()| main.flush()).is_ok() {}
+    }
+}
+
+#[test]
+fn what_stalls_after_the_end_of_a_wait_is_not_blamed_on_it() {
+    // A connection that stays open and silent is no reason to end one that has ended well.
+    let ((main, channels), (to_main, to)) = Kind::Tcp.pairs(2);
+    let destination = Destination::builder(registry()).progress_timeout(Some(LIMIT));
+    let destination = destination.without_listener().unwrap();
+    let entrance = destination.entrance();
+    entrance.add(to_main).unwrap();
+    to.into_iter().for_each(|channel| entrance.add(channel).unwrap());
+    let received = std::thread::spawn(move || destination.receive(provide));
+    let ram = guest();
+    let source = Source::builder(registry(), Arc::clone(&ram)).connect_over(main.clone(), channels);
+    let source = source.unwrap();
+    let sent = std::thread::spawn(move || source.finish(&PageSet::all(&ram), None));
+    let arrived = received.join().unwrap().unwrap();
+    std::thread::sleep(2 * LIMIT);
+    arrived.confirm().unwrap();
+    sent.join().unwrap().unwrap();
+    let mut main = main;
+    assert!(matches!(main.read(&mut [0]), Ok(0)), "it is shut down though it is still held");
+}
