@@ -59,6 +59,7 @@ pub struct MainDecoder {
     return_path: bool,
     footers: bool,
     pass_device_state: bool,
+    pass_postcopy: bool,
     /// Bytes of early state so far.
     early_state: usize,
     /// What came behind an early section and is still to be decoded.
@@ -96,6 +97,8 @@ enum Next {
     /// After the EOS of a PART or END.
     BodyEnd,
     DeviceState(Collector),
+    /// The source has switched to postcopy: whatever comes is passed over, to the end.
+    Postcopy,
     /// The stream is complete.
     Over,
     Failed,
@@ -113,6 +116,7 @@ impl MainDecoder {
             return_path: false,
             footers: false,
             pass_device_state: false,
+            pass_postcopy: false,
             early_state: 0,
             replay: Vec::new(),
         }
@@ -123,6 +127,13 @@ impl MainDecoder {
     #[must_use]
     pub fn passing_device_state(self) -> Self {
         Self { pass_device_state: true, ..self }
+    }
+
+    /// The same decoder, which goes along with a source that switches to postcopy: it says
+    /// [`MainEvent::Postcopy`] then, and passes over all that comes after it.
+    #[must_use]
+    pub fn passing_postcopy(self) -> Self {
+        Self { pass_postcopy: true, ..self }
     }
 
     /// Takes bytes off the front of `bytes`, up to the end of the next event, and gives this. `None`
@@ -170,6 +181,10 @@ impl MainDecoder {
     pub fn finish(&mut self) -> Result<Option<MainEvent>, StreamError> {
         match &mut self.next {
             Next::Over => Ok(None),
+            Next::Postcopy => {
+                self.next = Next::Over;
+                Ok(None)
+            }
             Next::Failed => Err(self.refuse(AFTER_AN_ERROR)),
             Next::DeviceState(collector) => {
                 let bytes = mem::take(collector).into_bytes();
@@ -267,6 +282,10 @@ impl MainDecoder {
             Next::Body => self.body(bytes),
             Next::BodyEnd => self.body_end(),
             Next::DeviceState(_) => self.device_state(bytes),
+            Next::Postcopy => {
+                self.input.skip(bytes, bytes.len());
+                Err(Stop::Wait)
+            }
             Next::Over => Err(Stop::Wait),
             Next::Failed => Err(AFTER_AN_ERROR.into()),
         }
@@ -366,6 +385,10 @@ impl MainDecoder {
                 Ok(None)
             }
             (command::SWITCHOVER_START, 0) => Ok(self.between_sections(MainEvent::SwitchoverStart)),
+            (number, _) if self.pass_postcopy && command::starts_postcopy(number) => {
+                self.next = Next::Postcopy;
+                Ok(Some(MainEvent::Postcopy))
+            }
             (number, length) => Err(command::refusal(number, length).into()),
         }
     }

@@ -44,6 +44,11 @@ pub enum MainEvent {
     /// sends them between START and the first PART, QEMU 11.1 before START. A section's end shows in
     /// the bytes behind it.
     EarlyState(Vec<u8>),
+    /// The source has switched to postcopy: the guest goes on at the destination while its pages still
+    /// come, here and no longer on the multifd channels. Only from a decoder that is
+    /// [`passing_postcopy`](super::MainDecoder::passing_postcopy), and its last event; others refuse
+    /// the command.
+    Postcopy,
     /// The guest has stopped; the last round is next. QEMU 10.0 and later, newer machine types.
     SwitchoverStart,
     /// The RAM that will come. A [`Sync`](Self::Sync) follows.
