@@ -1,22 +1,32 @@
 //! Cancellation by Ctrl-C and other signals.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use multifd::CancelToken;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::failure::Failure;
+use crate::output;
 
-/// Whether a signal has come, and the migrations that it cancels. The first signal cancels them, a
-/// second one ends the program at once.
+/// Signals within this time are one wish: `timeout` sends SIGTERM to its child, and then to the
+/// process group, which its child is in.
+const ONE_WISH: Duration = Duration::from_secs(2);
+
+/// Whether a signal has come, and the migrations that it cancels. The first signal cancels them; one
+/// that comes [later](ONE_WISH) ends the program at once, whatever it leaves behind.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Interrupt(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    signal: Option<i32>,
+    /// The first signal, and when it came.
+    signal: Option<(i32, Instant)>,
+    /// What a program that ends at once leaves behind.
+    making: Option<PathBuf>,
     watched: Vec<(u64, CancelToken)>,
     next: u64,
 }
@@ -54,10 +64,15 @@ impl Interrupt {
         Watch { interrupt: self.clone(), number }
     }
 
+    /// Takes note of a folder that is removed when the program ends by itself.
+    pub(crate) fn making(&self, folder: &Path) {
+        self.lock().making = Some(folder.to_owned());
+    }
+
     /// Fails if a signal has come.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         match self.lock().signal {
-            Some(signal) => Err(Failure::interrupted(signal)),
+            Some((signal, _)) => Err(Failure::interrupted(signal)),
             None => Ok(()),
         }
     }
@@ -74,8 +89,16 @@ impl Interrupt {
 
     fn cancel(&self, signal: i32) {
         let mut state = self.lock();
-        if state.signal.replace(signal).is_some() {
-            _ = signal_hook::low_level::emulate_default_handler(signal);
+        match state.signal {
+            None => state.signal = Some((signal, Instant::now())),
+            Some((_, first)) if first.elapsed() < ONE_WISH => {}
+            Some(_) => {
+                if let Some(left) = state.making.as_deref().filter(|left| left.exists()) {
+                    let left = left.display();
+                    output::note(&format!("multifd: ended at once; remove {left}"));
+                }
+                _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
         }
         for (_, token) in &state.watched {
             token.cancel();

@@ -24,7 +24,7 @@ pub(crate) struct Args {
 
 #[derive(Serialize)]
 struct Listed {
-    name: &'static str,
+    codec: &'static str,
     summary: &'static str,
     /// The value of the compression field in a packet's flags.
     flags: u32,
@@ -54,7 +54,7 @@ impl Listed {
             default,
         });
         let flags = codec.compression().flags().bits();
-        Self { name: descriptor.name, summary: descriptor.summary, flags, levels, available, by }
+        Self { codec: descriptor.name, summary: descriptor.summary, flags, levels, available, by }
     }
 
     fn row(&self) -> [String; 5] {
@@ -64,7 +64,7 @@ impl Listed {
         );
         let by = if self.available { &self.by } else { &format!("not available: {}", self.by) };
         let flags = format!("{:#04x}", self.flags);
-        [self.name.to_owned(), flags, levels, self.summary.to_owned(), by.clone()]
+        [self.codec.to_owned(), flags, levels, self.summary.to_owned(), by.clone()]
     }
 }
 

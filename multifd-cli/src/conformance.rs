@@ -7,7 +7,8 @@ use multifd::core::{MultiFdMethods, Registry};
 use multifd_conformance::{CaseReport, Outcome, cases};
 use serde::Serialize;
 
-use crate::failure::{Failure, one_line};
+use crate::escape::one_line;
+use crate::failure::Failure;
 use crate::options::codec;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;

@@ -9,6 +9,8 @@ use std::process::ExitCode;
 use multifd::Unfinished;
 use multifd::core::UsageError;
 
+use crate::escape::one_line;
+
 /// One line that says what failed, why, and what to do; and the exit status.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -43,7 +45,7 @@ impl Failure {
         Self { line: "cancelled; nothing is left behind".to_owned(), status }
     }
 
-    /// The command has done its work, but something beside it failed.
+    /// The command has done its work, which cannot be undone, but something beside it failed.
     pub(crate) fn incomplete(line: impl Into<String>) -> Self {
         Self { line: line.into(), status: 4 }
     }
@@ -98,20 +100,11 @@ fn remedy(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-/// In one line and without control characters, which a peer's names may contain.
+/// In one line that a terminal shows as it is: a peer's names may contain anything.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&one_line(&self.line))
     }
-}
-
-/// The text with its control characters escaped.
-pub(crate) fn one_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
-    }
-    line
 }
 
 impl From<multifd::Error> for Failure {

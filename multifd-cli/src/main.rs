@@ -1,14 +1,18 @@
 #![doc = include_str!("../README.md")]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod arrival;
 mod cancel;
 mod codecs;
+mod command;
 mod conformance;
 mod decode;
 mod demo;
 mod doctor;
+mod escape;
 mod failure;
+mod file;
+mod folder;
 mod image;
 mod inspect;
 mod log;
@@ -16,6 +20,7 @@ mod mapping;
 mod options;
 mod output;
 mod page;
+mod palette;
 mod plan;
 mod progress;
 mod qpl;
@@ -26,13 +31,15 @@ mod show;
 mod size;
 mod summary;
 mod table;
+mod units;
 
 #[cfg(feature = "lz4")]
 use multifd_lz4 as _;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{FromArgMatches, Parser, Subcommand};
 
 use failure::Failure;
 use options::verbosity::Verbosity;
@@ -75,10 +82,17 @@ enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Write the man pages of the program and its commands into a folder
+    #[command(after_help = "Example:\n  multifd man ~/.local/share/man/man1")]
+    Man {
+        /// The folder, which must exist
+        folder: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = command::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     log::start(cli.verbosity);
     match run(cli) {
         Ok(status) => status,
@@ -104,12 +118,13 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Conformance(args) => conformance::run(&args, &output),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => complete(shell).map(|()| ExitCode::SUCCESS),
+        Command::Man { folder } => command::write_man_pages(&folder).map(|()| ExitCode::SUCCESS),
     }
 }
 
 fn complete(shell: clap_complete::Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "multifd", &mut script);
+    clap_complete::generate(shell, &mut command::command(), "multifd", &mut script);
     output::print_bytes(&script)
 }
 
@@ -119,6 +134,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        command::command().debug_assert();
     }
 }

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::failure::{Failure, one_line};
+use crate::escape::{self, one_line};
+use crate::failure::Failure;
 use crate::options::verbosity::Verbosity;
 use crate::progress::Bar;
 
@@ -32,8 +33,8 @@ impl Output {
     }
 
     /// A line of progress, shown only on a terminal.
-    pub(crate) fn line(&self, label: &str) -> Bar {
-        Bar::of_text(self.bars, label)
+    pub(crate) fn line(&self, label: &str, text: &str) -> Bar {
+        Bar::of_text(self.bars, label, text)
     }
 
     /// A progress bar for `count` steps.
@@ -45,7 +46,7 @@ impl Output {
 /// Writes a line to stderr.
 pub(crate) fn note(line: &str) {
     // If stderr is closed, there is no place to report that.
-    _ = writeln!(io::stderr(), "{line}");
+    _ = writeln!(io::stderr(), "{}", one_line(line));
 }
 
 /// Writes a result to stdout. It is not an error if a reader, such as `head`, has closed it.
@@ -66,7 +67,7 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
 pub(crate) fn print_json(result: &impl Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string_pretty(result)
         .map_err(|error| Failure::new(format!("cannot write JSON: {error}")))?;
-    print(&(json + "\n"))
+    print(&(escape::json(&json) + "\n"))
 }
 
 /// Takes the outcome of printing the result of a migration that went through. It did so whether or not

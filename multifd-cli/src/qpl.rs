@@ -8,7 +8,7 @@ use multifd::core::Registry;
 use multifd::qpl::{Numa, Options, Path, Qpl as Codec};
 
 use crate::failure::Failure;
-use crate::options::seconds;
+use crate::units;
 
 /// The options of codec qpl.
 #[derive(Debug, clap::Args)]
@@ -23,12 +23,12 @@ pub(crate) struct Qpl {
     /// How often a page is submitted again while the IAAs are busy, before the CPU takes it
     #[arg(long, value_name = "N", default_value_t = Options::default().submit_retries)]
     qpl_retries: u8,
-    /// How many seconds an IAA may take for a page, before the CPU takes all remaining pages
+    /// How long an IAA may take for a page, before the CPU takes all remaining pages
     #[arg(
         long,
-        value_name = "SECONDS",
-        default_value = "5",
-        value_parser = seconds::parse,
+        value_name = "TIME",
+        default_value = "5s",
+        value_parser = units::wait,
         allow_negative_numbers = true
     )]
     qpl_timeout: Duration,

@@ -10,10 +10,10 @@ use crate::cancel::Interrupt;
 use crate::failure::Failure;
 use crate::image::Place;
 use crate::options::codec::{self, Agreed};
-use crate::options::seconds;
 use crate::options::store::Store;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
+use crate::units;
 
 /// Receive a VM into an image folder.
 ///
@@ -28,7 +28,7 @@ Examples:
   multifd recv --listen unix:/tmp/vm.sock --to vm --force")]
 pub(crate) struct Args {
     /// Where to listen: tcp:HOST:PORT (port 0: any free one) or unix:PATH
-    #[arg(long, value_name = "URI")]
+    #[arg(short, long, value_name = "URI")]
     listen: Uri,
     #[command(flatten)]
     store: Store,
@@ -37,12 +37,12 @@ pub(crate) struct Args {
     /// The only VM to accept; any if not given
     #[arg(long)]
     uuid: Option<Uuid>,
-    /// How many seconds to wait for all channels to connect once the source has begun
+    /// How long to wait for all channels to connect once the source has begun
     #[arg(
         long,
-        value_name = "SECONDS",
-        default_value = "10",
-        value_parser = seconds::parse,
+        value_name = "TIME",
+        default_value = "10s",
+        value_parser = units::wait,
         allow_negative_numbers = true
     )]
     channel_timeout: Duration,
@@ -56,6 +56,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
     // Before listening: no source shall send a VM that cannot be stored.
     let place = Place::new(&args.store.to, args.store.force)?;
+    interrupt.making(place.folder());
     let destination = Destination::builder(&registry)
         .compression(codec)
         .channels(args.agreed.channels)
@@ -66,15 +67,15 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     // Also with --quiet: a program that asked for port 0 waits for this line.
     output::note(&format!("listening on {}", destination.uri()));
     let _watch = interrupt.watch(destination.cancel_token());
-    let bar = output.bar("receiving", 0);
+    let waiting = format!("waiting for a source on {}", destination.uri());
+    let bar = output.line("receiving", &waiting);
     let progress = destination.progress();
     let mut started = None;
     let mut follow = None;
     let arrived = destination.receive(|incoming| {
         started = Some(Instant::now());
         let ram = arrival::provide(incoming, args.store.ram_limit)?;
-        bar.set_total(ram.bytes());
-        follow = Some(bar.follow(progress.clone(), incoming.page_size.bytes()));
+        follow = Some(bar.follow(progress.clone(), ram.bytes()));
         Ok(ram)
     });
     drop((follow, bar));

@@ -7,11 +7,12 @@ use std::time::Instant;
 use multifd::core::PageSize;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::wire::{BlockName, Uuid};
-use multifd::{PageSet, Source, SourceBuilder, Unfinished, Uri, ZeroPages};
+use multifd::{PageSet, Source, SourceBuilder, Uri, ZeroPages};
 use serde::Serialize;
 
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
+use crate::file;
 use crate::image::Image;
 use crate::mapping::{self, Access};
 use crate::options::codec::{self, Agreed};
@@ -36,13 +37,13 @@ Examples:
 #[command(group = clap::ArgGroup::new("source").args(["from", "ram"]).required(true))]
 pub(crate) struct Args {
     /// The folder of a VM image
-    #[arg(long, value_name = "IMAGE")]
+    #[arg(short, long, value_name = "IMAGE")]
     from: Option<PathBuf>,
     /// A file of whole 4 KiB pages, sent as the RAM block pc.ram
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     ram: Option<PathBuf>,
     /// Where the destination listens: tcp:HOST:PORT or unix:PATH
-    #[arg(long, value_name = "URI")]
+    #[arg(short, long, value_name = "URI")]
     to: Uri,
     #[command(flatten)]
     agreed: Agreed,
@@ -141,7 +142,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 
 /// A RAM file as the only block of a VM.
 fn bare_ram(path: &Path) -> Result<Ram, Failure> {
-    let (file, bytes) = mapping::open(path)?;
+    let (file, bytes) = file::open(path)?;
     mapping::check_pages(path, bytes)?;
     let memory = mapping::of_file(path, file, bytes, Access::Read)?;
     Ok(Ram::new(PageSize::Kib4, [RamBlock::new(BlockName::new("pc.ram")?, memory)])?)
@@ -168,18 +169,24 @@ fn send(
     output: &Output,
 ) -> Result<Summary, Failure> {
     let started = Instant::now();
+    let bar = output.line("sending", &format!("connecting to {}", args.to));
     let mut source = setup.connect(&args.to)?;
     tracing::debug!(to = %args.to, ram = %Bytes(ram.bytes()), "connected");
     // Not before: until there is a connection, a signal may simply end the program.
     let interrupt = Interrupt::listen()?;
     let _watch = interrupt.watch(source.cancel_token());
     let page_bytes = ram.page_size().bytes();
-    let bar = output.bar("sending", ram.bytes());
-    let _follow = bar.follow(source.progress(), page_bytes);
-    let sent = source
-        .round(&PageSet::all(ram))
-        .map_err(Unfinished::from)
-        .and_then(|()| source.finish(&PageSet::none(ram), device_state));
-    let stats = sent.map_err(|error| interrupt.or(error))?;
+    let follow = bar.follow(source.progress(), ram.bytes());
+    // A file that cannot be read fails the migration while the VM is still here alone.
+    let failed = |failure: Failure| match mapping::check_files() {
+        Err(file) if !failure.is_unclear() => interrupt.or(file),
+        _ => interrupt.or(failure),
+    };
+    source.round(&PageSet::all(ram)).map_err(|error| failed(error.into()))?;
+    mapping::check_files()?;
+    drop(follow);
+    bar.say(&format!("everything is sent; waiting for {} to confirm", args.to));
+    let stats = source.finish(&PageSet::none(ram), device_state);
+    let stats = stats.map_err(|unfinished| failed(unfinished.into()))?;
     Ok(Summary::new(&stats, page_bytes, started.elapsed()))
 }

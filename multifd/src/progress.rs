@@ -1,11 +1,13 @@
 //! Statistics of a migration while it runs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use multifd_core::MethodStats;
 use multifd_core::channel::{ChannelCounters, ChannelStats};
+use multifd_core::{MethodStats, PageSize};
+
+use crate::stream::BlockInfo;
 
 /// A view of a migration's counters, to be kept and read from any thread while it runs.
 #[derive(Clone, Debug)]
@@ -16,7 +18,7 @@ pub struct Progress {
 
 /// The counters of a migration at one moment.
 #[non_exhaustive]
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// What each channel has carried, by its number.
     pub channels: Vec<ChannelStats>,
@@ -28,6 +30,12 @@ pub struct Stats {
     pub main_bytes: u64,
     /// Syncs of all channels with the main channel: one at the start, then one a round.
     pub syncs: u64,
+    /// Bytes of the VM's RAM; 0 until it is announced.
+    pub ram_bytes: u64,
+    /// Bytes of a page; 0 until the RAM is announced.
+    pub page_bytes: u64,
+    /// Whether each sync but the first ends a round. Machine types before QEMU 8.1 sync more often.
+    pub syncs_are_rounds: bool,
     /// Time since the migration began.
     pub elapsed: Duration,
 }
@@ -38,6 +46,9 @@ pub(crate) struct MainCounters {
     zero_pages: AtomicU64,
     bytes: AtomicU64,
     syncs: AtomicU64,
+    ram_bytes: AtomicU64,
+    page_bytes: AtomicU64,
+    syncs_are_rounds: AtomicBool,
 }
 
 impl Progress {
@@ -47,6 +58,9 @@ impl Progress {
             zero_pages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
+            ram_bytes: AtomicU64::new(0),
+            page_bytes: AtomicU64::new(0),
+            syncs_are_rounds: AtomicBool::new(true),
         };
         Self { channels: (0..channels).map(|_| Arc::default()).collect(), main: Arc::new(main) }
     }
@@ -59,6 +73,9 @@ impl Progress {
             main_zero_pages: self.main.zero_pages.load(Relaxed),
             main_bytes: self.main.bytes.load(Relaxed),
             syncs: self.main.syncs.load(Relaxed),
+            ram_bytes: self.main.ram_bytes.load(Relaxed),
+            page_bytes: self.main.page_bytes.load(Relaxed),
+            syncs_are_rounds: self.main.syncs_are_rounds.load(Relaxed),
             elapsed: self.main.began.elapsed(),
         }
     }
@@ -77,6 +94,14 @@ impl Progress {
         self.main.syncs.fetch_add(1, Relaxed);
     }
 
+    /// The RAM has been announced. Its source syncs once a round, or more often.
+    pub(crate) fn set_ram(&self, page_size: PageSize, blocks: &[BlockInfo], once_a_round: bool) {
+        self.main.page_bytes.store(page_size.bytes() as u64, Relaxed);
+        self.main.syncs_are_rounds.store(once_a_round, Relaxed);
+        let bytes = blocks.iter().map(|block| block.bytes).fold(0, u64::saturating_add);
+        self.main.ram_bytes.store(bytes, Relaxed);
+    }
+
     pub(crate) fn set_main_bytes(&self, bytes: u64) {
         self.main.bytes.store(bytes, Relaxed);
     }
@@ -91,6 +116,17 @@ impl Stats {
     /// Zero pages on all channels, the main channel included.
     pub fn zero_pages(&self) -> u64 {
         self.total().zero_pages + self.main_zero_pages
+    }
+
+    /// Guest memory that was moved, in bytes, of all rounds together.
+    pub fn guest_bytes(&self) -> u64 {
+        (self.total().normal_pages + self.zero_pages()) * self.page_bytes
+    }
+
+    /// The round that is under way, from 1 on; `None` where syncs do not tell it, and before the
+    /// first.
+    pub fn round(&self) -> Option<u64> {
+        (self.syncs_are_rounds && self.syncs > 0).then_some(self.syncs)
     }
 
     /// Bytes on all channels, the main channel included.

@@ -34,8 +34,7 @@ pub struct Library {
 pub enum OpenError {
     /// No library is named, and none is where the loader looks.
     #[error(
-        "libqpl cannot be loaded ({reason}); install it (Debian and Ubuntu: libqpl1), or name the \
-         file in {}",
+        "libqpl cannot be loaded ({reason}); install libqpl 1.5 or later, or name the file in {}",
         Library::VARIABLE
     )]
     NotFound {

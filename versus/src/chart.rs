@@ -7,6 +7,7 @@ use plotters::prelude::*;
 
 use crate::error::Error;
 use crate::measure::{Measured, Run};
+use crate::palette::COLORS;
 use crate::report::Report;
 use crate::route::Route;
 
@@ -18,10 +19,10 @@ const TITLE: (&str, u32) = ("sans-serif", 17);
 
 /// What is drawn; what it costs to store is in the table alone.
 const ROUTES: [(Route, RGBColor); 4] = [
-    (Route::QemuToQemu, RGBColor(140, 140, 140)),
-    (Route::QemuToMultifd, RGBColor(158, 202, 225)),
-    (Route::MultifdToQemu, RGBColor(107, 174, 214)),
-    (Route::MultifdToMultifd, RGBColor(8, 81, 156)),
+    (Route::QemuToQemu, COLORS[5]),
+    (Route::QemuToMultifd, COLORS[2]),
+    (Route::MultifdToQemu, COLORS[4]),
+    (Route::MultifdToMultifd, COLORS[0]),
 ];
 
 /// Of a bar, where a group has 1.

@@ -11,6 +11,8 @@ mod image;
 mod machine;
 mod measure;
 mod page;
+#[path = "../../multifd-cli/src/palette.rs"]
+mod palette;
 mod peer;
 mod report;
 mod route;

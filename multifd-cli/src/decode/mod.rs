@@ -36,6 +36,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
     let place = Place::new(&args.store.to, args.store.force)?;
+    interrupt.making(place.folder());
     let started = Instant::now();
     let limits = (args.store.ram_limit, args.store.device_state_limit());
     let arrived = replay(&args.recording, limits, &interrupt, output)?;

@@ -11,9 +11,8 @@ use multifd::driver::MainReader;
 use multifd::stream::{Limits, MainDecoder, MainEvent};
 
 use crate::failure::{Failure, chain};
-use crate::mapping;
-
-const MAIN: &str = "main.bin";
+use crate::file;
+use crate::folder::{self, MAIN};
 
 /// The most channels that the format allows.
 const MOST: usize = 255;
@@ -37,6 +36,7 @@ impl Recording {
         if folder.is_file() {
             return Err(cannot_use_file(folder));
         }
+        folder::expect(folder, folder::Wanted::Recording)?;
         let main = Connection::open(folder.join(MAIN))?;
         let count = count_channels(folder)?;
         let channels =
@@ -88,7 +88,7 @@ impl Recording {
 
 impl Connection {
     fn open(path: PathBuf) -> Result<Self, Failure> {
-        let (file, _) = mapping::open(&path)?;
+        let (file, _) = file::open(&path)?;
         Ok(Self { path, file })
     }
 

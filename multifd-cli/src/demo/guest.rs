@@ -12,6 +12,7 @@ use multifd::core::wire::BlockName;
 use multifd_conformance::made_up::{self, Noise};
 
 use crate::failure::Failure;
+use crate::file;
 use crate::mapping::{self, Access};
 use crate::page::{self, PAGE};
 use crate::size::Bytes;
@@ -61,7 +62,7 @@ impl Guest {
 
     /// A guest with the memory that is in a file. The file is not changed.
     pub(super) fn of_file(path: &Path) -> Result<Self, Failure> {
-        let (file, bytes) = mapping::open(path)?;
+        let (file, bytes) = file::open(path)?;
         mapping::check_pages(path, bytes)?;
         let again = file.try_clone();
         let again = again

@@ -87,7 +87,7 @@ impl Migration<'_> {
         })?;
         let _watch = interrupt.watch(source.cancel_token());
         let bar = self.output.bar(self.codec.name(), ram.bytes());
-        let _follow = bar.follow(source.progress(), PAGE);
+        let _follow = bar.follow(source.progress(), ram.bytes());
         clock.run(|| source.round(&PageSet::all(&ram)))?;
         let dirtied = guest.dirty(1)?;
         tracing::debug!(pages = dirtied.len(), "round 2");

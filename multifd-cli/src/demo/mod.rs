@@ -14,6 +14,7 @@ use multifd::core::{MultiFdMethods, Registry};
 
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
+use crate::mapping;
 use crate::options::codec::{self, channel_count};
 use crate::output::Output;
 use crate::qpl::Qpl;
@@ -34,7 +35,7 @@ Examples:
   multifd demo --ram guest.ram --json")]
 pub(crate) struct Args {
     /// A guest's memory, a file of whole 4 KiB pages; it is not changed. Made up if not given
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["size", "seed"])]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["size", "seed"])]
     ram: Option<PathBuf>,
     /// How much memory to make up
     #[arg(long, default_value = "512M", value_parser = size::parse)]
@@ -43,14 +44,14 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// The codecs, separated by commas
-    #[arg(long, value_name = "LIST", default_value = ALL, value_delimiter = ',',
+    #[arg(short, long, value_name = "LIST", default_value = ALL, value_delimiter = ',',
           value_parser = codecs())]
     compression: Vec<String>,
     /// The level of those codecs that have levels
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     level: Option<i32>,
     /// How many channels
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = channel_count())]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 4, value_parser = channel_count())]
     channels: u8,
     /// Print the result as JSON
     #[arg(long)]
@@ -84,6 +85,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
                     Migration { registry: &registry, codec: &codec, level, channels, output };
                 let result = migration.run(&mut guest, &interrupt);
                 interrupt.check()?;
+                mapping::check_files()?;
                 CodecReport::of(&migration, guest.pages(), result)
             }
             Err(error) => CodecReport::not_available(&*codec, &error),

@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::compare::Comparison;
 use super::guest::Guest;
 use super::migration::{Migration, Moved};
-use crate::failure::{Failure, one_line};
+use crate::escape::one_line;
+use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::page::PAGE;
 use crate::size::{Bytes, gib};
@@ -34,7 +35,7 @@ pub(super) struct Report {
     ram: String,
     ram_bytes: u64,
     ram_zero_pages: u64,
-    page_bytes: usize,
+    page_size: usize,
     rounds: u32,
     channels: u8,
     /// At least one codec ran, and every codec that ran left both memories equal.
@@ -100,7 +101,7 @@ impl Report {
             ram,
             ram_bytes,
             ram_zero_pages,
-            page_bytes: PAGE,
+            page_size: PAGE,
             rounds: 3,
             channels,
             equal: false,

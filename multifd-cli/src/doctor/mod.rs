@@ -40,10 +40,13 @@ pub(crate) struct Args {
     /// Look at a copy of /proc
     #[arg(long, value_name = "DIR", default_value = "/proc", hide_default_value = true)]
     proc: PathBuf,
+    /// Look at a copy of /etc
+    #[arg(long, value_name = "DIR", default_value = "/etc", hide_default_value = true)]
+    etc: PathBuf,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let roots = Roots { sys: &args.sys, dev: &args.dev, proc: &args.proc };
+    let roots = Roots { sys: &args.sys, dev: &args.dev, proc: &args.proc, etc: &args.etc };
     let system = System::read(roots);
     let report = Report::new(&system, judge::judge(&system));
     if args.json {

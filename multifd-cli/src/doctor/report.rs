@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::finding::{Finding, Level};
 use super::system::{Device, System};
-use crate::failure::one_line;
+use crate::escape::one_line;
 
 /// The verdict in a sentence, and all findings.
 #[derive(Debug, Serialize)]

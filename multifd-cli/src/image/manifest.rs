@@ -201,6 +201,13 @@ impl Manifest {
         serde_json::from_slice(json).map_err(malformed)
     }
 
+    /// The names of the image's files, this one left out.
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        let Self { blocks, device_state, .. } = self;
+        let blocks = blocks.iter().map(|block| block.file.as_str());
+        blocks.chain(device_state.as_deref())
+    }
+
     pub(super) fn uuid(&self) -> Result<Uuid, String> {
         parse_uuid(&self.uuid)
     }

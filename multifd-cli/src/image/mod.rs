@@ -3,6 +3,7 @@
 //! `vm.json` says what the VM is and where its parts are. Each RAM block is a sparse file, the
 //! device state is one as well. A folder gets its name only when it is complete.
 
+mod leftover;
 mod manifest;
 mod name;
 mod place;

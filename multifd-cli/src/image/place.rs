@@ -1,5 +1,6 @@
 //! The place of a new image: created under a temporary name, renamed when it is complete.
 
+use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -9,8 +10,11 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
+use super::leftover;
 use super::name::MANIFEST;
+use super::read::read_manifest;
 use crate::failure::Failure;
+use crate::output;
 
 /// A folder with a temporary name beside the image's. It is removed unless the image is
 /// [put](Self::put) and [kept](Placed::keep).
@@ -19,8 +23,10 @@ pub(crate) struct Place {
     path: PathBuf,
     parent: PathBuf,
     folder: TempDir,
-    /// Whether there is an image of this name, which is replaced.
-    replaces: bool,
+    /// The files of the image of this name, which is replaced; `None` if there is none.
+    replaces: Option<Vec<OsString>>,
+    /// Tells other runs that the folder is in use.
+    _mark: Option<File>,
 }
 
 impl Place {
@@ -29,7 +35,7 @@ impl Place {
     pub(crate) fn new(path: &Path, force: bool) -> Result<Self, Failure> {
         let replaces = check(path, force)?;
         // A link stays; its target is replaced.
-        let path = if replaces { path.canonicalize() } else { Ok(path.to_owned()) }
+        let path = if replaces.is_some() { path.canonicalize() } else { Ok(path.to_owned()) }
             .map_err(|error| cannot_create(path, &error))?;
         let Some(name) = path.file_name() else {
             let path = path.display();
@@ -47,10 +53,13 @@ impl Place {
                 "cannot create {path}: there is no folder {parent}; create it first"
             )));
         }
-        let prefix = format!(".{}.", name.to_string_lossy());
+        let name = name.to_string_lossy();
+        for left in leftover::find(&parent, &name) {
+            output::note(&format!("multifd: {}", leftover::describe(&left)));
+        }
         let folder = tempfile::Builder::new()
-            .prefix(&prefix)
-            .suffix(".partial")
+            .prefix(&leftover::prefix(&name))
+            .suffix(leftover::PARTIAL)
             // Only the owner may read a guest's memory.
             .permissions(Permissions::from_mode(0o700))
             .tempdir_in(&parent);
@@ -58,7 +67,8 @@ impl Place {
             // Without the name of the temporary folder, which would tell the user nothing.
             cannot_create(&path, &error.kind().into())
         })?;
-        Ok(Self { path, parent, folder, replaces })
+        let mark = leftover::mark(folder.path());
+        Ok(Self { path, parent, folder, replaces, _mark: mark })
     }
 
     /// Where the files of the image go.
@@ -71,7 +81,7 @@ impl Place {
     pub(crate) fn put(self) -> Result<Placed, Failure> {
         let cannot = |error: &io::Error| cannot_create(&self.path, error);
         sync(self.folder()).map_err(|error| cannot(&error))?;
-        if self.replaces {
+        if self.replaces.is_some() {
             exchange(self.folder(), &self.path).map_err(|error| cannot(&error))?;
         } else {
             rename_to_new(self.folder(), &self.path).map_err(|error| cannot(&error))?;
@@ -83,7 +93,7 @@ impl Place {
 
     /// Takes the image's name away again. An image that it replaced gets it back.
     fn undo(&self) -> io::Result<()> {
-        if self.replaces {
+        if self.replaces.is_some() {
             exchange(self.folder(), &self.path)
         } else {
             fs::rename(&self.path, self.folder())
@@ -101,14 +111,10 @@ impl Placed {
     /// Keeps the image, and removes the one that it replaces.
     pub(crate) fn keep(mut self) {
         if let Some(place) = self.place.take() {
-            if place.replaces {
-                let old = place.folder.path().to_owned();
-                if let Err(error) = place.folder.close() {
-                    tracing::warn!(%error, old = %old.display(), "the old image cannot be removed");
-                }
-            } else {
-                // The temporary name is no longer in use.
-                _ = place.folder.keep();
+            // Without an old image, the temporary name is no longer in use.
+            let old = place.folder.keep();
+            if let Some(Err(error)) = place.replaces.map(|files| remove(&old, &files)) {
+                tracing::warn!(%error, old = %old.display(), "the old image cannot be removed");
             }
         }
     }
@@ -134,27 +140,49 @@ impl Drop for Placed {
     }
 }
 
-/// Whether there is something at `path` that may be replaced.
-fn check(path: &Path, force: bool) -> Result<bool, Failure> {
+/// The files of the image at `path`, which may be replaced; `None` if nothing is there.
+fn check(path: &Path, force: bool) -> Result<Option<Vec<OsString>>, Failure> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(cannot_create(path, &error)),
-        Ok(_) if !force => {
-            return Err(Failure::new(format!(
-                "cannot create {shown}: it exists; choose another name or replace it with --force"
-            )));
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(cannot_create(path, &error)),
+        Ok(_) if !force => Err(Failure::new(format!(
+            "cannot create {shown}: it exists; choose another name or replace it with --force"
+        ))),
+        Ok(_) => files_of_image(path).map(Some).map_err(|what| {
+            Failure::new(format!(
+                "cannot replace {shown}: {what}; choose another name or remove it first"
+            ))
+        }),
+    }
+}
+
+/// All files of a folder that has nothing but an image or nothing at all, else what it is.
+fn files_of_image(path: &Path) -> Result<Vec<OsString>, String> {
+    let entries = fs::read_dir(path).map_err(|error| format!("it is not a VM image: {error}"))?;
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+    let names: Vec<_> = names.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    if names.is_empty() {
+        return Ok(names);
+    }
+    if !names.iter().any(|name| name == MANIFEST) {
+        return Err(format!("it is not a VM image (it has no {MANIFEST})"));
+    }
+    let manifest = read_manifest(&path.join(MANIFEST))
+        .map_err(|failure| format!("it is not a VM image ({failure})"))?;
+    let is_listed = |name: &OsString| name == MANIFEST || manifest.files().any(|file| name == file);
+    match names.iter().find(|name| !is_listed(name)) {
+        Some(other) => {
+            Err(format!("it has a {} that is not of the VM image", other.to_string_lossy()))
         }
-        Ok(_) => {}
+        None => Ok(names),
     }
-    let is_empty = || fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    if path.join(MANIFEST).is_file() || is_empty() {
-        return Ok(true);
-    }
-    Err(Failure::new(format!(
-        "cannot replace {shown}: it is not a VM image (it has no {MANIFEST}); choose another name or \
-         remove it first"
-    )))
+}
+
+/// Removes an image with these files.
+fn remove(folder: &Path, files: &[OsString]) -> io::Result<()> {
+    files.iter().try_for_each(|file| fs::remove_file(folder.join(file)))?;
+    fs::remove_dir(folder)
 }
 
 fn cannot_create(path: &Path, error: &io::Error) -> Failure {
@@ -201,13 +229,24 @@ mod tests {
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
+    /// An image of the machine `content`, of which the RAM's file is missing.
     fn image(path: &Path, content: &str) {
         fs::create_dir(path).unwrap();
-        fs::write(path.join(MANIFEST), content).unwrap();
+        write(path, content);
+    }
+
+    fn write(folder: &Path, content: &str) {
+        let manifest = serde_json::json!({
+            "version": 1, "machine": content, "uuid": "", "page_size": 4096,
+            "blocks": [{"name": "pc.ram", "bytes": 4096, "file": "pc.ram", "sha256": "00"}],
+            "device_state": null, "device_state_sha256": null,
+            "stream": {"configuration": [], "ram_section": 2, "sync": "flush", "footers": true}
+        });
+        fs::write(folder.join(MANIFEST), manifest.to_string()).unwrap();
     }
 
     fn content(path: &Path) -> String {
-        fs::read_to_string(path.join(MANIFEST)).unwrap()
+        read_manifest(&path.join(MANIFEST)).unwrap().machine.unwrap()
     }
 
     #[test]
@@ -216,7 +255,7 @@ mod tests {
         let path = parent.path().join("vm");
         for keep in [false, true] {
             let place = Place::new(&path, false).unwrap();
-            fs::write(place.folder().join(MANIFEST), "new").unwrap();
+            write(place.folder(), "new");
             assert!(!path.exists());
             let placed = place.put().unwrap();
             assert_eq!(content(&path), "new");
@@ -237,7 +276,7 @@ mod tests {
         image(&path, "old");
         for (keep, then) in [(false, "old"), (true, "new")] {
             let place = Place::new(&path, true).unwrap();
-            fs::write(place.folder().join(MANIFEST), "new").unwrap();
+            write(place.folder(), "new");
             assert_eq!(content(&path), "old");
             let placed = place.put().unwrap();
             assert_eq!(content(&path), "new");
@@ -263,6 +302,45 @@ mod tests {
         assert!(error.contains("is not a VM image"), "{error}");
         assert!(Place::new(&path.join("thesis"), true).is_err());
         assert_eq!(entries(&path), ["thesis"]);
+        for (manifest, what) in [("{}", "malformed"), ("", "thesis that is not of the VM image")] {
+            write(&path, "old");
+            if !manifest.is_empty() {
+                fs::write(path.join(MANIFEST), manifest).unwrap();
+            }
+            let error = Place::new(&path, true).unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+        }
+        assert_eq!(fs::read(path.join("thesis")).unwrap(), b"x");
+    }
+
+    #[test]
+    fn a_file_that_comes_into_an_old_image_meanwhile_is_not_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("vm");
+        image(&path, "old");
+        let place = Place::new(&path, true).unwrap();
+        write(place.folder(), "new");
+        fs::write(path.join("thesis"), "x").unwrap();
+        place.put().unwrap().keep();
+        assert_eq!(content(&path), "new");
+        let left = leftover::find(parent.path(), "vm").remove(0);
+        assert_eq!(fs::read(left.join("thesis")).unwrap(), b"x");
+    }
+
+    #[test]
+    fn what_a_killed_run_has_left_is_found_and_what_is_in_use_is_not() {
+        let parent = tempfile::tempdir().unwrap();
+        let left = parent.path().join(".vm.Ab12Cd.partial");
+        for name in [".vm.Ab12Cd.partial", ".vm.2.Ab12Cd.partial", ".vm..partial", "vm.x.partial"] {
+            fs::create_dir(parent.path().join(name)).unwrap();
+        }
+        let place = Place::new(&parent.path().join("vm"), false).unwrap();
+        assert_eq!(leftover::find(parent.path(), "vm"), std::slice::from_ref(&left));
+        assert!(leftover::describe(&left).contains("remove it"));
+        write(&left, "old");
+        assert!(leftover::describe(&left).contains("keep or remove it"));
+        drop(place);
+        assert_eq!(leftover::find(parent.path(), "vm"), [left]);
     }
 
     #[test]

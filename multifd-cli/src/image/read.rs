@@ -14,8 +14,13 @@ use super::name::{MANIFEST, is_inside};
 use super::write::{hash, hexadecimal};
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
+use crate::file;
+use crate::folder::{self, Wanted};
 use crate::mapping::{self, Access};
 use crate::progress::Bar;
+
+/// The most bytes of a manifest. One of a VM with thousands of RAM blocks has some hundred KiB.
+const MOST_MANIFEST: u64 = 16 << 20;
 
 /// A VM from its folder, ready to be sent. The files are mapped, not read.
 #[derive(Debug)]
@@ -36,6 +41,7 @@ pub(crate) struct Image {
 impl Image {
     /// Opens the image in `folder`, and checks that every file exists and has its length.
     pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
+        folder::expect(folder, Wanted::Image)?;
         let path = folder.join(MANIFEST);
         let manifest = read_manifest(&path)?;
         let wrong = |what| Failure::new(format!("cannot use {}: {what}", path.display()));
@@ -69,15 +75,16 @@ impl Image {
     /// Checks every block against its SHA-256.
     pub(crate) fn verify(&self, interrupt: &Interrupt, bar: &Bar) -> Result<(), Failure> {
         for (block, listed) in self.ram.blocks().iter().zip(&self.blocks) {
-            check_hash(&self.folder, &listed.file, &hash(block, interrupt, bar)?, &listed.sha256)?;
+            let found = hash(block, interrupt, bar)?;
+            mapping::check_files()?;
+            check_hash(&self.folder, &listed.file, &found, &listed.sha256)?;
         }
         Ok(())
     }
 }
 
-fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
-    let json = std::fs::read(path)
-        .map_err(|error| Failure::io(format!("cannot read {}", path.display()), &error))?;
+pub(super) fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
+    let json = file::read(path, MOST_MANIFEST)?;
     Manifest::parse(&json)
         .map_err(|what| Failure::new(format!("cannot use {}: {what}", path.display())))
 }
@@ -97,7 +104,7 @@ fn inside(folder: &Path, file: &str) -> Result<PathBuf, Failure> {
 
 fn map_block(folder: &Path, block: &Block) -> Result<RamBlock, Failure> {
     let path = inside(folder, &block.file)?;
-    let (file, found) = mapping::open(&path)?;
+    let (file, found) = file::open(&path)?;
     if found != block.bytes {
         let Block { name, bytes, .. } = block;
         return Err(Failure::new(format!(
@@ -130,8 +137,7 @@ fn read_early_state(folder: &Path, manifest: &Manifest) -> Result<EarlyState, Fa
 /// Reads a file, and checks it against its SHA-256 where that is known.
 fn read_state(folder: &Path, file: &str, sha256: Option<&str>) -> Result<Vec<u8>, Failure> {
     let path = inside(folder, file)?;
-    let bytes = std::fs::read(&path)
-        .map_err(|error| Failure::io(format!("cannot read {}", path.display()), &error))?;
+    let bytes = file::read(&path, mapping::memory_of_this_machine())?;
     if let Some(expected) = sha256 {
         check_hash(folder, file, &hexadecimal(Sha256::digest(&bytes)), expected)?;
     }

@@ -13,6 +13,7 @@ use super::manifest::{Advise, Block, Manifest, Part, StateFile, Stream, VERSION}
 use super::name::{DEVICE_STATE, EARLY_STATE, EARLY_STATE_BEHIND_START, MANIFEST, file_names};
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
+use crate::file;
 use crate::page::{PAGE, is_zero};
 use crate::progress::Bar;
 
@@ -75,7 +76,7 @@ fn write_state(folder: &Path, name: &str, state: &[u8]) -> Result<Option<StateFi
 }
 
 fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
-    let written = File::create_new(folder.join(name)).and_then(|mut file| {
+    let written = file::create_private(&folder.join(name)).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
     });
@@ -91,7 +92,7 @@ fn write_block(
     bar: &Bar,
 ) -> Result<String, Failure> {
     let cannot = |error| Failure::io(format!("cannot write {name}"), &error);
-    let file = File::create_new(folder.join(name)).map_err(cannot)?;
+    let file = file::create_private(&folder.join(name)).map_err(cannot)?;
     file.set_len(block.bytes()).map_err(cannot)?;
     let mut hash = Sha256::new();
     for_each_chunk(block, interrupt, |offset, chunk| {

@@ -5,10 +5,12 @@ use std::path::Path;
 
 use multifd::inspect::{Report, RoundReport, Trace, TracePoint};
 use plotters::coord::Shift;
+use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
 use super::text::knows_raw;
 use crate::failure::Failure;
+use crate::palette::COLORS;
 
 /// In pixels.
 const SIZE: (u32, u32) = (1000, 800);
@@ -46,33 +48,44 @@ fn packets_by_channel(report: &Report, area: &Area<'_>) -> Drawn {
         Some(time) => time.as_secs_f64(),
         None => point.offset as f64 / f64::from(1 << 20),
     };
-    let ends = traces().filter_map(|trace| trace.points().last());
-    let (right, top) = ends
-        .fold((0.0, 1), |(right, top): (f64, u64), end| (right.max(x(&end)), top.max(end.packets)));
+    let described = if timed {
+        "seconds since the start"
+    } else {
+        "position in the channel, MiB (a recording has no times)"
+    };
+    let line = |trace: &Trace| trace.points().map(|point| (x(&point), point.packets)).collect();
+    draw_lines(&traces().map(line).collect::<Vec<_>>(), described, area)
+}
+
+/// A line for each channel, of its points from left to right.
+fn draw_lines(channels: &[Vec<(f64, u64)>], described: &str, area: &Area<'_>) -> Drawn {
+    let ends = channels.iter().filter_map(|points| points.last());
+    let (right, top) =
+        ends.fold((0.0, 1), |(right, top): (f64, u64), end| (right.max(end.0), top.max(end.1)));
     let mut chart = ChartBuilder::on(area)
         .caption("Packets by channel", TITLE)
         .margin(10)
         .x_label_area_size(40)
         .y_label_area_size(70)
         .build_cartesian_2d(0.0..right.max(f64::MIN_POSITIVE), 0..with_room(top))?;
-    let described = if timed {
-        "seconds since the start"
-    } else {
-        "position in the channel, MiB (a recording has no times)"
-    };
     let mut mesh = chart.configure_mesh();
     mesh.label_style(FONT).light_line_style(TRANSPARENT);
     mesh.x_desc(described).y_desc("packets so far").draw()?;
-    for (number, trace) in traces().enumerate() {
-        let color = Palette99::pick(number).to_rgba();
-        let points = trace.points().map(|point| (x(&point), point.packets));
-        chart
-            .draw_series(LineSeries::new(points, color.stroke_width(2)))?
-            .label(format!("channel {number}"))
-            .legend(move |(x, y)| Rectangle::new([(x, y - 4), (x + 14, y + 4)], color.filled()));
+    for (number, points) in channels.iter().enumerate() {
+        let line = COLORS[number % COLORS.len()].stroke_width(2);
+        // When the colours are used up, they come again in dashes, the shorter the later.
+        let turn = number / COLORS.len();
+        let dash = (16 / (turn + 1)).max(2) as i32;
+        let series = if turn == 0 {
+            chart.draw_series(LineSeries::new(points.clone(), line))?
+        } else {
+            chart.draw_series(DashedLineSeries::new(points.clone(), dash, 4, line))?
+        };
+        let sample = move |(x, y)| DashedPathElement::new([(x, y), (x + 16, y)], dash, 4, line);
+        series.label(format!("channel {number}")).legend(sample);
     }
     // The names of more would hide the lines.
-    if report.channels.len() <= 16 {
+    if channels.len() <= 16 {
         chart
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperLeft)
@@ -89,19 +102,15 @@ type Kind = (&'static str, RGBColor, fn(&RoundReport) -> u64);
 fn kinds(report: &Report) -> Vec<Kind> {
     let normal: &[Kind] = if knows_raw(report.compression) {
         &[
-            ("compressed", RGBColor(31, 119, 180), |round| {
-                round.counts.normal_pages - round.counts.raw_pages
-            }),
-            ("raw", RGBColor(214, 39, 40), |round| round.counts.raw_pages),
+            ("compressed", COLORS[0], |round| round.counts.normal_pages - round.counts.raw_pages),
+            ("raw", COLORS[1], |round| round.counts.raw_pages),
         ]
     } else {
-        &[("normal", RGBColor(31, 119, 180), |round| round.counts.normal_pages)]
+        &[("normal", COLORS[0], |round| round.counts.normal_pages)]
     };
     let zero: [Kind; 2] = [
-        ("zero", RGBColor(170, 170, 170), |round| round.counts.zero_pages),
-        ("on the main channel", RGBColor(255, 187, 60), |round| {
-            round.main_zero_pages + round.main_normal_pages
-        }),
+        ("zero", COLORS[4], |round| round.counts.zero_pages),
+        ("on the main channel", COLORS[3], |round| round.main_zero_pages + round.main_normal_pages),
     ];
     let is_there = |kind: &Kind| report.rounds.iter().any(|round| kind.2(round) > 0);
     normal.iter().copied().chain(zero).filter(is_there).collect()
@@ -109,35 +118,51 @@ fn kinds(report: &Report) -> Vec<Kind> {
 
 fn pages_by_round(report: &Report, area: &Area<'_>) -> Drawn {
     let kinds = kinds(report);
-    let width = report.rounds.len().div_ceil(BARS).max(1);
-    let pages = |bar: &[RoundReport], kind: &Kind| bar.iter().map(kind.2).sum::<u64>();
-    let bars: Vec<Vec<u64>> = report
-        .rounds
-        .chunks(width)
-        .map(|bar| kinds.iter().map(|kind| pages(bar, kind)).collect())
-        .collect();
+    let pages = |round| kinds.iter().map(|kind| kind.2(round)).collect();
+    let rounds: Vec<Vec<u64>> = report.rounds.iter().map(pages).collect();
+    let kinds: Vec<_> = kinds.iter().map(|&(name, color, _)| (name, color)).collect();
+    draw_bars(&kinds, &rounds, area)
+}
+
+/// A bar for each round, of its pages by kind; of several rounds, where there are many.
+fn draw_bars(kinds: &[(&str, RGBColor)], rounds: &[Vec<u64>], area: &Area<'_>) -> Drawn {
+    let width = rounds.len().div_ceil(BARS).max(1);
+    let sum = |bar: &[Vec<u64>], kind: usize| bar.iter().map(|round| round[kind]).sum::<u64>();
+    let bars = rounds.chunks(width);
+    let bars: Vec<Vec<u64>> =
+        bars.map(|bar| (0..kinds.len()).map(|kind| sum(bar, kind)).collect()).collect();
     let top = bars.iter().map(|bar| bar.iter().sum()).max().unwrap_or(0).max(1);
+    // A range of whole numbers has its end in it. One of a single number has no length.
+    let last = bars.len().saturating_sub(1).max(1) as u32;
     let mut chart = ChartBuilder::on(area)
         .caption("Pages by round", TITLE)
         .margin(10)
         .x_label_area_size(40)
         .y_label_area_size(70)
-        .build_cartesian_2d(0.0..bars.len().max(1) as f64 * width as f64, 0..with_room(top))?;
+        .build_cartesian_2d((0..last).into_segmented(), 0..with_room(top))?;
     let described = match width {
         1 => "round (0 is the setup)".to_owned(),
-        width => format!("round (0 is the setup), {width} a bar"),
+        width => format!("the first round of a bar (0 is the setup), {width} in each"),
     };
     let mut mesh = chart.configure_mesh();
     mesh.label_style(FONT).light_line_style(TRANSPARENT).disable_x_mesh();
-    mesh.x_label_formatter(&|round| format!("{round:.0}"));
+    let first = |bar: &SegmentValue<u32>| match bar {
+        SegmentValue::CenterOf(bar) if (*bar as usize) < bars.len() => {
+            (*bar as usize * width).to_string()
+        }
+        _ => String::new(),
+    };
+    mesh.x_label_formatter(&first);
     mesh.x_desc(described).y_desc("pages").draw()?;
-    for (nth, (name, color, _)) in kinds.iter().enumerate() {
+    for (nth, (name, color)) in kinds.iter().enumerate() {
         let rectangles =
             bars.iter().enumerate().filter(|(_, bar)| bar[nth] > 0).map(|(at, bar)| {
                 let below: u64 = bar[..nth].iter().sum();
-                let left = (at * width) as f64;
-                let corners = [(left, below), (left + 0.9 * width as f64, below + bar[nth])];
-                Rectangle::new(corners, color.filled())
+                let [left, right] = [at, at + 1].map(|at| SegmentValue::Exact(at as u32));
+                let corners = [(left, below), (right, below + bar[nth])];
+                let mut bar = Rectangle::new(corners, color.filled());
+                bar.set_margin(0, 0, 1, 1);
+                bar
             });
         chart
             .draw_series(rectangles)?
@@ -156,3 +181,6 @@ fn pages_by_round(report: &Report, area: &Area<'_>) -> Drawn {
 fn with_room(top: u64) -> u64 {
     top + top / 20 + 1
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,10 @@ use serde::Serialize;
 use super::Args;
 use super::json::{self, Devices};
 use crate::cancel::Interrupt;
-use crate::failure::{Failure, one_line};
+use crate::escape::one_line;
+use crate::failure::Failure;
 use crate::image::{BlockSurvey, Image};
+use crate::mapping;
 use crate::output::{self, Output};
 use crate::size::Bytes;
 use crate::table::Table;
@@ -28,13 +30,20 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<bool, Failure> {
     let bar = output.bar("inspecting", image.ram.bytes());
     let blocks = image.survey(&interrupt, &bar)?;
     drop(bar);
+    mapping::check_files()?;
     let parsed = image
         .device_state
         .as_deref()
         .map(|bytes| DeviceState::parse(bytes, 0, image.ram.page_size(), image.footers));
     let (devices, found) = parsed.map_or((None, Vec::new()), |(state, found)| (Some(state), found));
     let survey = Survey { image, blocks, devices, found };
-    output::print(&if args.json { survey.json() } else { survey.text() })?;
+    if args.json {
+        output::print_json(&survey.json())?;
+    } else if args.json_lines {
+        output::print(&(json::line(&survey.json()) + "\n"))?;
+    } else {
+        output::print(&survey.text())?;
+    }
     Ok(survey.is_good())
 }
 
@@ -80,8 +89,8 @@ impl Survey {
         table
     }
 
-    fn json(&self) -> String {
-        let line = json::line(&Line {
+    fn json(&self) -> Json<'_> {
+        Json {
             kind: "image",
             machine: self.image.configuration.machine.as_deref(),
             uuid: self.image.uuid.to_string(),
@@ -90,8 +99,7 @@ impl Survey {
             device_state: self.devices.as_ref().map(Devices::new),
             findings: self.found.iter().map(|(offset, kind)| Found::new(*offset, kind)).collect(),
             is_good: self.is_good(),
-        });
-        line + "\n"
+        }
     }
 }
 
@@ -114,7 +122,7 @@ fn is_error(kind: &FindingKind) -> bool {
 }
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct Json<'a> {
     kind: &'static str,
     machine: Option<&'a str>,
     uuid: String,

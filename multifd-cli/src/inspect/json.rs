@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::packets::flags;
 use super::text::knows_raw;
+use crate::escape;
 
 /// The line of a packet.
 pub(super) fn packet(packet: &PacketRecord) -> String {
@@ -29,7 +30,7 @@ pub(super) fn packet(packet: &PacketRecord) -> String {
     })
 }
 
-/// What the last line says.
+/// What all packets come to.
 pub(crate) fn summary(report: &Report) -> Summary<'_> {
     let counted = |counts: &Counts| Counted::new(counts, report.compression, report.page_size);
     Summary {
@@ -37,7 +38,7 @@ pub(crate) fn summary(report: &Report) -> Summary<'_> {
         machine: report.configuration.machine.as_deref(),
         uuid: report.uuid.map(|uuid| uuid.to_string()),
         page_size: report.page_size.bytes(),
-        compression: report.compression.map(|compression| compression.to_string()),
+        codec: report.compression.map(|compression| compression.to_string()),
         total: counted(&report.total()),
         main: Main::new(report),
         channels: report.channels.iter().map(|channel| Channel::new(channel, counted)).collect(),
@@ -51,7 +52,7 @@ pub(crate) fn summary(report: &Report) -> Summary<'_> {
 
 /// A line of JSON. No type here can fail: all keys are text.
 pub(super) fn line(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
+    escape::json(&serde_json::to_string(value).unwrap_or_default())
 }
 
 #[derive(Serialize)]
@@ -75,7 +76,7 @@ pub(crate) struct Summary<'a> {
     machine: Option<&'a str>,
     uuid: Option<String>,
     page_size: usize,
-    compression: Option<String>,
+    codec: Option<String>,
     total: Counted,
     main: Main<'a>,
     channels: Vec<Channel>,

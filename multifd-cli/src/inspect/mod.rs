@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::failure::Failure;
-use crate::image::MANIFEST;
+use crate::folder::{self, Wanted};
 use crate::output::Output;
 
 /// Show what a recorded migration or a VM image is made of, and what is wrong with it.
@@ -26,25 +26,30 @@ use crate::output::Output;
 Examples:
   multifd inspect recording
   multifd inspect recording --packets | less
-  multifd inspect recording --json --chart recording.svg > recording.jsonl
+  multifd inspect recording --json-lines > recording.jsonl
+  multifd inspect recording --chart recording.svg
   multifd inspect vm")]
 pub(crate) struct Args {
     /// The folder of a recording or of a VM image
     #[arg(value_name = "RECORDING|IMAGE")]
     folder: PathBuf,
     /// Also list all packets
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "json_lines"])]
     packets: bool,
-    /// Print one JSON object per line: each packet of a recording, then a summary
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    /// Print one JSON object per line: each packet of a recording, then the result
+    #[arg(long, conflicts_with = "json")]
+    json_lines: bool,
     /// Draw packets by channel and pages by round of a recording, as SVG
     #[arg(long, value_name = "FILE")]
     chart: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
-    let is_image = args.folder.join(MANIFEST).is_file();
+    folder::expect(&args.folder, Wanted::Either)?;
+    let is_image = folder::is_image(&args.folder);
     if is_image && (args.packets || args.chart.is_some()) {
         return Err(Failure::usage(format!(
             "{} is a VM image, which has no packets; --packets and --chart are for recordings",

@@ -4,7 +4,7 @@ use multifd::core::Compression;
 use multifd::core::wire::{BlockName, PacketFlags};
 use multifd::inspect::PacketRecord;
 
-use crate::failure::one_line;
+use crate::escape::one_line;
 
 /// The columns. Their widths are fixed: the first packet is printed before the others are read.
 pub(super) fn header() -> String {

@@ -13,6 +13,10 @@ use crate::output::{self, Output};
 pub(super) fn run(args: &Args, output: &Output) -> Result<bool, Failure> {
     let interrupt = Interrupt::listen()?;
     let report = if args.json {
+        let report = pass(args, output, &interrupt, |_| {})?;
+        output::print_json(&json::summary(&report))?;
+        report
+    } else if args.json_lines {
         let mut lines = output::Lines::default();
         let report = pass(args, output, &interrupt, |packet| lines.add(&json::packet(packet)))?;
         lines.add(&json::line(&json::summary(&report)));

@@ -6,7 +6,7 @@ use multifd::core::{Compression, PageSize};
 use multifd::inspect::{Counts, DeviceState, Findings, MainReport, Report, RoundReport};
 use multifd::stream::SyncForm;
 
-use crate::failure::one_line;
+use crate::escape::one_line;
 use crate::size::Bytes;
 use crate::table::Table;
 

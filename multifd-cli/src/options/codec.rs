@@ -11,10 +11,10 @@ use crate::failure::Failure;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Agreed {
     /// The codec, the same on both sides
-    #[arg(long, value_name = "CODEC", default_value = "none", value_parser = names())]
+    #[arg(short, long, value_name = "CODEC", default_value = "none", value_parser = names())]
     pub(crate) compression: String,
     /// How many channels, the same on both sides
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = channel_count())]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 2, value_parser = channel_count())]
     pub(crate) channels: u8,
 }
 

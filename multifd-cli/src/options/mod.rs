@@ -1,6 +1,5 @@
 //! Options that several commands have. Nothing here depends on a command.
 
 pub(crate) mod codec;
-pub(crate) mod seconds;
 pub(crate) mod store;
 pub(crate) mod verbosity;

@@ -8,7 +8,7 @@ use crate::size;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Store {
     /// The folder to create; it appears when it is complete
-    #[arg(long, value_name = "IMAGE")]
+    #[arg(short, long, value_name = "IMAGE")]
     pub(crate) to: PathBuf,
     /// Replace an existing image, once the new one is complete
     #[arg(long)]

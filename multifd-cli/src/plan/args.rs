@@ -7,8 +7,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser};
 use clap::{ArgGroup, ValueEnum};
 use multifd_plan::{Live, Parameters, Preset, Speed, XEON_4TH_GEN_64G};
 
-use super::units;
-use crate::size;
+use crate::{size, units};
 
 /// Simulate a migration: its time, its CPU and its bottleneck.
 ///
@@ -17,7 +16,7 @@ use crate::size;
 /// generation Xeon unless options say otherwise. If no memory is given, it is made up.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Speeds are written as 100Gbit/s, 12.5GB/s or 20000pages/s (of 4 KiB), times as 75ns, 1.5us or 300ms.
+Speeds are written as 100Gbit/s, 25Gbps, 12.5GB/s or 20000pages/s (of 4 KiB), times as 75ns or 300ms.
 
 Examples:
   multifd plan --ram guest.ram --size 64G --link-bandwidth 25Gbit/s
@@ -27,10 +26,10 @@ Examples:
 #[command(group = ArgGroup::new("memory").args(["ram", "from", "recording", "preset"]))]
 pub(crate) struct Args {
     /// A guest's memory, a file of whole 4 KiB pages
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     pub(super) ram: Option<PathBuf>,
     /// The folder of a VM image
-    #[arg(long, value_name = "IMAGE")]
+    #[arg(short, long, value_name = "IMAGE")]
     pub(super) from: Option<PathBuf>,
     /// The folder of a recorded migration
     #[arg(long, value_name = "FOLDER")]
@@ -54,13 +53,13 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1)]
     pub(super) seed: u64,
     /// The codecs, separated by commas [default: none,zstd,qpl-hardware, or the preset's]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = names())]
+    #[arg(short, long, value_name = "LIST", value_delimiter = ',', value_parser = names())]
     pub(super) compression: Vec<String>,
     /// The level of those codecs that have levels
     #[arg(long, value_name = "N", allow_negative_numbers = true, conflicts_with = "preset")]
     pub(super) level: Option<i32>,
     /// How many channels; several numbers, separated by commas, are compared
-    #[arg(long, value_name = "LIST", default_value = "2,4,8", value_delimiter = ',',
+    #[arg(short = 'n', long, value_name = "LIST", default_value = "2,4,8", value_delimiter = ',',
           value_parser = clap::value_parser!(u8).range(1..))]
     pub(super) channels: Vec<u8>,
     /// Speeds of codecs on one core, in place of measured ones: zstd=400MB/s

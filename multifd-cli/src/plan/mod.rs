@@ -4,7 +4,6 @@
 mod args;
 mod choose;
 mod report;
-mod units;
 
 use std::path::Path;
 
@@ -16,6 +15,7 @@ use multifd_plan::{MAX_BYTES, Sample, simulate};
 
 use crate::decode;
 use crate::failure::Failure;
+use crate::file;
 use crate::image::Image;
 use crate::mapping::{self, Access};
 use crate::output::Output;
@@ -31,6 +31,7 @@ const MADE_UP: u64 = 1 << 30;
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let parameters = args.parameters();
     let (memory, codecs) = look(args, output)?;
+    mapping::check_files()?;
     let plans = codecs.len() * args.channels.len();
     let bar = output.bar("simulating", memory.bytes * plans as u64);
     let mut rows = Vec::new();
@@ -76,12 +77,12 @@ fn sample(args: &Args, output: &Output) -> Result<(String, Sample), Failure> {
     let of = |origin: &Path, ram: &Ram| {
         Ok((origin.display().to_string(), Sample::of_ram(ram, args.sample, args.seed)?))
     };
-    if let Some(file) = &args.ram {
-        let (opened, bytes) = mapping::open(file)?;
-        mapping::check_pages(file, bytes)?;
-        let memory = mapping::of_file(file, opened, bytes, Access::Read)?;
+    if let Some(path) = &args.ram {
+        let (file, bytes) = file::open(path)?;
+        mapping::check_pages(path, bytes)?;
+        let memory = mapping::of_file(path, file, bytes, Access::Read)?;
         let block = RamBlock::new(BlockName::new("pc.ram")?, memory);
-        return of(file, &Ram::new(PageSize::Kib4, [block])?);
+        return of(path, &Ram::new(PageSize::Kib4, [block])?);
     }
     if let Some(folder) = &args.from {
         return of(folder, &Image::open(folder)?.ram);

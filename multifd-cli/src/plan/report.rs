@@ -4,7 +4,8 @@ use multifd_plan::{Codec, CodecSpeed, Outcome, Parameters, Resource, Sample, Sid
 use serde::Serialize;
 
 use super::choose::Chosen;
-use crate::failure::{Failure, one_line};
+use crate::escape::one_line;
+use crate::failure::Failure;
 use crate::output;
 use crate::page::PAGE;
 use crate::size::{Bytes, gib};
@@ -22,7 +23,9 @@ pub(super) struct Report {
 /// The memory to be migrated.
 #[derive(Debug, Serialize)]
 pub(super) struct Memory {
+    #[serde(rename = "ram")]
     origin: String,
+    #[serde(rename = "ram_bytes")]
     pub(super) bytes: u64,
     zero_share: f64,
     sampled_packets: Option<usize>,

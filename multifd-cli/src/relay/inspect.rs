@@ -8,7 +8,6 @@ use multifd::Side;
 use multifd::inspect::{Inspector, Report, Severity};
 use multifd::relay::{Tap, Wire};
 
-use crate::failure::one_line;
 use crate::output;
 
 /// Inspects the source's side of a relay. Violations of the format are printed at once, everything
@@ -85,7 +84,7 @@ impl State {
         for finding in self.inspector.findings().iter().skip(self.seen) {
             self.seen += 1;
             if finding.kind.severity() == Severity::Error {
-                output::note(&one_line(&format!("multifd: inspecting the source: {finding}")));
+                output::note(&format!("multifd: inspecting the source: {finding}"));
             }
         }
     }

@@ -18,10 +18,10 @@ use crate::cancel::Interrupt;
 use crate::failure::Failure;
 use crate::inspect::{chart, json, text};
 use crate::options::codec::{self, channel_count};
-use crate::options::seconds;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 use crate::summary::Summary;
+use crate::units;
 use inspect::Inspection;
 use record::Recorder;
 
@@ -33,11 +33,8 @@ use record::Recorder;
 /// no RAM, and writes files only with --record and --chart. Postcopy, XBZRLE and devices that migrate in parts (VFIO)
 /// cannot be relayed.
 ///
-/// The exit status is 0 if the migration went through: with the capability return-path at the
-/// source, when the destination has confirmed it; without, when the destination has closed its
-/// connection after the last byte. It is 1 if the migration failed, which both sides see as a closed
-/// connection, and the destination cannot have the guest; 3 if it is not known whether the
-/// destination has it; and 4 if it has, but the recording or the inspection is incomplete.
+/// With the capability return-path at the source, it is done when the destination has confirmed the
+/// migration; without, when the destination has closed its connection after the last byte.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -50,10 +47,10 @@ A compressed tunnel between two QEMUs, on the source's and on the destination's 
   multifd relay --listen tcp::5555 --to tcp:127.0.0.1:4444 --from-compression zstd")]
 pub(crate) struct Args {
     /// Where to listen for the source: tcp:HOST:PORT (port 0: any free one) or unix:PATH
-    #[arg(long, value_name = "URI")]
+    #[arg(short, long, value_name = "URI")]
     listen: Uri,
     /// Where the destination listens: tcp:HOST:PORT or unix:PATH
-    #[arg(long, value_name = "URI")]
+    #[arg(short, long, value_name = "URI")]
     to: Uri,
     /// The source's codec
     #[arg(long, value_name = "CODEC", default_value = "none", value_parser = codec::names())]
@@ -70,12 +67,12 @@ pub(crate) struct Args {
     /// The level to compress with for the destination
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     to_level: Option<i32>,
-    /// How many seconds to wait for all channels to connect once the source has begun
+    /// How long to wait for all channels to connect once the source has begun
     #[arg(
         long,
-        value_name = "SECONDS",
-        default_value = "10",
-        value_parser = seconds::parse,
+        value_name = "TIME",
+        default_value = "10s",
+        value_parser = units::wait,
         allow_negative_numbers = true
     )]
     channel_timeout: Duration,
@@ -83,7 +80,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
     /// Inspect what the source sends, as multifd inspect does: errors are printed as they come, the
-    /// rest at the end, even if the migration fails. The exit status does not depend on it
+    /// rest at the end, even if the migration fails. What it finds does not change the exit status
     #[arg(long)]
     inspect: bool,
     /// Draw packets by channel and pages by round of what is inspected, as SVG
@@ -118,8 +115,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     output::note(&format!("listening on {}", relay.uri()));
     let _watch = interrupt.watch(relay.cancel_token());
     let progress = relay.progress();
-    let line = output.line("relaying");
-    let follow = line.follow_text(progress::text(progress.clone()));
+    let listen = relay.uri().to_string();
+    let line = output.line("relaying", &format!("waiting for a source on {listen}"));
+    let follow = line.follow_text(progress::text(progress.clone(), listen));
     let relayed = relay.run();
     drop((follow, line));
     let recorded = recorder.map(|recorder| {

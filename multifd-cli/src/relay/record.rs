@@ -1,8 +1,9 @@
 //! Recording a relayed migration.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::{DirBuilder, File};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -12,6 +13,7 @@ use multifd::{Side, Stats};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::file;
 use crate::output;
 
 /// Bytes of a wire that are collected before they are written to its file.
@@ -57,9 +59,11 @@ impl Recorder {
                 _ => Failure::io(doing, error),
             }
         };
-        fs::create_dir(folder).map_err(|error| cannot(&error))?;
+        // Only the owner may read a guest's memory.
+        let create = |folder: &Path| DirBuilder::new().mode(0o700).create(folder);
+        create(folder).map_err(|error| cannot(&error))?;
         for side in [Side::From, Side::To] {
-            fs::create_dir(folder.join(name_of(side))).map_err(|error| cannot(&error))?;
+            create(&folder.join(name_of(side))).map_err(|error| cannot(&error))?;
         }
         let (wires, failure) = (Mutex::default(), OnceLock::new());
         Ok(Self { folder: folder.to_owned(), wires, failure })
@@ -93,7 +97,9 @@ impl Recorder {
             };
             let path = self.folder.join(name_of(side)).join("capture.json");
             let text = serde_json::to_string_pretty(&capture).map_err(io::Error::other);
-            if let Err(error) = text.and_then(|text| fs::write(&path, text + "\n")) {
+            let written = text
+                .and_then(|text| file::create_private(&path)?.write_all((text + "\n").as_bytes()));
+            if let Err(error) = written {
                 _ = self.failure.set(cannot_write(&path, &error));
             }
         }
@@ -109,7 +115,7 @@ impl Recorder {
             Some(file) => Arc::clone(file),
             None => {
                 let file =
-                    BufWriter::with_capacity(BUFFER, File::create_new(self.path(side, wire))?);
+                    BufWriter::with_capacity(BUFFER, file::create_private(&self.path(side, wire))?);
                 let file = Arc::new(Mutex::new(file));
                 wires.insert((side, wire), Arc::clone(&file));
                 file

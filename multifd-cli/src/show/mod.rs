@@ -32,7 +32,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     agreed: Agreed,
     /// Where the QEMU is to listen: tcp:HOST:PORT or unix:PATH
-    #[arg(long, value_name = "URI", default_value = "tcp:127.0.0.1:4444")]
+    #[arg(short, long, value_name = "URI", default_value = "tcp:127.0.0.1:4444")]
     listen: Uri,
     /// Print the result as JSON
     #[arg(long)]

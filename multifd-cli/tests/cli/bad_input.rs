@@ -1,7 +1,8 @@
 //! Bad input: each case ends in one clear line, and leaves nothing half done.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -115,7 +116,78 @@ fn a_malformed_manifest_is_refused_with_its_place() {
     fs::write(&path, "").unwrap();
     send(&image).failed_saying(&["vm.json", "malformed"]);
     fs::remove_file(&path).unwrap();
-    send(&image).failed_saying(&["vm.json", "check the path"]);
+    send(&image).failed_saying(&["not a VM image", "vm.json"]);
+}
+
+/// Puts a pipe, a device and a file without end in the place of an image's file.
+fn replace_by_endless(path: &Path) -> [Box<dyn Fn() + '_>; 3] {
+    let remove = move || _ = fs::remove_file(path);
+    let pipe = move || {
+        remove();
+        let made = Command::new("mkfifo").arg(path).status().unwrap();
+        assert!(made.success());
+    };
+    let device = move || {
+        remove();
+        std::os::unix::fs::symlink("/dev/zero", path).unwrap();
+    };
+    let huge = move || {
+        remove();
+        fs::File::create_new(path).unwrap().set_len(1 << 43).unwrap();
+    };
+    [Box::new(pipe), Box::new(device), Box::new(huge)]
+}
+
+#[test]
+fn a_pipe_a_device_and_an_endless_file_are_refused_as_parts_of_an_image() {
+    for (name, words) in [
+        ("vm.json", ["it is not a file", "it is not a file", "at most 16 MiB"]),
+        ("device-state.bin", ["it is not a file", "not a file of the folder", "at most"]),
+        ("pc.ram", ["it is not a file", "not a file of the folder", "damaged"]),
+    ] {
+        let (_folder, image) = image();
+        let path = image.join(name);
+        for (replace, word) in replace_by_endless(&path).iter().zip(words) {
+            replace();
+            send(&image).failed_saying(&[name, word]);
+            multifd(&["inspect", text(&image)]).failed_saying(&[name, word]);
+        }
+    }
+}
+
+#[test]
+fn a_ram_file_that_shrinks_while_it_is_sent_is_an_error_that_names_it() {
+    for codec in ["none", "zstd"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("guest.ram");
+        // More than the sockets' buffers hold, however it is compressed.
+        let mut noise = fs::File::open("/dev/urandom").unwrap().take(64 << 20);
+        std::io::copy(&mut noise, &mut fs::File::create(&file).unwrap()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri = format!("tcp:{}", listener.local_addr().unwrap());
+        let args = ["--to", &uri, "--compression", codec, "--no-return-path"];
+        let send = Running::start(command(&["send", "--ram", text(&file)]).args(args));
+        let mut sockets: Vec<_> = (0..3).map(|_| listener.accept().unwrap().0).collect();
+        // The source has begun to send pages: there is more than packets without any.
+        sockets[2].read_exact(&mut [0; 100_000]).unwrap();
+        fs::File::options().write(true).open(&file).unwrap().set_len(4096).unwrap();
+        let drain = |mut socket: TcpStream| {
+            std::thread::spawn(move || std::io::copy(&mut socket, &mut std::io::sink()))
+        };
+        let drains: Vec<_> = sockets.into_iter().map(drain).collect();
+        send.wait().failed_saying(&["guest.ram", "became shorter", "4096 of 67108864 bytes"]);
+        drains.into_iter().for_each(|drain| _ = drain.join().unwrap());
+    }
+}
+
+#[test]
+fn what_force_replaces_is_an_image_and_nothing_else() {
+    let (_folder, image) = image();
+    fs::write(image.join("thesis"), "x").unwrap();
+    let before = names(&image);
+    let recv = ["recv", "--listen", ANYWHERE, "--force", "--to", text(&image)];
+    multifd(&recv).failed_saying(&["thesis", "not of the VM image", "remove it first"]);
+    assert_eq!(names(&image), before);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 
-use crate::common::{Running, command, names, text};
+use crate::common::{Running, command, multifd, names, recordings, text};
 use rustix::process::Signal;
 
 /// The signals that end a program, but for those that this process, and so its children, ignore.
@@ -37,6 +37,43 @@ fn a_destination_that_waits_is_cancelled_and_leaves_nothing() {
         assert_cancelled(recv, signal);
         assert!(names(to.path()).is_empty());
     }
+}
+
+#[test]
+fn two_signals_in_a_row_are_one_wish_and_leave_nothing() {
+    for signal in signals() {
+        let to = tempfile::tempdir().unwrap();
+        let (image, socket) = (to.path().join("vm"), to.path().join("socket"));
+        let listen = format!("unix:{}", text(&socket));
+        let (recv, _) = Running::recv(&["--listen", &listen, "--to", text(&image)]);
+        recv.signal(signal);
+        recv.signal(signal);
+        assert_cancelled(recv, signal);
+        assert!(names(to.path()).is_empty());
+    }
+}
+
+#[test]
+fn what_a_killed_run_leaves_is_said_by_the_next_and_left_alone() {
+    let to = tempfile::tempdir().unwrap();
+    let image = to.path().join("vm");
+    let recv = || Running::recv(&["--listen", "tcp:127.0.0.1:0", "--to", text(&image)]).0;
+    let killed = recv();
+    let [left] = &names(to.path())[..] else { panic!("one folder") };
+    killed.signal(Signal::KILL);
+    assert_eq!(killed.wait().status, None);
+    let mut next = Running::start(
+        command(&["recv", "--force", "--listen", "tcp:127.0.0.1:0"]).args(["--to", text(&image)]),
+    );
+    let said = next.line();
+    assert!(said.contains(left) && said.contains("killed"), "{said}");
+    next.listening();
+    // While that one makes its image, only what is dead is left.
+    let other = multifd(&["decode", text(&recordings()[0]), "--to", text(&image)]).succeeded();
+    assert_eq!(other.stderr.matches(".partial").count(), 1, "{other:?}");
+    next.signal(Signal::INT);
+    next.wait();
+    assert_eq!(names(to.path()), [left.as_str(), "vm"]);
 }
 
 #[test]

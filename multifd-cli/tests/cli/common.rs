@@ -73,7 +73,8 @@ pub(crate) struct Running {
     child: Child,
     stderr: BufReader<std::process::ChildStderr>,
     stdout: JoinHandle<String>,
-    first_line: String,
+    /// What it has said on stderr so far.
+    said: String,
 }
 
 impl Running {
@@ -87,7 +88,7 @@ impl Running {
             stdout.read_to_string(&mut text).unwrap();
             text
         });
-        Self { child, stderr, stdout, first_line: String::new() }
+        Self { child, stderr, stdout, said: String::new() }
     }
 
     /// `multifd recv` with `args`, and where it listens.
@@ -99,9 +100,16 @@ impl Running {
 
     /// Waits for the line that says where the program listens.
     pub(crate) fn listening(&mut self) -> String {
-        self.stderr.read_line(&mut self.first_line).unwrap();
-        let uri = self.first_line.trim_end().strip_prefix("listening on ");
-        uri.unwrap_or_else(|| panic!("it said: {}", self.first_line)).to_owned()
+        let line = self.line();
+        let uri = line.strip_prefix("listening on ");
+        uri.unwrap_or_else(|| panic!("it said: {line}")).to_owned()
+    }
+
+    /// Waits for the next line on stderr.
+    pub(crate) fn line(&mut self) -> String {
+        let from = self.said.len();
+        self.stderr.read_line(&mut self.said).unwrap();
+        self.said[from..].trim_end().to_owned()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -109,7 +117,7 @@ impl Running {
     }
 
     pub(crate) fn wait(mut self) -> Ended {
-        let mut stderr = self.first_line;
+        let mut stderr = self.said;
         self.stderr.read_to_string(&mut stderr).unwrap();
         let status = self.child.wait().unwrap().code();
         Ended { status, stdout: self.stdout.join().unwrap(), stderr }

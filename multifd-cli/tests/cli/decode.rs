@@ -37,14 +37,16 @@ fn a_folder_that_is_no_recording_is_refused() {
     let image = folder.path().join("vm");
     let decode = |folder: &Path| multifd(&["decode", text(folder), "--to", text(&image)]);
     let recording = folder.path().join("recording");
-    decode(&recording).failed_saying(&["recording/main.bin", "check the path"]);
+    decode(&recording).failed_saying(&["/recording", "check the path"]);
     fs::create_dir(&recording).unwrap();
+    decode(&recording).failed_saying(&["not a recording: it has no main.bin"]);
     fs::write(recording.join("main.bin"), "GET / HTTP/1.1\r\n\r\n").unwrap();
     decode(&recording).failed_saying(&["no channel0.bin"]);
     fs::write(recording.join("channel0.bin"), "").unwrap();
     decode(&recording).failed_saying(&["main.bin", "QEVM"]);
     fs::write(recording.join("channel2.bin"), "").unwrap();
     decode(&recording).failed_saying(&["channel1.bin"]);
+    decode(&recording.join("main.bin")).failed_saying(&["main.bin: it is a file", "a recording"]);
     assert_eq!(crate::common::names(folder.path()), ["recording"]);
 }
 

@@ -38,12 +38,14 @@ fn every_recording_of_a_qemu_is_found_to_be_right() {
 }
 
 #[test]
-fn json_has_a_line_for_each_packet_and_a_summary_that_adds_them_up() {
+fn json_lines_are_the_packets_and_a_summary_that_adds_them_up_and_json_is_the_summary() {
     for recording in recordings() {
-        let ended = multifd(&["inspect", text(&recording), "--json"]).succeeded();
+        let ended = multifd(&["inspect", text(&recording), "--json-lines"]).succeeded();
         let mut lines = lines(&ended.stdout);
         let summary = lines.pop().unwrap();
         assert_eq!(summary["kind"], "summary");
+        let alone = multifd(&["inspect", text(&recording), "--json"]).succeeded().json();
+        assert_eq!(alone, summary);
         assert!(lines.iter().all(|line| line["kind"] == "packet" && line["seconds"].is_null()));
         for field in ["packets", "normal_pages", "zero_pages", "payload_bytes"] {
             let sum: u64 = lines.iter().map(|line| line[field].as_u64().unwrap()).sum();
@@ -78,7 +80,7 @@ fn a_broken_recording_is_said_to_be_by_place_and_exit_status() {
 
     let ended = multifd(&["inspect", text(&broken), "--json"]);
     assert_eq!(ended.status, Some(1));
-    let summary = lines(&ended.stdout).pop().unwrap();
+    let summary = ended.json();
     let codes: Vec<_> = summary["findings"].as_array().unwrap().iter().collect();
     assert_eq!((&codes[0]["code"], &codes[0]["offset"]), (&"uuid".into(), &8.into()));
     assert_eq!((&codes[1]["code"], &codes[1]["channel"]), (&"cut".into(), &1.into()));
@@ -109,13 +111,21 @@ fn a_peers_control_characters_are_not_printed() {
         let mut changed = bytes.clone();
         for at in 0..bytes.len() - 6 {
             if &bytes[at..at + 6] == b"pc.ram" {
-                changed[at..at + 6].copy_from_slice(b"\x1b[2Jra");
+                changed[at..at + 6].copy_from_slice("\u{1b}\u{202e}ra".as_bytes());
             }
         }
         fs::write(recording.join(name), changed).unwrap();
     }
+    let is_harmless = |text: &str| !text.contains(['\u{1b}', '\u{202e}']);
     let ended = multifd(&["inspect", text(&recording), "--packets"]);
-    assert!(ended.stdout.contains(r"\u{1b}[2Jra") && !ended.stdout.contains('\u{1b}'));
+    assert!(ended.stdout.contains(r"\u{1b}\u{202e}ra") && is_harmless(&ended.stdout));
+    let ended = multifd(&["inspect", text(&recording), "--json"]);
+    assert!(ended.stdout.contains(r"\u001b\u202era") && is_harmless(&ended.stdout));
+    // Logs and errors say the name as well.
+    let image = folder.path().join("vm");
+    let args = ["decode", text(&recording), "--to", text(&image), "-vv"];
+    let ended = multifd(&[&args[..], &["--ram-limit", "1M"]].concat());
+    assert!(is_harmless(&ended.stderr), "{ended:?}");
 }
 
 #[test]
@@ -149,6 +159,8 @@ fn an_image_is_shown_by_blocks_and_devices() {
         assert!(ended.stdout.contains(words), "{words}: {}", ended.stdout);
     }
     let json = multifd(&["inspect", text(&image), "--json"]).succeeded().json();
+    let line = multifd(&["inspect", text(&image), "--json-lines"]).succeeded();
+    assert_eq!(lines(&line.stdout), [json.clone()]);
     let ram = fs::read(image.join("pc.ram")).unwrap();
     let zero = ram.chunks(4096).filter(|page| page.iter().all(|&byte| byte == 0)).count();
     assert_eq!(json["blocks"][0]["zero_pages"], zero);
@@ -174,7 +186,10 @@ fn what_an_image_does_not_have_is_refused() {
         assert!(ended.stderr.contains("has no packets"), "{ended:?}");
     }
     let nothing = folder.path().join("nothing");
-    multifd(&["inspect", text(&nothing)]).failed_saying(&["main.bin", "check the path"]);
+    multifd(&["inspect", text(&nothing)]).failed_saying(&["/nothing", "check the path"]);
+    fs::create_dir(&nothing).unwrap();
+    let words = "not a VM image or a recording: it has no vm.json and no main.bin";
+    multifd(&["inspect", text(&nothing)]).failed_saying(&[words]);
 }
 
 #[test]

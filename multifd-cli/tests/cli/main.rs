@@ -16,3 +16,4 @@ mod qpl;
 mod relay;
 mod send_recv;
 mod show;
+mod terminal;

@@ -94,7 +94,7 @@ fn a_plan_of_a_ram_file_measures_its_codecs_on_it() {
     let args = ["plan", "--ram", text(file.path()), "--size", "1G", "--channels", "4,1", "--json"];
     let compression = ["--compression", "none,zlib,zstd,qpl-portable,qpl-hardware"];
     let report = multifd(&[&args[..], &compression].concat()).succeeded().json();
-    assert_eq!(report["bytes"], 1 << 30);
+    assert_eq!(report["ram_bytes"], 1 << 30);
     assert!((report["zero_share"].as_f64().unwrap() - 1.0 / 3.0).abs() < 0.01);
     for codec in report["codecs"].as_array().unwrap() {
         let ratio = codec["ratio"].as_f64().unwrap();
@@ -116,7 +116,7 @@ fn an_image_and_a_recording_are_planned_for_alike() {
     let plan = |option: &str, path: &Path| {
         let report = multifd(&["plan", option, text(path), "--compression", "none", "--json"]);
         let report = report.succeeded().json();
-        (report["bytes"].clone(), report["zero_share"].clone(), report["plans"].clone())
+        (report["ram_bytes"].clone(), report["zero_share"].clone(), report["plans"].clone())
     };
     assert_eq!(plan("--from", &image), plan("--recording", recording));
 }
@@ -143,7 +143,7 @@ fn memory_that_cannot_be_planned_for_is_refused() {
     plan().failed_saying(&["4097 bytes", "only whole pages"]);
     multifd(&["plan", "--ram", "/nonexistent"]).failed_saying(&["check the path"]);
     multifd(&["plan", "--size", "5000"]).failed_saying(&["--size", "only whole pages"]);
-    multifd(&["plan", "--recording", "/nonexistent"]).failed_saying(&["main.bin"]);
+    multifd(&["plan", "--recording", "/nonexistent"]).failed_saying(&["check the path"]);
 }
 
 #[test]

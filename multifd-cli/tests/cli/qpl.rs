@@ -13,7 +13,7 @@ fn with_library(library: &str, args: &[&str]) -> Ended {
 /// The row of QPL in `multifd codecs --json`.
 fn listed(ended: &Ended) -> (bool, String) {
     let codecs = ended.json();
-    let qpl = codecs.as_array().unwrap().iter().find(|codec| codec["name"] == "qpl").unwrap();
+    let qpl = codecs.as_array().unwrap().iter().find(|codec| codec["codec"] == "qpl").unwrap();
     (qpl["available"].as_bool().unwrap(), qpl["by"].as_str().unwrap().to_owned())
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -116,12 +117,24 @@ fn what_is_recorded_decodes_to_what_arrived() {
         let capture: Value = serde_json::from_slice(&capture).unwrap();
         assert_eq!((&capture["compression"], &capture["complete"]), (&codec.into(), &true.into()));
     }
+    assert_private(&record);
     let read = |side: &str, name| fs::read(record.join(side).join(name)).unwrap();
     assert!(read("from", "main.bin") == read("to", "main.bin"));
+    assert_private(&arrived);
     assert!(read("from", "answers.bin").ends_with(&[0, 1, 0, 4, 0, 0, 0, 0]));
 
     multifd(&["relay", "--listen", ANYWHERE, "--to", ANYWHERE, "--record", text(&record)])
         .failed_saying(&["record", "exists", "choose another"]);
+}
+
+/// Asserts that nobody but its owner can read what is in the folder.
+fn assert_private(path: &Path) {
+    let metadata = path.metadata().unwrap();
+    let mode = if metadata.is_dir() { 0o700 } else { 0o600 };
+    assert_eq!(metadata.permissions().mode() & 0o777, mode, "{}", path.display());
+    if metadata.is_dir() {
+        names(path).iter().for_each(|name| assert_private(&path.join(name)));
+    }
 }
 
 #[test]
@@ -185,7 +198,7 @@ fn assert_failed(sent: &Ended) {
 fn an_inspected_relay_reports_a_migration_that_fails() {
     let ((_folder, file), to) = (ram(500), tempfile::tempdir().unwrap());
     let (recv, uri) = Running::recv(&["--listen", ANYWHERE, "--to", text(&to.path().join("vm"))]);
-    let args = ["--inspect", "--from-channels", "3", "--channel-timeout", "0.5"];
+    let args = ["--inspect", "--from-channels", "3", "--channel-timeout", "500ms"];
     let (relay, uri) = relay(&mut command(&["relay"]), &uri, &args);
     let sent = multifd(&["send", "--ram", text(&file), "--to", &uri]);
     let (relayed, received) = (relay.wait(), recv.wait());
@@ -233,7 +246,7 @@ fn another_codec_on_either_side_is_said_with_the_side() {
         (["--to-channels", "3"], &["the destination"]),
     ] {
         let (recv, uri) = Running::recv(&["--listen", ANYWHERE, "--to", text(&image)]);
-        let args = [&args[..], &["--channel-timeout", "0.5"]].concat();
+        let args = [&args[..], &["--channel-timeout", "500ms"]].concat();
         let (relay, uri) = relay(&mut command(&["relay"]), &uri, &args);
         let sent = multifd(&["send", "--ram", text(&file), "--to", &uri]);
         let (relayed, received) = (relay.wait(), recv.wait());
@@ -282,7 +295,7 @@ fn usage_errors_have_exit_status_2() {
         (&["--to-compression", "zstd", "--to-level", "99"], "no level 99"),
         (&["--from-compression", "lzma"], "zstd"),
         (&["--to-channels", "0"], "1..=255"),
-        (&["--channel-timeout", "0"], "above 0"),
+        (&["--channel-timeout", "0ms"], "above 0"),
         (&["--chart", "chart.svg"], "--inspect"),
     ] {
         let ended = multifd(&[&relay, args].concat());

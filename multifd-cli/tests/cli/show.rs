@@ -89,5 +89,6 @@ fn ram_alone_is_not_accepted_by_any_qemu() {
 #[test]
 fn what_is_no_image_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    multifd(&["show", text(folder.path())]).failed_saying(&["cannot read", "vm.json"]);
+    multifd(&["show", text(folder.path())]).failed_saying(&["not a VM image", "no vm.json"]);
+    multifd(&["show", text(&recordings()[0])]).failed_saying(&["it is a recording", "decode"]);
 }

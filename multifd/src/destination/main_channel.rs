@@ -155,6 +155,7 @@ impl<R: Read> MainChannel<'_, R> {
     ) -> Result<Arc<Ram>, Error> {
         let page_size = self.reader.decoder().page_size();
         let (configuration, blocks) = (&vm.configuration, &vm.blocks[..]);
+        self.progress.set_ram(page_size, blocks, vm.sync_form == SyncForm::Flush);
         let early_state = &vm.early_state.before_start[..];
         let ram = provide(&Incoming { configuration, blocks, page_size, early_state })?;
         if ram.page_size() == page_size {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::task::{Context, Poll, Wake as TaskWake, Waker};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -388,7 +388,8 @@ impl<T: Send + 'static> Session<T> {
         self.lock().failure.take().unwrap_or(Error::Over)
     }
 
-    /// Runs `body` in a thread of this migration, for `role`. The migration stops if it panics.
+    /// Runs `body` in a thread of this migration, for `role`. The migration stops if it panics. Returns
+    /// when what the thread does first is done: whether that fails must not depend on who is faster.
     pub(crate) fn spawn(
         self: &Arc<Self>,
         role: &str,
@@ -397,9 +398,12 @@ impl<T: Send + 'static> Session<T> {
         let session = Arc::clone(self);
         let name = self.setup.name(role);
         let own_name = name.clone();
+        let (say_begun, begun) = mpsc::sync_channel(1);
         let run = move || {
-            if let Err(error) = session.setup.begin(&own_name) {
-                session.fail(error);
+            let first = session.setup.begin(&own_name);
+            let failed = first.is_err();
+            _ = say_begun.send(first);
+            if failed {
                 return;
             }
             // That the migration has stopped is known here.
@@ -408,6 +412,8 @@ impl<T: Send + 'static> Session<T> {
         };
         let thread = std::thread::Builder::new().name(name).spawn(run);
         let thread = thread.map_err(Error::system("starting a thread"))?;
+        // Not left to chance whether the migration is over by then.
+        begun.recv().unwrap_or(Err(Error::Panicked))?;
         let mut threads = self.threads();
         // A thread that is over holds its stack until it is joined.
         let (over, running) = threads.drain(..).partition::<Vec<_>, _>(JoinHandle::is_finished);
@@ -515,7 +521,6 @@ impl<T: Send + 'static> Cancel for Session<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
 
     use super::*;
 

@@ -15,7 +15,7 @@ use crate::engine::hearing::Hearing;
 use crate::engine::return_path::hear_last_word;
 use crate::engine::session::{Failure, Session, Waiter, Wake};
 use crate::error::{Error, Side};
-use crate::stream::{MainDecoder, MainEvent};
+use crate::stream::{MainDecoder, MainEvent, SyncForm};
 
 /// Follows the main channel from its header to its end, and passes its bytes on: up to the end of an
 /// event before it is acted on, and the rest behind it. Pages alone need nothing, and are passed on
@@ -81,8 +81,12 @@ impl MainChannel<'_> {
             MainEvent::OpenReturnPath => {
                 self.session.update(Wake::Nobody, |state| state.more.return_path.open())?;
             }
-            MainEvent::RamStart { blocks, .. } => {
-                let vm = Arc::new(Vm { page_size: self.decoder.page_size(), blocks });
+            MainEvent::RamStart { blocks, sync, .. } => {
+                let (page_size, once_a_round) = (self.decoder.page_size(), sync == SyncForm::Flush);
+                for progress in [&self.acceptor.intake.codec.progress, &self.channels.progress] {
+                    progress.set_ram(page_size, &blocks, once_a_round);
+                }
+                let vm = Arc::new(Vm { page_size, blocks });
                 // The channels from the source wait for it.
                 self.session.update(Wake::Receivers, |state| state.more.vm = Some(vm))?;
             }

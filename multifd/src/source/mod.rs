@@ -133,6 +133,7 @@ impl Source {
             BlockInfo::new(block.name().clone(), block.bytes()).with_page_bytes(page_bytes)
         });
         let blocks: Vec<_> = blocks.collect();
+        self.channels.progress.set_ram(self.ram.page_size(), &blocks, true);
         self.ask_sync()?;
         let encoder = self.main.encoder();
         if let Some(advise) = setup.postcopy_advise {

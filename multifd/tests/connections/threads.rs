@@ -58,18 +58,21 @@ fn what_fails_or_panics_first_fails_the_migration_with_the_threads_name() {
                 false => Ok(()),
             };
             let threads = Threads::new().prefix("x-").first(first);
-            let destination =
-                Destination::builder(registry()).threads(threads).listen(&any_port()).unwrap();
-            let uri = destination.uri().clone();
-            // It may be over before anybody connects.
-            let sent = std::thread::spawn(move || {
-                let ram = guest();
-                let source = Source::builder(registry(), Arc::clone(&ram)).connect(&uri)?;
-                source.finish(&PageSet::all(&ram), None)
+            let listening = Destination::builder(registry()).threads(threads).listen(&any_port());
+            let received = listening.and_then(|destination| {
+                let uri = destination.uri().clone();
+                // It may be over before anybody connects.
+                let sent = std::thread::spawn(move || {
+                    let ram = guest();
+                    let source = Source::builder(registry(), Arc::clone(&ram)).connect(&uri)?;
+                    source.finish(&PageSet::all(&ram), None)
+                });
+                let received = destination.receive(provide);
+                sent.join().unwrap().unwrap_err();
+                received
             });
-            let error = destination.receive(provide).unwrap_err();
+            let error = received.unwrap_err();
             assert!(matches!(&error, Error::Thread { name, .. } if name == role), "{error}");
-            sent.join().unwrap().unwrap_err();
         }
     }
 }

@@ -4,7 +4,7 @@ use qpl_sys::Library;
 
 use super::platform::Accelerators;
 use crate::doctor::finding::{Finding, Level};
-use crate::doctor::system::System;
+use crate::doctor::system::{Package, System};
 
 pub(super) fn judge(system: &System, there: Accelerators, findings: &mut Vec<Finding>) {
     findings.push(libqpl(system, there));
@@ -33,7 +33,8 @@ fn libqpl(system: &System, there: Accelerators) -> Finding {
     }
     // Without an accelerator, the built-in encoder replaces it.
     let level = if there == Accelerators::Absent { Level::Note } else { Level::Problem };
-    Finding::new(level, SUBJECT, error.to_string()).mend(["sudo apt install libqpl1"])
+    Finding::new(level, SUBJECT, error.to_string())
+        .mend([system.distribution.install(Package::Libqpl)])
 }
 
 fn accel_config(system: &System) -> Finding {
@@ -42,7 +43,7 @@ fn accel_config(system: &System) -> Finding {
         Some(file) => Finding::ok(SUBJECT, file.display().to_string()),
         None => Finding::problem(SUBJECT, "libaccel-config.so.1 is not where the loader looks")
             .meaning("libqpl finds the devices by it, and opens it at run time; without it, its status is 501.")
-            .mend(["sudo apt install libaccel-config1 accel-config    # Fedora: sudo dnf install accel-config"]),
+            .mend([system.distribution.install(Package::AccelConfig)]),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whether there is an IAA, and whether kernel, driver and IOMMU let processes use it.
 
 use crate::doctor::finding::{Finding, Level};
-use crate::doctor::system::{Bus, PciDevice, Release, System};
+use crate::doctor::system::{Bus, Package, PciDevice, Release, System};
 
 /// How far the accelerators are set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +91,7 @@ fn kernel(system: &System) -> (Finding, bool) {
         }
         Ok(release) => {
             let old = Finding::problem(SUBJECT, format!("Linux {release} is too old"));
-            let install =
-                "sudo apt install linux-image-amd64    # or your distribution's newer kernel";
+            let install = system.distribution.install(Package::Kernel);
             (old.meaning(needed + ".").mend([install, "sudo reboot"]), false)
         }
         Err(unread) => {

@@ -3,8 +3,8 @@ use qpl_sys::{OpenError, Version};
 use crate::doctor::finding::Level;
 use crate::doctor::judge::judge;
 use crate::doctor::system::{
-    Bus, Device, Engine, Iommu, Kernel, Kind, Libqpl, Mode, Node, PciDevice, Release, State,
-    System, WorkQueue,
+    Bus, Device, Distribution, Engine, Iommu, Kernel, Kind, Libqpl, Mode, Node, PciDevice, Release,
+    State, System, WorkQueue,
 };
 
 /// A machine with one IAA and one queue, without a problem.
@@ -35,6 +35,7 @@ fn well() -> System {
         unread: Vec::new(),
     };
     System {
+        distribution: Distribution::default(),
         kernel: Kernel {
             release: Ok(Release { major: 6, minor: 8 }),
             iommu: Ok(Iommu { on: true, scalable: true }),

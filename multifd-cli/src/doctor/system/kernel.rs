@@ -19,7 +19,7 @@ impl Kernel {
         Self {
             release: read(proc, "sys/kernel/osrelease"),
             iommu: read(proc, "cmdline"),
-            raw_io: read(proc, "self/status").map(|RawIo(raw_io)| raw_io),
+            raw_io: read(proc, "self/status").map(|raw_io: RawIo| raw_io.0),
         }
     }
 }

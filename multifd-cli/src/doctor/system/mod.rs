@@ -2,6 +2,7 @@
 
 mod attribute;
 mod bus;
+mod distribution;
 mod kernel;
 mod libraries;
 mod pci;
@@ -17,6 +18,7 @@ pub(super) use attribute::Unread;
 #[cfg(test)]
 pub(super) use bus::Engine;
 pub(super) use bus::{Bus, Device};
+pub(super) use distribution::{Distribution, Package};
 #[cfg(test)]
 pub(super) use kernel::Iommu;
 pub(super) use kernel::{Kernel, Release};
@@ -30,11 +32,13 @@ pub(super) struct Roots<'a> {
     pub(super) sys: &'a Path,
     pub(super) dev: &'a Path,
     pub(super) proc: &'a Path,
+    pub(super) etc: &'a Path,
 }
 
 /// The state of a machine.
 #[derive(Clone, Debug)]
 pub(super) struct System {
+    pub(super) distribution: Distribution,
     pub(super) kernel: Kernel,
     pub(super) pci: Result<Vec<PciDevice>, Unread>,
     /// `None` if the driver is not loaded.
@@ -53,6 +57,7 @@ pub(super) struct System {
 impl System {
     pub(super) fn read(roots: Roots<'_>) -> Self {
         Self {
+            distribution: Distribution::read(roots.etc),
             kernel: Kernel::read(roots.proc),
             pci: pci::read_all(roots.sys),
             bus: Bus::read(roots.sys, roots.dev),

@@ -157,7 +157,7 @@ impl Machine {
     fn command(&self, program: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.arg("doctor").args(args).env_remove("RUST_LOG");
-        for root in ["sys", "dev", "proc"] {
+        for root in ["sys", "dev", "proc", "etc"] {
             command.arg(format!("--{root}")).arg(self.path(root));
         }
         command.env("QPL_LIBRARY", self.path("libqpl.so.1"));

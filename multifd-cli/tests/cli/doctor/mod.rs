@@ -123,3 +123,20 @@ fn what_the_advisory_on_portals_means_is_said_to_who_has_not_the_capability() {
     machine.install_libqpl("1.5.0");
     one_warning(&machine.doctor(&["--json"]), "submission", &["INTEL-SA-01084"], &[]);
 }
+
+#[test]
+fn a_package_is_only_named_where_the_distribution_has_it() {
+    let machine = Machine::well();
+    machine.remove("libraries/libaccel-config.so.1");
+    let debian = "sudo apt install libaccel-config1";
+    for (release, command) in [
+        ("ID=debian\nVERSION_ID=\"12\"", debian),
+        ("ID=fedora\nVERSION_ID=43", "sudo dnf install accel-config"),
+        ("ID=arch", "https://github.com/intel/idxd-config"),
+    ] {
+        machine.set("etc/os-release", release);
+        let ended = machine.doctor(&["--json"]);
+        one_problem(&ended, "libaccel-config", &["is not where"], &[command]);
+        assert_eq!(ended.stdout.contains("apt"), command == debian, "{ended:?}");
+    }
+}

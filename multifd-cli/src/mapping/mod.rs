@@ -1,5 +1,7 @@
 //! Memory for RAM blocks.
 
+mod shrunk;
+
 use std::fs::File;
 use std::path::Path;
 
@@ -8,6 +10,7 @@ use multifd::core::vm_memory::{FileOffset, MmapRegion};
 
 use crate::failure::Failure;
 use crate::size::Bytes;
+pub(crate) use shrunk::check as check_files;
 
 /// What may be done with a mapped file's memory. The file itself is never written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,18 +18,6 @@ pub(crate) enum Access {
     Read,
     /// Only this program sees what is written.
     PrivateWrite,
-}
-
-/// Opens a regular file. Returns it with its length in bytes.
-pub(crate) fn open(path: &Path) -> Result<(File, u64), Failure> {
-    let cannot = |error| Failure::io(format!("cannot read {}", path.display()), &error);
-    // Checked first: opening a FIFO waits for its writer.
-    if !std::fs::metadata(path).map_err(cannot)?.is_file() {
-        return Err(Failure::new(format!("cannot read {}: it is not a file", path.display())));
-    }
-    let file = File::open(path).map_err(cannot)?;
-    let bytes = file.metadata().map_err(cannot)?.len();
-    Ok((file, bytes))
 }
 
 /// Fails unless `bytes` bytes are one or more whole pages. The error names `path`.
@@ -42,7 +33,8 @@ pub(crate) fn check_pages(path: &Path, bytes: u64) -> Result<(), Failure> {
     )))
 }
 
-/// The first `bytes` bytes of `file`, as memory.
+/// The first `bytes` bytes of `file`, as memory. Where the file becomes shorter, that is zero, and
+/// [`check_files`] fails.
 pub(crate) fn of_file(
     path: &Path,
     file: File,
@@ -58,8 +50,12 @@ pub(crate) fn of_file(
         Access::PrivateWrite => (libc::PROT_WRITE, libc::MAP_PRIVATE),
     };
     let flags = flags | libc::MAP_NORESERVE;
-    MmapRegion::build(Some(FileOffset::new(file, 0)), length, libc::PROT_READ | write, flags)
-        .map_err(|error| cannot(&error))
+    let watched = file.try_clone().map_err(|error| cannot(&error))?;
+    let region =
+        MmapRegion::build(Some(FileOffset::new(file, 0)), length, libc::PROT_READ | write, flags)
+            .map_err(|error| cannot(&error))?;
+    shrunk::watch(path, watched, region.as_ptr(), length).map_err(|error| cannot(&error))?;
+    Ok(region)
 }
 
 /// New memory, all zero. It takes room only as it is written.

@@ -1,0 +1,164 @@
+//! Mapped files that become shorter while they are read.
+//!
+//! The kernel answers an access behind a mapped file's end with SIGBUS, which would end the program
+//! without a word. Here it gives the rest of the mapping memory of zeros instead and takes note, so
+//! that the access goes on; [`check`] then says which file it was. Whoever reads mapped memory asks
+//! that before the result leaves the program.
+
+#![allow(unsafe_code, reason = "a signal's handler, and memory in place of a file's")]
+
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::{Once, OnceLock};
+
+use crate::failure::Failure;
+
+/// A mapped file. It is never freed, as the handler may look at it at any time.
+#[derive(Debug)]
+struct Mapped {
+    /// The first address of the mapping, and that behind its last.
+    start: usize,
+    end: usize,
+    path: PathBuf,
+    file: File,
+    /// Some of it could not be read.
+    is_lost: AtomicBool,
+    next: *const Mapped,
+}
+
+/// The mapped file that was added last, and by [`Mapped::next`] all others.
+static LAST: AtomicPtr<Mapped> = AtomicPtr::new(ptr::null_mut());
+
+/// What was done at SIGBUS before.
+static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
+
+/// Watches the `bytes` bytes at `start`, which are those of `file`, as long as the program runs.
+pub(super) fn watch(path: &Path, file: File, start: *const u8, bytes: usize) -> io::Result<()> {
+    handle_sigbus()?;
+    let mapped = Box::into_raw(Box::new(Mapped {
+        start: start.addr(),
+        end: start.addr() + bytes,
+        path: path.to_owned(),
+        file,
+        is_lost: AtomicBool::new(false),
+        next: LAST.load(Ordering::Acquire),
+    }));
+    loop {
+        // SAFETY: `mapped` comes from a box, and nobody else has it yet.
+        let next = unsafe { (*mapped).next }.cast_mut();
+        match LAST.compare_exchange(next, mapped, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return Ok(()),
+            // SAFETY: as above.
+            Err(other) => unsafe { (*mapped).next = other },
+        }
+    }
+}
+
+/// Fails if a mapped file has become shorter, or could not be read. The error names it.
+pub(crate) fn check() -> Result<(), Failure> {
+    for mapped in all() {
+        let path = mapped.path.display();
+        let bytes = (mapped.end - mapped.start) as u64;
+        let found = mapped.file.metadata().map_or(bytes, |metadata| metadata.len());
+        if found < bytes {
+            return Err(Failure::new(format!(
+                "cannot use {path}: it became shorter while it was read, {found} of {bytes} bytes; \
+                 leave the file alone until the end"
+            )));
+        }
+        if mapped.is_lost.load(Ordering::Acquire) {
+            return Err(Failure::new(format!(
+                "cannot read {path}: a part of it was not readable; check its disk"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Every mapped file, the last first.
+fn all() -> impl Iterator<Item = &'static Mapped> {
+    let mut at: *const Mapped = LAST.load(Ordering::Acquire);
+    std::iter::from_fn(move || {
+        // SAFETY: the pointers of the list are null or come from boxes that are never freed, and
+        // are not written to once they are in the list.
+        let mapped = unsafe { at.as_ref() }?;
+        at = mapped.next;
+        Some(mapped)
+    })
+}
+
+fn handle_sigbus() -> io::Result<()> {
+    static ONCE: Once = Once::new();
+    let mut done = Ok(());
+    ONCE.call_once(|| done = install());
+    done
+}
+
+fn install() -> io::Result<()> {
+    let mut before = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: asks what is done at SIGBUS; `before` has room for the answer.
+    let asked = unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), before.as_mut_ptr()) };
+    if asked != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call above has filled it.
+    let before = unsafe { before.assume_init() };
+    _ = BEFORE.set(before);
+    let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_sigbus;
+    // SAFETY: all zero is a valid `sigaction`: an empty mask, no flags.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as libc::sighandler_t;
+    // On the alternative stack that Rust's threads have, as its own handler, which may be next.
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    // SAFETY: the handler has the form that SA_SIGINFO asks for, and does only what a handler may:
+    // it reads atomics and memory that is never freed, and makes system calls.
+    match unsafe { libc::sigaction(libc::SIGBUS, &raw const action, ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+extern "C" fn on_sigbus(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    _context: *mut libc::c_void,
+) {
+    // SAFETY: the kernel gives a valid pointer to a handler with SA_SIGINFO.
+    let info = unsafe { &*info };
+    // SAFETY: the kernel has set the address for this signal.
+    let address = unsafe { info.si_addr() }.addr();
+    // Not where the memory itself is broken.
+    let is_behind_the_end = info.si_code == libc::BUS_ADRERR;
+    let hit =
+        all().find(|mapped| is_behind_the_end && (mapped.start..mapped.end).contains(&address));
+    if hit.is_some_and(|mapped| mapped.lose(address)) {
+        return;
+    }
+    // Not ours. The access is tried again when this returns, and what was done before takes over.
+    let before = BEFORE.get().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: restores what was there before; null would change nothing.
+    unsafe { libc::sigaction(signal, before, ptr::null_mut()) };
+}
+
+impl Mapped {
+    /// Puts zeros in place of what follows `address`. False if the kernel refuses. Called by the
+    /// handler.
+    fn lose(&self, address: usize) -> bool {
+        const PAGE: usize = 4096;
+        let address = address & !(PAGE - 1);
+        let bytes = self.end.next_multiple_of(PAGE) - address;
+        let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // Writable as well: the demo's guest writes to its private mapping.
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let at = ptr::without_provenance_mut(address);
+        // SAFETY: replaces a part of the mapping that the program has of this file, and only that.
+        // It is accessed as a guest's memory, whose content may change at any time.
+        let mapped = unsafe { libc::mmap(at, bytes, access, flags, -1, 0) };
+        self.is_lost.store(true, Ordering::Release);
+        mapped != libc::MAP_FAILED
+    }
+}
