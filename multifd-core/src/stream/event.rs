@@ -85,6 +85,11 @@ pub enum MainEvent {
         /// It was END: no page comes after it.
         last: bool,
     },
+    /// A piece of the device state, from a decoder that is
+    /// [`giving_device_state_in_pieces`](super::MainDecoder::giving_device_state_in_pieces). All pieces
+    /// together are the device state; its end is known only with [`DeviceState`](Self::DeviceState),
+    /// which then is empty.
+    DeviceStatePiece(Vec<u8>),
     /// The device state, byte for byte: FULL sections, EOF and, unless the source suppresses it,
     /// VMDESCRIPTION. Without devices only the latter. The stream is complete.
     DeviceState(Vec<u8>),
