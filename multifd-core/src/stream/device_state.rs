@@ -41,7 +41,8 @@ impl Collector {
         Self { end_alone, footers, ..Self::default() }
     }
 
-    pub(super) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.bytes.len()
     }
 

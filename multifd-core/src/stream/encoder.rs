@@ -35,6 +35,8 @@ pub struct MainEncoder {
     last_block: Option<usize>,
     /// What may be the end of the device state, of one that comes in pieces.
     collector: Option<Collector>,
+    /// It has ended in a VMDESCRIPTION.
+    described: bool,
 }
 
 /// Bytes of a device state that are looked at together.
@@ -71,6 +73,7 @@ impl MainEncoder {
             blocks: BlockList::new(PageSize::default()),
             last_block: None,
             collector: None,
+            described: false,
         }
     }
 
@@ -354,10 +357,18 @@ impl MainEncoder {
     /// Misuse.
     pub fn device_state_piece(&mut self, piece: &[u8]) -> Result<(), StreamError> {
         self.expect(self.state == State::RamEnded, "the device state comes after the END of ram")?;
-        let footers = self.footers;
-        let collector = self.collector.get_or_insert_with(|| Collector::new(false, footers));
         for piece in piece.chunks(PIECE) {
-            collector.push(piece);
+            // What a destination would not take in any more.
+            let goes_on = self.described;
+            let footers = self.footers;
+            let collector = self.collector.get_or_insert_with(|| Collector::new(false, footers));
+            let end = collector.push_to_end(piece);
+            self.described = end.is_some();
+            if goes_on || end.is_some_and(|end| end < piece.len()) {
+                return Err(
+                    self.error(StreamErrorKind::Misuse("the device state goes on behind its end"))
+                );
+            }
             self.bytes.extend(collector.take_behind());
         }
         Ok(())

@@ -534,3 +534,16 @@ fn a_device_state_is_encoded_from_pieces_of_any_size_and_its_end_only_when_it_is
         }
     }
 }
+
+#[test]
+fn a_device_state_in_pieces_does_not_go_on_behind_its_end() {
+    for more in [&b"\0"[..], b"}"] {
+        let mut encoder = MainEncoder::new();
+        encoder.header(&Configuration::new("pc")).unwrap();
+        encoder.ram_start(1, 0, &blocks(PageSize::Kib4), SyncForm::Flush).unwrap();
+        encoder.ram_end().unwrap();
+        encoder.device_state_piece(&described_devices()).unwrap();
+        encoder.device_state_piece(b"").unwrap();
+        encoder.device_state_piece(more).unwrap_err();
+    }
+}
