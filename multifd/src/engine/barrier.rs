@@ -17,8 +17,8 @@ use crate::error::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Barrier {
     channels: Vec<Channel>,
-    /// Syncs that all channels and the main channel have passed.
-    passed: u64,
+    /// A sync has been passed.
+    has_synced: bool,
     /// The main channel has said that all pages have been sent. What a channel brings now is too
     /// late.
     complete: bool,
@@ -61,7 +61,7 @@ impl From<&RamPacket<'_>> for Content {
 impl Barrier {
     pub(crate) fn new(channels: u8) -> Self {
         let channel = Channel { position: Position::Idle, ended: false };
-        Self { channels: vec![channel; channels.into()], passed: 0, complete: false }
+        Self { channels: vec![channel; channels.into()], has_synced: false, complete: false }
     }
 
     /// A packet has come on a channel; its pages are not in place yet, and must not be after an
@@ -112,13 +112,13 @@ impl Barrier {
             return None;
         }
         self.channels.iter_mut().for_each(|channel| channel.position = Position::Idle);
-        self.passed += 1;
+        self.has_synced = true;
         Some(Ok(()))
     }
 
     /// Whether a sync has been passed.
     pub(crate) fn has_synced(&self) -> bool {
-        self.passed > 0
+        self.has_synced
     }
 
     /// The main channel has said that all pages have been sent.
@@ -385,6 +385,25 @@ mod tests {
             }
         }
         assert!(whole > 100, "{whole}");
+    }
+
+    #[test]
+    fn a_sync_is_passed_with_the_first_and_all_have_ended_with_the_last() {
+        let mut barrier = Barrier::new(2);
+        for sync in 0..3 {
+            assert_eq!(barrier.has_synced(), sync > 0);
+            for number in [0, 1] {
+                assert!(barrier.pass().is_none());
+                barrier.at_sync(number).unwrap();
+            }
+            barrier.pass().unwrap().unwrap();
+            assert!(barrier.has_synced());
+        }
+        for number in [1, 0] {
+            assert!(!barrier.all_ended());
+            barrier.ended(number);
+        }
+        assert!(barrier.all_ended());
     }
 
     #[test]
