@@ -66,7 +66,9 @@ fn a_qemu_for_an_image_that_was_advised_of_postcopy_is_to_expect_that() {
         &["migrate_set_capability multifd on", "migrate_set_capability dirty-bitmaps on"],
     );
     let manifest = fs::read_to_string(image.join("vm.json")).unwrap();
-    for said in ["\"version\": 2", "\"postcopy_advise\": \"dirty-bitmaps\"", "early-state-behind-start.bin"] {
+    for said in
+        ["\"version\": 2", "\"postcopy_advise\": \"dirty-bitmaps\"", "early-state-behind-start.bin"]
+    {
         assert!(manifest.contains(said), "{said}: {manifest}");
     }
 }

@@ -152,10 +152,9 @@ impl<R: Read> MainChannel<'_, R> {
 
     fn command(&mut self, event: &MainEvent) -> Result<(), Error> {
         match event {
-            MainEvent::Ping(number) => self.return_path.send(ReturnMessage::Pong(*number))?,
-            _ => {}
+            MainEvent::Ping(number) => self.return_path.send(ReturnMessage::Pong(*number)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn provide(
