@@ -116,7 +116,7 @@ static RECORDINGS: &[Recording] = &[
         "9ef06fdd0648f2b673c452da502bbf2ed7f433cca27c0f8859b718734198906c"
     ),
     recording!(
-        "qemu-11.1-postcopy-advise",
+        "qemu-11.1-dirty-bitmaps",
         "11.1.2",
         Zstd,
         [0, 1],

@@ -74,7 +74,10 @@ pub enum PeerError {
         found: u32,
     },
     /// A connection that is neither a main channel nor a multifd channel.
-    #[error("what connected is not a migration by multifd: {}", described(*.first))]
+    #[error(
+        "what connected starts with {first:02x?}, not with multifd's magic 0x11223344 or \"QEVM\": {}",
+        described(*.first)
+    )]
     NotAMigration {
         /// Its first bytes: see [`Foreign`](crate::Foreign).
         first: [u8; 4],

@@ -52,7 +52,7 @@ impl fmt::Display for Foreign {
 pub(crate) fn described(first: [u8; 4]) -> String {
     match Foreign::of(first) {
         Some(foreign) => foreign.to_string(),
-        None => format!("it starts with {first:02x?}"),
+        None => "it is not a migration by multifd".to_owned(),
     }
 }
 

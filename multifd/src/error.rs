@@ -162,6 +162,9 @@ pub enum Error {
     /// The caller could not provide for or store what arrived: see [`Error::caller`].
     #[error("this side cannot take the VM in")]
     Caller(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The device state that was to be sent cannot be read.
+    #[error("the device state cannot be read")]
+    DeviceState(#[source] io::Error),
     /// The destination said that it failed.
     #[error(
         "the destination reports failure (status {0}): its own messages say why; the guest's \

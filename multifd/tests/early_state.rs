@@ -141,3 +141,53 @@ fn a_source_is_acked_at_once_where_its_machine_type_takes_that() {
         assert_eq!(answers(machine), [&pong[..], &shut].concat(), "{machine}");
     }
 }
+
+#[test]
+fn a_device_state_goes_over_in_pieces_and_ends_as_a_whole_one_does() {
+    let body = vec![7; 300_000];
+    let devices = FullSection { name: "vcpu", version: 1, body: &body };
+    let devices = devices.to_device_state(multifd::core::PageSize::Kib4).unwrap();
+    let destination = Destination::builder(&registry()).listen(&any_port()).unwrap();
+    let uri = destination.uri().clone();
+    let destination = thread::spawn(move || {
+        let mut pieces = Vec::new();
+        let arrived = destination.receive_in_pieces(provide, |piece| {
+            pieces.push(piece.to_vec());
+            Ok(())
+        });
+        (pieces, arrived.unwrap())
+    });
+    let ram = guest();
+    let mut source = send(&ram, &uri, |setup| setup).unwrap();
+    source.round(&PageSet::all(&ram)).unwrap();
+    let sent = devices.clone();
+    let none = PageSet::none(&ram);
+    let finish = thread::spawn(move || source.finish_from(&none, &sent[..]));
+    let (pieces, arrived) = destination.join().unwrap();
+    assert!(pieces.len() > 1 && pieces.concat() == devices);
+    assert!(arrived.device_state.is_empty());
+    arrived.confirm().unwrap();
+    finish.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_device_state_that_is_cut_off_or_refused_fails_both_sides_and_the_guest_stays() {
+    let devices = FullSection { name: "vcpu", version: 1, body: &[7; 1000] };
+    let devices = devices.to_device_state(multifd::core::PageSize::Kib4).unwrap();
+    for (end, refused) in [(devices.len() - 1, false), (devices.len(), true)] {
+        let destination = Destination::builder(&registry()).listen(&any_port()).unwrap();
+        let uri = destination.uri().clone();
+        let destination = thread::spawn(move || {
+            destination.receive_in_pieces(provide, |_| match refused {
+                true => Err(multifd::Error::caller("no room")),
+                false => Ok(()),
+            })
+        });
+        let ram = guest();
+        let mut source = send(&ram, &uri, |setup| setup).unwrap();
+        source.round(&PageSet::all(&ram)).unwrap();
+        let error = source.finish_from(&PageSet::none(&ram), &devices[..end]).unwrap_err();
+        assert!(matches!(error, multifd::Unfinished::Failed(_)), "{end}: {error}");
+        destination.join().unwrap().unwrap_err();
+    }
+}

@@ -37,7 +37,11 @@ impl Qemu {
     /// # Errors
     /// QEMU does not run, or refuses the arguments, in its words.
     pub fn start(program: &Path, mib: u32, arguments: &[String]) -> Result<Self, Error> {
-        let folder = tempfile::tempdir().map_err(Error::io("make a folder"))?;
+        // In memory where that is possible: a QEMU has postcopy-ram only then.
+        let shared = Path::new("/dev/shm");
+        let folder =
+            if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
+        let folder = folder.map_err(Error::io("make a folder"))?;
         let file = folder.path().join("ram");
         let ram = format!(
             "memory-backend-file,id=pc.ram,size={mib}M,share=on,mem-path={}",

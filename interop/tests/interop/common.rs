@@ -62,13 +62,18 @@ pub(crate) fn source(version: Version, machine: &str) -> Tested<Qemu> {
 
 /// As [`source`], with more devices.
 pub(crate) fn source_with(version: Version, machine: &str, more: &[&str]) -> Tested<Qemu> {
-    let memory = format!("{MIB}M");
-    let arguments = ["-machine", machine, "-m", &memory, "-uuid", UUID];
-    let arguments: Vec<_> = arguments.iter().chain(more).map(|&word| word.to_owned()).collect();
-    let mut source = Qemu::start(&version.program()?, MIB, &arguments)?;
+    let mut source = started_with(version, machine, more)?;
     source.cont()?;
     source.goes_on()?;
     Ok(source)
+}
+
+/// A QEMU with more options, whose guest does not run yet.
+pub(crate) fn started_with(version: Version, machine: &str, more: &[&str]) -> Tested<Qemu> {
+    let memory = format!("{MIB}M");
+    let arguments = ["-machine", machine, "-m", &memory, "-uuid", UUID];
+    let arguments: Vec<_> = arguments.iter().chain(more).map(|&word| word.to_owned()).collect();
+    Ok(Qemu::start(&version.program()?, MIB, &arguments)?)
 }
 
 /// A QEMU that waits for a migration, and where.

@@ -122,6 +122,7 @@ struct Main<'a> {
     zero_pages: u64,
     normal_pages: u64,
     return_path: bool,
+    postcopy: bool,
     is_whole: bool,
     device_state: Option<Devices<'a>>,
 }
@@ -140,6 +141,7 @@ impl<'a> Main<'a> {
             zero_pages: main.zero_pages,
             normal_pages: main.normal_pages,
             return_path: main.return_path,
+            postcopy: main.postcopy,
             is_whole: main.is_whole,
             device_state: main.device_state.as_ref().map(Devices::new),
         }

@@ -82,6 +82,9 @@ fn main_channel(main: &MainReport) -> String {
     if main.return_path {
         text += ", return path";
     }
+    if main.postcopy {
+        text += ", switched to postcopy";
+    }
     text.push('\n');
     if let Some(state) = &main.device_state {
         text += &device_state(state);

@@ -59,14 +59,16 @@ fn an_image_of_an_older_machine_type_is_sent_as_older_qemus_understand() {
 #[test]
 fn a_qemu_for_an_image_that_was_advised_of_postcopy_is_to_expect_that() {
     let folder = tempfile::tempdir().unwrap();
-    let image = decoded(folder.path(), "qemu-11.1-postcopy-advise");
+    let image = decoded(folder.path(), "qemu-11.1-dirty-bitmaps");
     let shown = multifd(&["show", text(&image)]).succeeded();
     assert_has_lines(
         &shown,
-        &["migrate_set_capability multifd on", "migrate_set_capability postcopy-ram on"],
+        &["migrate_set_capability multifd on", "migrate_set_capability dirty-bitmaps on"],
     );
     let manifest = fs::read_to_string(image.join("vm.json")).unwrap();
-    for said in ["\"version\": 2", "\"page_sizes\": 4096", "early-state-behind-start.bin"] {
+    for said in
+        ["\"version\": 2", "\"postcopy_advise\": \"dirty-bitmaps\"", "early-state-behind-start.bin"]
+    {
         assert!(manifest.contains(said), "{said}: {manifest}");
     }
 }

@@ -59,6 +59,10 @@ pub struct MainDecoder {
     return_path: bool,
     footers: bool,
     pass_device_state: bool,
+    device_state_in_pieces: bool,
+    /// Bytes of it that have come.
+    device_state: usize,
+    pass_postcopy: bool,
     /// Bytes of early state so far.
     early_state: usize,
     /// What came behind an early section and is still to be decoded.
@@ -96,6 +100,10 @@ enum Next {
     /// After the EOS of a PART or END.
     BodyEnd,
     DeviceState(Collector),
+    /// The source has switched to postcopy: whatever comes is passed over, to the end.
+    Postcopy,
+    /// The last piece of the device state has been given.
+    DeviceStateEnd,
     /// The stream is complete.
     Over,
     Failed,
@@ -113,6 +121,9 @@ impl MainDecoder {
             return_path: false,
             footers: false,
             pass_device_state: false,
+            device_state_in_pieces: false,
+            device_state: 0,
+            pass_postcopy: false,
             early_state: 0,
             replay: Vec::new(),
         }
@@ -123,6 +134,21 @@ impl MainDecoder {
     #[must_use]
     pub fn passing_device_state(self) -> Self {
         Self { pass_device_state: true, ..self }
+    }
+
+    /// The same decoder, which gives the device state as it comes, in
+    /// [`MainEvent::DeviceStatePiece`]s, whose sizes are those of the pieces in which the stream comes.
+    /// Its [`MainEvent::DeviceState`] is empty. The size is limited all the same.
+    #[must_use]
+    pub fn giving_device_state_in_pieces(self) -> Self {
+        Self { device_state_in_pieces: true, ..self }
+    }
+
+    /// The same decoder, which goes along with a source that switches to postcopy: it says
+    /// [`MainEvent::Postcopy`] then, and passes over all that comes after it.
+    #[must_use]
+    pub fn passing_postcopy(self) -> Self {
+        Self { pass_postcopy: true, ..self }
     }
 
     /// Takes bytes off the front of `bytes`, up to the end of the next event, and gives this. `None`
@@ -170,11 +196,16 @@ impl MainDecoder {
     pub fn finish(&mut self) -> Result<Option<MainEvent>, StreamError> {
         match &mut self.next {
             Next::Over => Ok(None),
+            Next::Postcopy => {
+                self.next = Next::Over;
+                Ok(None)
+            }
             Next::Failed => Err(self.refuse(AFTER_AN_ERROR)),
             Next::DeviceState(collector) => {
                 let bytes = mem::take(collector).into_bytes();
                 if device_state::is_whole(&bytes, self.footers) {
                     self.next = Next::Over;
+                    let bytes = if self.device_state_in_pieces { Vec::new() } else { bytes };
                     return Ok(Some(MainEvent::DeviceState(bytes)));
                 }
                 Err(self.refuse(match device_state::trailing(&bytes) {
@@ -267,6 +298,14 @@ impl MainDecoder {
             Next::Body => self.body(bytes),
             Next::BodyEnd => self.body_end(),
             Next::DeviceState(_) => self.device_state(bytes),
+            Next::Postcopy => {
+                self.input.skip(bytes, bytes.len());
+                Err(Stop::Wait)
+            }
+            Next::DeviceStateEnd => {
+                self.next = Next::Over;
+                Ok(Some(MainEvent::DeviceState(Vec::new())))
+            }
             Next::Over => Err(Stop::Wait),
             Next::Failed => Err(AFTER_AN_ERROR.into()),
         }
@@ -327,7 +366,8 @@ impl MainDecoder {
                     return misplaced("the EOF comes before the END of ram");
                 }
                 // This byte is part of it.
-                self.next = Next::DeviceState(Collector::new(self.pass_device_state, self.footers));
+                let end_alone = self.pass_device_state || self.device_state_in_pieces;
+                self.next = Next::DeviceState(Collector::new(end_alone, self.footers));
                 return Ok(None);
             }
             section::START => Next::Start(StartDecoder::new(self.page_size)),
@@ -366,6 +406,10 @@ impl MainDecoder {
                 Ok(None)
             }
             (command::SWITCHOVER_START, 0) => Ok(self.between_sections(MainEvent::SwitchoverStart)),
+            (number, _) if self.pass_postcopy && command::starts_postcopy(number) => {
+                self.next = Next::Postcopy;
+                Ok(Some(MainEvent::Postcopy))
+            }
             (number, length) => Err(command::refusal(number, length).into()),
         }
     }
@@ -491,7 +535,7 @@ impl MainDecoder {
         self.input.peek(bytes, "the device state")?;
         let Next::DeviceState(collector) = &mut self.next else { return Ok(None) };
         let limit = if self.pass_device_state { usize::MAX } else { self.limits.device_state };
-        let accepted = &bytes[..bytes.len().min(limit - collector.len())];
+        let accepted = &bytes[..bytes.len().min(limit - self.device_state)];
         let end = if self.return_path {
             // The source waits for an answer then and does not close the stream.
             collector.push_to_end(accepted)
@@ -499,15 +543,24 @@ impl MainDecoder {
             collector.push(accepted);
             None
         };
-        self.input.skip(bytes, end.unwrap_or(accepted.len()));
-        match end {
-            Some(_) => {
+        let count = end.unwrap_or(accepted.len());
+        let piece = self.device_state_in_pieces.then(|| accepted[..count].to_vec());
+        self.input.skip(bytes, count);
+        self.device_state += count;
+        match (end, piece) {
+            (_, Some(piece)) if !piece.is_empty() => {
+                if end.is_some() {
+                    self.next = Next::DeviceStateEnd;
+                }
+                Ok(Some(MainEvent::DeviceStatePiece(piece)))
+            }
+            (Some(_), _) => {
                 let bytes = mem::take(collector).into_bytes();
                 self.next = Next::Over;
                 Ok(Some(MainEvent::DeviceState(bytes)))
             }
-            None if bytes.is_empty() => Err(Stop::Wait),
-            None => Err(StreamErrorKind::DeviceStateTooLarge { limit }.into()),
+            (None, _) if bytes.is_empty() => Err(Stop::Wait),
+            (None, _) => Err(StreamErrorKind::DeviceStateTooLarge { limit }.into()),
         }
     }
 }

@@ -41,7 +41,8 @@ impl Collector {
         Self { end_alone, footers, ..Self::default() }
     }
 
-    pub(super) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.bytes.len()
     }
 
@@ -77,20 +78,32 @@ impl Collector {
         }
     }
 
-    /// Forgets what cannot be part of a VMDESCRIPTION, of the EOF before it or of the FOOTER before
-    /// that.
+    /// Forgets what cannot be part of the end.
     fn forget(&mut self) {
+        let count = self.behind();
+        self.bytes.drain(..count);
+    }
+
+    /// Gives what cannot be part of the end, and keeps the rest.
+    pub(super) fn take_behind(&mut self) -> Vec<u8> {
+        let count = self.behind();
+        self.bytes.drain(..count).collect()
+    }
+
+    /// How many of the bytes cannot be part of a VMDESCRIPTION, of the EOF before it or of the FOOTER
+    /// before that.
+    fn behind(&mut self) -> usize {
         let needed = match self.last_zero {
             Some(last_zero) => last_zero.saturating_sub(BEFORE_LAST_ZERO),
             None => self.bytes.len().saturating_sub(BEFORE_LAST_ZERO),
         };
         if self.bytes.len() - needed > LONGEST_END {
             // No zero for as long as that: what is here cannot be a VMDESCRIPTION.
-            self.bytes.drain(..self.bytes.len() - BEFORE_LAST_ZERO);
             self.last_zero = None;
+            self.bytes.len() - BEFORE_LAST_ZERO
         } else {
-            self.bytes.drain(..needed);
             self.last_zero = self.last_zero.map(|at| at - needed);
+            needed
         }
     }
 

@@ -1,6 +1,6 @@
 //! The main channel, from what it is to say to its bytes.
 
-use super::device_state;
+use super::device_state::{self, Collector};
 use super::early::{self, Place};
 use super::ram::{BlockList, Word, put_block_name};
 use super::wire::{self, command, section};
@@ -33,7 +33,14 @@ pub struct MainEncoder {
     blocks: BlockList,
     /// The block of the last page in this body.
     last_block: Option<usize>,
+    /// What may be the end of the device state, of one that comes in pieces.
+    collector: Option<Collector>,
+    /// It has ended in a VMDESCRIPTION.
+    described: bool,
 }
+
+/// Bytes of a device state that are looked at together.
+const PIECE: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -65,6 +72,8 @@ impl MainEncoder {
             sync: SyncForm::default(),
             blocks: BlockList::new(PageSize::default()),
             last_block: None,
+            collector: None,
+            described: false,
         }
     }
 
@@ -338,6 +347,42 @@ impl MainEncoder {
         self.end_with(bytes)?;
         self.base += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Takes a piece of the device state, of any size. What cannot be part of its end is to be written
+    /// then; the rest is kept until [`device_state_end`](Self::device_state_end).
+    ///
+    /// # Errors
+    ///
+    /// Misuse.
+    pub fn device_state_piece(&mut self, piece: &[u8]) -> Result<(), StreamError> {
+        self.expect(self.state == State::RamEnded, "the device state comes after the END of ram")?;
+        for piece in piece.chunks(PIECE) {
+            // What a destination would not take in any more.
+            let goes_on = self.described;
+            let footers = self.footers;
+            let collector = self.collector.get_or_insert_with(|| Collector::new(false, footers));
+            let end = collector.push_to_end(piece);
+            self.described = end.is_some();
+            if goes_on || end.is_some_and(|end| end < piece.len()) {
+                return Err(
+                    self.error(StreamErrorKind::Misuse("the device state goes on behind its end"))
+                );
+            }
+            self.bytes.extend(collector.take_behind());
+        }
+        Ok(())
+    }
+
+    /// Writes the end of a device state that came in pieces. It completes the stream.
+    ///
+    /// # Errors
+    ///
+    /// Misuse, which pieces are too that do not make up a whole device state: the stream then has no
+    /// end, and a destination takes it for one that was cut off.
+    pub fn device_state_end(&mut self) -> Result<(), StreamError> {
+        let end = self.collector.take().unwrap_or_default().into_bytes();
+        self.device_state(&end)
     }
 
     fn end_with(&mut self, bytes: &[u8]) -> Result<(), StreamError> {

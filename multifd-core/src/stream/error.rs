@@ -28,7 +28,7 @@ pub enum StreamErrorKind {
         what: &'static str,
     },
     /// The first four bytes are not `QEVM`.
-    #[error("the stream does not start with \"QEVM\", it is not a migration stream: {}", described(*.0))]
+    #[error("the stream starts with {0:02x?} and not with \"QEVM\": {what}", what = described(*.0))]
     Magic([u8; 4]),
     /// The stream is of another version than 3.
     #[error("version {0} of the migration stream is not supported, only version 3 is")]

@@ -44,6 +44,11 @@ pub enum MainEvent {
     /// sends them between START and the first PART, QEMU 11.1 before START. A section's end shows in
     /// the bytes behind it.
     EarlyState(Vec<u8>),
+    /// The source has switched to postcopy: the guest goes on at the destination while its pages still
+    /// come, here and no longer on the multifd channels. Only from a decoder that is
+    /// [`passing_postcopy`](super::MainDecoder::passing_postcopy), and its last event; others refuse
+    /// the command.
+    Postcopy,
     /// The guest has stopped; the last round is next. QEMU 10.0 and later, newer machine types.
     SwitchoverStart,
     /// The RAM that will come. A [`Sync`](Self::Sync) follows.
@@ -80,6 +85,11 @@ pub enum MainEvent {
         /// It was END: no page comes after it.
         last: bool,
     },
+    /// A piece of the device state, from a decoder that is
+    /// [`giving_device_state_in_pieces`](super::MainDecoder::giving_device_state_in_pieces). All pieces
+    /// together are the device state; its end is known only with [`DeviceState`](Self::DeviceState),
+    /// which then is empty.
+    DeviceStatePiece(Vec<u8>),
     /// The device state, byte for byte: FULL sections, EOF and, unless the source suppresses it,
     /// VMDESCRIPTION. Without devices only the latter. The stream is complete.
     DeviceState(Vec<u8>),

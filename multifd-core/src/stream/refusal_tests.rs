@@ -151,6 +151,24 @@ fn commands_of_postcopy_and_colo_are_refused_by_name_and_number() {
 }
 
 #[test]
+fn a_decoder_that_goes_along_with_postcopy_says_where_it_starts_and_passes_over_the_rest() {
+    for command in 4..=7 {
+        let bytes = [&started()[..], &[8, 0, command, 0, 4], b"\x7e\0anything"].concat();
+        for size in [1, 7, usize::MAX] {
+            let decoder = MainDecoder::new(Limits::default()).passing_postcopy();
+            let (events, error) = decode_in_pieces(decoder, &bytes, size);
+            let last = (started().len() as u64 + 5, MainEvent::Postcopy);
+            assert_eq!((events.last(), error), (Some(&last), None));
+        }
+    }
+    for command in [8, 9, 10, 12] {
+        let bytes = [&started()[..], &[8, 0, command, 0, 0]].concat();
+        let decoder = MainDecoder::new(Limits::default()).passing_postcopy();
+        assert!(decode_in_pieces(decoder, &bytes, 1).1.is_some(), "{command}");
+    }
+}
+
+#[test]
 fn a_command_of_another_length_is_refused() {
     for piece in [[8, 0, 1, 0, 4], [8, 0, 2, 0, 8], [8, 0, 3, 0, 8], [8, 0, 11, 0, 1]] {
         assert_refused!(started(), piece, Kind::Length { .. }, 0);

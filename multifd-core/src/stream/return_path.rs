@@ -1,11 +1,16 @@
 //! The return path: what a destination answers on the main channel's connection.
 
+use std::ops::RangeInclusive;
+
 use super::input::{Input, Stop};
 use super::{AFTER_AN_ERROR, StreamError, StreamErrorKind};
 
 const SHUT: u16 = 1;
 const PONG: u16 = 2;
 const SWITCHOVER_ACK: u16 = 7;
+
+/// Messages of postcopy: requests for pages, and those that recover it.
+const POSTCOPY: RangeInclusive<u16> = 3..=6;
 
 /// A message from the destination to the source. Only sent after
 /// [`MainEvent::OpenReturnPath`](super::MainEvent::OpenReturnPath).
@@ -40,6 +45,7 @@ impl ReturnMessage {
 pub struct ReturnDecoder {
     input: Input,
     state: State,
+    pass_postcopy: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +53,8 @@ enum State {
     Head,
     /// The number of a SHUT or a PONG.
     Number(fn(u32) -> ReturnMessage),
+    /// The data of a message that is passed over: as many bytes are left.
+    Data(u16),
     Failed,
 }
 
@@ -61,7 +69,13 @@ impl Default for ReturnDecoder {
 impl ReturnDecoder {
     /// A decoder of a return path from its first byte on.
     pub fn new() -> Self {
-        Self { input: Input::new(), state: State::Head }
+        Self { input: Input::new(), state: State::Head, pass_postcopy: false }
+    }
+
+    /// The same decoder, which passes over the messages of postcopy, such as requests for pages.
+    #[must_use]
+    pub fn passing_postcopy(self) -> Self {
+        Self { pass_postcopy: true, ..self }
     }
 
     /// Takes bytes off the front of `bytes`, up to the end of the next message, and gives this.
@@ -112,6 +126,9 @@ impl ReturnDecoder {
                         (SHUT, 4) => State::Number(ReturnMessage::Shut),
                         (PONG, 4) => State::Number(ReturnMessage::Pong),
                         (SWITCHOVER_ACK, 0) => return Ok(ReturnMessage::SwitchoverAck),
+                        (kind, length) if self.pass_postcopy && POSTCOPY.contains(&kind) => {
+                            State::Data(length)
+                        }
                         _ => return Err(refusal(kind, length).into()),
                     };
                 }
@@ -119,6 +136,15 @@ impl ReturnDecoder {
                     let number = self.input.u32(bytes, WHAT)?;
                     self.state = State::Head;
                     return Ok(message(number));
+                }
+                State::Data(0) => self.state = State::Head,
+                State::Data(left) => {
+                    if bytes.is_empty() {
+                        return Err(Stop::Wait);
+                    }
+                    let count = bytes.len().min(left.into());
+                    self.input.skip(bytes, count);
+                    self.state = State::Data(left - count as u16);
                 }
                 State::Failed => return Err(AFTER_AN_ERROR.into()),
             }
@@ -185,6 +211,28 @@ mod tests {
             let kind = StreamErrorKind::UnknownMessage(3);
             assert_eq!(error, StreamError { offset: 4, kind });
         }
+    }
+
+    #[test]
+    fn messages_of_postcopy_are_passed_over_where_that_is_asked_for() {
+        let request = [&[0, 3, 0, 12][..], &[7; 12]].concat();
+        let bytes = [&request[..], ALL[0].1, &[0, 6, 0, 0], &request, ALL[2].1].concat();
+        for size in 1..=bytes.len() {
+            let mut decoder = ReturnDecoder::new().passing_postcopy();
+            let mut messages = Vec::new();
+            for mut piece in bytes.chunks(size) {
+                while let Some(message) = decoder.next(&mut piece).unwrap() {
+                    messages.push(message);
+                }
+            }
+            assert_eq!(messages, [ALL[0].0, ALL[2].0], "{size}");
+            decoder.finish().unwrap();
+        }
+        let mut decoder = ReturnDecoder::new().passing_postcopy();
+        assert_eq!(decoder.next(&mut &request[..7]), Ok(None));
+        decoder.finish().unwrap_err();
+        decoder = ReturnDecoder::new().passing_postcopy();
+        decoder.next(&mut &[0, 8, 0, 0][..]).unwrap_err();
     }
 
     #[test]

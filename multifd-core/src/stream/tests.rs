@@ -483,3 +483,67 @@ fn the_sizes_of_huge_pages_in_the_list_of_blocks_are_kept() {
     encoder.header(&Configuration::new("pc")).unwrap();
     encoder.ram_start(2, 0, &[odd], SyncForm::Flush).unwrap_err();
 }
+
+#[test]
+fn a_device_state_in_pieces_is_the_same_that_ends_at_the_same_byte() {
+    let whole = stream(MainEncoder::new(), SyncForm::Flush);
+    let (without_return_path, _) = stream_with_early_state(SyncForm::Flush);
+    for bytes in [whole, without_return_path] {
+        let devices = described_devices();
+        for size in [1, 7, 1000, usize::MAX].into_iter().skip(if cfg!(miri) { 2 } else { 0 }) {
+            let limits = Limits { device_state: devices.len(), ..Limits::default() };
+            let decoder = MainDecoder::new(limits.clone()).giving_device_state_in_pieces();
+            let (events, error) = decode_in_pieces(decoder, &bytes, size);
+            assert_eq!(error, None, "{size}");
+            assert_eq!(events.last(), Some(&(bytes.len() as u64, MainEvent::DeviceState(vec![]))));
+            let pieces = events.iter().filter_map(|(_, event)| match event {
+                MainEvent::DeviceStatePiece(piece) => Some(&piece[..]),
+                _ => None,
+            });
+            assert_eq!(pieces.collect::<Vec<_>>().concat(), devices);
+
+            let limits = Limits { device_state: devices.len() - 1, ..limits };
+            let decoder = MainDecoder::new(limits).giving_device_state_in_pieces();
+            let error = decode_in_pieces(decoder, &bytes, size).1.unwrap();
+            assert!(matches!(error.kind, StreamErrorKind::DeviceStateTooLarge { .. }), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_device_state_is_encoded_from_pieces_of_any_size_and_its_end_only_when_it_is_whole() {
+    let long = [&vec![7; if cfg!(miri) { 100 } else { 200_000 }][..], b"\0"].concat();
+    let devices =
+        [&DEVICES[..10], &long, &DEVICES[10..], &described_devices()[DEVICES.len()..]].concat();
+    for size in [1, 1000, usize::MAX].into_iter().skip(if cfg!(miri) { 1 } else { 0 }) {
+        for end in [devices.len(), devices.len() - 1, 0] {
+            let mut encoder = MainEncoder::new();
+            encoder.header(&Configuration::new("pc")).unwrap();
+            encoder.ram_start(1, 0, &blocks(PageSize::Kib4), SyncForm::Flush).unwrap();
+            encoder.ram_end().unwrap();
+            let before = encoder.bytes().len();
+            for piece in devices[..end].chunks(size) {
+                encoder.device_state_piece(piece).unwrap();
+            }
+            // The EOF is held back.
+            let written = encoder.bytes()[before..].to_vec();
+            assert!(devices.starts_with(&written) && written.len() <= DEVICES.len() + long.len());
+            assert_eq!(encoder.device_state_end().is_ok(), end == devices.len());
+            let whole = if end == devices.len() { &devices } else { &written };
+            assert!(encoder.bytes()[before..] == whole[..], "{size}, {end}");
+        }
+    }
+}
+
+#[test]
+fn a_device_state_in_pieces_does_not_go_on_behind_its_end() {
+    for more in [&b"\0"[..], b"}"] {
+        let mut encoder = MainEncoder::new();
+        encoder.header(&Configuration::new("pc")).unwrap();
+        encoder.ram_start(1, 0, &blocks(PageSize::Kib4), SyncForm::Flush).unwrap();
+        encoder.ram_end().unwrap();
+        encoder.device_state_piece(&described_devices()).unwrap();
+        encoder.device_state_piece(b"").unwrap();
+        encoder.device_state_piece(more).unwrap_err();
+    }
+}

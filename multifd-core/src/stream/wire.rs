@@ -51,6 +51,11 @@ pub(super) mod command {
         })
     }
 
+    /// Whether a source says this when it switches to postcopy: LISTEN, RUN, `RAM_DISCARD`, PACKAGED.
+    pub(in crate::stream) fn starts_postcopy(number: u16) -> bool {
+        matches!(number, 4..=7)
+    }
+
     /// Why a command with this number and length of data is refused.
     pub(in crate::stream) fn refusal(number: u16, length: u16) -> StreamErrorKind {
         let (name, capability) = match number {

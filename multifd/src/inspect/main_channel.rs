@@ -33,6 +33,7 @@ impl Tally {
                 self.main_page(*block, *offset);
             }
             MainEvent::BodyEnd { .. } => self.main.sections += 1,
+            MainEvent::Postcopy => self.main.postcopy = true,
             MainEvent::DeviceState(bytes) => {
                 self.main.is_whole = true;
                 self.main_device_state(decoder.footers(), bytes);

@@ -95,7 +95,8 @@ impl MainChannel<'_> {
                 self.acceptor.intake.codec.progress.count_zero_page();
                 self.channels.progress.count_zero_page();
             }
-            MainEvent::BodyEnd { last: true } => {
+            // No page comes on the channels any more, and the destination may have the guest soon.
+            MainEvent::BodyEnd { last: true } | MainEvent::Postcopy => {
                 // What has come by now was said too early.
                 self.hearing.hear(self.session)?;
                 let complete = self.session.update(Wake::Nobody, |state| {

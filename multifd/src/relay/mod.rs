@@ -26,6 +26,14 @@
 //! its header and CONFIGURATION, as a source would do it: a destination takes the channels that are
 //! there at the first sync for all.
 //!
+//! # Postcopy
+//!
+//! A source that switches to postcopy says so on the main channel, behind a sync. From then on the
+//! main channel and the return path are passed on as they are, to the end; the multifd channels are
+//! silent. The guest may be running at the destination from then on, so a relay that fails leaves it
+//! [`Unclear`](crate::Unfinished::Unclear) whose it is. The extra connection of postcopy-preempt says
+//! nothing by which it could be known, and is not passed on: turn that capability off.
+//!
 //! # Failure
 //!
 //! Whatever fails on either side, a cancellation included, closes all connections: both sides see
@@ -260,7 +268,7 @@ impl Relay {
             acceptor: &self.acceptor,
             channels: &self.channels,
             tap: self.tap.as_ref(),
-            decoder: MainDecoder::new(limits).passing_device_state(),
+            decoder: MainDecoder::new(limits).passing_device_state().passing_postcopy(),
             pipe,
             hearing,
         };

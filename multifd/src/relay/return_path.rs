@@ -28,7 +28,7 @@ pub(super) struct ToSource {
 
 impl ToSource {
     pub(super) fn new(pipe: Pipe, limit: Duration) -> Self {
-        Self { pipe, decoder: ReturnDecoder::new(), limit, closing: None }
+        Self { pipe, decoder: ReturnDecoder::new().passing_postcopy(), limit, closing: None }
     }
 }
 

@@ -4,6 +4,7 @@ mod builder;
 mod hearing;
 mod timer;
 
+use std::io::{ErrorKind, Read, Write};
 use std::iter;
 use std::net::Shutdown;
 use std::sync::Arc;
@@ -48,6 +49,13 @@ pub struct Source {
     main_connection: Connection,
     hearing: Arc<Hearing<FromDestination>>,
     channels: Channels,
+}
+
+/// Where a device state comes from.
+enum DeviceState<'a> {
+    None,
+    Bytes(&'a [u8]),
+    Reader(&'a mut dyn Read),
 }
 
 /// What the threads of a source know of each other.
@@ -194,10 +202,31 @@ impl Source {
     ///
     /// # Panics
     /// With pages of another RAM.
-    pub fn finish(
+    pub fn finish(self, pages: &PageSet, device_state: Option<&[u8]>) -> Result<Stats, Unfinished> {
+        self.finish_with(pages, device_state.map_or(DeviceState::None, DeviceState::Bytes))
+    }
+
+    /// As [`finish`](Self::finish), with the device state as it is read, to the end of `device_state`:
+    /// it is neither kept nor copied as a whole. What may be its end is sent only when all of it has
+    /// been read.
+    ///
+    /// # Errors
+    /// As [`finish`](Self::finish), and a device state that cannot be read.
+    ///
+    /// # Panics
+    /// With pages of another RAM.
+    pub fn finish_from(
+        self,
+        pages: &PageSet,
+        mut device_state: impl Read,
+    ) -> Result<Stats, Unfinished> {
+        self.finish_with(pages, DeviceState::Reader(&mut device_state))
+    }
+
+    fn finish_with(
         mut self,
         pages: &PageSet,
-        device_state: Option<&[u8]>,
+        device_state: DeviceState<'_>,
     ) -> Result<Stats, Unfinished> {
         let sent = self.finish_sending(pages, device_state);
         if let Err(error) = self.concluded(sent) {
@@ -215,7 +244,7 @@ impl Source {
     fn finish_sending(
         &mut self,
         pages: &PageSet,
-        device_state: Option<&[u8]>,
+        device_state: DeviceState<'_>,
     ) -> Result<(), Failure> {
         self.main.encoder().end_begin()?;
         self.body(pages)?;
@@ -229,8 +258,12 @@ impl Source {
             Ok::<_, Failure>(())
         };
         match device_state {
-            Some(bytes) => main.device_state_before_end(bytes, complete)?,
-            None => {
+            DeviceState::Bytes(bytes) => main.device_state_before_end(bytes, complete)?,
+            DeviceState::Reader(reader) => {
+                send_pieces(main, reader)?;
+                complete()?;
+            }
+            DeviceState::None => {
                 complete()?;
                 main.encoder().no_device_state()?;
             }
@@ -344,6 +377,23 @@ fn explained(session: &Session<State>, error: Error) -> Error {
         Error::Connect { .. } => error,
         broken => Error::DestinationClosed(Box::new(broken)),
     }
+}
+
+/// Sends a device state as it is read, but for its end, which is left in the encoder.
+fn send_pieces(main: &mut MainWriter<impl Write>, state: &mut dyn Read) -> Result<(), Failure> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match state.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                main.encoder().device_state_piece(&buffer[..count])?;
+                main.flush()?;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::DeviceState(error).into()),
+        }
+    }
+    Ok(main.encoder().device_state_end()?)
 }
 
 /// A configuration that says its page size must say that of the RAM.

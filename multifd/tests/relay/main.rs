@@ -10,6 +10,7 @@ mod barrier;
 mod failure;
 mod memory;
 mod migrate;
+mod postcopy;
 mod recordings;
 mod support;
 mod taps;

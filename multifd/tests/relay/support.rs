@@ -49,7 +49,15 @@ pub(crate) fn listener() -> (TcpListener, Uri) {
 /// first, and closes them, a main channel with a return path when it has been confirmed. The threads end with the connections. A relay that has failed by then
 /// has none of the later ones.
 pub(crate) fn replay(uri: &Uri, main: &[u8], channels: &[Vec<u8>]) -> Vec<JoinHandle<TcpStream>> {
-    let streams = std::iter::once(main.to_vec()).chain(channels.iter().cloned());
+    play(uri, std::iter::once(main.to_vec()).chain(channels.iter().cloned()))
+}
+
+/// As [`replay`], of the channels alone.
+pub(crate) fn play_channels(uri: &Uri, channels: &[Vec<u8>]) -> Vec<JoinHandle<TcpStream>> {
+    play(uri, channels.iter().cloned())
+}
+
+fn play(uri: &Uri, streams: impl Iterator<Item = Vec<u8>>) -> Vec<JoinHandle<TcpStream>> {
     let send = |bytes: Vec<u8>| {
         let mut connection = try_connect(uri).ok()?;
         Some(std::thread::spawn(move || {
