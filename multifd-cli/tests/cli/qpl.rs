@@ -81,7 +81,8 @@ fn the_demo_verifies_on_four_devices_with_faults_of_every_kind() {
     let faults = ["BUSY", "PAGE_FAULT", "COMPRESS_ERROR", "DECOMPRESS_ERROR", "WRONG_TOTAL_OUT"];
     let faults = faults.map(|fault| format!("QPL_SIM_{fault}"));
     let mut settings: Vec<_> = faults.iter().map(|fault| (&fault[..], "0.05")).collect();
-    settings.push(("QPL_SIM_DEVICES", "4"));
+    // Deep enough that only the faults are busy, however slow this machine is.
+    settings.extend([("QPL_SIM_DEVICES", "4"), ("QPL_SIM_QUEUE_DEPTH", "4096")]);
     let args =
         ["demo", "--size", "16M", "--compression", "qpl", "--qpl-path", "hardware", "--json"];
     let report = with_iaa(&settings, &args).succeeded().json();
