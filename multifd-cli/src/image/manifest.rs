@@ -203,9 +203,10 @@ impl Manifest {
 
     /// The names of the image's files, this one left out.
     pub(super) fn files(&self) -> impl Iterator<Item = &str> {
-        let Self { blocks, device_state, .. } = self;
+        let Self { blocks, device_state, early_state, early_state_behind_start, .. } = self;
         let blocks = blocks.iter().map(|block| block.file.as_str());
-        blocks.chain(device_state.as_deref())
+        let early = early_state.iter().chain(early_state_behind_start);
+        blocks.chain(device_state.as_deref()).chain(early.map(|state| state.file.as_str()))
     }
 
     pub(super) fn uuid(&self) -> Result<Uuid, String> {
@@ -290,6 +291,8 @@ mod tests {
         manifest.early_state = state("early-state.bin");
         manifest.early_state_behind_start = state("early-state-2.bin");
         manifest.blocks[0].page_bytes = Some(2 << 20);
+        let files: Vec<_> = manifest.files().collect();
+        assert_eq!(files, ["pc.ram", "early-state.bin", "early-state-2.bin"]);
         for advise in [
             Advise::DirtyBitmaps,
             Advise::PostcopyRam { page_sizes: 0x20_1000, target_page_bytes: 4096 },
