@@ -23,7 +23,7 @@ const REQUIRED: &str = "MULTIFD_LIBVIRT";
 
 /// The libvirt of `scripts/libvirt` is not there, or cannot run.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("no libvirt that runs here ({why}): get it by scripts/libvirt get")]
+#[error("no libvirt that runs here: {why}")]
 pub struct Missing {
     why: String,
     /// Whether it must be there, since the environment has `MULTIFD_LIBVIRT`.

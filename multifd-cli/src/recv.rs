@@ -10,6 +10,7 @@ use crate::cancel::Interrupt;
 use crate::failure::Failure;
 use crate::image::Place;
 use crate::options::codec::{self, Agreed};
+use crate::options::limits::Limits;
 use crate::options::store::Store;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
@@ -27,7 +28,7 @@ Examples:
   multifd recv --listen tcp::4444 --to vm --compression zstd --channels 4
   multifd recv --listen unix:/tmp/vm.sock --to vm --force")]
 pub(crate) struct Args {
-    /// Where to listen: tcp:HOST:PORT (port 0: any free one) or unix:PATH
+    /// Where to listen: tcp:HOST:PORT (port 0: any free one), unix:PATH or vsock:CID:PORT
     #[arg(short, long, value_name = "URI")]
     listen: Uri,
     #[command(flatten)]
@@ -37,7 +38,7 @@ pub(crate) struct Args {
     /// The only VM to accept; any if not given
     #[arg(long)]
     uuid: Option<Uuid>,
-    /// How long to wait for all channels to connect once the source has begun
+    /// How long a connection may take to say what it is, and all of them to be there
     #[arg(
         long,
         value_name = "TIME",
@@ -46,6 +47,8 @@ pub(crate) struct Args {
         allow_negative_numbers = true
     )]
     channel_timeout: Duration,
+    #[command(flatten)]
+    limits: Limits,
     #[command(flatten)]
     qpl: Qpl,
 }
@@ -62,6 +65,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .channels(args.agreed.channels)
         .uuid(args.uuid)
         .channel_timeout(args.channel_timeout)
+        .progress_timeout(args.limits.progress_timeout())
         .device_state_limit(args.store.device_state_limit())
         .listen(&args.listen)?;
     // Also with --quiet: a program that asked for port 0 waits for this line.

@@ -1,5 +1,6 @@
 //! `multifd send`.
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,7 +8,7 @@ use std::time::Instant;
 use multifd::core::PageSize;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::wire::{BlockName, Uuid};
-use multifd::{PageSet, Source, SourceBuilder, Uri, ZeroPages};
+use multifd::{CancelToken, PageSet, Source, SourceBuilder, Uri, ZeroPages};
 use serde::Serialize;
 
 use crate::cancel::Interrupt;
@@ -16,10 +17,12 @@ use crate::file;
 use crate::image::Image;
 use crate::mapping::{self, Access};
 use crate::options::codec::{self, Agreed};
+use crate::options::limits::Limits;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 use crate::size::Bytes;
 use crate::summary::Summary;
+use crate::units;
 
 /// Send a VM image or a bare RAM file.
 ///
@@ -42,7 +45,7 @@ pub(crate) struct Args {
     /// A file of whole 4 KiB pages, sent as the RAM block pc.ram
     #[arg(short, long, value_name = "FILE")]
     ram: Option<PathBuf>,
-    /// Where the destination listens: tcp:HOST:PORT or unix:PATH
+    /// Where the destination listens: tcp:HOST:PORT, unix:PATH or vsock:CID:PORT
     #[arg(short, long, value_name = "URI")]
     to: Uri,
     #[command(flatten)]
@@ -65,6 +68,11 @@ pub(crate) struct Args {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    /// The most to send a second, such as 25Gbps or 1.5GiB/s; as much as goes if not given
+    #[arg(long, value_name = "SPEED", value_parser = units::bandwidth)]
+    max_bandwidth: Option<NonZeroU64>,
+    #[command(flatten)]
+    limits: Limits,
     #[command(flatten)]
     qpl: Qpl,
 }
@@ -121,7 +129,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .level(args.level)
         .channels(args.agreed.channels)
         .zero_pages(args.zero_page_detection.into())
-        .return_path(!args.no_return_path);
+        .return_path(!args.no_return_path)
+        .progress_timeout(args.limits.progress_timeout())
+        .max_bandwidth(args.max_bandwidth);
     if let Some(image) = &image {
         setup = as_it_came(setup, image);
     }
@@ -170,11 +180,11 @@ fn send(
 ) -> Result<Summary, Failure> {
     let started = Instant::now();
     let bar = output.line("sending", &format!("connecting to {}", args.to));
-    let mut source = setup.connect(&args.to)?;
+    let (interrupt, token) = (Interrupt::listen()?, CancelToken::new());
+    let _watch = interrupt.watch(token.clone());
+    let connected = setup.cancelled_by(&token).connect(&args.to);
+    let mut source = connected.map_err(|error| interrupt.or(error))?;
     tracing::debug!(to = %args.to, ram = %Bytes(ram.bytes()), "connected");
-    // Not before: until there is a connection, a signal may simply end the program.
-    let interrupt = Interrupt::listen()?;
-    let _watch = interrupt.watch(source.cancel_token());
     let page_bytes = ram.page_size().bytes();
     let follow = bar.follow(source.progress(), ram.bytes());
     // A file that cannot be read fails the migration while the VM is still here alone.

@@ -1,5 +1,6 @@
 //! Speeds, times and shares, as people write them.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use multifd::core::PageSize;
@@ -52,6 +53,16 @@ const LONGEST_OF_A_PAGE: f64 = 1e6;
 pub(crate) fn speed(text: &str) -> Result<Speed, String> {
     Speed::new(dirty_rate(text)?)
         .ok_or_else(|| format!("'{text}' is out of range: a speed is 1MB/s to 1000000GB/s"))
+}
+
+/// Reads what may be sent at most, in bits or bytes, into bytes a second.
+pub(crate) fn bandwidth(text: &str) -> Result<NonZeroU64, String> {
+    let of_bytes = |(name, _): &&(&str, f64)| !name.starts_with("page");
+    let units: Vec<_> = SPEEDS.iter().filter(of_bytes).copied().collect();
+    let bytes = number_with_unit(text, &units).map(|bytes| bytes.round() as u64);
+    bytes.and_then(NonZeroU64::new).ok_or_else(|| {
+        format!("'{text}' is not a bandwidth: write bits as 25Gbps, bytes as 1.5GiB/s or 100MB/s")
+    })
 }
 
 /// As [`speed()`], in bytes a second, of any size: a guest may write very little.
@@ -149,6 +160,19 @@ mod tests {
             ("20000pages/s", 20000.0 * 4096.0),
         ] {
             assert_eq!(speed(text).map(Speed::bytes_per_second), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bandwidth_says_whether_it_is_of_bits_or_bytes() {
+        for (text, bytes) in
+            [("25Gbps", 3_125_000_000), ("1GiB/s", 1 << 30), ("100 Mbit/s", 12_500_000)]
+        {
+            assert_eq!(bandwidth(text).map(NonZeroU64::get), Ok(bytes), "{text}");
+        }
+        for text in ["", "1G", "0Gbps", "1 bps", "10pages/s", "-1MB/s", "fast"] {
+            let error = bandwidth(text).unwrap_err();
+            assert!(error.contains(text) && error.contains("25Gbps"), "{error}");
         }
     }
 

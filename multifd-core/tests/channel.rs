@@ -9,9 +9,9 @@ use multifd_core::channel::{
     SendMachine, SendNext, Target, memory,
 };
 use multifd_core::none::Plain;
-use multifd_core::ram::{GuestPages, NormalPages, PageBatch, Ram, RamBlock};
-use multifd_core::vm_memory::MmapRegion;
-use multifd_core::wire::{BlockName, DeviceStatePacket, InitialPacket, Uuid};
+use multifd_core::ram::{BlockMemory, GuestPages, NormalPages, PageBatch, Ram, RamBlock};
+use multifd_core::vm_memory::{MmapRegion, VolatileSlice};
+use multifd_core::wire::{BlockName, DeviceStatePacket, InitialPacket, RamPacket, Uuid};
 use multifd_core::{
     Availability, ChannelConfig, Compression, Error, ErrorKind, MethodDescriptor, MultiFdMethods,
     PageSize, Payload, PeerError, PrivateMethod, RecvMethod, SendMethod, UsageError,
@@ -662,4 +662,37 @@ fn a_channel_that_does_not_look_for_zero_pages_sends_them_whole_under_the_number
 
 fn channel_idle(channel: &mut SendMachine, out: &mut Vec<u8>) {
     block_on(memory::send(channel, out)).unwrap();
+}
+
+#[test]
+fn pages_known_to_be_zero_are_offsets_alone_and_are_not_read_even_without_a_look_for_zero_pages() {
+    /// Memory that must not be touched.
+    #[derive(Debug)]
+    struct Hole;
+
+    impl BlockMemory for Hole {
+        fn bytes(&self) -> u64 {
+            PAGES * 4096
+        }
+
+        fn slice(&self, _: usize, _: usize) -> Option<VolatileSlice<'_>> {
+            panic!("nobody reads a hole");
+        }
+    }
+
+    let block = Arc::new(RamBlock::new(BlockName::new("pc.ram").unwrap(), Hole));
+    let offsets: Vec<u64> = (0..128).map(|page| page * 4096).collect();
+    let batch = PageBatch::new(block, PageSize::Kib4, offsets).unwrap().known_zero();
+    let config = SendConfig::new(ChannelConfig::new(3, PageSize::Kib4, 0));
+    let config = config.with_detect_zero_pages(false);
+    let (mut channel, mut out) = (block_on(SendMachine::new(&Plain, config)).unwrap(), Vec::new());
+    channel.pages(batch.clone()).unwrap_err();
+    channel_idle(&mut channel, &mut out);
+    channel.pages(batch).unwrap();
+    channel_idle(&mut channel, &mut out);
+    assert_eq!(out.len(), 64 + 1344);
+    let packet = RamPacket::parse(&out[64..], PageSize::Kib4).unwrap();
+    let pages = packet.pages.unwrap();
+    assert_eq!((pages.normal.len(), pages.zero.len()), (0, 128));
+    assert_eq!(pages.zero[127].get(), 127 * 4096);
 }

@@ -15,8 +15,8 @@ use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::wire::BlockName;
 use multifd::stream::FullSection;
 use multifd::{Destination, Error, Incoming};
-use toy_vmm::{Failure, Memory, Options, PAGE_SIZE, Vcpu};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+use toy_vmm::{Failure, Memory, Options, PAGE_SIZE, Regions, Vcpu};
+use vm_memory::{Bytes, GuestAddress};
 
 /// The most guest memory that this host has to give. The sizes are the peer's word.
 const MOST_BYTES: u64 = 1 << 30;
@@ -80,24 +80,22 @@ fn map(incoming: &Incoming<'_>) -> Result<Memory, Failure> {
     if incoming.page_size != PAGE_SIZE {
         return Err(format!("pages of {}, and not of {PAGE_SIZE}", incoming.page_size).into());
     }
-    let sizes = incoming.blocks.iter().map(|block| block.bytes);
-    let bytes = sizes.fold(0, u64::saturating_add);
+    let bytes = match incoming.blocks {
+        [block] if block.name.as_str() == toy_vmm::BLOCK => block.bytes,
+        _ => return Err(format!("this machine has one RAM block, {}", toy_vmm::BLOCK).into()),
+    };
     if bytes > MOST_BYTES {
         return Err(format!("{bytes} bytes of memory; this host gives {MOST_BYTES}").into());
     }
-    toy_vmm::map(incoming.blocks.iter().map(|block| (block.name.as_str(), block.bytes)))
+    toy_vmm::map(bytes)
 }
 
-/// The memory as RAM blocks, one for each region. Pages are written right into the mappings.
+/// The memory as a RAM block. Pages are written right into the mappings.
 fn share(memory: &Memory) -> Result<Arc<Ram>, Failure> {
-    let block = |region: &vm_memory::GuestRegionMmap<_>| {
-        let name = toy_vmm::block_name(region.start_addr()).ok_or("memory of no block")?;
-        // New anonymous memory reads as zeros: zero pages need not be written, and so take no
-        // memory. Without `fresh` they are written, which is right for memory that was in use.
-        Ok(RamBlock::new(BlockName::new(name)?, region.get_mmap()).fresh())
-    };
-    let blocks = memory.iter().map(block).collect::<Result<Vec<_>, Failure>>()?;
-    Ok(Arc::new(Ram::new(PAGE_SIZE, blocks)?))
+    // A new memfd reads as zeros: zero pages need not be written, and so take no memory. Without
+    // `fresh` they are written, which is right for memory that was in use.
+    let block = RamBlock::new(BlockName::new(toy_vmm::BLOCK)?, Regions(memory.clone())).fresh();
+    Ok(Arc::new(Ram::new(PAGE_SIZE, [block])?))
 }
 
 /// The vCPU's register, from the device state. That it fits the memory is this guest's own check.

@@ -207,6 +207,21 @@ pub enum Error {
          here is untouched)"
     )]
     DestinationClosed(#[source] Box<Self>),
+    /// The guest dirties its memory too fast for its downtime, and the time for it is over.
+    #[error(
+        "the time for the migration is over after {rounds} whole rounds, and sending the rest would \
+         take longer than the downtime of {} ms: allow more of either, or slow the guest down",
+        downtime.as_millis()
+    )]
+    NotConverging {
+        /// Rounds that have been sent.
+        rounds: u32,
+        /// How long sending the rest may take.
+        downtime: Duration,
+    },
+    /// The VMM could not do with its guest what a migration needs.
+    #[error("the VMM failed")]
+    Guest(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A codec, or something given to the migration, panicked.
     #[error("a thread of the migration panicked: a codec is at fault; its message is on stderr")]
     Panicked,

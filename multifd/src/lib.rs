@@ -11,6 +11,7 @@ mod error;
 #[cfg(feature = "inspect")]
 pub mod inspect;
 mod page_set;
+pub mod precopy;
 mod progress;
 pub mod relay;
 mod source;

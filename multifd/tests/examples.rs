@@ -151,8 +151,8 @@ fn the_examples_guest_runs_on_at_the_source_when_the_destination_is_killed() {
 
     let text = String::from_utf8(source.stdout).unwrap();
     assert_eq!(source.status.code(), Some(1), "{text}");
-    after(&text, "round 1: 12288 pages");
-    assert!(!text.contains("round 2"), "{text}");
+    after(&text, "sending 12288 pages");
+    assert!(!text.contains("round 1"), "{text}");
     assert!(!after(&text, "migration failed: ").is_empty());
     let (from, to) = went_on(&text, "the guest runs on here, from count ");
     assert!(0 < from && from < to, "{from} to {to}");

@@ -52,6 +52,12 @@ fn migrate(compression: Compression, channels: u8, zero_pages: ZeroPages, sync_f
     assert_eq!(sent.total(), received.total(), "both sides count the same");
     assert_eq!(sent.zero_pages(), received.zero_pages());
     assert_eq!(received.syncs, 4);
+    // The source knows its rounds; whoever watches it does where a sync is one.
+    let told = (sync_form == SyncForm::Flush).then_some(4);
+    assert_eq!((sent.round(), received.round()), (Some(4), told));
+    let bytes: u64 = source_ram.blocks().iter().map(|block| block.bytes()).sum();
+    assert_eq!((sent.ram_bytes, received.ram_bytes), (bytes, bytes));
+    assert_eq!(sent.guest_bytes(), bytes + (100 + 20) * 4096);
     assert_eq!(sent.zero_pages() == 0, zero_pages == ZeroPages::Off);
     assert_eq!(received.main_zero_pages > 0, zero_pages == ZeroPages::Main);
 }

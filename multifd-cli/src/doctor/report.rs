@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::finding::{Finding, Level};
 use super::system::{Device, System};
 use crate::escape::one_line;
+use crate::table::terminal_width;
 
 /// The verdict in a sentence, and all findings.
 #[derive(Debug, Serialize)]
@@ -67,13 +68,15 @@ impl fmt::Display for Report<'_> {
     }
 }
 
-/// Lines of at most `WIDTH` characters, unless a word is longer.
+/// Lines that fit the terminal, of at most 90 characters behind their margin, unless a word is longer.
 fn wrap(text: &str) -> Vec<String> {
-    const WIDTH: usize = 90;
+    const MARGIN: u16 = 9;
+    let width = terminal_width().map_or(90, |width| width.saturating_sub(MARGIN).min(90));
+    let width = usize::from(width);
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
                 line.push(' ');
                 line.push_str(word);
             }

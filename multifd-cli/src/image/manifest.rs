@@ -204,8 +204,8 @@ impl Manifest {
     /// The names of the image's files, this one left out.
     pub(super) fn files(&self) -> impl Iterator<Item = &str> {
         let Self { blocks, device_state, early_state, early_state_behind_start, .. } = self;
-        let blocks = blocks.iter().map(|block| block.file.as_str());
         let early = early_state.iter().chain(early_state_behind_start);
+        let blocks = blocks.iter().map(|block| block.file.as_str());
         blocks.chain(device_state.as_deref()).chain(early.map(|state| state.file.as_str()))
     }
 

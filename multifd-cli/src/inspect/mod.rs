@@ -48,7 +48,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
-    folder::expect(&args.folder, Wanted::Either)?;
+    // What a file may be, a recording's reader says.
+    if !args.folder.is_file() {
+        folder::expect(&args.folder, Wanted::Either)?;
+    }
     let is_image = folder::is_image(&args.folder);
     if is_image && (args.packets || args.chart.is_some()) {
         return Err(Failure::usage(format!(

@@ -4,6 +4,7 @@ mod inspect;
 mod progress;
 mod record;
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::cancel::Interrupt;
 use crate::failure::Failure;
 use crate::inspect::{chart, json, text};
 use crate::options::codec::{self, channel_count};
+use crate::options::limits::Limits;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 use crate::summary::Summary;
@@ -46,10 +48,10 @@ A compressed tunnel between two QEMUs, on the source's and on the destination's 
   multifd relay --listen tcp:127.0.0.1:4444 --to tcp:there:5555 --to-compression zstd
   multifd relay --listen tcp::5555 --to tcp:127.0.0.1:4444 --from-compression zstd")]
 pub(crate) struct Args {
-    /// Where to listen for the source: tcp:HOST:PORT (port 0: any free one) or unix:PATH
+    /// Where to listen for the source: tcp:HOST:PORT (port 0: any free one), unix:PATH or vsock:CID:PORT
     #[arg(short, long, value_name = "URI")]
     listen: Uri,
-    /// Where the destination listens: tcp:HOST:PORT or unix:PATH
+    /// Where the destination listens: tcp:HOST:PORT, unix:PATH or vsock:CID:PORT
     #[arg(short, long, value_name = "URI")]
     to: Uri,
     /// The source's codec
@@ -67,7 +69,7 @@ pub(crate) struct Args {
     /// The level to compress with for the destination
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     to_level: Option<i32>,
-    /// How long to wait for all channels to connect once the source has begun
+    /// How long a connection may take to say what it is, and all of them to be there
     #[arg(
         long,
         value_name = "TIME",
@@ -89,6 +91,11 @@ pub(crate) struct Args {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    /// The most to send a second, such as 25Gbps or 1.5GiB/s; as much as goes if not given
+    #[arg(long, value_name = "SPEED", value_parser = units::bandwidth)]
+    max_bandwidth: Option<NonZeroU64>,
+    #[command(flatten)]
+    limits: Limits,
     #[command(flatten)]
     qpl: Qpl,
 }
@@ -104,7 +111,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .to_compression(Arc::clone(&to))
         .to_channels(args.to_channels)
         .to_level(args.to_level)
-        .channel_timeout(args.channel_timeout);
+        .channel_timeout(args.channel_timeout)
+        .progress_timeout(args.limits.progress_timeout())
+        .max_bandwidth(args.max_bandwidth);
     let recorder = args.record.as_deref().map(Recorder::new).transpose()?.map(Arc::new);
     let inspection = args.inspect.then(|| Arc::new(Inspection::new(args.from_channels)));
     if let Some(tap) = Taps::of(recorder.as_ref(), inspection.as_ref()) {

@@ -31,7 +31,7 @@ pub(crate) struct Args {
     image: PathBuf,
     #[command(flatten)]
     agreed: Agreed,
-    /// Where the QEMU is to listen: tcp:HOST:PORT or unix:PATH
+    /// Where the QEMU is to listen: tcp:HOST:PORT, unix:PATH or vsock:CID:PORT
     #[arg(short, long, value_name = "URI", default_value = "tcp:127.0.0.1:4444")]
     listen: Uri,
     /// Print the result as JSON

@@ -160,7 +160,7 @@ fn an_image_is_shown_by_blocks_and_devices() {
     }
     let json = multifd(&["inspect", text(&image), "--json"]).succeeded().json();
     let line = multifd(&["inspect", text(&image), "--json-lines"]).succeeded();
-    assert_eq!(lines(&line.stdout), [json.clone()]);
+    assert_eq!(lines(&line.stdout), std::slice::from_ref(&json));
     let ram = fs::read(image.join("pc.ram")).unwrap();
     let zero = ram.chunks(4096).filter(|page| page.iter().all(|&byte| byte == 0)).count();
     assert_eq!(json["blocks"][0]["zero_pages"], zero);

@@ -1,6 +1,7 @@
 //! `multifd send` to `multifd recv`, in two processes.
 
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 use crate::common::{PROGRAM, Running, assert_same_files, multifd, names, recordings, text};
@@ -123,4 +124,73 @@ fn a_disk_that_is_full_fails_both_sides_and_leaves_nothing() {
     recv.wait().failed_saying(&["File too large"]);
     sent.failed_saying(&["destination"]);
     assert_eq!(names(folder.path()), ["guest.ram"]);
+}
+
+#[test]
+fn the_log_names_who_connected_with_address_channel_and_uuid_and_who_was_refused_and_why() {
+    const UUID: &str = "01020304-0506-0708-090a-0b0c0d0e0f10";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guest.ram");
+    fs::write(&file, crate::common::memory(30)).unwrap();
+    let image = folder.path().join("vm");
+    for channels in ["2", "3"] {
+        let to = ["--listen", "tcp:127.0.0.1:0", "--to", text(&image), "-v"];
+        let mut recv = Running::start(crate::common::command(&["recv"]).args(to));
+        let uri = recv.listening();
+        let stranger = TcpStream::connect(uri.strip_prefix("tcp:").unwrap()).unwrap();
+        let address = stranger.local_addr().unwrap();
+        drop(stranger);
+        let send = ["send", "--ram", text(&file), "--to", &uri, "--uuid", UUID, "-v"];
+        let sent = multifd(&[&send[..], &["--channels", channels]].concat());
+        let received = recv.wait();
+        let is_logged = |words: &[&str]| {
+            let mut lines = received.stderr.lines();
+            lines.any(|line| words.iter().all(|word| line.contains(word)))
+        };
+        assert!(is_logged(&[&format!("from={address}"), "did not say what it is"]), "{received:?}");
+        assert!(is_logged(&["from=127.0.0.1:", "the main channel connected"]), "{received:?}");
+        for channel in ["channel=0", "channel=1"] {
+            assert!(is_logged(&["from=127.0.0.1:", channel, UUID]), "{received:?}");
+        }
+        let refused = ["from=127.0.0.1:", "only 2 channels"];
+        assert_eq!(is_logged(&refused), channels == "3", "{received:?}");
+        assert!(sent.stderr.contains(&format!("connected to={uri}")), "{sent:?}");
+        assert_eq!((sent.status == Some(0), image.exists()), (channels == "2", channels == "2"));
+        if channels == "2" {
+            fs::remove_dir_all(&image).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_side_that_stands_still_is_given_up_after_the_limit_that_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guest.ram");
+    fs::write(&file, vec![7; 64 << 20]).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("tcp:{}", listener.local_addr().unwrap());
+    let args = ["send", "--ram", text(&file), "--to", &uri, "--progress-timeout", "1s"];
+    let send = Running::start(&mut crate::common::command(&args));
+    // They are there, and read nothing.
+    let sockets: Vec<_> = (0..3).map(|_| listener.accept().unwrap().0).collect();
+    send.wait().failed_saying(&["no byte", "for 1 s"]);
+    drop(sockets);
+}
+
+#[test]
+fn what_is_sent_keeps_to_the_bandwidth_that_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guest.ram");
+    fs::write(&file, vec![7; 8 << 20]).unwrap();
+    let image = folder.path().join("vm");
+    let (recv, uri) = Running::recv(&["--listen", "tcp:127.0.0.1:0", "--to", text(&image)]);
+    let args = ["send", "--ram", text(&file), "--to", &uri, "--max-bandwidth", "80Mbps", "--json"];
+    let sent = multifd(&args).succeeded().json();
+    recv.wait().succeeded();
+    // 10 MB a second, of which 10 ms may go at once.
+    let least = sent["wire_bytes"].as_f64().unwrap() / 10e6 - 0.1;
+    assert!(sent["seconds"].as_f64().unwrap() >= least, "{sent}");
+    let ended = multifd(&[&args[..6], &["1G"]].concat());
+    assert_eq!(ended.status, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("write bits as 25Gbps"), "{ended:?}");
 }

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,7 +18,7 @@ struct OnTerminal {
 }
 
 impl OnTerminal {
-    fn start(command: &mut Command, width: u16) -> Self {
+    fn start(mut command: Command, width: u16) -> Self {
         let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&main).unwrap();
         unlockpt(&main).unwrap();
@@ -27,9 +26,9 @@ impl OnTerminal {
         tcsetwinsize(&main, size).unwrap();
         let name = ptsname(&main, Vec::new()).unwrap();
         let open = || File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-        let command = command.env("TERM", "xterm").stdin(Stdio::null());
+        command.env("TERM", "xterm").stdin(Stdio::null());
         let child = command.stdout(open()).stderr(open()).spawn().unwrap();
-        Self { child, screen: File::from(OwnedFd::from(main)), shown: String::new() }
+        Self { child, screen: File::from(main), shown: String::new() }
     }
 
     /// Waits until it has shown `words`, with which it goes on or waits for somebody.
@@ -69,7 +68,7 @@ fn waiting_says_for_whom() {
     let recv = ["recv", "-l", "tcp:127.0.0.1:0", "-t", text(&image)];
     let relay = ["relay", "-l", "tcp:127.0.0.1:0", "-t", "tcp:127.0.0.1:9"];
     for args in [&recv[..], &relay] {
-        let mut waiting = OnTerminal::start(&mut command(args), 100);
+        let mut waiting = OnTerminal::start(command(args), 100);
         waiting.wait_for("waiting for a source on tcp:127.0.0.1:");
         waiting.cancel();
     }
@@ -81,7 +80,7 @@ fn a_source_says_that_it_waits_for_the_destination_to_confirm() {
     let (ram, vm) = (folder.path().join("ram"), folder.path().join("vm"));
     fs::write(&ram, memory(2000)).unwrap();
     let (recv, uri) = Running::recv(&["-l", "tcp:127.0.0.1:0", "-t", text(&vm)]);
-    let send = OnTerminal::start(&mut command(&["send", "-r", text(&ram), "-t", &uri]), 100);
+    let send = OnTerminal::start(command(&["send", "-r", text(&ram), "-t", &uri]), 100);
     let shown = send.end();
     recv.wait().succeeded();
     assert!(shown.contains(&format!("waiting for {uri} to confirm")), "{shown}");
@@ -91,7 +90,7 @@ fn a_source_says_that_it_waits_for_the_destination_to_confirm() {
 
 #[test]
 fn a_table_fits_the_terminal_and_no_word_of_it_is_lost() {
-    let shown = |width| OnTerminal::start(&mut command(&["codecs"]), width).end();
+    let shown = |width| OnTerminal::start(command(&["codecs"]), width).end();
     let (narrow, wide) = (shown(70), shown(1000));
     let widest = |shown: &str| shown.lines().map(|line| line.trim_end().len()).max().unwrap();
     assert!(widest(&narrow) <= 70 && widest(&wide) > 70, "{narrow}");
@@ -104,7 +103,7 @@ fn a_table_fits_the_terminal_and_no_word_of_it_is_lost() {
 fn a_number_is_whole_on_the_narrowest_terminal() {
     let recording = recordings().into_iter().find(|path| path.ends_with("zstd")).unwrap();
     let args = ["-q", "inspect", text(&recording)];
-    let shown = |width| OnTerminal::start(&mut command(&args), width).end();
+    let shown = |width| OnTerminal::start(command(&args), width).end();
     let (narrow, wide) = (shown(20), shown(1000));
     for number in wide.split_whitespace().filter(|word| word.parse::<f64>().is_ok()) {
         assert!(narrow.split_whitespace().any(|word| word == number), "{number}: {narrow}");

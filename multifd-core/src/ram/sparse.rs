@@ -14,7 +14,7 @@ use vm_memory::FileOffset;
 
 /// Parts that are no further apart than this, in bytes, are one. So memory that is touched here and
 /// there does not become a long list, and little is read in vain.
-const NEAR: u64 = 64 << 10;
+const NEAR: u64 = 16 << 10;
 
 /// Regions that one scan of the page tables returns at most.
 const REGIONS: usize = 512;

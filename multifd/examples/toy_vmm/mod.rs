@@ -1,23 +1,27 @@
 //! What a VMM has already, in small, so that the examples show only what migration adds: guest
-//! memory around the 32-bit hole, and a vCPU that never stops dirtying it.
+//! memory on both sides of a hole, of memfds, and a vCPU that never stops dirtying it.
 
 #![allow(dead_code, reason = "each example uses a part of it")]
 
 use std::error::Error;
+use std::fs::File;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use multifd::Uri;
+use multifd::core::ram::BlockMemory;
 use multifd::core::{Compression, PageSize};
+use rustix::fs::{MemfdFlags, memfd_create};
 use sha2::{Digest, Sha256};
 use vm_memory::bitmap::AtomicBitmap;
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
-    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryMmap, GuestMemoryRegion,
-    GuestRegionMmap,
+    Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryMmap,
+    GuestMemoryRegion, GuestRegionMmap, MmapRegion, VolatileSlice,
 };
 
 pub(crate) type Failure = Box<dyn Error + Send + Sync>;
@@ -34,40 +38,106 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 pub(crate) const PAGE_SIZE: PageSize = PageSize::Kib4;
 const PAGE_BYTES: u64 = PAGE_SIZE.bytes() as u64;
 
-/// The RAM blocks a machine can have: the name, the guest address and the most bytes of each. PCI
-/// devices have the addresses from 3 to 4 GiB.
-const LAYOUT: [(&str, u64, u64); 2] = [("ram-low", 0, 3 << 30), ("ram-high", 4 << 30, 1 << 30)];
+/// The name of the machine's RAM block, which has both of its regions.
+pub(crate) const BLOCK: &str = "pc.ram";
 
-/// The name of the RAM block that starts at `address`: it tells the destination where that lies.
-pub(crate) fn block_name(address: GuestAddress) -> Option<&'static str> {
-    LAYOUT.iter().find(|(_, start, _)| *start == address.0).map(|(name, ..)| *name)
+/// Where the regions start, and the most bytes that each can have. The addresses between are those of
+/// devices.
+const LAYOUT: [(u64, u64); 2] = [(0, 32 << 20), (4 << 30, 1 << 30)];
+
+/// Maps `bytes` bytes of memory: as much as goes below the hole, and the rest above it.
+pub(crate) fn map(bytes: u64) -> Result<Memory, Failure> {
+    let mut regions = Vec::new();
+    let mut left = bytes;
+    for (start, most) in LAYOUT {
+        let bytes = usize::try_from(left.min(most))?;
+        if bytes > 0 {
+            let region = GuestRegionMmap::new(memfd(bytes)?, GuestAddress(start));
+            regions.push(region.ok_or("the memory ends past the last address")?);
+        }
+        left -= bytes as u64;
+    }
+    if left > 0 {
+        return Err(format!("this machine cannot have {bytes} bytes of RAM").into());
+    }
+    Ok(Memory::from_regions(regions)?)
 }
 
-/// Maps memory for `blocks`, names and sizes in bytes.
-pub(crate) fn map<'a>(blocks: impl IntoIterator<Item = (&'a str, u64)>) -> Result<Memory, Failure> {
-    let mut regions = Vec::new();
-    for (name, bytes) in blocks {
-        let fits = |entry: &&(&str, u64, u64)| entry.0 == name && bytes <= entry.2;
-        let Some((_, address, _)) = LAYOUT.iter().find(fits) else {
-            return Err(format!("this machine has no RAM block '{name}' of {bytes} bytes").into());
-        };
-        let bytes = usize::try_from(bytes)?;
-        let page_bytes = NonZeroUsize::new(PAGE_SIZE.bytes()).ok_or("pages have bytes")?;
-        let bitmap = AtomicBitmap::new(bytes, page_bytes);
-        let mapping = MmapRegionBuilder::new_with_bitmap(bytes, bitmap)
-            .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
-            .with_mmap_flags(libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE)
-            .build()?;
-        let region = GuestRegionMmap::new(mapping, GuestAddress(*address));
-        regions.push(region.ok_or("the memory ends past the last address")?);
+/// Memory of a memfd, which device back ends in other processes can map, too: of huge pages where the
+/// system has them to give.
+fn memfd(bytes: usize) -> Result<MmapRegion<AtomicBitmap>, Failure> {
+    mapped(bytes, MemfdFlags::HUGETLB).or_else(|error| {
+        eprintln!("no huge pages for {} MiB ({error}); taking small ones", bytes >> 20);
+        mapped(bytes, MemfdFlags::empty())
+    })
+}
+
+fn mapped(bytes: usize, kind: MemfdFlags) -> Result<MmapRegion<AtomicBitmap>, Failure> {
+    let file = File::from(memfd_create("guest-ram", MemfdFlags::CLOEXEC | kind)?);
+    file.set_len(bytes as u64)?;
+    let page_bytes = NonZeroUsize::new(PAGE_SIZE.bytes()).ok_or("pages have bytes")?;
+    let region = MmapRegionBuilder::new_with_bitmap(bytes, AtomicBitmap::new(bytes, page_bytes))
+        .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE)
+        // Huge pages are taken now, or not at all: without MAP_NORESERVE.
+        .with_mmap_flags(libc::MAP_SHARED)
+        .with_file_offset(FileOffset::new(file, 0))
+        .build()?;
+    Ok(region)
+}
+
+/// The machine's regions as the memory of one block: one behind the other, without the hole. Nothing
+/// is copied.
+#[derive(Debug)]
+pub(crate) struct Regions(pub(crate) Memory);
+
+impl Regions {
+    /// Each region with where in the block it is.
+    pub(crate) fn parts(
+        &self,
+    ) -> impl Iterator<Item = (Range<u64>, &GuestRegionMmap<AtomicBitmap>)> {
+        self.0.iter().scan(0, |start, region| {
+            let part = *start..*start + region.len();
+            *start = part.end;
+            Some((part, region))
+        })
     }
-    regions.sort_by_key(GuestMemoryRegion::start_addr);
-    Ok(Memory::from_regions(regions)?)
+
+    /// The region that has the byte at `offset`, and where in it that is.
+    fn find(&self, offset: usize) -> Option<(&GuestRegionMmap<AtomicBitmap>, usize)> {
+        let (part, region) = self.parts().find(|(part, _)| part.contains(&(offset as u64)))?;
+        Some((region, offset - usize::try_from(part.start).ok()?))
+    }
+}
+
+impl BlockMemory for Regions {
+    fn bytes(&self) -> u64 {
+        self.0.iter().map(GuestMemoryRegion::len).sum()
+    }
+
+    fn slice(&self, offset: usize, len: usize) -> Option<VolatileSlice<'_>> {
+        let (region, offset) = self.find(offset)?;
+        BlockMemory::slice(region, offset, len)
+    }
+
+    fn mark_dirty(&self, offset: usize, len: usize) {
+        if let Some((region, offset)) = self.find(offset) {
+            BlockMemory::mark_dirty(region, offset, len);
+        }
+    }
+
+    fn data(&self) -> Option<Vec<Range<u64>>> {
+        let mut data = Vec::new();
+        for (part, region) in self.parts() {
+            let shift = |range: Range<u64>| range.start + part.start..range.end + part.start;
+            data.extend(region.data()?.into_iter().map(shift));
+        }
+        Some(data)
+    }
 }
 
 /// The memory of a guest that has run for a while: text, with every fourth page still zero.
 pub(crate) fn boot() -> Result<Memory, Failure> {
-    let memory = map([("ram-low", 32 << 20), ("ram-high", 16 << 20)])?;
+    let memory = map(48 << 20)?;
     for region in memory.iter() {
         for page in (0..region.len() / PAGE_BYTES).filter(|page| page % 4 != 0) {
             let text = format!("page {page} of the guest's memory. ").repeat(100);
@@ -103,6 +173,8 @@ const PAGES_A_STEP: u64 = 8;
 pub(crate) struct Vcpu {
     memory: Memory,
     counter: u64,
+    /// By how many percent it is slowed down.
+    throttle: Arc<AtomicU8>,
     running: Option<Running>,
 }
 
@@ -116,7 +188,7 @@ struct Running {
 impl Vcpu {
     /// A vCPU that is paused.
     pub(crate) fn new(memory: Memory, counter: u64) -> Self {
-        Self { memory, counter, running: None }
+        Self { memory, counter, throttle: Arc::default(), running: None }
     }
 
     /// Runs the guest from where it is.
@@ -126,7 +198,7 @@ impl Vcpu {
         }
         let (memory, mut counter) = (self.memory.clone(), self.counter);
         let pause = Arc::new(AtomicBool::new(false));
-        let asked = Arc::clone(&pause);
+        let (asked, throttle) = (Arc::clone(&pause), Arc::clone(&self.throttle));
         let run = move || {
             let starts: Vec<_> = memory.iter().map(|region| region.start_addr().0).collect();
             loop {
@@ -143,10 +215,16 @@ impl Vcpu {
                 if last {
                     return Ok(counter);
                 }
-                std::thread::sleep(Duration::from_micros(100));
+                let speed = 100 - u64::from(throttle.load(Ordering::Relaxed).min(99));
+                std::thread::sleep(Duration::from_micros(100 * 100 / speed));
             }
         };
         self.running = Some(Running { pause, thread: std::thread::spawn(run) });
+    }
+
+    /// Slows the guest down by `percent`.
+    pub(crate) fn throttle(&self, percent: u8) {
+        self.throttle.store(percent, Ordering::Relaxed);
     }
 
     /// Stops the guest and returns its register. No write of it is under way any more then.

@@ -1,6 +1,6 @@
 //! The main channel of a destination.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use multifd_core::ram::{Ram, RamBlock};
@@ -44,14 +44,28 @@ impl ReturnPath {
 
     /// Sends `message`, if the source waits for it.
     pub(super) fn send(&mut self, message: ReturnMessage) -> Result<(), Error> {
+        self.write(message).map_err(Error::system("answering the source"))
+    }
+
+    /// Sends `message`, as [`send`](Self::send), to a source that may be gone by now: the end of what
+    /// it has sent says more of that.
+    fn answer(&mut self, message: ReturnMessage) -> Result<(), Error> {
+        match self.write(message) {
+            Err(error) if is_gone(&error) => Ok(()),
+            sent => sent.map_err(Error::system("answering the source")),
+        }
+    }
+
+    fn write(&mut self, message: ReturnMessage) -> io::Result<()> {
         match &mut self.stream {
-            Some(stream) if self.opened => {
-                let sent = stream.write_all(&message.to_bytes());
-                sent.map_err(Error::system("answering the source"))
-            }
+            Some(stream) if self.opened => stream.write_all(&message.to_bytes()),
             _ => Ok(()),
         }
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// Takes a piece of the device state.
@@ -145,14 +159,14 @@ impl<R: Read> MainChannel<'_, R> {
         self.return_path.opened = true;
         // Nothing here has to be waited for.
         if configuration.takes_switchover_ack() {
-            self.return_path.send(ReturnMessage::SwitchoverAck)?;
+            self.return_path.answer(ReturnMessage::SwitchoverAck)?;
         }
         Ok(())
     }
 
     fn command(&mut self, event: &MainEvent) -> Result<(), Error> {
         match event {
-            MainEvent::Ping(number) => self.return_path.send(ReturnMessage::Pong(*number)),
+            MainEvent::Ping(number) => self.return_path.answer(ReturnMessage::Pong(*number)),
             _ => Ok(()),
         }
     }

@@ -134,6 +134,7 @@ impl<I: Accept> Acceptor<I> {
     fn take_in(self: &Arc<Self>, connection: Connection) -> Result<(), Failure> {
         let added = self.session.update(Wake::Nobody, |state| state.connections.add());
         let Ok(Some(arrival)) = added else {
+            tracing::debug!(from = connection.peer(), "refused: the migration has its channels");
             connection.shut_down(Shutdown::Both);
             return Ok(added.map(drop)?);
         };
@@ -145,6 +146,8 @@ impl<I: Accept> Acceptor<I> {
     /// Finds out what a connection is. The main channel is handed over, a multifd channel taken
     /// in.
     fn take(&self, arrival: Arrival, connection: &Connection) -> Result<(), Stopped> {
+        let from = connection.peer().unwrap_or_else(|| "this machine".to_owned());
+        let _in_its_name = tracing::debug_span!("connection", %from).entered();
         // Only the reading side is shut down when the migration stops: the source still is to be
         // told on the return path.
         self.session.register(connection, Shutdown::Read);
@@ -185,11 +188,18 @@ impl<I: Accept> Acceptor<I> {
             }
             Err(error) if is_end(&error) => {
                 // A port scanner, a health check: nothing of the migration's.
-                tracing::debug!(%error, "a connection that does not say what it is");
+                tracing::debug!(%error, "not a connection of the migration");
                 Opened::Nothing
             }
             Err(error) => return Err(error.into()),
         };
+        match opened {
+            Opened::Channel(initial) => {
+                tracing::debug!(channel = initial.channel, uuid = %initial.uuid, "connected");
+            }
+            Opened::Main => tracing::debug!("the main channel connected"),
+            Opened::Nothing => tracing::debug!("it left, and did not say what it is"),
+        }
         join(&self.session, arrival, opened, Some(connection))
     }
 

@@ -79,6 +79,7 @@ fn made<S: Send + 'static>(
 ) -> Result<Connection, Failure> {
     match connect(uri, limit, session.stop_event()) {
         Ok(Attempt::Connected(connection)) => {
+            tracing::debug!(to = %uri, "connected");
             session.register(&connection, Shutdown::Both);
             Ok(connection)
         }

@@ -413,7 +413,10 @@ impl<T: Send + 'static> Session<T> {
         let thread = std::thread::Builder::new().name(name).spawn(run);
         let thread = thread.map_err(Error::system("starting a thread"))?;
         // Not left to chance whether the migration is over by then.
-        begun.recv().unwrap_or(Err(Error::Panicked))?;
+        if let Err(error) = begun.recv().unwrap_or(Err(Error::Panicked)) {
+            join(thread);
+            return Err(error);
+        }
         let mut threads = self.threads();
         // A thread that is over holds its stack until it is joined.
         let (over, running) = threads.drain(..).partition::<Vec<_>, _>(JoinHandle::is_finished);

@@ -2,17 +2,20 @@
 
 mod builder;
 mod hearing;
+mod timer;
 
 use std::io::{ErrorKind, Read, Write};
 use std::iter;
 use std::net::Shutdown;
 use std::sync::Arc;
+use std::time::Duration;
 
 use multifd_core::Registry;
 use multifd_core::ram::{PageBatch, Ram, is_zero};
 
 pub use builder::{SourceBuilder, ZeroPages};
 use hearing::FromDestination;
+pub(crate) use timer::Timer;
 
 use crate::driver::{MainChannelError, MainWriter};
 use crate::engine::cancel::CancelToken;
@@ -141,7 +144,7 @@ impl Source {
             BlockInfo::new(block.name().clone(), block.bytes()).with_page_bytes(page_bytes)
         });
         let blocks: Vec<_> = blocks.collect();
-        self.channels.progress.set_ram(self.ram.page_size(), &blocks, true);
+        self.channels.progress.set_ram(page_size, &blocks, true);
         self.ask_sync()?;
         let encoder = self.main.encoder();
         if let Some(advise) = setup.postcopy_advise {
@@ -268,6 +271,15 @@ impl Source {
         self.flush()?;
         self.wait_for_confirmation()?;
         Ok(self.session.succeed()?)
+    }
+
+    /// Cancels the migration when `limit` is over.
+    pub(crate) fn cancel_after(&self, limit: Duration) -> Result<Timer, Error> {
+        Timer::start(&self.session, limit)
+    }
+
+    pub(crate) fn ram(&self) -> &Arc<Ram> {
+        &self.ram
     }
 
     /// The counters, to be read while the migration runs.

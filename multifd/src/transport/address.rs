@@ -70,6 +70,16 @@ fn one(uri: &Uri) -> io::Result<Vec<SockAddr>> {
     }
 }
 
+/// Whether an address is one that this machine does not have or cannot reach: of a family that is turned
+/// off, or another machine's to listen on.
+pub(super) fn is_elsewhere(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, NetworkUnreachable};
+
+    // A family that the system does not know has no kind.
+    matches!(error.kind(), AddrNotAvailable | NetworkUnreachable)
+        || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+}
+
 fn has_ipv6() -> bool {
     let any: SocketAddr = (Ipv6Addr::UNSPECIFIED, 0).into();
     let bound = Socket::new(Domain::IPV6, Type::STREAM, None).and_then(|socket| {

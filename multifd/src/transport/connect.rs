@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use socket2::{SockAddr, Socket, Type};
 
+use super::address::is_elsewhere;
 use super::{Connection, Uri, address};
 
 /// How long to wait for a place in the backlog of a Unix socket before the next try: nothing says when
@@ -23,11 +24,11 @@ pub(crate) enum Attempt {
 }
 
 /// Connects to `uri`, trying its addresses in turn, within `limit` for all of them and until `stop`
-/// can be read from. The error is that of the last address. Looking a name up is for the system, whose
-/// resolver has its own limit and cannot be stopped.
+/// can be read from. The error is that of the last address that this machine can reach, if there is
+/// one. Looking a name up is for the system, whose resolver has its own limit and cannot be stopped.
 pub(crate) fn connect(uri: &Uri, limit: Duration, stop: BorrowedFd<'_>) -> io::Result<Attempt> {
     let addresses = address::to_connect(uri)?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last: Option<io::Error> = None;
     // A limit past the end of time is no limit.
     let deadline = Instant::now().checked_add(limit);
     for (tried, address) in addresses.iter().enumerate() {
@@ -36,10 +37,12 @@ pub(crate) fn connect(uri: &Uri, limit: Duration, stop: BorrowedFd<'_>) -> io::R
         let share = deadline.map(|deadline| Instant::now() + left(deadline) / others);
         match attempt(address, share, stop) {
             Ok(attempt) => return Ok(attempt),
-            Err(error) => last = error,
+            // That a family is turned off here says less than why another did not answer.
+            Err(error) if last.is_some() && is_elsewhere(&error) => {}
+            Err(error) => last = Some(error),
         }
     }
-    Err(last)
+    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
 }
 
 fn attempt(

@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
@@ -265,8 +265,14 @@ impl Write for Impatient {
         let Self { connection, watch } = self;
         let Some(socket) = connection.socket() else {
             let _limit = watch.cut_off(connection, SHORT, Shutdown::Both);
-            let count = connection.write(bytes)?;
-            return connection.flush().map(|()| count);
+            let began = Instant::now();
+            let count = connection.write(bytes);
+            let sent = count.and_then(|count| connection.flush().map(|()| count));
+            // Not that it was shut down, but why.
+            return sent.map_err(|error| match began.elapsed() < SHORT {
+                true => error,
+                false => io::Error::new(io::ErrorKind::TimedOut, "there is no room for it"),
+            });
         };
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         let count = retry_on_intr(|| send(socket, bytes, flags))?;

@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::address::is_elsewhere;
 use super::{Connection, Uri, address};
 use crate::error::Error;
 
@@ -210,12 +211,6 @@ fn is_any_port(uri: &Uri) -> bool {
 /// Whether it is a host that the socket's own address says more exactly.
 fn has_host(uri: &Uri) -> bool {
     matches!(uri, Uri::Tcp { host, .. } if !host.is_empty())
-}
-
-fn is_elsewhere(error: &io::Error) -> bool {
-    // A family that the system does not know has no kind.
-    error.kind() == io::ErrorKind::AddrNotAvailable
-        || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
 fn is_transient(error: &io::Error) -> bool {

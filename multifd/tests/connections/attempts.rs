@@ -157,6 +157,22 @@ fn a_main_channel_that_ends_while_others_are_waited_for_is_named() {
 }
 
 #[test]
+fn a_source_that_is_gone_when_it_is_answered_is_said_to_have_ended_its_main_channel() {
+    for _ in 0..50 {
+        for (listening, _directory) in addresses() {
+            let (uri, received) = listen(&listening, |setup| setup);
+            let mut main = connect(&uri);
+            // It opens the return path and pings.
+            main.write_all(b"QEVM\0\0\0\x03\x07\0\0\0\x02pc\x08\0\x01\0\0").unwrap();
+            main.write_all(b"\x08\0\x02\0\x04\0\0\0\x01\x08").unwrap();
+            drop(main);
+            let error = received.join().unwrap().unwrap_err();
+            assert!(matches!(error, Error::Main(_)), "{error}");
+        }
+    }
+}
+
+#[test]
 fn two_channels_of_one_number_are_always_refused() {
     for _ in 0..100 {
         let (uri, received) = listen(&any_port(), |setup| setup);

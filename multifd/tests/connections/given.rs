@@ -209,3 +209,28 @@ fn given_connections_are_shut_down_though_they_never_came_to_be_used() {
     assert_eq!(std::io::Read::read(&mut far, &mut [0]).unwrap(), 0);
     drop(held);
 }
+
+#[test]
+fn no_thread_outlives_a_migration_over_given_connections() {
+    // Threads of this test's own process: other tests run in it, so it is run alone in a child.
+    if std::env::var_os("MULTIFD_TEST_ALONE").is_none() {
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "given::no_thread_outlives_a_migration_over_given_connections"])
+            .env("MULTIFD_TEST_ALONE", "1")
+            .status();
+        assert!(status.unwrap().success());
+        return;
+    }
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let before = threads();
+    a_migration_goes_over_connections_of_any_kind();
+    a_relay_takes_connections_of_any_kind_on_both_sides();
+    a_destination_that_fails_tells_its_source_over_any_kind();
+    a_source_that_leaves_before_the_confirmation_is_not_confirmed_over_any_kind();
+    assert_eq!(threads(), before);
+    // And of one that never began.
+    let destination = Destination::builder(registry()).without_listener().unwrap();
+    assert!(threads() > before);
+    drop(destination);
+    assert_eq!(threads(), before);
+}

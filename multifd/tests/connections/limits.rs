@@ -13,8 +13,10 @@ use crate::common::{announcement, any_port, chain, guest, provide, receive, send
 use crate::registry;
 use crate::toy::Kind;
 
-/// Longer than any thread here is kept from running, it is hoped, and soon over.
+/// For peers that do nothing: soon over.
 const LIMIT: Duration = Duration::from_millis(300);
+/// For peers that do something: longer than any thread here is kept from running.
+const PATIENT: Duration = Duration::from_secs(2);
 
 #[test]
 fn a_destination_that_reads_nothing_ends_its_source_with_what_was_waited_for() {
@@ -104,7 +106,7 @@ fn a_relay_whose_source_closed_its_main_channel_early_says_so() {
 fn a_byte_now_and_then_is_progress() {
     for kind in [Kind::Tcp, Kind::Masked] {
         let ((mut main, _channels), (to_main, _to)) = kind.pairs(1);
-        let destination = Destination::builder(registry()).progress_timeout(Some(3 * LIMIT));
+        let destination = Destination::builder(registry()).progress_timeout(Some(PATIENT));
         let destination = destination.without_listener().unwrap();
         destination.entrance().add(to_main).unwrap();
         let (ended, end) = channel();
@@ -117,7 +119,7 @@ fn a_byte_now_and_then_is_progress() {
         let began = Instant::now();
         // A machine's name of 32 bytes, over more than the limit.
         for _ in 0..8 {
-            std::thread::sleep(LIMIT / 2);
+            std::thread::sleep(PATIENT / 4);
             main.write_all(b"x").unwrap();
         }
         assert!(end.try_recv().is_err(), "it goes on after {:?}", began.elapsed());
@@ -128,7 +130,7 @@ fn a_byte_now_and_then_is_progress() {
 
 #[test]
 fn nobody_is_hurried_while_nothing_is_waited_for() {
-    let limit = Some(LIMIT);
+    let limit = Some(PATIENT);
     let destination = Destination::builder(registry()).progress_timeout(limit);
     let destination = destination.listen(&any_port()).unwrap();
     let uri = destination.uri().clone();
@@ -136,18 +138,18 @@ fn nobody_is_hurried_while_nothing_is_waited_for() {
     let received = std::thread::spawn(move || {
         destination.receive(|incoming| {
             // While the caller provides.
-            std::thread::sleep(2 * LIMIT);
+            std::thread::sleep(2 * PATIENT);
             provide(incoming)
         })
     });
-    std::thread::sleep(2 * LIMIT);
+    std::thread::sleep(2 * PATIENT);
     let ram = guest();
     let source = send(&ram, &uri, |setup| setup.progress_timeout(limit)).unwrap();
     let all = PageSet::all(&ram);
     let sent = std::thread::spawn(move || source.finish(&all, None));
     let arrived = received.join().unwrap().unwrap();
     // While what arrived is stored, at both sides.
-    std::thread::sleep(2 * LIMIT);
+    std::thread::sleep(2 * PATIENT);
     arrived.confirm().unwrap();
     sent.join().unwrap().unwrap();
 }
@@ -156,9 +158,9 @@ fn nobody_is_hurried_while_nothing_is_waited_for() {
 fn a_source_may_take_its_time_between_rounds() {
     let (uri, received) = receive(|setup| setup);
     let ram = guest();
-    let mut source = send(&ram, &uri, |setup| setup.progress_timeout(Some(LIMIT))).unwrap();
+    let mut source = send(&ram, &uri, |setup| setup.progress_timeout(Some(PATIENT))).unwrap();
     source.round(&PageSet::all(&ram)).unwrap();
-    std::thread::sleep(2 * LIMIT);
+    std::thread::sleep(2 * PATIENT);
     let all = PageSet::all(&ram);
     let sent = std::thread::spawn(move || source.finish(&all, None));
     received.join().unwrap().unwrap().confirm().unwrap();
@@ -191,7 +193,7 @@ fn ping_for_ever(mut main: Connection) {
 fn what_stalls_after_the_end_of_a_wait_is_not_blamed_on_it() {
     // A connection that stays open and silent is no reason to end one that has ended well.
     let ((main, channels), (to_main, to)) = Kind::Tcp.pairs(2);
-    let destination = Destination::builder(registry()).progress_timeout(Some(LIMIT));
+    let destination = Destination::builder(registry()).progress_timeout(Some(PATIENT));
     let destination = destination.without_listener().unwrap();
     let entrance = destination.entrance();
     entrance.add(to_main).unwrap();
@@ -202,7 +204,7 @@ fn what_stalls_after_the_end_of_a_wait_is_not_blamed_on_it() {
     let source = source.unwrap();
     let sent = std::thread::spawn(move || source.finish(&PageSet::all(&ram), None));
     let arrived = received.join().unwrap().unwrap();
-    std::thread::sleep(2 * LIMIT);
+    std::thread::sleep(2 * PATIENT);
     arrived.confirm().unwrap();
     sent.join().unwrap().unwrap();
     let mut main = main;

@@ -71,6 +71,8 @@ fn migrate(hops: &[Hop], setup: impl FnOnce(SourceBuilder<'_>) -> SourceBuilder<
         assert_eq!(from.zero_pages(), to.zero_pages());
         assert_eq!((from.main_bytes, to.main_bytes), (received.main_bytes, received.main_bytes));
         assert_eq!((from.syncs, to.syncs), (received.syncs, received.syncs));
+        assert_eq!((from.ram_bytes, from.round()), (received.ram_bytes, received.round()));
+        assert_eq!((to.ram_bytes, to.guest_bytes()), (received.ram_bytes, from.guest_bytes()));
         if number == 0 {
             assert_eq!(from.total(), sent.total(), "what the source sent");
         }

@@ -6,7 +6,7 @@ use multifd_conformance::recordings;
 use sha2::{Digest, Sha256};
 
 use crate::common::{all_compressions, any_port, content, provide, registry};
-use crate::support::{read_all, relay, replay};
+use crate::support::{opens_return_path, read_all, relay, replay};
 
 #[test]
 fn every_recording_arrives_with_the_ram_that_the_guest_had_in_every_codec() {
@@ -30,7 +30,7 @@ fn every_recording_arrives_with_the_ram_that_the_guest_had_in_every_codec() {
             assert_eq!(arrived.missing_pages(), 0, "{recording:?}");
             arrived.confirm().unwrap();
             let relayed = running.join().unwrap();
-            assert!(!relayed.confirmed, "a recording has no return path");
+            assert_eq!(relayed.confirmed, opens_return_path(recording.main), "{recording:?}");
             assert_eq!(relayed.from.main_bytes, recording.main.len() as u64);
             for connection in source {
                 connection.join().unwrap();
@@ -41,7 +41,8 @@ fn every_recording_arrives_with_the_ram_that_the_guest_had_in_every_codec() {
 
 #[test]
 fn the_main_channel_goes_through_byte_for_byte_and_a_sync_goes_out_for_each_that_came() {
-    for recording in recordings() {
+    // Nobody confirms here.
+    for recording in recordings().iter().filter(|recording| !opens_return_path(recording.main)) {
         let (listener, uri) = crate::support::listener();
         let running = relay(&uri, |setup| {
             let channels = recording.channels.len() as u8;

@@ -46,7 +46,7 @@ pub(crate) fn listener() -> (TcpListener, Uri) {
 }
 
 /// Plays a source: sends the streams as they are, each from a thread of its own, the main channel
-/// first, and closes them. The threads end with the connections. A relay that has failed by then
+/// first, and closes them, a main channel with a return path when it has been confirmed. The threads end with the connections. A relay that has failed by then
 /// has none of the later ones.
 pub(crate) fn replay(uri: &Uri, main: &[u8], channels: &[Vec<u8>]) -> Vec<JoinHandle<TcpStream>> {
     play(uri, std::iter::once(main.to_vec()).chain(channels.iter().cloned()))
@@ -62,11 +62,31 @@ fn play(uri: &Uri, streams: impl Iterator<Item = Vec<u8>>) -> Vec<JoinHandle<Tcp
         let mut connection = try_connect(uri).ok()?;
         Some(std::thread::spawn(move || {
             _ = connection.write_all(&bytes);
+            if opens_return_path(&bytes) {
+                wait_for_confirmation(&mut connection);
+            }
             _ = connection.shutdown(Shutdown::Write);
             connection
         }))
     };
     streams.filter_map(send).collect()
+}
+
+/// Whether a stream is a main channel whose source waits for the confirmation.
+pub(crate) fn opens_return_path(stream: &[u8]) -> bool {
+    stream.starts_with(b"QEVM")
+        && stream.windows(5).take(200).any(|bytes| bytes == b"\x08\0\x01\0\0")
+}
+
+/// Waits for the confirmation, or for the other side to give up.
+fn wait_for_confirmation(connection: &mut TcpStream) {
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while !said.ends_with(&[0, 1, 0, 4, 0, 0, 0, 0])
+        && connection.read(&mut byte).is_ok_and(|count| count == 1)
+    {
+        said.push(byte[0]);
+    }
 }
 
 /// Accepts as many connections, and reads each to its end: in the order in which they came.

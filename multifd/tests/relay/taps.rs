@@ -9,7 +9,7 @@ use multifd::{PageSet, Side};
 use multifd_conformance::recordings;
 
 use crate::common::{guest, receive, send};
-use crate::support::{listener, read_all, relay, replay};
+use crate::support::{listener, opens_return_path, read_all, relay, replay};
 
 /// Keeps everything.
 #[derive(Debug, Default)]
@@ -29,7 +29,8 @@ impl Recorder {
 
 #[test]
 fn every_byte_is_seen_as_it_is_on_the_wire_unused_ones_too() {
-    for recording in recordings() {
+    // Nobody confirms here.
+    for recording in recordings().iter().filter(|recording| !opens_return_path(recording.main)) {
         for to in [Compression::None, Compression::Zlib] {
             let (listener, uri) = listener();
             let tap = Arc::new(Recorder::default());
