@@ -115,6 +115,7 @@ static RECORDINGS: &[Recording] = &[
         [0, 1],
         "9ef06fdd0648f2b673c452da502bbf2ed7f433cca27c0f8859b718734198906c"
     ),
+    #[cfg(recording = "qemu-11.1-dirty-bitmaps")]
     recording!(
         "qemu-11.1-dirty-bitmaps",
         "11.1.2",

@@ -1,6 +1,12 @@
 //! What a folder is, to tell the user of a wrong one.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
+
+use multifd::core::Foreign;
+use multifd::driver::{MainChannelError, MainReader};
+use multifd::stream::{Limits, MainDecoder, MainEvent, StreamErrorKind};
 
 use crate::failure::Failure;
 use crate::image::MANIFEST;
@@ -39,7 +45,8 @@ pub(crate) fn expect(folder: &Path, wanted: Wanted) -> Result<(), Failure> {
         return Ok(());
     }
     let why = if !metadata.is_dir() {
-        format!("a file, but the folder of {what} is expected")
+        let kind = kind(folder).map(|kind| format!("; {kind}")).unwrap_or_default();
+        format!("a file, but the folder of {what} is expected{kind}")
     } else if is_recording {
         "a recording, but a VM image is expected; multifd decode makes one of it".to_owned()
     } else if is_image {
@@ -50,6 +57,27 @@ pub(crate) fn expect(folder: &Path, wanted: Wanted) -> Result<(), Failure> {
         format!("a folder that is not {what}: it has no {has_no}")
     };
     Err(Failure::new(format!("cannot use {shown}: it is {why}")))
+}
+
+/// What a file is that somebody may take for a recorded migration.
+fn kind(file: &Path) -> Option<String> {
+    let mut first = [0; 4];
+    File::open(file).ok()?.read_exact(&mut first).ok()?;
+    if let Some(foreign) = Foreign::of(first) {
+        return Some(foreign.to_string());
+    }
+    let mut main = MainReader::new(File::open(file).ok()?, MainDecoder::new(Limits::default()));
+    loop {
+        match main.next_event() {
+            // Behind the list of RAM blocks there is nothing more to tell by.
+            Ok(Some(MainEvent::RamStart { .. }) | None) => return None,
+            Ok(Some(_)) => {}
+            Err(MainChannelError::Stream(error)) if error.kind == StreamErrorKind::MappedRam => {
+                return Some(error.kind.to_string());
+            }
+            Err(_) => return None,
+        }
+    }
 }
 
 /// Whether there is a `name`, of whatever kind.

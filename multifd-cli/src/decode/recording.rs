@@ -8,7 +8,7 @@ use multifd::core::channel::{Frame, Framing, Wanted};
 use multifd::core::wire::InitialPacket;
 use multifd::core::{Compression, PageSize};
 use multifd::driver::MainReader;
-use multifd::stream::{Limits, MainDecoder, MainEvent};
+use multifd::stream::{Limits, MainDecoder};
 
 use crate::failure::{Failure, chain};
 use crate::file;
@@ -33,9 +33,6 @@ struct Connection {
 impl Recording {
     /// Opens the recording in `folder`: `main.bin`, and `channel0.bin`, `channel1.bin` and so on.
     pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
-        if folder.is_file() {
-            return Err(cannot_use_file(folder));
-        }
         folder::expect(folder, folder::Wanted::Recording)?;
         let main = Connection::open(folder.join(MAIN))?;
         let count = count_channels(folder)?;
@@ -98,32 +95,6 @@ impl Connection {
 
     fn cannot(&self, error: &io::Error) -> Failure {
         cannot_read(&self.path, error)
-    }
-}
-
-/// Why a file is not a recording: what it is, where its first bytes say that.
-fn cannot_use_file(path: &Path) -> Failure {
-    let reader =
-        File::open(path).map(|file| MainReader::new(file, MainDecoder::new(Limits::default())));
-    let mut reader = match reader {
-        Ok(reader) => reader,
-        Err(error) => return cannot_read(path, &error),
-    };
-    loop {
-        match reader.next_event() {
-            // The list of RAM blocks tells the last of the kinds apart.
-            Ok(Some(MainEvent::RamStart { .. }) | None) => {
-                return Failure::new(format!(
-                    "cannot use {}: it is a main channel, but a recording is a folder with one and \
-                     with a file for each multifd channel",
-                    path.display()
-                ));
-            }
-            Ok(Some(_)) => {}
-            Err(error) => {
-                return Failure::new(format!("cannot use {}: {}", path.display(), chain(&error)));
-            }
-        }
     }
 }
 

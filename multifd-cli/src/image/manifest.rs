@@ -291,6 +291,8 @@ mod tests {
         manifest.early_state = state("early-state.bin");
         manifest.early_state_behind_start = state("early-state-2.bin");
         manifest.blocks[0].page_bytes = Some(2 << 20);
+        let files: Vec<_> = manifest.files().collect();
+        assert_eq!(files, ["pc.ram", "early-state.bin", "early-state-2.bin"]);
         for advise in [
             Advise::DirtyBitmaps,
             Advise::PostcopyRam { page_sizes: 0x20_1000, target_page_bytes: 4096 },

@@ -82,6 +82,9 @@ fn main_channel(main: &MainReport) -> String {
     if main.return_path {
         text += ", return path";
     }
+    if main.early_state_bytes > 0 {
+        _ = write!(text, ", {} bytes of early state", main.early_state_bytes);
+    }
     if main.postcopy {
         text += ", switched to postcopy";
     }

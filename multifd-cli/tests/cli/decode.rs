@@ -60,7 +60,7 @@ fn a_file_of_another_kind_is_named() {
         (&b"LibvirtQemudSave\x02"[..], &["libvirt", "virsh migrate --parallel"][..]),
         (mapped_ram, &["mapped-ram", "turn the capability mapped-ram off"]),
         (b"\x16\x03\x01\x02\0\x01", &["TLS", "turn TLS off"]),
-        (&fs::read(recordings()[0].join("main.bin")).unwrap(), &["a recording is a folder"]),
+        (&fs::read(recordings()[0].join("main.bin")).unwrap(), &["the folder of"]),
     ] {
         fs::write(&file, bytes).unwrap();
         multifd(&["decode", text(&file), "--to", text(&image)]).failed_saying(words);

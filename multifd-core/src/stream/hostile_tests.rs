@@ -3,11 +3,19 @@
 
 use proptest::prelude::*;
 
-use super::tests::{DEVICES, decode, decode_in_pieces, described_devices, stream};
+use super::tests::{
+    DEVICES, decode, decode_in_pieces, described_devices, stream, stream_with_early_state,
+};
 use super::*;
 
 fn whole(sync: SyncForm) -> Vec<u8> {
     stream(MainEncoder::new(), sync)
+}
+
+/// A stream in one of the two forms, with or without state before its pages.
+fn good(flush: bool, early: bool) -> Vec<u8> {
+    let sync = if flush { SyncForm::Flush } else { SyncForm::EachSection };
+    if early { stream_with_early_state(sync).0 } else { whole(sync) }
 }
 
 /// Feeds `piece` to the decoder again and again until it is refused, and gives the error.
@@ -109,9 +117,10 @@ proptest! {
         bytes in prop::collection::vec(prop_oneof![any::<u8>(), 0_u8..0x11], 0..256),
         keep in any::<prop::sample::Index>(),
         flush in any::<bool>(),
+        early in any::<bool>(),
         sizes in prop::collection::vec(1..100_usize, 1..8),
     ) {
-        let good = whole(if flush { SyncForm::Flush } else { SyncForm::EachSection });
+        let good = good(flush, early);
         let bytes = [&good[..keep.index(good.len())], &bytes].concat();
         prop_assert_eq!(decode_in_sizes(&bytes, &sizes), decode(&bytes));
     }
@@ -120,9 +129,10 @@ proptest! {
     fn a_damaged_stream_never_panics_and_keeps_its_pages_inside_the_blocks(
         flips in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..8), 1..4),
         flush in any::<bool>(),
+        early in any::<bool>(),
         sizes in prop::collection::vec(1..5000_usize, 1..8),
     ) {
-        let mut bytes = whole(if flush { SyncForm::Flush } else { SyncForm::EachSection });
+        let mut bytes = good(flush, early);
         for (at, bit) in flips {
             let at = at.index(bytes.len());
             bytes[at] ^= 1 << bit;

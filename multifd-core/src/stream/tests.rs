@@ -378,7 +378,7 @@ fn early_section(id: u8) -> Vec<u8> {
 }
 
 /// A stream with all that may come before the pages, and its events up to there.
-fn stream_with_early_state(sync: SyncForm) -> (Vec<u8>, Vec<MainEvent>) {
+pub(super) fn stream_with_early_state(sync: SyncForm) -> (Vec<u8>, Vec<MainEvent>) {
     let advise = PostcopyAdvise::Ram { page_sizes: 0x20_1000, target_page_bytes: 0x1000 };
     let none = b"\x01\0\0\0\x07\x0cdirty-bitmap\0\0\0\0\0\0\0\x01\x01\x7e\0\0\0\x07";
     let mut encoder = MainEncoder::new();

@@ -33,6 +33,7 @@ impl Tally {
                 self.main_page(*block, *offset);
             }
             MainEvent::BodyEnd { .. } => self.main.sections += 1,
+            MainEvent::EarlyState(section) => self.main.early_state_bytes += section.len() as u64,
             MainEvent::Postcopy => self.main.postcopy = true,
             MainEvent::DeviceState(bytes) => {
                 self.main.is_whole = true;

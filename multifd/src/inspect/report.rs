@@ -62,6 +62,8 @@ pub struct MainReport {
     pub normal_pages: u64,
     /// Whether the source has asked for answers.
     pub return_path: bool,
+    /// Bytes of state that devices sent before the pages.
+    pub early_state_bytes: u64,
     /// Whether the source has switched to postcopy: what came on it from then on is not looked at.
     pub postcopy: bool,
     /// Whether it was decoded to its end.

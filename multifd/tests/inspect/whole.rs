@@ -41,6 +41,9 @@ fn the_counts_are_those_of_the_source() {
         let older = recording.qemu.starts_with("7.2");
         let form = if older { SyncForm::EachSection } else { SyncForm::Flush };
         assert_eq!(report.main.sync, Some(form));
+        let bitmaps = if recording.name.ends_with("dirty-bitmaps") { 32 } else { 0 };
+        assert_eq!(report.main.early_state_bytes, bitmaps, "{recording:?}");
+        assert!(!report.main.postcopy);
         assert_eq!(report.main.bytes, recording.main.len() as u64);
         assert!(report.channels.iter().all(|channel| channel.syncs == report.main.syncs));
     }
