@@ -6,7 +6,7 @@ use super::session::{Session, Waiter};
 use crate::error::Error;
 
 /// How long a side whose connection broke waits for the destination's word on why.
-pub(crate) const LAST_WORD: Duration = Duration::from_millis(500);
+pub(crate) const LAST_WORD: Duration = Duration::from_secs(3);
 
 /// The state of the return path at the side that hears it.
 #[derive(Clone, Copy, Debug, Default)]
