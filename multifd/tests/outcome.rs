@@ -224,11 +224,15 @@ fn a_relay_whose_destination_goes_without_a_word_does_not_know() {
 #[test]
 fn a_word_that_came_before_the_relay_was_cancelled_counts() {
     for _ in 0..TIMES {
-        let (relayed, _) = everything_relayed(|peer, token| {
+        let (relayed, sent) = everything_relayed(|peer, token| {
             peer.main.write_all(&CONFIRMED).unwrap();
             token.cancel();
         });
-        assert!(relayed.as_ref().is_ok_and(|relayed| relayed.confirmed), "{relayed:?}");
+        // The word is heard, but passing it on may come too late.
+        match relayed {
+            Ok(relayed) => assert!(relayed.confirmed && sent.is_ok(), "{relayed:?}, {sent:?}"),
+            Err(error) => assert!(matches!(error, Unfinished::Unclear(_)), "{error:?}"),
+        }
         let (relayed, _) = everything_relayed(|peer, token| {
             peer.main.write_all(&REFUSED).unwrap();
             token.cancel();

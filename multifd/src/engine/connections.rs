@@ -552,6 +552,18 @@ mod tests {
     }
 
     #[test]
+    fn of_several_that_were_cut_off_before_the_main_channel_is_known_the_latest_counts() {
+        for late_first in [true, false] {
+            let mut attempts = Attempts::new(1);
+            let [early, main, late] = [(); 3].map(|()| attempts.arrive());
+            assert_eq!((attempts.0.last(), attempts.0.channels()), (late, 1));
+            let cut_off = if late_first { [late, early] } else { [early, late] };
+            cut_off.map(|arrival| attempts.0.break_off(arrival).unwrap());
+            attempts.main(main).unwrap_err();
+        }
+    }
+
+    #[test]
     fn places_are_freed_of_those_that_have_left_and_of_nobody_else() {
         let mut attempts = Attempts::new(3);
         let [first, second, given] = [(); 3].map(|()| attempts.arrive());

@@ -64,7 +64,7 @@ use crate::engine::channels::{self, Channels, Codec};
 use crate::engine::hearing::Hearing;
 use crate::engine::outgoing::Outgoing;
 use crate::engine::pace::{Pace, Paced};
-use crate::engine::return_path::{LAST_WORD, hear_last_word};
+use crate::engine::return_path::{LAST_WORD, Owner, hear_last_word};
 use crate::engine::session::{Failure, Session, Stopped, Waiter, Wake};
 use crate::error::{Error, Side, Unfinished};
 use crate::progress::{Progress, Stats};
@@ -190,8 +190,8 @@ impl Relay {
     /// [`Unfinished::Failed`]: the destination cannot have the guest, which goes on at the source, if
     /// that is a live one. [`Unfinished::Unclear`]: the end of the RAM has been passed on, and the
     /// device state behind it may have been; the destination has said neither that it has the guest
-    /// nor that it has not. A destination that has confirmed has the guest: whatever fails then is
-    /// no error, though the source may not have heard of it.
+    /// nor that it has not, or it has, and the source could not be told. What fails after the source
+    /// has been told that the destination has the guest is no error.
     pub fn run(self) -> Result<Relayed, Unfinished> {
         let source = self.acceptor.wait_for_main();
         let source = source.map_err(|failure| failure.map(Error::on(Side::From)));
@@ -203,7 +203,11 @@ impl Relay {
         if let Err(Stopped) = self.session.settle(relayed) {
             let error = self.session.reason();
             // Every thread has ended: nothing more will be heard.
-            let owner = self.session.look(|state| state.more.return_path.owner());
+            let owner = self.session.look(|state| match &state.more {
+                // It may go on there, as one that was not answered.
+                relaying if relaying.source_untold => Owner::Unclear,
+                relaying => relaying.return_path.owner(),
+            });
             Unfinished::judge(owner, error)?;
         }
         self.session.end();

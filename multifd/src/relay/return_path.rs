@@ -47,7 +47,10 @@ impl Hears<State> for ToSource {
         while let Some(message) = decoder.next(&mut bytes).map_err(|error| pipe.blame(error))? {
             match message {
                 ReturnMessage::Shut(0) => {
-                    let confirmed = session.note(|state| state.more.return_path.confirm());
+                    let confirmed = session.note(|state| {
+                        state.more.source_untold = written.is_err();
+                        state.more.return_path.confirm()
+                    });
                     confirmed.map_err(Error::on(Side::To))?;
                     session.wake(Wake::Main);
                     let source = pipe.to.stream.connection();

@@ -27,6 +27,8 @@ pub(super) struct Relaying {
     /// places in the queue.
     pub(super) spares: Vec<PacketBuffer>,
     pub(super) return_path: ReturnPath,
+    /// The destination's confirmation could not be passed on: the source does not know of it.
+    pub(super) source_untold: bool,
     /// The main channel has been passed on to its end.
     pub(super) main_over: bool,
 }
@@ -45,6 +47,7 @@ impl Relaying {
             queue: Queue::new(to_channels),
             spares: Vec::new(),
             return_path: ReturnPath::default(),
+            source_untold: false,
             main_over: false,
         }
     }
