@@ -38,9 +38,7 @@ impl Qemu {
     /// QEMU does not run, or refuses the arguments, in its words.
     pub fn start(program: &Path, mib: u32, arguments: &[String]) -> Result<Self, Error> {
         // In memory where that is possible: a QEMU has postcopy-ram only then.
-        let shared = Path::new("/dev/shm");
-        let folder =
-            if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let folder = folder.map_err(Error::io("make a folder"))?;
         let file = folder.path().join("ram");
         let ram = format!(

@@ -40,8 +40,24 @@ pub(crate) fn trial(
                 Ok(_) => {}
             }
         }
-        test().map(|()| Completion::Completed).map_err(Failed::from)
+        match test() {
+            Ok(()) => Ok(Completion::Completed),
+            Err(error) if lacks_userfaultfd(&error.to_string()) => Ok(Completion::ignored_with(
+                "skipped: this user can have no userfaultfd (see the sysctl vm.unprivileged_userfaultfd)",
+            )),
+            Err(error) => Err(Failed::from(error)),
+        }
     })
+}
+
+/// Whether QEMU's `error` is that it takes postcopy-ram from no user without the privilege.
+fn lacks_userfaultfd(error: &str) -> bool {
+    let sysctl = std::fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd");
+    let allowed = sysctl.is_ok_and(|value| value.trim() == "1");
+    !allowed
+        && ["Postcopy is not supported", "Userfaultfd not available"]
+            .iter()
+            .any(|text| error.contains(text))
 }
 
 /// Fails with the text unless it holds.
