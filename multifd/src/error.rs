@@ -272,12 +272,6 @@ impl Unfinished {
         let (Self::Failed(error) | Self::Unclear(error)) = self;
         error
     }
-
-    /// As [`error`](Self::error).
-    pub fn into_error(self) -> Error {
-        let (Self::Failed(error) | Self::Unclear(error)) = self;
-        error
-    }
 }
 
 /// For the steps before [`finish`](crate::Source::finish): while they fail, the destination cannot

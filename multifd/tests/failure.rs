@@ -8,7 +8,7 @@ use std::io::{ErrorKind as IoErrorKind, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{any_port, chain, guest, provide, ram, receive, send};
+use common::{any_port, cause, chain, guest, provide, ram, receive, send};
 use multifd::core::wire::{InitialPacket, Uuid};
 use multifd::core::{Compression, ErrorKind, PeerError};
 use multifd::{Destination, Error, PageSet, Source, Unfinished, Uri};
@@ -24,7 +24,7 @@ fn both_errors(
     let sent = send(&source_ram, &uri, at_source)
         .map_err(Unfinished::from)
         .and_then(|source| source.finish(&PageSet::all(&source_ram), None));
-    let sent = sent.expect_err("the source fails").into_error();
+    let sent = cause(sent.expect_err("the source fails"));
     (sent, destination.join().unwrap().expect_err("so does this"))
 }
 
@@ -156,7 +156,7 @@ fn a_destination_that_closes_its_connections_without_a_word_is_said_to_have() {
     drop(channels);
     // Its main channel stays open, and silent.
     let error = source.finish(&PageSet::all(&source_ram), None).unwrap_err();
-    let error = error.into_error();
+    let error = cause(error);
     assert!(matches!(error, Error::DestinationClosed(_)), "{error}");
     assert!(chain(&error).contains(": channel "), "{error:?}");
     drop(main);

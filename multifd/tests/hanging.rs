@@ -196,7 +196,7 @@ fn a_relay_whose_devices_hang_is_cancelled_at_once() {
         waiting.recv().unwrap();
         token.cancel();
         let cancelled = Instant::now();
-        let error = relayed.join().unwrap().unwrap_err().into_error();
+        let error = common::cause(relayed.join().unwrap().unwrap_err());
         assert!(matches!(error, Error::Cancelled), "{error}");
         assert!(cancelled.elapsed() < PROMPT);
         sent.join().unwrap().unwrap_err();

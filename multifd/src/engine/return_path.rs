@@ -53,6 +53,11 @@ impl ReturnPath {
         self.complete = true;
     }
 
+    /// Whether the destination may confirm.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     /// The destination has said that it has everything.
     pub(crate) fn confirm(&mut self) -> Result<(), Error> {
         if !self.complete {

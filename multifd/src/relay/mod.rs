@@ -291,7 +291,7 @@ impl Relay {
         let confirmed = self.session.wait_for(Waiter::Main, what, LAST_WORD, |state| {
             state.more.return_path.is_confirmed().then_some(())
         })?;
-        if confirmed.is_none() {
+        if confirmed.is_none() || self.session.look(|state| state.more.source_untold) {
             return Err(Error::SourceLeft.into());
         }
         self.session.succeed()?;

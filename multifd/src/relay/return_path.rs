@@ -40,11 +40,24 @@ impl Hears<State> for ToSource {
             decoder.finish().map_err(|error| pipe.blame(error))?;
             return Ok(More::Never);
         }
+        let mut rest = bytes;
+        let mut messages = Vec::new();
+        let decoded = loop {
+            match decoder.next(&mut rest) {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(pipe.blame(error)),
+            }
+        };
+        let complete = session.look(|state| state.more.return_path.is_complete());
+        if !complete && messages.contains(&ReturnMessage::Shut(0)) {
+            // The source, of which this side has not passed on everything yet, would believe it.
+            return Err(Error::on(Side::To)(Error::EarlyConfirmation).into());
+        }
         // The source is to hear it even where the relay fails for it, and what it says of the guest
         // is true even where the source does not.
         let written = pipe.write(bytes);
-        let mut bytes = bytes;
-        while let Some(message) = decoder.next(&mut bytes).map_err(|error| pipe.blame(error))? {
+        for message in messages {
             match message {
                 ReturnMessage::Shut(0) => {
                     let confirmed = session.note(|state| {
@@ -64,6 +77,7 @@ impl Hears<State> for ToSource {
                 _ => {}
             }
         }
+        decoded?;
         written?;
         Ok(More::Later)
     }

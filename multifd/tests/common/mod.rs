@@ -11,8 +11,15 @@ use multifd::core::wire::BlockName;
 use multifd::core::{Compression, PageSize, Registry};
 use multifd::stream::{BlockInfo, Configuration, MainEncoder, SyncForm};
 use multifd::{
-    Arrived, Destination, DestinationBuilder, Error, Incoming, Source, SourceBuilder, Uri,
+    Arrived, Destination, DestinationBuilder, Error, Incoming, Source, SourceBuilder, Unfinished,
+    Uri,
 };
+
+/// What ended a migration, whosever the guest is.
+pub(crate) fn cause(unfinished: Unfinished) -> Error {
+    let (Unfinished::Failed(error) | Unfinished::Unclear(error)) = unfinished;
+    error
+}
 
 pub(crate) fn registry() -> Registry {
     multifd::registry().unwrap()

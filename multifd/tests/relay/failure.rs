@@ -12,7 +12,7 @@ use multifd::relay::{RelayBuilder, Relayed};
 use multifd::{Error, PageSet, Side, Unfinished};
 use multifd_conformance::{Recording, recordings};
 
-use crate::common::{chain, guest, receive, send};
+use crate::common::{cause, chain, guest, receive, send};
 use crate::support::{Running, connect, listener, relay, replay};
 
 /// More than any failure here may take.
@@ -26,7 +26,7 @@ fn recording(name: &str) -> (&'static Recording, Vec<Vec<u8>>) {
 /// The error of one side of a relay.
 #[track_caller]
 fn on(side: Side, relayed: Result<Relayed, Unfinished>) -> Error {
-    match relayed.expect_err("the relay fails").into_error() {
+    match cause(relayed.expect_err("the relay fails")) {
         Error::Relay { side: found, error } if found == side => *error,
         other => panic!("not {side}: {other}"),
     }
@@ -251,7 +251,7 @@ fn a_destination_that_dies_in_any_phase_ends_the_source() {
             sent.expect_err("the source sees that nobody is there");
             assert!(began.elapsed() < PROMPT, "{after}");
             destination.join().unwrap();
-            let error = running.join().unwrap_err().into_error();
+            let error = cause(running.join().unwrap_err());
             let to = matches!(error, Error::Relay { side: Side::To, .. } | Error::DestinationLeft);
             assert!(to, "{after}: {error}");
         }
@@ -310,7 +310,7 @@ fn a_relay_is_cancelled_in_any_phase_and_both_sides_end() {
         let cancel = |running: Running, phase: u64| {
             std::thread::sleep(Duration::from_millis(phase * 40));
             running.token.cancel();
-            assert!(matches!(running.join().unwrap_err().into_error(), Error::Cancelled));
+            assert!(matches!(cause(running.join().unwrap_err()), Error::Cancelled));
         };
         if phase == 0 {
             // A main channel without any multifd channel.
