@@ -50,7 +50,8 @@ macro_rules! suite {
             match reason {
                 None => Some(std::sync::Arc::new($codec)),
                 Some(reason) => {
-                    eprintln!("skipped: {reason}");
+                    // Not by eprintln, which is captured: it is to be seen.
+                    _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("skipped: {reason}\n"));
                     None
                 }
             }

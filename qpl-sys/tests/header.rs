@@ -113,7 +113,14 @@ fn include() -> Option<PathBuf> {
         return Some(folder);
     }
     assert!(named.is_none(), "QPL_INCLUDE names {}, which has no qpl/qpl.h", folder.display());
-    eprintln!("skipped: no headers in {}; scripts/qpl-library gets them", folder.display());
+    // Not by eprintln, which is captured: it is to be seen.
+    _ = std::io::Write::write_fmt(
+        &mut std::io::stderr(),
+        format_args!(
+            "skipped: no headers in {}; scripts/qpl-library gets them\n",
+            folder.display()
+        ),
+    );
     None
 }
 

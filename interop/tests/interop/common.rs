@@ -52,7 +52,7 @@ pub(crate) fn trial(
 
 /// Whether QEMU's `error` is that it takes postcopy-ram from no user without the privilege.
 fn lacks_userfaultfd(error: &str) -> bool {
-    let sysctl = std::fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd");
+    let sysctl = fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd");
     let allowed = sysctl.is_ok_and(|value| value.trim() == "1");
     !allowed
         && ["Postcopy is not supported", "Userfaultfd not available"]

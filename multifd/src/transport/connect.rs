@@ -194,7 +194,11 @@ mod tests {
         // Only one of localhost's two addresses is listened on.
         for only in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = std::net::TcpListener::bind(only) else {
-                eprintln!("skipped: {only} is not an address of this machine");
+                // Not by eprintln, which is captured: it is to be seen.
+                _ = std::io::Write::write_fmt(
+                    &mut std::io::stderr(),
+                    format_args!("skipped: {only} is not an address of this machine\n"),
+                );
                 continue;
             };
             let port = listener.local_addr().unwrap().port();
