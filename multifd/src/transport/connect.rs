@@ -195,8 +195,8 @@ mod tests {
         for only in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = std::net::TcpListener::bind(only) else {
                 // Not by eprintln, which is captured: it is to be seen.
-                _ = std::io::Write::write_fmt(
-                    &mut std::io::stderr(),
+                _ = io::Write::write_fmt(
+                    &mut io::stderr(),
                     format_args!("skipped: {only} is not an address of this machine\n"),
                 );
                 continue;
