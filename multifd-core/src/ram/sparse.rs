@@ -350,8 +350,8 @@ VmFlags: rd mr mw me
         if !scans {
             assert_eq!(data(&memory), None);
             // Not by eprintln, which is captured: it is to be seen.
-            _ = std::io::Write::write_fmt(
-                &mut std::io::stderr(),
+            _ = io::Write::write_fmt(
+                &mut io::stderr(),
                 format_args!("skipped: this kernel has no PAGEMAP_SCAN (Linux 6.7)\n"),
             );
             return;
