@@ -44,7 +44,9 @@ fn run() -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
         Err(unclear @ NotMoved::Unclear(_)) => {
-            // The guest may run over there. Whoever can look there decides, not this program.
+            // The guest may run over there. Whoever can look there decides, not this program. A VMM
+            // must not end here, as this example does: it keeps the paused guest until it is told,
+            // since this may be the only one.
             eprintln!("{}", toy_vmm::chain(&unclear));
             Ok(ExitCode::from(3))
         }

@@ -49,7 +49,6 @@ struct SharedFile {
     /// Major and minor number.
     device: (u32, u32),
     inode: u64,
-    writable: bool,
 }
 
 impl Mapping {
@@ -91,7 +90,6 @@ impl Mapping {
 #[derive(Debug)]
 struct Area {
     addresses: Range<u64>,
-    writable: bool,
     shared: bool,
     offset: u64,
     device: (u32, u32),
@@ -107,7 +105,6 @@ impl Area {
         let hex = |text| u64::from_str_radix(text, 16).ok();
         Some(Self {
             addresses: hex(start)?..hex(end)?,
-            writable: permissions?.contains('w'),
             shared: permissions?.ends_with('s'),
             offset: hex(offset?)?,
             device: (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?),
@@ -117,12 +114,12 @@ impl Area {
 
     /// How the part of `addresses` that is in this area is mapped, as seen from their start.
     fn mapping(&self, addresses: &Range<u64>) -> Option<Mapping> {
-        let Self { writable, device, inode, .. } = *self;
+        let Self { device, inode, .. } = *self;
         match (self.shared, inode) {
             (false, 0) => Some(Mapping::Anonymous),
             (true, 1..) => {
                 let offset = (self.offset + addresses.start).checked_sub(self.addresses.start)?;
-                Some(Mapping::Shared(SharedFile { offset, device, inode, writable }))
+                Some(Mapping::Shared(SharedFile { offset, device, inode }))
             }
             // A private mapping of a file has pages of its own where it was written.
             _ => None,
@@ -141,7 +138,8 @@ impl SharedFile {
         let same = (device, status.ino(), file.start()) == (self.device, self.inode, self.offset);
         let whole = self.offset.checked_add(len).filter(|&end| end <= status.len());
         let Some(end) = whole.filter(|_| same) else { return Ok(None) };
-        if self.writable && !knows_mapped_writes(&opened)? {
+        // Others may have it mapped to be written, even where this mapping is only to be read.
+        if !knows_mapped_writes(&opened)? {
             return Ok(None);
         }
         let mut parts = Parts::default();
@@ -312,7 +310,7 @@ VmFlags: rd mr mw me
 
     #[test]
     fn a_shared_file_is_known_by_its_place_and_a_private_one_is_not() {
-        let file = SharedFile { offset: 0x2800, device: (0, 1), inode: 1025, writable: true };
+        let file = SharedFile { offset: 0x2800, device: (0, 1), inode: 1025 };
         assert_eq!(find(SMAPS, 0x8800..0xa000), Some(Mapping::Shared(file)));
         assert_eq!(find(SMAPS, 0xa000..0xb000), None);
         assert_eq!(find(SMAPS, 0x9000..0xb000), None);

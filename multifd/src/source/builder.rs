@@ -181,7 +181,7 @@ impl<'a> SourceBuilder<'a> {
     /// How long the destination may be waited for while no byte moves on any connection: 2 minutes
     /// unless said otherwise, any time with `None`. It does not count while the caller does something
     /// else, such as between two rounds, nor while the destination, which has everything, takes its
-    /// time to confirm.
+    /// time to confirm. The destination's own limit does count between two rounds.
     #[must_use]
     pub fn progress_timeout(mut self, limit: Option<Duration>) -> Self {
         self.terms.progress_timeout = limit;
