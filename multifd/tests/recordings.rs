@@ -109,6 +109,23 @@ fn packets_after_the_last_sync_are_refused() {
 }
 
 #[test]
+fn bytes_behind_the_end_are_refused_where_there_is_early_state_too() {
+    let mut streams = Streams::named("zlib");
+    let early = b"\x04\0\0\0\x63\x01d\0\0\0\0\0\0\0\x01state\x7e\0\0\0\x63";
+    // Behind the header and the machine's name.
+    let at = 13 + u32::from_be_bytes(streams.main[9..13].try_into().unwrap()) as usize;
+    let open_return_path = b"\x08\0\x01\0\0";
+    streams.main.splice(at..at, [&open_return_path[..], early].concat());
+    let arrived = streams.decode().unwrap();
+    assert_eq!(arrived.early_state.before_start, early);
+    arrived.confirm().unwrap();
+    streams.main.push(b'}');
+    let error = streams.decode().unwrap_err();
+    let Error::Main(MainChannelError::Stream(error)) = error else { panic!("{error}") };
+    assert_eq!(error.kind, StreamErrorKind::Trailing { bytes: 1 });
+}
+
+#[test]
 fn pages_after_the_last_sync_are_refused_whichever_thread_is_first() {
     let mut streams = Streams::named("none");
     // The packet behind the first SYNC, with its pages.

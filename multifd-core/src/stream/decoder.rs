@@ -8,7 +8,7 @@ use super::device_state::{self, Collector};
 use super::early::{self, EarlySection, Ended, Place};
 use super::input::{Input, Stop};
 use super::ram::Word;
-use super::start::{ONLY_THE_LIST, Start, StartDecoder, Started};
+use super::start::{ONLY_THE_LIST, Start, StartDecoder, StartPlace, Started};
 use super::wire::{self, command, section};
 use super::{
     AFTER_AN_ERROR, Configuration, Limits, MainEvent, PostcopyAdvise, StreamError, StreamErrorKind,
@@ -65,7 +65,8 @@ pub struct MainDecoder {
     pass_postcopy: bool,
     /// Bytes of early state so far.
     early_state: usize,
-    /// What came behind an early section and is still to be decoded.
+    /// What came behind an early section before its end showed, and is still to be decoded. Less
+    /// than the head of another section.
     replay: Vec<u8>,
 }
 
@@ -154,7 +155,7 @@ impl MainDecoder {
     /// Takes bytes off the front of `bytes`, up to the end of the next event, and gives this. `None`
     /// means that all were taken and that it needs more to say something; or, after
     /// [`MainEvent::DeviceState`], that the stream is complete and what is left in `bytes` is not of
-    /// it.
+    /// it. Where an event has ended in earlier bytes, which only these show, none of them are taken.
     ///
     /// # Errors
     ///
@@ -165,7 +166,7 @@ impl MainDecoder {
             let replay = mem::take(&mut self.replay);
             let mut rest = &replay[..];
             let event = self.next_of(&mut rest)?;
-            // Where another early section has ended in it, the rest is that section's.
+            // Behind what another early section may have put there.
             self.replay.extend_from_slice(rest);
             if event.is_some() {
                 return Ok(event);
@@ -280,15 +281,13 @@ impl MainDecoder {
             }
             Next::Early(_) => self.early(bytes),
             Next::Footer => self.footer(bytes),
-            Next::Start(decoder) => {
-                match decoder.next(&mut self.input, bytes, self.ram.is_some())? {
-                    Started::Ram(start) => Ok(self.started(start)),
-                    Started::NoBitmaps { section_id, instance_id } => {
-                        self.next = Next::NoBitmapsFooter { section_id, instance_id };
-                        Ok(None)
-                    }
+            Next::Start(decoder) => match decoder.next(&mut self.input, bytes)? {
+                Started::Ram(start) => Ok(self.started(start)),
+                Started::NoBitmaps { section_id, instance_id } => {
+                    self.next = Next::NoBitmapsFooter { section_id, instance_id };
+                    Ok(None)
                 }
-            }
+            },
             &mut Next::NoBitmapsFooter { section_id, instance_id } => {
                 self.no_bitmaps_footer(bytes, section_id, instance_id)
             }
@@ -370,7 +369,7 @@ impl MainDecoder {
                 self.next = Next::DeviceState(Collector::new(end_alone, self.footers));
                 return Ok(None);
             }
-            section::START => Next::Start(StartDecoder::new(self.page_size)),
+            section::START => Next::Start(StartDecoder::new(self.page_size, self.start_place())),
             section::PART => Next::BodyId { last: false },
             section::END => Next::BodyId { last: true },
             section::COMMAND => Next::Command,
@@ -418,6 +417,14 @@ impl MainDecoder {
         self.ram.as_ref().is_some_and(RamSection::is_ended)
     }
 
+    fn start_place(&self) -> StartPlace {
+        match &self.ram {
+            None => StartPlace::First,
+            Some(ram) if ram.is_ended() => StartPlace::BehindEnd,
+            Some(_) => StartPlace::BehindStart,
+        }
+    }
+
     fn early_section(&self) -> Result<EarlySection, StreamErrorKind> {
         match &self.ram {
             None => Ok(EarlySection::new(Place::BeforeStart)),
@@ -434,20 +441,26 @@ impl MainDecoder {
         // Behind the section there may be what tells that it has ended.
         let most = allowed.saturating_add(early::MOST_BEHIND);
         let accepted = &bytes[..bytes.len().min(most - section.len())];
-        let ended = section.push(accepted)?;
-        self.input.skip(bytes, accepted.len());
-        let Some(Ended { section, rest }) = ended else {
+        let Some(Ended { section, behind, taken }) = section.push(accepted)? else {
+            self.input.skip(bytes, accepted.len());
             if section.len() < most {
                 return Err(Stop::Wait);
             }
             return Err(StreamErrorKind::EarlyStateTooLarge { limit }.into());
         };
-        if section.len() > allowed {
+        self.input.skip(bytes, taken);
+        self.input.put_back(behind.len());
+        self.replay = behind;
+        self.early_state(section)
+    }
+
+    /// Gives a section whose last byte has been taken.
+    fn early_state(&mut self, section: Vec<u8>) -> Result<Option<MainEvent>, Stop> {
+        let limit = self.limits.early_state;
+        if section.len() > limit - self.early_state {
             return Err(StreamErrorKind::EarlyStateTooLarge { limit }.into());
         }
         self.early_state += section.len();
-        self.input.put_back(rest.len());
-        self.replay = rest;
         Ok(self.between_sections(MainEvent::EarlyState(section)))
     }
 
@@ -470,8 +483,7 @@ impl MainDecoder {
                 );
             }
         }
-        let section = early::no_bitmaps(section_id, instance_id, self.footers);
-        Ok(self.between_sections(MainEvent::EarlyState(section)))
+        self.early_state(early::no_bitmaps(section_id, instance_id, self.footers))
     }
 
     fn footer(&mut self, bytes: &mut &[u8]) -> Result<Option<MainEvent>, Stop> {

@@ -6,6 +6,8 @@
 //! directly followed by the head of something that may come there. A body would have to hold these
 //! nine bytes or more by chance to be cut off.
 
+use std::mem;
+
 use super::StreamErrorKind;
 use super::wire::{self, section};
 
@@ -17,6 +19,9 @@ const MOST_VERSION: u32 = 0xffff;
 
 /// The most bytes behind a section that are needed to know that it has ended: the head of another.
 pub(super) const MOST_BEHIND: usize = 6 + 255 + 8;
+
+/// Bytes that are taken in before the end is looked for, so that not much behind it is copied.
+const PIECE: usize = 512;
 
 /// Where in the stream a section comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +55,10 @@ pub(super) struct EarlySection {
 pub(super) struct Ended {
     /// The section, from its type byte to the end of its FOOTER.
     pub(super) section: Vec<u8>,
-    /// What has come behind it.
-    pub(super) rest: Vec<u8>,
+    /// What came behind it before the bytes in which the end showed.
+    pub(super) behind: Vec<u8>,
+    /// How many of the bytes in which the end showed are the section's.
+    pub(super) taken: usize,
 }
 
 impl EarlySection {
@@ -66,7 +73,20 @@ impl EarlySection {
     /// Takes in `bytes`, the first of which is the type byte. Gives the section once its end is
     /// known, which depends on the bytes alone, not on how they are split.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<Option<Ended>, StreamErrorKind> {
-        self.bytes.extend_from_slice(bytes);
+        let before = self.bytes.len();
+        for piece in bytes.chunks(PIECE) {
+            self.bytes.extend_from_slice(piece);
+            if let Some(end) = self.find_end()? {
+                let mut behind = self.bytes.split_off(end);
+                behind.truncate(before.saturating_sub(end));
+                let section = mem::take(&mut self.bytes);
+                return Ok(Some(Ended { section, behind, taken: end.saturating_sub(before) }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_end(&mut self) -> Result<Option<usize>, StreamErrorKind> {
         if self.looked == 0 {
             match head(&self.bytes) {
                 (Is::So, end) => self.looked = end,
@@ -74,12 +94,6 @@ impl EarlySection {
                 (Is::Not, _) => return Err(NO_SECTION),
             }
         }
-        let Some(end) = self.find_end()? else { return Ok(None) };
-        let rest = self.bytes.split_off(end);
-        Ok(Some(Ended { section: std::mem::take(&mut self.bytes), rest }))
-    }
-
-    fn find_end(&mut self) -> Result<Option<usize>, StreamErrorKind> {
         let footer = [&[section::FOOTER], &self.bytes[1..FOOTER_BYTES]].concat();
         let candidate = |byte: &u8| *byte == section::FOOTER || *byte == section::START;
         while let Some(at) = self.bytes[self.looked..].iter().position(candidate) {
@@ -254,13 +268,15 @@ mod tests {
 
     /// The length of the section that `bytes` begin with, fed in pieces.
     fn length(bytes: &[u8], place: Place, size: usize) -> Result<Option<usize>, StreamErrorKind> {
-        let (mut section, mut all) = (EarlySection::new(place), 0);
+        let (mut section, mut before) = (EarlySection::new(place), 0);
         for piece in bytes.chunks(size) {
-            all += piece.len();
             if let Some(ended) = section.push(piece)? {
-                assert_eq!([&ended.section[..], &ended.rest].concat(), bytes[..all]);
+                let come = [&ended.section[..], &ended.behind].concat();
+                assert_eq!(come, bytes[..before + ended.taken]);
+                assert!(ended.taken == 0 || ended.behind.is_empty());
                 return Ok(Some(ended.section.len()));
             }
+            before += piece.len();
         }
         Ok(None)
     }
@@ -289,6 +305,18 @@ mod tests {
             [(part, Place::BeforeStart), (b"\x02\0\0\0\x02", in_ram), (b"\x08\0\x0c\0\0", in_ram)]
         {
             assert_eq!(length(&[&section[..], next].concat(), place, 1), Ok(None));
+        }
+    }
+
+    #[test]
+    fn a_section_ends_there_wherever_its_end_is_in_the_pieces_in_which_it_is_looked_for() {
+        let near = PIECE - 60..PIECE + 10;
+        for body in near.step_by(if cfg!(miri) { 13 } else { 1 }) {
+            let section = section(&vec![0x7e; body]);
+            let bytes = [&section[..], START, &[0; 3 * PIECE]].concat();
+            for size in [bytes.len(), PIECE - 1, PIECE + 1, 7] {
+                assert_eq!(length(&bytes, Place::BeforeStart, size), Ok(Some(section.len())));
+            }
         }
     }
 

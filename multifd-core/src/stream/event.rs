@@ -11,7 +11,7 @@ pub struct Limits {
     pub page_size: Option<PageSize>,
     /// The most bytes of device state. 256 MiB unless said otherwise.
     pub device_state: usize,
-    /// The most bytes of state that devices send before the pages. 64 MiB unless said otherwise.
+    /// The most bytes of all [`MainEvent::EarlyState`] together. 64 MiB unless said otherwise.
     pub early_state: usize,
 }
 

@@ -4,7 +4,8 @@
 use proptest::prelude::*;
 
 use super::tests::{
-    DEVICES, decode, decode_in_pieces, described_devices, stream, stream_with_early_state,
+    DEVICES, decode, decode_in_pieces, decode_pieces, described_devices, stream,
+    stream_with_early_state,
 };
 use super::*;
 
@@ -82,20 +83,40 @@ fn an_endless_list_of_blocks_ends_at_the_limit() {
     assert!(matches!(error.kind, StreamErrorKind::TooManyBlocks { limit: 1024 }), "{error}");
 }
 
-/// What a stream says, in pieces of any sizes.
-fn decode_in_sizes(bytes: &[u8], sizes: &[usize]) -> Result<Vec<MainEvent>, StreamError> {
-    let mut decoder = MainDecoder::new(Limits::default());
-    let (mut events, mut bytes, mut sizes) = (Vec::new(), bytes, sizes.iter().cycle());
-    while !bytes.is_empty() {
-        let size = sizes.next().map_or(bytes.len(), |&size| size.min(bytes.len()));
-        let (mut piece, rest) = bytes.split_at(size);
-        bytes = rest;
-        while let Some(event) = decoder.next(&mut piece)? {
-            events.push(event);
+#[test]
+fn endless_dirty_bitmaps_end_at_the_limit_of_early_state() {
+    for footers in [true, false] {
+        let mut encoder = MainEncoder::new().with_footers(footers);
+        encoder.header(&Configuration::new("pc")).unwrap();
+        let blocks = tests::blocks(crate::PageSize::Kib4);
+        encoder.ram_start(1, 0, &blocks, SyncForm::Flush).unwrap();
+        let section = early::no_bitmaps(7, 0, footers);
+        for limit in [0, section.len(), 1000] {
+            let limits = Limits { early_state: limit, ..Limits::default() };
+            let mut decoder = MainDecoder::new(limits);
+            let mut rest = encoder.bytes();
+            while decoder.next(&mut rest).unwrap().is_some() {}
+            let error = feed_on(&mut decoder, || section.clone());
+            assert_eq!(error.kind, StreamErrorKind::EarlyStateTooLarge { limit });
+            let taken = limit / section.len() * section.len();
+            assert_eq!(error.offset, encoder.offset() + taken as u64);
         }
     }
-    events.extend(decoder.finish()?);
-    Ok(events)
+}
+
+/// What a stream says, in pieces of any sizes.
+fn decode_in_sizes(bytes: &[u8], sizes: &[usize]) -> Result<Vec<MainEvent>, StreamError> {
+    let (mut bytes, mut sizes) = (bytes, sizes.iter().cycle());
+    let pieces = std::iter::from_fn(|| {
+        let size = sizes.next().map_or(bytes.len(), |&size| size.min(bytes.len()));
+        let (piece, rest) = bytes.split_at(size);
+        bytes = rest;
+        (!piece.is_empty()).then_some(piece)
+    });
+    match decode_pieces(MainDecoder::new(Limits::default()), pieces) {
+        (events, None) => Ok(events.into_iter().map(|(_, event)| event).collect()),
+        (_, Some(error)) => Err(error),
+    }
 }
 
 fn cases() -> ProptestConfig {

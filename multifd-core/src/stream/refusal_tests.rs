@@ -14,6 +14,8 @@ const EOS: &[u8] = b"\0\0\0\0\0\0\0\x10";
 const FOOTER: &[u8] = b"\x7e\0\0\0\x01";
 const PART: &[u8] = b"\x02\0\0\0\x01";
 const END: &[u8] = b"\x03\0\0\0\x01";
+/// A dirty-bitmap section without bitmaps.
+const NO_BITMAPS: &[u8] = b"\x01\0\0\0\x07\x0cdirty-bitmap\0\0\0\0\0\0\0\x01\x01\x7e\0\0\0\x07";
 /// A zero page at 0 of block b.
 const ZERO_PAGE: &[u8] = b"\0\0\0\0\0\0\0\x02\x01b\0";
 
@@ -365,6 +367,33 @@ fn early_state_above_the_limit_is_refused_however_it_comes() {
             assert_eq!(end(limit), Some(Kind::EarlyStateTooLarge { limit }), "{size}");
         }
     }
+}
+
+#[test]
+fn dirty_bitmaps_and_other_early_state_have_one_limit() {
+    let device = b"\x04\0\0\0\x09\x01d\0\0\0\0\0\0\0\x01state\x7e\0\0\0\x09";
+    let all = device.len() + NO_BITMAPS.len();
+    let rest = [END, FLUSH, EOS, FOOTER, DEVICES].concat();
+    for early in [[device, NO_BITMAPS], [NO_BITMAPS, device]] {
+        let bytes = [&started(), &early.concat()[..], &rest].concat();
+        for size in [1, 16, usize::MAX] {
+            let end = |early_state| {
+                let limits = Limits { early_state, ..Limits::default() };
+                decode_in_pieces(MainDecoder::new(limits), &bytes, size).1.map(|error| error.kind)
+            };
+            assert_eq!(end(all), None);
+            assert_eq!(end(all - 1), Some(Kind::EarlyStateTooLarge { limit: all - 1 }), "{size}");
+        }
+    }
+}
+
+#[test]
+fn no_section_starts_behind_the_end_of_ram() {
+    let ended = [&started(), END, FLUSH, EOS, FOOTER].concat();
+    assert_refused!(ended, NO_BITMAPS, Kind::Misplaced(what) if what.contains("dirty-bitmap"), 0);
+    assert_refused!(ended, START, Kind::Misplaced(what) if what.contains("second"), 0);
+    let other = b"\x01\0\0\0\x07\x04vfio";
+    assert_refused!(ended, other, Kind::ForeignSection(name) if name == "vfio", 0);
 }
 
 #[test]

@@ -30,10 +30,21 @@ pub(super) enum Started {
     },
 }
 
+/// Where in the stream a START comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StartPlace {
+    /// It is the first: ram's.
+    First,
+    /// Between the START of ram and its END.
+    BehindStart,
+    BehindEnd,
+}
+
 /// Takes START in, up to where the form of its sync is known.
 #[derive(Debug)]
 pub(super) struct StartDecoder {
     state: State,
+    place: StartPlace,
     section_id: u32,
     instance_id: u32,
     blocks: BlockList,
@@ -62,9 +73,10 @@ enum State {
 
 impl StartDecoder {
     /// A decoder from behind the type byte.
-    pub(super) fn new(page_size: PageSize) -> Self {
+    pub(super) fn new(page_size: PageSize, place: StartPlace) -> Self {
         Self {
             state: State::SectionId,
+            place,
             section_id: 0,
             instance_id: 0,
             blocks: BlockList::new(page_size),
@@ -73,14 +85,8 @@ impl StartDecoder {
         }
     }
 
-    /// Takes in as much as there is. Gives what START says once it is known. `is_second` says that
-    /// the ram section has had a START before.
-    pub(super) fn next(
-        &mut self,
-        input: &mut Input,
-        bytes: &mut &[u8],
-        is_second: bool,
-    ) -> Result<Started, Stop> {
+    /// Takes in as much as there is. Gives what START says once it is known.
+    pub(super) fn next(&mut self, input: &mut Input, bytes: &mut &[u8]) -> Result<Started, Stop> {
         const WHAT: &str = "a START";
         const LIST: &str = "the list of RAM blocks";
         loop {
@@ -89,16 +95,7 @@ impl StartDecoder {
                     self.section_id = input.u32(bytes, WHAT)?;
                     State::Name
                 }
-                State::Name => {
-                    let name = input.short(bytes, WHAT)?;
-                    // It comes behind ram's.
-                    if is_second && name == early::DIRTY_BITMAP.as_bytes() {
-                        State::BitmapsInstance
-                    } else {
-                        check_name(name, is_second)?;
-                        State::InstanceId
-                    }
-                }
+                State::Name => behind_name(input.short(bytes, WHAT)?, self.place)?,
                 State::InstanceId => {
                     self.instance_id = input.u32(bytes, WHAT)?;
                     State::Version
@@ -198,12 +195,19 @@ fn foreign(name: &[u8]) -> StreamErrorKind {
     StreamErrorKind::ForeignSection(String::from_utf8_lossy(name).into_owned())
 }
 
-fn check_name(name: &[u8], is_second: bool) -> Result<(), StreamErrorKind> {
-    if name != wire::RAM.as_bytes() {
-        return Err(foreign(name));
+/// What comes behind the name of the section, which has to be one that may start here.
+fn behind_name(name: &[u8], place: StartPlace) -> Result<State, StreamErrorKind> {
+    const SECOND: StreamErrorKind =
+        StreamErrorKind::Misplaced("the ram section has a second START");
+    const LATE: StreamErrorKind =
+        StreamErrorKind::Misplaced("the dirty-bitmap section starts behind the END of ram");
+    let (is_ram, is_bitmaps) =
+        (name == wire::RAM.as_bytes(), name == early::DIRTY_BITMAP.as_bytes());
+    match place {
+        StartPlace::First if is_ram => Ok(State::InstanceId),
+        StartPlace::BehindStart | StartPlace::BehindEnd if is_ram => Err(SECOND),
+        StartPlace::BehindStart if is_bitmaps => Ok(State::BitmapsInstance),
+        StartPlace::BehindEnd if is_bitmaps => Err(LATE),
+        _ => Err(foreign(name)),
     }
-    if is_second {
-        return Err(StreamErrorKind::Misplaced("the ram section has a second START"));
-    }
-    Ok(())
 }

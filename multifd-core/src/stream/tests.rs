@@ -101,19 +101,33 @@ pub(super) type Ends = Vec<(u64, MainEvent)>;
 /// What `decoder` says of a stream that comes in pieces of `size` bytes: its events, and the error
 /// that ends it.
 pub(super) fn decode_in_pieces(
-    mut decoder: MainDecoder,
+    decoder: MainDecoder,
     bytes: &[u8],
     size: usize,
 ) -> (Ends, Option<StreamError>) {
-    let mut events = Vec::new();
-    for mut piece in bytes.chunks(size) {
+    decode_pieces(decoder, bytes.chunks(size))
+}
+
+/// The same of pieces of any sizes. Of each, every event leaves what lies behind it.
+pub(super) fn decode_pieces<'a>(
+    mut decoder: MainDecoder,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> (Ends, Option<StreamError>) {
+    let (mut events, mut start) = (Vec::new(), 0);
+    for piece in pieces {
+        let mut rest = piece;
         loop {
-            match decoder.next(&mut piece) {
-                Ok(Some(event)) => events.push((decoder.offset(), event)),
+            match decoder.next(&mut rest) {
+                Ok(Some(event)) => {
+                    let of_piece = decoder.offset().saturating_sub(start) as usize;
+                    assert_eq!(rest, &piece[of_piece..], "behind {event:?}");
+                    events.push((decoder.offset(), event));
+                }
                 Ok(None) => break,
                 Err(error) => return (events, Some(error)),
             }
         }
+        start += piece.len() as u64;
     }
     match decoder.finish() {
         Ok(event) => {
@@ -444,6 +458,82 @@ fn state_that_comes_before_the_pages_is_decoded_as_it_was_encoded_however_it_is_
             assert!(matches!(error.kind, StreamErrorKind::Truncated { .. }), "{error}");
             assert_eq!(error.offset, end as u64, "{error}");
         }
+    }
+}
+
+/// The same with a return path, and its events.
+fn stream_with_early_state_and_return_path(sync: SyncForm) -> (Vec<u8>, Ends) {
+    let (mut bytes, _) = stream_with_early_state(sync);
+    let new = || MainDecoder::new(Limits::default());
+    let (events, _) = decode_in_pieces(new(), &bytes, usize::MAX);
+    // Behind CONFIGURATION.
+    let at = events[0].0 as usize;
+    bytes.splice(at..at, [section::COMMAND, 0, 1, 0, 0]);
+    let (events, error) = decode_in_pieces(new(), &bytes, usize::MAX);
+    assert_eq!((&events[1].1, error), (&MainEvent::OpenReturnPath, None));
+    (bytes, events)
+}
+
+#[test]
+fn what_is_left_of_a_piece_behind_early_state_is_what_lies_behind_it_wherever_it_is_split() {
+    let step = if cfg!(miri) { 211 } else { 1 };
+    for sync in [SyncForm::Flush, SyncForm::EachSection] {
+        let (bytes, expected) = stream_with_early_state_and_return_path(sync);
+        for at in (0..=bytes.len()).step_by(step) {
+            let (one, other) = bytes.split_at(at);
+            let said = decode_pieces(MainDecoder::new(Limits::default()), [one, other]);
+            assert_eq!(said, (expected.clone(), None), "{at}");
+        }
+    }
+}
+
+#[test]
+fn what_follows_a_stream_with_early_state_is_trailing_wherever_it_is_split() {
+    let (whole, _) = stream_with_early_state_and_return_path(SyncForm::Flush);
+    let more = b"}\0\x06more";
+    let bytes = [&whole[..], more].concat();
+    let expected = StreamError {
+        offset: whole.len() as u64,
+        kind: StreamErrorKind::Trailing { bytes: more.len() },
+    };
+    let step = if cfg!(miri) { 211 } else { 1 };
+    for at in (0..=bytes.len()).step_by(step) {
+        let mut decoder = MainDecoder::new(Limits::default());
+        let mut unread = Vec::new();
+        for mut piece in <[&[u8]; 2]>::from(bytes.split_at(at)) {
+            while decoder.next(&mut piece).unwrap().is_some() {}
+            unread.extend_from_slice(piece);
+        }
+        assert!(decoder.is_over());
+        assert_eq!(decoder.expect_end(&unread), Err(expected.clone()), "{at}");
+    }
+}
+
+#[test]
+fn the_end_of_a_section_may_show_when_whole_commands_behind_it_have_come() {
+    // What follows its FOOTER is the head of a section up to the version, whose name is a FOOTER as
+    // well: with two commands behind it.
+    let command = b"\x08\0\x0b\0\0";
+    let early = b"\x04aaaa\x01d\0\0\0\0\0\0\0\x01~aaaa\x04\0\0\0\x07\x05~aaaa";
+    let mut encoder = MainEncoder::new();
+    encoder.header(&Configuration::new("pc")).unwrap();
+    let header = encoder.bytes().to_vec();
+    encoder.ram_start(1, 0, &blocks(PageSize::Kib4), SyncForm::Flush).unwrap();
+    encoder.ram_end().unwrap();
+    encoder.no_device_state().unwrap();
+    let rest = &encoder.bytes()[header.len()..];
+    let bytes = [&header, &early[..], command, command, rest].concat();
+    let decode = |at| {
+        let (one, other) = bytes.split_at(at);
+        decode_pieces(MainDecoder::new(Limits::default()), [one, other])
+    };
+    let whole = decode(bytes.len());
+    assert_eq!(whole.1, None);
+    assert_eq!(whole.0[1].1, MainEvent::EarlyState(early.to_vec()));
+    assert_eq!((&whole.0[2].1, &whole.0[3].1), (&MainEvent::SwitchoverStart, &whole.0[2].1));
+    let start = header.len();
+    for at in start..start + early.len() + 2 * command.len() + 1 {
+        assert_eq!(decode(at), whole, "{at}");
     }
 }
 

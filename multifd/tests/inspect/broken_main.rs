@@ -169,6 +169,19 @@ fn a_missing_description_is_only_unusual() {
 }
 
 #[test]
+fn bytes_behind_the_end_of_a_stream_with_early_state() {
+    let streams = Streams::named("zlib");
+    let at = first_section(&streams);
+    let early = b"\x08\0\x01\0\0\x04\0\0\0\x63\x01d\0\0\0\0\0\0\0\x01state\x7e\0\0\0\x63";
+    let streams = streams.with(|streams| {
+        streams.main.splice(at..at, *early);
+        streams.main.extend(b"}\0\x06");
+    });
+    let end = streams.main.len() - 3;
+    streams.has_only("trailing", Main, end, "3 bytes follow");
+}
+
+#[test]
 fn another_uuid_than_the_channels() {
     let streams = Streams::named("zlib");
     let at = first_section(&streams);

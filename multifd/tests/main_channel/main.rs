@@ -14,18 +14,24 @@ use proptest::sample::Index;
 /// What a stream says: its events, each with the offset where it ends, and the error that ends it.
 type Said = (Vec<(u64, MainEvent)>, Option<StreamError>);
 
-/// What a stream says that comes in these pieces.
+/// What a stream says that comes in these pieces. Of each, every event leaves what lies behind it.
 fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Said {
     let mut decoder = MainDecoder::new(Limits::default());
-    let mut events = Vec::new();
-    for mut piece in pieces {
+    let (mut events, mut start) = (Vec::new(), 0);
+    for piece in pieces {
+        let mut rest = piece;
         loop {
-            match decoder.next(&mut piece) {
-                Ok(Some(event)) => events.push((decoder.offset(), event)),
+            match decoder.next(&mut rest) {
+                Ok(Some(event)) => {
+                    let of_piece = decoder.offset().saturating_sub(start) as usize;
+                    assert!(rest == &piece[of_piece..], "behind {}", decoder.offset());
+                    events.push((decoder.offset(), event));
+                }
                 Ok(None) => break,
                 Err(error) => return (events, Some(error)),
             }
         }
+        start += piece.len() as u64;
     }
     match decoder.finish() {
         Ok(event) => {

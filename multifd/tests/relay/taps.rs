@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use multifd::core::Compression;
 use multifd::relay::{Tap, Wire};
+use multifd::stream::{Limits, MainDecoder, MainEvent};
 use multifd::{PageSet, Side};
 use multifd_conformance::recordings;
 
@@ -67,6 +68,43 @@ fn every_byte_is_seen_as_it_is_on_the_wire_unused_ones_too() {
             assert!(tap.0.lock().unwrap().is_empty(), "nothing else is said");
         }
     }
+}
+
+/// Keeps where each write to the destination's main channel ends.
+#[derive(Debug, Default)]
+struct Ends(Mutex<Vec<u64>>);
+
+impl Tap for Ends {
+    fn pass(&self, side: Side, wire: Wire, bytes: &[u8]) {
+        if (side, wire) == (Side::To, Wire::Main) {
+            let mut ends = self.0.lock().unwrap();
+            let before = ends.last().copied().unwrap_or_default();
+            ends.push(before + bytes.len() as u64);
+        }
+    }
+}
+
+#[test]
+fn nothing_behind_an_event_is_passed_on_with_it_where_there_is_early_state() {
+    let recording = recordings().iter().find(|recording| recording.name == "none").unwrap();
+    // Behind the header and the machine's name.
+    let at = 13 + u32::from_be_bytes(recording.main[9..13].try_into().unwrap()) as usize;
+    let mut main = recording.main.to_vec();
+    main.splice(at..at, *b"\x04\0\0\0\x63\x01d\0\0\0\0\0\0\0\x01state\x7e\0\0\0\x63");
+    let mut decoder = MainDecoder::new(Limits::default());
+    let mut rest = &main[..];
+    while decoder.next(&mut rest).unwrap() != Some(MainEvent::BodyEnd { last: true }) {}
+
+    let (listener, uri) = listener();
+    let tap = Arc::new(Ends::default());
+    let running = relay(&uri, |setup| setup.tap(tap.clone()));
+    let channels: Vec<_> = recording.channels.iter().map(|bytes| bytes.to_vec()).collect();
+    let source = replay(&running.uri, &main, &channels);
+    let streams = read_all(&listener, 1 + channels.len());
+    running.join().unwrap();
+    drop(source);
+    assert!(streams[0] == main);
+    assert!(tap.0.lock().unwrap().contains(&decoder.offset()), "no write ends at END's end");
 }
 
 #[test]
