@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -23,6 +23,8 @@ pub(crate) struct Place {
     path: PathBuf,
     parent: PathBuf,
     folder: TempDir,
+    /// Which folder that is, under whatever name.
+    identity: Identity,
     /// The files of the image of this name, which is replaced; `None` if there is none.
     replaces: Option<Vec<OsString>>,
     /// Tells other runs that the folder is in use.
@@ -67,8 +69,9 @@ impl Place {
             // Without the name of the temporary folder, which would tell the user nothing.
             cannot_create(&path, &error.kind().into())
         })?;
+        let identity = Identity::of(folder.path()).map_err(|error| cannot_create(&path, &error))?;
         let mark = leftover::mark(folder.path());
-        Ok(Self { path, parent, folder, replaces, _mark: mark })
+        Ok(Self { path, parent, folder, identity, replaces, _mark: mark })
     }
 
     /// Where the files of the image go.
@@ -91,14 +94,54 @@ impl Place {
         Ok(placed)
     }
 
-    /// Takes the image's name away again. An image that it replaced gets it back.
-    fn undo(&self) -> io::Result<()> {
-        if self.replaces.is_some() {
-            exchange(self.folder(), &self.path)
-        } else {
-            fs::rename(&self.path, self.folder())
+    /// Takes the image's name away again, so that it has the temporary one. An image that it replaced
+    /// gets its name back. What another program has put there by now keeps it.
+    fn undo(&self) -> Result<(), NotUndone> {
+        if !self.is_at(&self.path)? {
+            return Err(NotUndone::Taken);
+        }
+        if self.replaces.is_none() {
+            return Ok(fs::rename(&self.path, self.folder())?);
+        }
+        exchange(self.folder(), &self.path)?;
+        if self.is_at(self.folder())? {
+            return Ok(());
+        }
+        // Another one came just then.
+        exchange(self.folder(), &self.path)?;
+        Err(NotUndone::Taken)
+    }
+
+    /// Whether the new image is at `path`.
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        match Identity::of(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            found => Ok(found? == self.identity),
         }
     }
+}
+
+/// What tells a folder from all others, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+/// Why an image keeps its name although its migration has failed.
+#[derive(Debug, thiserror::Error)]
+enum NotUndone {
+    #[error("is no longer there; what has its name now is left alone")]
+    Taken,
+    #[error("is still there and cannot be removed: {0}; remove it")]
+    Io(#[from] io::Error),
 }
 
 /// A complete image under its name. Dropping it without [`keep`](Self::keep) undoes everything.
@@ -132,10 +175,20 @@ impl Placed {
 impl Drop for Placed {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            if let Err(error) = place.undo() {
-                let path = place.path.display();
-                tracing::error!(%error, %path, "the image of a failed migration cannot be removed");
-            }
+            let Err(why) = place.undo() else { return };
+            // What has the temporary name now is not the image of the failed migration.
+            let (path, other) = (place.path.display(), place.folder.keep());
+            let other = if other.exists() {
+                format!(
+                    "; the image that was there before may be {}, which is kept",
+                    other.display()
+                )
+            } else {
+                String::new()
+            };
+            output::note(&format!(
+                "multifd: the image of the failed migration, {path}, {why}{other}"
+            ));
         }
     }
 }
@@ -288,6 +341,52 @@ mod tests {
             assert_eq!(content(&path), then);
             assert_eq!(entries(parent.path()), ["vm"]);
         }
+    }
+
+    /// The contents of all images in a folder, in order.
+    fn contents(parent: &Path) -> Vec<String> {
+        let mut found: Vec<_> =
+            entries(parent).iter().map(|name| content(&parent.join(name))).collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn an_image_that_another_run_has_put_in_the_place_of_a_failed_one_stays() {
+        for was_there in [false, true] {
+            let parent = tempfile::tempdir().unwrap();
+            let path = parent.path().join("vm");
+            if was_there {
+                image(&path, "old");
+            }
+            let failed = Place::new(&path, true).unwrap();
+            write(failed.folder(), "failed");
+            let failed = failed.put().unwrap();
+            let other = Place::new(&path, true).unwrap();
+            write(other.folder(), "other");
+            let other = other.put().unwrap();
+            drop(failed);
+            assert_eq!(content(&path), "other");
+            other.keep();
+            assert_eq!(content(&path), "other");
+            // The image that was there before is no longer in its place, but not lost.
+            let expected: &[&str] = if was_there { &["old", "other"] } else { &["other"] };
+            assert_eq!(contents(parent.path()), expected);
+        }
+    }
+
+    #[test]
+    fn an_old_image_is_not_removed_where_it_cannot_have_its_name_back() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("vm");
+        image(&path, "old");
+        let place = Place::new(&path, true).unwrap();
+        write(place.folder(), "new");
+        let placed = place.put().unwrap();
+        // Nothing is there that its name could be swapped with.
+        fs::rename(&path, parent.path().join("moved")).unwrap();
+        drop(placed);
+        assert_eq!(contents(parent.path()), ["new", "old"]);
     }
 
     #[test]
