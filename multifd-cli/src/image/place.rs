@@ -432,6 +432,9 @@ mod tests {
         let left = parent.path().join(".vm.Ab12Cd.partial");
         for name in [".vm.Ab12Cd.partial", ".vm.2.Ab12Cd.partial", ".vm..partial", "vm.x.partial"] {
             fs::create_dir(parent.path().join(name)).unwrap();
+            // Not one that a run has just created.
+            let folder = File::open(parent.path().join(name)).unwrap();
+            folder.set_modified(std::time::UNIX_EPOCH).unwrap();
         }
         let place = Place::new(&parent.path().join("vm"), false).unwrap();
         assert_eq!(leftover::find(parent.path(), "vm"), std::slice::from_ref(&left));
