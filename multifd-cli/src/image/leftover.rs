@@ -63,14 +63,23 @@ fn is_new(folder: &Path, now: SystemTime) -> bool {
         && fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// What to say of such a folder.
-pub(super) fn describe(folder: &Path) -> String {
+/// What to say of such a folder, which is beside the place of the image `name`.
+pub(super) fn describe(folder: &Path, name: &Path) -> String {
     let shown = folder.display();
     if folder.join(MANIFEST).is_file() {
-        format!("{shown} is the image of a run that was killed at its end; keep or remove it")
+        describe_whole(folder, name)
     } else {
         format!("{shown} is what a run that was killed has left of an image; remove it")
     }
+}
+
+/// What to say of such a folder with a whole image. It has swapped its name with `name`'s, or not.
+pub(super) fn describe_whole(folder: &Path, name: &Path) -> String {
+    let (folder, name) = (folder.display(), name.display());
+    format!(
+        "{folder} is the image that {name} replaced, or would have become; compare it with {name} \
+         first"
+    )
 }
 
 #[cfg(test)]

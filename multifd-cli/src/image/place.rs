@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::leftover;
 use super::name::MANIFEST;
 use super::read::read_manifest;
+use crate::cancel::Interrupt;
 use crate::failure::Failure;
 use crate::output;
 
@@ -57,7 +58,7 @@ impl Place {
         }
         let name = name.to_string_lossy();
         for left in leftover::find(&parent, &name) {
-            output::note(&format!("multifd: {}", leftover::describe(&left)));
+            output::note(&format!("multifd: {}", leftover::describe(&left, &path)));
         }
         let folder = tempfile::Builder::new()
             .prefix(&leftover::prefix(&name))
@@ -81,9 +82,12 @@ impl Place {
 
     /// Gives the image its name. The image that it replaces exists until
     /// [`keep`](Placed::keep).
-    pub(crate) fn put(self) -> Result<Placed, Failure> {
+    pub(crate) fn put(self, interrupt: &Interrupt) -> Result<Placed, Failure> {
         let cannot = |error: &io::Error| cannot_create(&self.path, error);
         sync(self.folder()).map_err(|error| cannot(&error))?;
+        // Before the names are swapped: from now on, the temporary one may be the old image's.
+        let said = leftover::describe_whole(self.folder(), &self.path);
+        interrupt.putting(self.folder(), said);
         if self.replaces.is_some() {
             exchange(self.folder(), &self.path).map_err(|error| cannot(&error))?;
         } else {
@@ -310,7 +314,7 @@ mod tests {
             let place = Place::new(&path, false).unwrap();
             write(place.folder(), "new");
             assert!(!path.exists());
-            let placed = place.put().unwrap();
+            let placed = place.put(&Interrupt::default()).unwrap();
             assert_eq!(content(&path), "new");
             if keep {
                 placed.keep();
@@ -331,7 +335,7 @@ mod tests {
             let place = Place::new(&path, true).unwrap();
             write(place.folder(), "new");
             assert_eq!(content(&path), "old");
-            let placed = place.put().unwrap();
+            let placed = place.put(&Interrupt::default()).unwrap();
             assert_eq!(content(&path), "new");
             if keep {
                 placed.keep();
@@ -361,10 +365,10 @@ mod tests {
             }
             let failed = Place::new(&path, true).unwrap();
             write(failed.folder(), "failed");
-            let failed = failed.put().unwrap();
+            let failed = failed.put(&Interrupt::default()).unwrap();
             let other = Place::new(&path, true).unwrap();
             write(other.folder(), "other");
-            let other = other.put().unwrap();
+            let other = other.put(&Interrupt::default()).unwrap();
             drop(failed);
             assert_eq!(content(&path), "other");
             other.keep();
@@ -382,7 +386,7 @@ mod tests {
         image(&path, "old");
         let place = Place::new(&path, true).unwrap();
         write(place.folder(), "new");
-        let placed = place.put().unwrap();
+        let placed = place.put(&Interrupt::default()).unwrap();
         // Nothing is there that its name could be swapped with.
         fs::rename(&path, parent.path().join("moved")).unwrap();
         drop(placed);
@@ -420,7 +424,7 @@ mod tests {
         let place = Place::new(&path, true).unwrap();
         write(place.folder(), "new");
         fs::write(path.join("thesis"), "x").unwrap();
-        place.put().unwrap().keep();
+        place.put(&Interrupt::default()).unwrap().keep();
         assert_eq!(content(&path), "new");
         let left = leftover::find(parent.path(), "vm").remove(0);
         assert_eq!(fs::read(left.join("thesis")).unwrap(), b"x");
@@ -438,11 +442,30 @@ mod tests {
         }
         let place = Place::new(&parent.path().join("vm"), false).unwrap();
         assert_eq!(leftover::find(parent.path(), "vm"), std::slice::from_ref(&left));
-        assert!(leftover::describe(&left).contains("remove it"));
+        let describe = || leftover::describe(&left, Path::new("vm"));
+        assert!(describe().contains("remove it"));
         write(&left, "old");
-        assert!(leftover::describe(&left).contains("keep or remove it"));
+        // It may be the only good one.
+        assert!(describe().contains("compare it with vm first") && !describe().contains("remove"));
         drop(place);
         assert_eq!(leftover::find(parent.path(), "vm"), [left]);
+    }
+
+    #[test]
+    fn a_program_that_ends_when_the_old_image_has_the_temporary_name_does_not_say_to_remove_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("vm");
+        image(&path, "old");
+        let place = Place::new(&path, true).unwrap();
+        let interrupt = Interrupt::default();
+        interrupt.making(place.folder());
+        assert!(interrupt.leaves().unwrap().contains("remove"));
+        write(place.folder(), "new");
+        let placed = place.put(&interrupt).unwrap();
+        let said = interrupt.leaves().unwrap();
+        assert!(said.contains("compare it with") && !said.contains("remove"), "{said}");
+        placed.keep();
+        assert_eq!(interrupt.leaves(), None);
     }
 
     #[test]
@@ -451,7 +474,7 @@ mod tests {
         let path = parent.path().join("vm");
         let place = Place::new(&path, false).unwrap();
         image(&path, "another");
-        assert!(place.put().is_err());
+        assert!(place.put(&Interrupt::default()).is_err());
         assert_eq!(content(&path), "another");
         assert_eq!(entries(parent.path()), ["vm"]);
     }
