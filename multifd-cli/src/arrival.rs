@@ -57,7 +57,7 @@ pub(crate) fn store(
     let bar = output.bar("storing", vm.ram.bytes());
     let manifest = image::write(place.folder(), &vm, interrupt, &bar)?;
     drop(bar);
-    let placed = place.put()?;
+    let placed = place.put(interrupt)?;
     tracing::debug!("everything is on the disk; the source is told");
     let stats = vm.confirm().map_err(|error| interrupt.or(error))?;
     placed.keep();

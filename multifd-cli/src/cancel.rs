@@ -25,10 +25,17 @@ pub(crate) struct Interrupt(Arc<Mutex<State>>);
 struct State {
     /// The first signal, and when it came.
     signal: Option<(i32, Instant)>,
-    /// What a program that ends at once leaves behind.
-    making: Option<PathBuf>,
+    /// What a program that ends at once leaves behind, if it is there, and what to say of it.
+    making: Option<(PathBuf, String)>,
     watched: Vec<(u64, CancelToken)>,
     next: u64,
+}
+
+impl State {
+    /// What to say of that which is left behind, if anything is.
+    fn leaves(&self) -> Option<&str> {
+        self.making.as_ref().filter(|(folder, _)| folder.exists()).map(|(_, said)| &**said)
+    }
 }
 
 impl Interrupt {
@@ -66,7 +73,19 @@ impl Interrupt {
 
     /// Takes note of a folder that is removed when the program ends by itself.
     pub(crate) fn making(&self, folder: &Path) {
-        self.lock().making = Some(folder.to_owned());
+        self.lock().making = Some((folder.to_owned(), format!("remove {}", folder.display())));
+    }
+
+    /// Takes note that what is in this folder is about to become another's, of which this is to be
+    /// said.
+    pub(crate) fn putting(&self, folder: &Path, said: String) {
+        self.lock().making = Some((folder.to_owned(), said));
+    }
+
+    /// What to say of that which the program would leave behind if it ended at once.
+    #[cfg(test)]
+    pub(crate) fn leaves(&self) -> Option<String> {
+        self.lock().leaves().map(str::to_owned)
     }
 
     /// Fails if a signal has come.
@@ -93,9 +112,8 @@ impl Interrupt {
             None => state.signal = Some((signal, Instant::now())),
             Some((_, first)) if first.elapsed() < ONE_WISH => {}
             Some(_) => {
-                if let Some(left) = state.making.as_deref().filter(|left| left.exists()) {
-                    let left = left.display();
-                    output::note(&format!("multifd: ended at once; remove {left}"));
+                if let Some(said) = state.leaves() {
+                    output::note(&format!("multifd: ended at once; {said}"));
                 }
                 _ = signal_hook::low_level::emulate_default_handler(signal);
             }

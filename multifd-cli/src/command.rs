@@ -49,7 +49,12 @@ const ALL: [Status; 6] = [
 fn statuses(name: &str) -> &'static [Status] {
     match name {
         "send" => &[DONE, FAILED, USAGE, UNCLEAR, SIGNAL],
-        "recv" => &[DONE, FAILED, USAGE, SIGNAL],
+        "recv" => &[
+            DONE,
+            ("1", "failed: nothing is left behind; a source with a return path keeps the VM"),
+            USAGE,
+            SIGNAL,
+        ],
         "relay" => &[
             DONE,
             ("1", "failed: both sides see a closed connection, the VM is still at its source"),

@@ -1,7 +1,6 @@
 //! What a folder is, to tell the user of a wrong one.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _};
 use std::path::Path;
 
 use multifd::core::Foreign;
@@ -9,6 +8,7 @@ use multifd::driver::{MainChannelError, MainReader};
 use multifd::stream::{Limits, MainDecoder, MainEvent, StreamErrorKind};
 
 use crate::failure::Failure;
+use crate::file;
 use crate::image::MANIFEST;
 
 /// The file that makes a folder a recording.
@@ -59,14 +59,17 @@ pub(crate) fn expect(folder: &Path, wanted: Wanted) -> Result<(), Failure> {
     Err(Failure::new(format!("cannot use {shown}: it is {why}")))
 }
 
-/// What a file is that somebody may take for a recorded migration.
-fn kind(file: &Path) -> Option<String> {
+/// What a file is that somebody may take for a recorded migration; `None` also for what is no regular
+/// file, which is not waited for.
+fn kind(path: &Path) -> Option<String> {
     let mut first = [0; 4];
-    File::open(file).ok()?.read_exact(&mut first).ok()?;
+    let (mut file, _) = file::open(path).ok()?;
+    file.read_exact(&mut first).ok()?;
     if let Some(foreign) = Foreign::of(first) {
         return Some(foreign.to_string());
     }
-    let mut main = MainReader::new(File::open(file).ok()?, MainDecoder::new(Limits::default()));
+    file.rewind().ok()?;
+    let mut main = MainReader::new(file, MainDecoder::new(Limits::default()));
     loop {
         match main.next_event() {
             // Behind the list of RAM blocks there is nothing more to tell by.

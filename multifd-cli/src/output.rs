@@ -73,10 +73,17 @@ pub(crate) fn print_json(result: &impl Serialize) -> Result<(), Failure> {
 /// Takes the outcome of printing the result of a migration that went through. It did so whether or not
 /// that can be printed: what the exit status says of the guest must be true.
 pub(crate) fn went_through(printed: Result<(), Failure>) {
+    done("the migration went through", printed);
+}
+
+/// As [`went_through`], for an image that was stored from a recording.
+pub(crate) fn stored(printed: Result<(), Failure>) {
+    done("the image is stored", printed);
+}
+
+fn done(what: &str, printed: Result<(), Failure>) {
     if let Err(failure) = printed {
-        note(&format!(
-            "multifd: the migration went through, but its result is not shown: {failure}"
-        ));
+        note(&format!("multifd: {what}, but its result is not shown: {failure}"));
     }
 }
 

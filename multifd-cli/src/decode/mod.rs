@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::image::Place;
 use crate::options::codec;
 use crate::options::store::Store;
-use crate::output::Output;
+use crate::output::{self, Output};
 use recording::Recording;
 use watched::Watched;
 
@@ -41,7 +41,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let limits = (args.store.ram_limit, args.store.device_state_limit());
     let arrived = replay(&args.recording, limits, &interrupt, output)?;
     let stored = arrival::store(arrived, place, &args.store, started, &interrupt, output)?;
-    arrival::report(&stored, &args.store, output)
+    output::stored(arrival::report(&stored, &args.store, output));
+    Ok(())
 }
 
 /// The RAM of the VM that was recorded in `folder`.

@@ -2,8 +2,10 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::retry_on_intr;
 
 use super::name::MANIFEST;
 
@@ -15,11 +17,14 @@ pub(super) fn prefix(name: &str) -> String {
     format!(".{name}.")
 }
 
+/// A folder that is empty for less than this may be one that a run has created and not yet marked.
+const NEW: Duration = Duration::from_secs(2);
+
 /// Marks a folder as one that is in use, until the result is dropped. Not every file system can do
-/// that.
+/// that. A run that just looks whether it [is left](is_left) is waited for.
 pub(super) fn mark(folder: &Path) -> Option<File> {
     let folder = File::open(folder).ok()?;
-    flock(&folder, FlockOperation::NonBlockingLockExclusive).ok()?;
+    retry_on_intr(|| flock(&folder, FlockOperation::LockExclusive)).ok()?;
     Some(folder)
 }
 
@@ -34,25 +39,92 @@ pub(super) fn find(parent: &Path, name: &str) -> Vec<PathBuf> {
     };
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let partial = entries.filter(|entry| entry.file_name().to_str().is_some_and(is_partial));
+    let now = SystemTime::now();
     let mut found: Vec<_> =
-        partial.map(|entry| entry.path()).filter(|path| is_left(path)).collect();
+        partial.map(|entry| entry.path()).filter(|path| is_left(path, now)).collect();
     found.sort();
     found
 }
 
 /// Whether no running program makes an image there.
-fn is_left(folder: &Path) -> bool {
+fn is_left(folder: &Path, now: SystemTime) -> bool {
     folder.is_dir()
+        && !is_new(folder, now)
         && File::open(folder)
             .is_ok_and(|folder| flock(&folder, FlockOperation::NonBlockingLockShared).is_ok())
 }
 
-/// What to say of such a folder.
-pub(super) fn describe(folder: &Path) -> String {
+/// Whether a run may be about to mark the folder. Nothing is in it before that.
+fn is_new(folder: &Path, now: SystemTime) -> bool {
+    let changed = folder.metadata().and_then(|metadata| metadata.modified());
+    // Not one from the future: a clock may be wrong.
+    let age = changed.ok().and_then(|changed| now.duration_since(changed).ok());
+    age.is_some_and(|age| age < NEW)
+        && fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+/// What to say of such a folder, which is beside the place of the image `name`.
+pub(super) fn describe(folder: &Path, name: &Path) -> String {
     let shown = folder.display();
     if folder.join(MANIFEST).is_file() {
-        format!("{shown} is the image of a run that was killed at its end; keep or remove it")
+        describe_whole(folder, name)
     } else {
         format!("{shown} is what a run that was killed has left of an image; remove it")
+    }
+}
+
+/// What to say of such a folder with a whole image. It has swapped its name with `name`'s, or not.
+pub(super) fn describe_whole(folder: &Path, name: &Path) -> String {
+    let (folder, name) = (folder.display(), name.display());
+    format!(
+        "{folder} is the image that {name} replaced, or would have become; compare it with {name} \
+         first"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+    use std::thread;
+
+    use super::*;
+
+    /// Whether somebody waits for a lock of the folder with this number.
+    fn is_waited_for(inode: u64) -> bool {
+        let (locks, inode) = (fs::read_to_string("/proc/locks").unwrap(), format!(":{inode} "));
+        locks.lines().any(|lock| lock.contains("->") && lock.contains(&inode))
+    }
+
+    #[test]
+    fn a_folder_is_marked_even_if_another_run_looks_at_it_just_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let looking = File::open(folder.path()).unwrap();
+        flock(&looking, FlockOperation::LockShared).unwrap();
+        let inode = looking.metadata().unwrap().ino();
+        let mark = thread::scope(|scope| {
+            let marking = scope.spawn(|| mark(folder.path()));
+            while !marking.is_finished() && !is_waited_for(inode) {
+                thread::yield_now();
+            }
+            flock(&looking, FlockOperation::Unlock).unwrap();
+            marking.join().unwrap()
+        });
+        let later = SystemTime::now() + 2 * NEW;
+        assert!(mark.is_some() && !is_left(folder.path(), later));
+        drop(mark);
+        assert!(is_left(folder.path(), later));
+    }
+
+    #[test]
+    fn a_folder_that_a_run_may_be_about_to_mark_is_not_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let created = path.metadata().unwrap().modified().unwrap();
+        assert!(!is_left(path, created) && !is_left(path, created + NEW / 2));
+        assert!(is_left(path, created + NEW));
+        assert!(is_left(path, created - NEW), "a clock was wrong");
+        fs::write(path.join("pc.ram"), "x").unwrap();
+        let written = path.metadata().unwrap().modified().unwrap();
+        assert!(is_left(path, written), "a run that has written has marked it before");
     }
 }

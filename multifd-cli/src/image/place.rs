@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::leftover;
 use super::name::MANIFEST;
 use super::read::read_manifest;
+use crate::cancel::Interrupt;
 use crate::failure::Failure;
 use crate::output;
 
@@ -23,6 +24,8 @@ pub(crate) struct Place {
     path: PathBuf,
     parent: PathBuf,
     folder: TempDir,
+    /// Which folder that is, under whatever name.
+    identity: Identity,
     /// The files of the image of this name, which is replaced; `None` if there is none.
     replaces: Option<Vec<OsString>>,
     /// Tells other runs that the folder is in use.
@@ -55,7 +58,7 @@ impl Place {
         }
         let name = name.to_string_lossy();
         for left in leftover::find(&parent, &name) {
-            output::note(&format!("multifd: {}", leftover::describe(&left)));
+            output::note(&format!("multifd: {}", leftover::describe(&left, &path)));
         }
         let folder = tempfile::Builder::new()
             .prefix(&leftover::prefix(&name))
@@ -67,8 +70,9 @@ impl Place {
             // Without the name of the temporary folder, which would tell the user nothing.
             cannot_create(&path, &error.kind().into())
         })?;
+        let identity = Identity::of(folder.path()).map_err(|error| cannot_create(&path, &error))?;
         let mark = leftover::mark(folder.path());
-        Ok(Self { path, parent, folder, replaces, _mark: mark })
+        Ok(Self { path, parent, folder, identity, replaces, _mark: mark })
     }
 
     /// Where the files of the image go.
@@ -78,9 +82,12 @@ impl Place {
 
     /// Gives the image its name. The image that it replaces exists until
     /// [`keep`](Placed::keep).
-    pub(crate) fn put(self) -> Result<Placed, Failure> {
+    pub(crate) fn put(self, interrupt: &Interrupt) -> Result<Placed, Failure> {
         let cannot = |error: &io::Error| cannot_create(&self.path, error);
         sync(self.folder()).map_err(|error| cannot(&error))?;
+        // Before the names are swapped: from now on, the temporary one may be the old image's.
+        let said = leftover::describe_whole(self.folder(), &self.path);
+        interrupt.putting(self.folder(), said);
         if self.replaces.is_some() {
             exchange(self.folder(), &self.path).map_err(|error| cannot(&error))?;
         } else {
@@ -91,14 +98,54 @@ impl Place {
         Ok(placed)
     }
 
-    /// Takes the image's name away again. An image that it replaced gets it back.
-    fn undo(&self) -> io::Result<()> {
-        if self.replaces.is_some() {
-            exchange(self.folder(), &self.path)
-        } else {
-            fs::rename(&self.path, self.folder())
+    /// Takes the image's name away again, so that it has the temporary one. An image that it replaced
+    /// gets its name back. What another program has put there by now keeps it.
+    fn undo(&self) -> Result<(), NotUndone> {
+        if !self.is_at(&self.path)? {
+            return Err(NotUndone::Taken);
+        }
+        if self.replaces.is_none() {
+            return Ok(fs::rename(&self.path, self.folder())?);
+        }
+        exchange(self.folder(), &self.path)?;
+        if self.is_at(self.folder())? {
+            return Ok(());
+        }
+        // Another one came just then.
+        exchange(self.folder(), &self.path)?;
+        Err(NotUndone::Taken)
+    }
+
+    /// Whether the new image is at `path`.
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        match Identity::of(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            found => Ok(found? == self.identity),
         }
     }
+}
+
+/// What tells a folder from all others, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = fs::symlink_metadata(path)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+/// Why an image keeps its name although its migration has failed.
+#[derive(Debug, thiserror::Error)]
+enum NotUndone {
+    #[error("is no longer there; what has its name now is left alone")]
+    Taken,
+    #[error("is still there and cannot be removed: {0}; remove it")]
+    Io(#[from] io::Error),
 }
 
 /// A complete image under its name. Dropping it without [`keep`](Self::keep) undoes everything.
@@ -132,10 +179,20 @@ impl Placed {
 impl Drop for Placed {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            if let Err(error) = place.undo() {
-                let path = place.path.display();
-                tracing::error!(%error, %path, "the image of a failed migration cannot be removed");
-            }
+            let Err(why) = place.undo() else { return };
+            // What has the temporary name now is not the image of the failed migration.
+            let (path, other) = (place.path.display(), place.folder.keep());
+            let other = if other.exists() {
+                format!(
+                    "; the image that was there before may be {}, which is kept",
+                    other.display()
+                )
+            } else {
+                String::new()
+            };
+            output::note(&format!(
+                "multifd: the image of the failed migration, {path}, {why}{other}"
+            ));
         }
     }
 }
@@ -257,7 +314,7 @@ mod tests {
             let place = Place::new(&path, false).unwrap();
             write(place.folder(), "new");
             assert!(!path.exists());
-            let placed = place.put().unwrap();
+            let placed = place.put(&Interrupt::default()).unwrap();
             assert_eq!(content(&path), "new");
             if keep {
                 placed.keep();
@@ -278,7 +335,7 @@ mod tests {
             let place = Place::new(&path, true).unwrap();
             write(place.folder(), "new");
             assert_eq!(content(&path), "old");
-            let placed = place.put().unwrap();
+            let placed = place.put(&Interrupt::default()).unwrap();
             assert_eq!(content(&path), "new");
             if keep {
                 placed.keep();
@@ -288,6 +345,52 @@ mod tests {
             assert_eq!(content(&path), then);
             assert_eq!(entries(parent.path()), ["vm"]);
         }
+    }
+
+    /// The contents of all images in a folder, in order.
+    fn contents(parent: &Path) -> Vec<String> {
+        let mut found: Vec<_> =
+            entries(parent).iter().map(|name| content(&parent.join(name))).collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn an_image_that_another_run_has_put_in_the_place_of_a_failed_one_stays() {
+        for was_there in [false, true] {
+            let parent = tempfile::tempdir().unwrap();
+            let path = parent.path().join("vm");
+            if was_there {
+                image(&path, "old");
+            }
+            let failed = Place::new(&path, true).unwrap();
+            write(failed.folder(), "failed");
+            let failed = failed.put(&Interrupt::default()).unwrap();
+            let other = Place::new(&path, true).unwrap();
+            write(other.folder(), "other");
+            let other = other.put(&Interrupt::default()).unwrap();
+            drop(failed);
+            assert_eq!(content(&path), "other");
+            other.keep();
+            assert_eq!(content(&path), "other");
+            // The image that was there before is no longer in its place, but not lost.
+            let expected: &[&str] = if was_there { &["old", "other"] } else { &["other"] };
+            assert_eq!(contents(parent.path()), expected);
+        }
+    }
+
+    #[test]
+    fn an_old_image_is_not_removed_where_it_cannot_have_its_name_back() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("vm");
+        image(&path, "old");
+        let place = Place::new(&path, true).unwrap();
+        write(place.folder(), "new");
+        let placed = place.put(&Interrupt::default()).unwrap();
+        // Nothing is there that its name could be swapped with.
+        fs::rename(&path, parent.path().join("moved")).unwrap();
+        drop(placed);
+        assert_eq!(contents(parent.path()), ["new", "old"]);
     }
 
     #[test]
@@ -321,7 +424,7 @@ mod tests {
         let place = Place::new(&path, true).unwrap();
         write(place.folder(), "new");
         fs::write(path.join("thesis"), "x").unwrap();
-        place.put().unwrap().keep();
+        place.put(&Interrupt::default()).unwrap().keep();
         assert_eq!(content(&path), "new");
         let left = leftover::find(parent.path(), "vm").remove(0);
         assert_eq!(fs::read(left.join("thesis")).unwrap(), b"x");
@@ -333,14 +436,36 @@ mod tests {
         let left = parent.path().join(".vm.Ab12Cd.partial");
         for name in [".vm.Ab12Cd.partial", ".vm.2.Ab12Cd.partial", ".vm..partial", "vm.x.partial"] {
             fs::create_dir(parent.path().join(name)).unwrap();
+            // Not one that a run has just created.
+            let folder = File::open(parent.path().join(name)).unwrap();
+            folder.set_modified(std::time::UNIX_EPOCH).unwrap();
         }
         let place = Place::new(&parent.path().join("vm"), false).unwrap();
         assert_eq!(leftover::find(parent.path(), "vm"), std::slice::from_ref(&left));
-        assert!(leftover::describe(&left).contains("remove it"));
+        let describe = || leftover::describe(&left, Path::new("vm"));
+        assert!(describe().contains("remove it"));
         write(&left, "old");
-        assert!(leftover::describe(&left).contains("keep or remove it"));
+        // It may be the only good one.
+        assert!(describe().contains("compare it with vm first") && !describe().contains("remove"));
         drop(place);
         assert_eq!(leftover::find(parent.path(), "vm"), [left]);
+    }
+
+    #[test]
+    fn a_program_that_ends_when_the_old_image_has_the_temporary_name_does_not_say_to_remove_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("vm");
+        image(&path, "old");
+        let place = Place::new(&path, true).unwrap();
+        let interrupt = Interrupt::default();
+        interrupt.making(place.folder());
+        assert!(interrupt.leaves().unwrap().contains("remove"));
+        write(place.folder(), "new");
+        let placed = place.put(&interrupt).unwrap();
+        let said = interrupt.leaves().unwrap();
+        assert!(said.contains("compare it with") && !said.contains("remove"), "{said}");
+        placed.keep();
+        assert_eq!(interrupt.leaves(), None);
     }
 
     #[test]
@@ -349,7 +474,7 @@ mod tests {
         let path = parent.path().join("vm");
         let place = Place::new(&path, false).unwrap();
         image(&path, "another");
-        assert!(place.put().is_err());
+        assert!(place.put(&Interrupt::default()).is_err());
         assert_eq!(content(&path), "another");
         assert_eq!(entries(parent.path()), ["vm"]);
     }

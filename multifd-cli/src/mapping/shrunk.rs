@@ -4,6 +4,9 @@
 //! without a word. Here it gives the rest of the mapping memory of zeros instead and takes note, so
 //! that the access goes on; [`check`] then says which file it was. Whoever reads mapped memory asks
 //! that before the result leaves the program.
+//!
+//! That does not work for files in huge pages (hugetlbfs): such a mapping takes no ordinary memory in its
+//! middle, and SIGBUS ends the program as before.
 
 #![allow(unsafe_code, reason = "a signal's handler, and memory in place of a file's")]
 
@@ -23,6 +26,8 @@ struct Mapped {
     /// The first address of the mapping, and that behind its last.
     start: usize,
     end: usize,
+    /// Bytes of a page of this machine.
+    page: usize,
     path: PathBuf,
     file: File,
     /// Some of it could not be read.
@@ -42,6 +47,7 @@ pub(super) fn watch(path: &Path, file: File, start: *const u8, bytes: usize) -> 
     let mapped = Box::into_raw(Box::new(Mapped {
         start: start.addr(),
         end: start.addr() + bytes,
+        page: page_bytes()?,
         path: path.to_owned(),
         file,
         is_lost: AtomicBool::new(false),
@@ -144,13 +150,24 @@ extern "C" fn on_sigbus(
     unsafe { libc::sigaction(signal, before, ptr::null_mut()) };
 }
 
+/// Bytes of a page of this machine, which is what can be mapped.
+fn page_bytes() -> io::Result<usize> {
+    // SAFETY: asks for a number.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).map_err(|_| io::Error::last_os_error())
+}
+
 impl Mapped {
+    /// What of the mapping follows `address`, as whole pages: its first address and its bytes.
+    fn rest(&self, address: usize) -> (usize, usize) {
+        let first = address - address % self.page;
+        (first, self.end.next_multiple_of(self.page) - first)
+    }
+
     /// Puts zeros in place of what follows `address`. False if the kernel refuses. Called by the
     /// handler.
     fn lose(&self, address: usize) -> bool {
-        const PAGE: usize = 4096;
-        let address = address & !(PAGE - 1);
-        let bytes = self.end.next_multiple_of(PAGE) - address;
+        let (address, bytes) = self.rest(address);
         let flags = libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // Writable as well: the demo's guest writes to its private mapping.
         let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -160,5 +177,34 @@ impl Mapped {
         let mapped = unsafe { libc::mmap(at, bytes, access, flags, -1, 0) };
         self.is_lost.store(true, Ordering::Release);
         mapped != libc::MAP_FAILED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapped(page: usize, pages: usize) -> Mapped {
+        Mapped {
+            start: 0x40_0000,
+            end: 0x40_0000 + pages * 4096,
+            page,
+            path: PathBuf::from("guest.ram"),
+            file: tempfile::tempfile().unwrap(),
+            is_lost: AtomicBool::new(false),
+            next: ptr::null(),
+        }
+    }
+
+    #[test]
+    fn what_follows_an_address_is_whole_pages_of_the_machine() {
+        let small = mapped(4096, 3);
+        assert_eq!(small.rest(0x40_0000), (0x40_0000, 0x3000));
+        assert_eq!(small.rest(0x40_1fff), (0x40_1000, 0x2000));
+        // Three pages of a guest in one of a machine with larger ones.
+        let large = mapped(0x1_0000, 3);
+        assert_eq!(large.rest(0x40_1fff), (0x40_0000, 0x1_0000));
+        let large = mapped(0x1_0000, 17);
+        assert_eq!(large.rest(0x41_0010), (0x41_0000, 0x1_0000));
     }
 }

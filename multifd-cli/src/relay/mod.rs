@@ -32,8 +32,9 @@ use record::Recorder;
 /// It stands between a source (multifd send, or a QEMU that migrates with the capability multifd)
 /// and a destination (multifd recv, or a QEMU with -incoming), relays one migration live and ends. It
 /// takes the place of the other side: give it the compression and the channels of each side. It keeps
-/// no RAM, and writes files only with --record and --chart. Postcopy, XBZRLE and devices that migrate in parts (VFIO)
-/// cannot be relayed.
+/// no RAM, and writes files only with --record and --chart. The source may switch to postcopy, but not
+/// with the capability postcopy-preempt. XBZRLE and devices that migrate in parts (VFIO) cannot be
+/// relayed.
 ///
 /// With the capability return-path at the source, it is done when the destination has confirmed the
 /// migration; without, when the destination has closed its connection after the last byte.

@@ -78,6 +78,28 @@ fn a_block_file_that_is_short_long_missing_or_a_folder_is_refused_by_its_name() 
 }
 
 #[test]
+fn a_pipe_in_place_of_a_folder_is_refused_without_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let image = folder.path().join("vm");
+    for args in [
+        &["decode", text(&pipe), "--to", text(&image)][..],
+        &["inspect", text(&pipe)],
+        &["show", text(&pipe)],
+        &["plan", "--from", text(&pipe)],
+        &["plan", "--recording", text(&pipe)],
+        &["send", "--from", text(&pipe), "--to", "unix:/nonexistent/socket"],
+    ] {
+        // Ends a program that waits for a writer.
+        let mut limited = Command::new("timeout");
+        let ended = crate::common::run(limited.args(["60", PROGRAM]).args(args));
+        ended.failed_saying(&["pipe", "folder"]);
+    }
+}
+
+#[test]
 fn a_changed_byte_of_ram_is_found_by_verify_and_one_of_the_device_state_always() {
     let (_folder, image) = image();
     let flip = |name: &str| {

@@ -46,7 +46,7 @@ fn a_folder_that_is_no_recording_is_refused() {
     decode(&recording).failed_saying(&["main.bin", "QEVM"]);
     fs::write(recording.join("channel2.bin"), "").unwrap();
     decode(&recording).failed_saying(&["channel1.bin"]);
-    decode(&recording.join("main.bin")).failed_saying(&["main.bin", "QEVM"]);
+    decode(&recording.join("main.bin")).failed_saying(&["main.bin", "HTTP"]);
     assert_eq!(crate::common::names(folder.path()), ["recording"]);
 }
 

@@ -7,7 +7,7 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 
-use crate::common::{Ended, Running, command, memory, multifd, text};
+use crate::common::{Ended, Running, command, memory, multifd, recordings, text};
 
 /// A destination that takes everything and never answers, up to the end of the main channel: with
 /// its main connection, and how many others come.
@@ -113,6 +113,14 @@ fn a_result_that_cannot_be_shown_does_not_make_a_migration_that_went_through_a_f
         for said in [sent, received] {
             assert!(said.contains("went through, but its result is not shown"), "{said}");
         }
+    }
+    for json in [&[][..], &["--json"]] {
+        let recording = &recordings()[0];
+        let decode = ["decode", text(recording), "--to", text(&image), "--force"];
+        let decoded = run(&[&decode, json].concat()).wait_with_output().unwrap();
+        let said = String::from_utf8(decoded.stderr).unwrap();
+        assert_eq!(decoded.status.code(), Some(0), "{said}");
+        assert!(said.contains("the image is stored, but its result is not shown"), "{said}");
     }
     // Nothing has been moved: printing is all that was asked for.
     let shown = run(&["show", text(&image)]).wait_with_output().unwrap();
