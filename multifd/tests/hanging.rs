@@ -25,18 +25,29 @@ const PROMPT: Duration = Duration::from_secs(2);
 struct Codec {
     /// Said when it hangs; without, it works.
     hangs: Option<Sender<()>>,
-    /// It panics when a sending channel ends.
-    panics: bool,
+    /// What it does when a sending channel ends.
+    end: End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Works,
+    Panics,
+    Hangs,
 }
 
 impl Codec {
     fn working() -> Arc<Self> {
-        Arc::new(Self { hangs: None, panics: false })
+        Self::ending(End::Works)
+    }
+
+    fn ending(end: End) -> Arc<Self> {
+        Arc::new(Self { hangs: None, end })
     }
 
     fn hanging() -> (Arc<Self>, Receiver<()>) {
         let (hangs, waiting) = channel();
-        (Arc::new(Self { hangs: Some(hangs), panics: false }), waiting)
+        (Arc::new(Self { hangs: Some(hangs), end: End::Works }), waiting)
     }
 
     async fn device(&self) {
@@ -79,7 +90,10 @@ impl SendMethod for Codec {
     }
 
     async fn send_cleanup(self: Box<Self>) -> Result<(), CodecError> {
-        assert!(!self.panics, "a test's");
+        assert!(self.end != End::Panics, "a test's");
+        if self.end == End::Hangs {
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
 }
@@ -148,22 +162,45 @@ fn a_destination_whose_device_hangs_is_cancelled_at_once() {
 }
 
 #[test]
-fn a_source_whose_codec_panics_at_its_end_has_succeeded_all_the_same() {
+fn a_source_whose_codec_panics_or_hangs_at_its_end_has_succeeded_all_the_same() {
+    for end in [End::Panics, End::Hangs] {
+        let destination = Destination::builder(&registry())
+            .compression(Codec::working())
+            .listen(&any_port())
+            .unwrap();
+        let uri = destination.uri().clone();
+        let received = std::thread::spawn(move || destination.receive(provide).unwrap().confirm());
+        let (sent, finished) = channel();
+        std::thread::spawn(move || {
+            let (ram, registry) = (guest(), registry());
+            let source = Source::builder(&registry, Arc::clone(&ram));
+            let source = source.compression(Codec::ending(end)).connect(&uri).unwrap();
+            sent.send(source.finish(&PageSet::all(&ram), None)).unwrap();
+        });
+        // The destination has the guest: a source that never returned would hold its own for ever.
+        finished.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+        received.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_relay_whose_codec_hangs_at_its_end_has_succeeded_all_the_same() {
     let destination = Destination::builder(&registry())
         .compression(Codec::working())
         .listen(&any_port())
         .unwrap();
-    let uri = destination.uri().clone();
+    let to = destination.uri().clone();
     let received = std::thread::spawn(move || destination.receive(provide).unwrap().confirm());
-    let (sent, finished) = channel();
-    std::thread::spawn(move || {
-        let (ram, registry) = (guest(), registry());
-        let panics = Arc::new(Codec { hangs: None, panics: true });
-        let source = Source::builder(&registry, Arc::clone(&ram)).compression(panics);
-        sent.send(source.connect(&uri).unwrap().finish(&PageSet::all(&ram), None)).unwrap();
-    });
-    // The destination has the guest: a source that never returned would hold its own for ever.
-    finished.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+    let registry = registry();
+    let relay = Relay::builder(&registry).from_compression(Codec::working());
+    let relay = relay.to_compression(Codec::ending(End::Hangs)).listen(&any_port(), &to).unwrap();
+    let uri = relay.uri().clone();
+    let (relayed, finished) = channel();
+    std::thread::spawn(move || relayed.send(relay.run()).unwrap());
+    let ram = guest();
+    let source = Source::builder(&registry, Arc::clone(&ram)).compression(Codec::working());
+    source.connect(&uri).unwrap().finish(&PageSet::all(&ram), None).unwrap();
+    assert!(finished.recv_timeout(Duration::from_secs(60)).unwrap().unwrap().confirmed);
     received.join().unwrap().unwrap();
 }
 
