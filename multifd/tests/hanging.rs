@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use common::{any_port, guest, provide, registry};
+use common::{any_port, assert_equal, fill, guest, provide, ram, registry};
 use multifd::core::ram::{GuestPages, NormalPages};
 use multifd::core::{
     Availability, ChannelConfig, Compression, Error as CodecError, MethodDescriptor,
@@ -27,6 +27,8 @@ struct Codec {
     hangs: Option<Sender<()>>,
     /// What it does when a sending channel ends.
     end: End,
+    /// How long it takes to receive a packet.
+    takes: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,12 +44,12 @@ impl Codec {
     }
 
     fn ending(end: End) -> Arc<Self> {
-        Arc::new(Self { hangs: None, end })
+        Arc::new(Self { hangs: None, end, takes: Duration::ZERO })
     }
 
     fn hanging() -> (Arc<Self>, Receiver<()>) {
         let (hangs, waiting) = channel();
-        (Arc::new(Self { hangs: Some(hangs), end: End::Works }), waiting)
+        (Arc::new(Self { hangs: Some(hangs), end: End::Works, takes: Duration::ZERO }), waiting)
     }
 
     async fn device(&self) {
@@ -102,6 +104,7 @@ impl SendMethod for Codec {
 impl RecvMethod for Codec {
     async fn recv(&mut self, payload: &[u8], pages: GuestPages<'_>) -> Result<(), CodecError> {
         self.device().await;
+        std::thread::sleep(self.takes);
         for (index, page) in payload.chunks(pages.page_size().bytes()).enumerate() {
             pages.write(index, page);
         }
@@ -239,6 +242,26 @@ fn a_relay_whose_devices_hang_is_cancelled_at_once() {
         sent.join().unwrap().unwrap_err();
         received.join().unwrap().unwrap_err();
     }
+}
+
+#[test]
+fn a_destination_that_is_slow_goes_on_when_a_source_that_needs_no_answer_has_closed() {
+    let limit = Duration::from_secs(2);
+    let slow = Codec { hangs: None, end: End::Works, takes: 2 * limit };
+    let destination = Destination::builder(&registry())
+        .compression(Arc::new(slow))
+        .channel_timeout(limit)
+        .listen(&any_port())
+        .unwrap();
+    let uri = destination.uri().clone();
+    let received = std::thread::spawn(move || destination.receive(provide));
+    // Small enough for all of it to be on its way at once.
+    let (ram, registry) = (ram(&[("pc.ram", 64 << 10)]), registry());
+    fill(&ram, "pc.ram", 3, 1);
+    let source = Source::builder(&registry, Arc::clone(&ram)).compression(Codec::working());
+    let source = source.return_path(false).connect(&uri).unwrap();
+    source.finish(&PageSet::all(&ram), None).unwrap();
+    assert_equal(&ram, &received.join().unwrap().unwrap().ram);
 }
 
 #[test]

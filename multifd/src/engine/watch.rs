@@ -33,13 +33,22 @@ struct Inner {
     /// The latest of them.
     last_cut: u64,
     /// What the main thread waits for from the peer.
-    awaited: Option<&'static str>,
+    awaited: Option<Awaited>,
     /// How often it has begun to wait.
     turn: u64,
     /// The main channel, and how long nothing may move when it has ended, where that is shorter.
     main: Option<(WeakConnection, Option<Duration>)>,
     peer: String,
     patience: Patience,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug)]
+enum Awaited {
+    /// Something of the peer's, which does not come where that is gone.
+    Peer(&'static str),
+    /// Room at the peer, which a main channel that has ended has nothing to do with.
+    Room(&'static str),
 }
 
 #[derive(Debug)]
@@ -118,7 +127,8 @@ impl Watch {
     }
 
     /// Takes note of the main channel from a source. What is waited for in vain when that has ended is
-    /// an error that says so, after `grace` where there is one.
+    /// an error that says so, after `grace` where there is one: for a source with a return path, which
+    /// closes only when it is done. Any other closes when it has sent everything.
     pub(crate) fn set_main(&self, main: &Connection, grace: Option<Duration>) {
         self.lock().main = Some((main.downgrade(), grace));
         self.changed.notify_all();
@@ -127,6 +137,15 @@ impl Watch {
     /// Counts the time that the main thread waits for `what` from the peer, as long as the guard
     /// lives. For the main thread alone.
     pub(crate) fn awaiting(self: &Arc<Self>, what: &'static str) -> Awaiting {
+        self.awaits(Awaited::Peer(what))
+    }
+
+    /// As [`awaiting`](Self::awaiting), for room for `what` at the peer.
+    pub(crate) fn awaiting_room(self: &Arc<Self>, what: &'static str) -> Awaiting {
+        self.awaits(Awaited::Room(what))
+    }
+
+    fn awaits(self: &Arc<Self>, what: Awaited) -> Awaiting {
         let mut inner = self.lock();
         inner.turn += 1;
         inner.awaited = Some(what);
@@ -206,12 +225,15 @@ impl Inner {
         let moved = moved.map(|connection| connection.moved()).fold(0, u64::wrapping_add);
         let turn = self.awaited.map(|_| self.turn);
         let idle = self.patience.look(Look { now, turn, moved });
-        let waiting_for = self.awaited?;
+        let (waiting_for, for_room) = match self.awaited? {
+            Awaited::Peer(what) => (what, false),
+            Awaited::Room(what) => (what, true),
+        };
         let over = |limit: Option<Duration>| limit.is_some_and(|limit| idle >= limit);
         let main_ended = |(main, grace): &(WeakConnection, Option<Duration>)| {
             (over(*grace) || over(limit)) && main.upgrade().is_some_and(|main| main.has_left())
         };
-        let error = if self.main.as_ref().is_some_and(main_ended) {
+        let error = if !for_room && self.main.as_ref().is_some_and(main_ended) {
             Error::MainEnded { waiting_for }
         } else if over(limit) {
             let (peer, seconds) = (self.peer.clone(), idle.as_secs());
@@ -327,6 +349,17 @@ mod tests {
         let _awaiting = watch.awaiting("a sync");
         drop(right);
         assert!(matches!(fails(&watch), Error::MainEnded { waiting_for: "a sync" }));
+    }
+
+    #[test]
+    fn room_that_is_waited_for_in_vain_is_not_put_down_to_an_ended_main_channel() {
+        let (left, right) = UnixStream::pair().unwrap();
+        let main = Connection::from_socket(left).unwrap();
+        drop(right);
+        let watch = Watch::new(Some(Duration::from_millis(50)));
+        watch.set_main(&main, Some(Duration::ZERO));
+        let _awaiting = watch.awaiting_room("room");
+        assert!(matches!(fails(&watch), Error::Stalled { waiting_for: "room", .. }));
     }
 
     #[test]
