@@ -363,6 +363,16 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_panics_when_it_is_cut_off_does_not_end_the_watch() {
+        let panics = |_| -> std::io::Result<()> { panic!("on purpose") };
+        let given = Connection::from_stream(std::io::empty(), std::io::sink(), panics);
+        let watch = Watch::new(Some(Duration::from_millis(50)));
+        let _limit = watch.cut_off(&given, Duration::ZERO, Shutdown::Both);
+        let _awaiting = watch.awaiting("a word");
+        assert!(matches!(fails(&watch), Error::Stalled { .. }));
+    }
+
+    #[test]
     fn a_connection_is_cut_off_when_its_time_is_over_and_only_then() {
         let pair = || {
             let (left, right) = UnixStream::pair().unwrap();
@@ -372,9 +382,10 @@ mod tests {
         let watch = Watch::new(None);
         std::thread::scope(|scope| {
             scope.spawn(|| watch.run(|error| panic!("{error}")));
-            let limit = Duration::from_millis(30);
-            drop(watch.cut_off(&kept, limit, Shutdown::Both));
-            let _limit = watch.cut_off(&cut, limit, Shutdown::Both);
+            // Far away: the machine may be slow between it and the drop.
+            drop(watch.cut_off(&kept, 3600 * SECOND, Shutdown::Both));
+            assert!(watch.lock().cuts.is_empty());
+            let _limit = watch.cut_off(&cut, Duration::from_millis(30), Shutdown::Both);
             assert_eq!(std::io::Read::read(&mut cut_peer, &mut [0]).unwrap(), 0);
             kept_peer.set_nonblocking(true).unwrap();
             std::io::Read::read(&mut &kept_peer, &mut [0]).unwrap_err();
