@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use common::{any_port, guest, provide, registry};
+use common::{any_port, assert_equal, fill, guest, provide, ram, registry};
 use multifd::core::ram::{GuestPages, NormalPages};
 use multifd::core::{
     Availability, ChannelConfig, Compression, Error as CodecError, MethodDescriptor,
@@ -25,18 +25,31 @@ const PROMPT: Duration = Duration::from_secs(2);
 struct Codec {
     /// Said when it hangs; without, it works.
     hangs: Option<Sender<()>>,
-    /// It panics when a sending channel ends.
-    panics: bool,
+    /// What it does when a sending channel ends.
+    end: End,
+    /// How long it takes to receive a packet.
+    takes: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Works,
+    Panics,
+    Hangs,
 }
 
 impl Codec {
     fn working() -> Arc<Self> {
-        Arc::new(Self { hangs: None, panics: false })
+        Self::ending(End::Works)
+    }
+
+    fn ending(end: End) -> Arc<Self> {
+        Arc::new(Self { hangs: None, end, takes: Duration::ZERO })
     }
 
     fn hanging() -> (Arc<Self>, Receiver<()>) {
         let (hangs, waiting) = channel();
-        (Arc::new(Self { hangs: Some(hangs), panics: false }), waiting)
+        (Arc::new(Self { hangs: Some(hangs), end: End::Works, takes: Duration::ZERO }), waiting)
     }
 
     async fn device(&self) {
@@ -79,7 +92,10 @@ impl SendMethod for Codec {
     }
 
     async fn send_cleanup(self: Box<Self>) -> Result<(), CodecError> {
-        assert!(!self.panics, "a test's");
+        assert!(self.end != End::Panics, "a test's");
+        if self.end == End::Hangs {
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
 }
@@ -88,6 +104,7 @@ impl SendMethod for Codec {
 impl RecvMethod for Codec {
     async fn recv(&mut self, payload: &[u8], pages: GuestPages<'_>) -> Result<(), CodecError> {
         self.device().await;
+        std::thread::sleep(self.takes);
         for (index, page) in payload.chunks(pages.page_size().bytes()).enumerate() {
             pages.write(index, page);
         }
@@ -148,22 +165,45 @@ fn a_destination_whose_device_hangs_is_cancelled_at_once() {
 }
 
 #[test]
-fn a_source_whose_codec_panics_at_its_end_has_succeeded_all_the_same() {
+fn a_source_whose_codec_panics_or_hangs_at_its_end_has_succeeded_all_the_same() {
+    for end in [End::Panics, End::Hangs] {
+        let destination = Destination::builder(&registry())
+            .compression(Codec::working())
+            .listen(&any_port())
+            .unwrap();
+        let uri = destination.uri().clone();
+        let received = std::thread::spawn(move || destination.receive(provide).unwrap().confirm());
+        let (sent, finished) = channel();
+        std::thread::spawn(move || {
+            let (ram, registry) = (guest(), registry());
+            let source = Source::builder(&registry, Arc::clone(&ram));
+            let source = source.compression(Codec::ending(end)).connect(&uri).unwrap();
+            sent.send(source.finish(&PageSet::all(&ram), None)).unwrap();
+        });
+        // The destination has the guest: a source that never returned would hold its own for ever.
+        finished.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+        received.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_relay_whose_codec_hangs_at_its_end_has_succeeded_all_the_same() {
     let destination = Destination::builder(&registry())
         .compression(Codec::working())
         .listen(&any_port())
         .unwrap();
-    let uri = destination.uri().clone();
+    let to = destination.uri().clone();
     let received = std::thread::spawn(move || destination.receive(provide).unwrap().confirm());
-    let (sent, finished) = channel();
-    std::thread::spawn(move || {
-        let (ram, registry) = (guest(), registry());
-        let panics = Arc::new(Codec { hangs: None, panics: true });
-        let source = Source::builder(&registry, Arc::clone(&ram)).compression(panics);
-        sent.send(source.connect(&uri).unwrap().finish(&PageSet::all(&ram), None)).unwrap();
-    });
-    // The destination has the guest: a source that never returned would hold its own for ever.
-    finished.recv_timeout(Duration::from_secs(60)).unwrap().unwrap();
+    let registry = registry();
+    let relay = Relay::builder(&registry).from_compression(Codec::working());
+    let relay = relay.to_compression(Codec::ending(End::Hangs)).listen(&any_port(), &to).unwrap();
+    let uri = relay.uri().clone();
+    let (relayed, finished) = channel();
+    std::thread::spawn(move || relayed.send(relay.run()).unwrap());
+    let ram = guest();
+    let source = Source::builder(&registry, Arc::clone(&ram)).compression(Codec::working());
+    source.connect(&uri).unwrap().finish(&PageSet::all(&ram), None).unwrap();
+    assert!(finished.recv_timeout(Duration::from_secs(60)).unwrap().unwrap().confirmed);
     received.join().unwrap().unwrap();
 }
 
@@ -202,6 +242,26 @@ fn a_relay_whose_devices_hang_is_cancelled_at_once() {
         sent.join().unwrap().unwrap_err();
         received.join().unwrap().unwrap_err();
     }
+}
+
+#[test]
+fn a_destination_that_is_slow_goes_on_when_a_source_that_needs_no_answer_has_closed() {
+    let limit = Duration::from_secs(2);
+    let slow = Codec { hangs: None, end: End::Works, takes: 2 * limit };
+    let destination = Destination::builder(&registry())
+        .compression(Arc::new(slow))
+        .channel_timeout(limit)
+        .listen(&any_port())
+        .unwrap();
+    let uri = destination.uri().clone();
+    let received = std::thread::spawn(move || destination.receive(provide));
+    // Small enough for all of it to be on its way at once.
+    let (ram, registry) = (ram(&[("pc.ram", 64 << 10)]), registry());
+    fill(&ram, "pc.ram", 3, 1);
+    let source = Source::builder(&registry, Arc::clone(&ram)).compression(Codec::working());
+    let source = source.return_path(false).connect(&uri).unwrap();
+    source.finish(&PageSet::all(&ram), None).unwrap();
+    assert_equal(&ram, &received.join().unwrap().unwrap().ram);
 }
 
 #[test]

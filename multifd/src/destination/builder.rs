@@ -88,8 +88,8 @@ impl<'a> DestinationBuilder<'a> {
     /// said otherwise, any time with `None`. It counts from when the main channel is there, and not
     /// while the caller does something else, such as to provide the RAM or to store what arrived: the
     /// source's own limit may. It does count while a source holds its guest between two rounds. A
-    /// source that has closed its main channel early is waited for no longer than the
-    /// [`channel_timeout`](Self::channel_timeout) in any case.
+    /// source that has opened a return path and closes its main channel early is waited for no longer
+    /// than the [`channel_timeout`](Self::channel_timeout) in any case.
     #[must_use]
     pub fn progress_timeout(mut self, limit: Option<Duration>) -> Self {
         self.terms.progress_timeout = limit;

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use multifd_core::ram::{Ram, RamBlock};
 
@@ -77,6 +78,8 @@ pub(super) struct MainChannel<'a, R> {
     pub(super) progress: &'a Progress,
     pub(super) reader: MainReader<R>,
     pub(super) return_path: &'a mut ReturnPath,
+    /// How long nothing may move when a source that waits for an answer has closed.
+    pub(super) grace: Duration,
     /// Waits until every channel has connected.
     pub(super) wait_for_all: &'a dyn Fn() -> Result<(), Failure>,
 }
@@ -157,6 +160,11 @@ impl<R: Read> MainChannel<'_, R> {
 
     fn open_return_path(&mut self, configuration: &Configuration) -> Result<(), Error> {
         self.return_path.opened = true;
+        // From now on the source closes the main channel only when it is done. One that does not wait
+        // for an answer closes when it has sent everything, however slow this side is.
+        if let Some(stream) = &self.return_path.stream {
+            self.session.watch().set_main(stream.connection(), Some(self.grace));
+        }
         // Nothing here has to be waited for.
         if configuration.takes_switchover_ack() {
             self.return_path.answer(ReturnMessage::SwitchoverAck)?;

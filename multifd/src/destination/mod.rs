@@ -284,7 +284,8 @@ impl Migration {
     /// Begins with the main channel `main`, which is read from the stream that is returned.
     fn begin(&mut self, main: &Connection) -> Watched {
         let watch = self.session.watch();
-        watch.set_main(main, Some(self.channel_timeout));
+        // No shorter limit before the source says that it waits for an answer.
+        watch.set_main(main, None);
         watch.set_peer(match main.peer() {
             Some(address) => format!("the source at {address}"),
             None => "the source".to_owned(),
@@ -334,6 +335,7 @@ impl Migration {
             progress: &self.progress,
             reader: MainReader::new(main, decoder),
             return_path: &mut self.return_path,
+            grace: self.channel_timeout,
             wait_for_all,
         };
         let received = main.run(provide, take)?;

@@ -1,6 +1,7 @@
 //! Connections of a migration: which of them is which.
 
 use std::fmt;
+use std::io;
 use std::net::Shutdown;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use super::connections::Arrival;
 use super::session::{Failure, Session, Stopped, Waiter, Wake};
 use crate::driver::{self, Receive};
 use crate::error::Error;
-use crate::transport::{Connection, Link, Listener, Uri};
+use crate::transport::{Connection, Link, Listener, Uri, is_shortage};
 
 /// Takes connections in, and finds out what each is.
 #[derive(Debug)]
@@ -27,6 +28,19 @@ pub(crate) struct Acceptor<I: Accept> {
     pub(crate) intake: I,
     accepting: Mutex<()>,
 }
+
+/// How far connections that wait have been accepted.
+#[derive(Debug)]
+enum Accepted {
+    All,
+    /// The rest has to wait: the system is short of descriptors or memory.
+    Short(io::Error),
+    /// None is accepted any more.
+    NoMore,
+}
+
+/// How long until it is tried again to accept connections where the system is short of something.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// An intake whose channels connect.
 pub(crate) trait Accept: Intake {
@@ -112,22 +126,53 @@ impl<I: Accept> Acceptor<I> {
 
     fn run(self: &Arc<Self>) -> Result<(), Failure> {
         let Some(listener) = &self.listener else { return Ok(()) };
-        while listener.wait(self.session.stop_event()).map_err(accepting)? {
-            self.accept_waiting()?;
+        let mut is_short = false;
+        loop {
+            let accepted = match listener.wait(self.session.stop_event()) {
+                Ok(true) => self.accept_waiting()?,
+                Ok(false) => return Ok(()),
+                Err(error) => self.not_accepted(error)?,
+            };
+            match accepted {
+                Accepted::All => is_short = false,
+                Accepted::NoMore => return Ok(()),
+                Accepted::Short(error) => {
+                    // Said once: it is tried until there is room again.
+                    if !std::mem::replace(&mut is_short, true) {
+                        tracing::warn!(%error, "connections wait to be accepted");
+                    }
+                    let what = "room to accept a connection";
+                    self.session.wait_for::<()>(Waiter::Limit, what, PAUSE, |_| None)?;
+                }
+            }
         }
-        Ok(())
     }
 
     /// Accepts every connection that waits now, with a thread for each. When this returns, the
-    /// state knows of each of them.
-    fn accept_waiting(self: &Arc<Self>) -> Result<(), Failure> {
-        let Some(listener) = &self.listener else { return Ok(()) };
+    /// state knows of each of them, if the system is not short of what they need.
+    fn accept_waiting(self: &Arc<Self>) -> Result<Accepted, Failure> {
+        let Some(listener) = &self.listener else { return Ok(Accepted::All) };
         // Locked from before a connection is taken until the state knows of it.
         let _accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(connection) = listener.accept().map_err(accepting)? {
-            self.take_in(connection)?;
+        loop {
+            match listener.accept() {
+                Ok(Some(connection)) => self.take_in(connection)?,
+                Ok(None) => return Ok(Accepted::All),
+                Err(error) => return self.not_accepted(error),
+            }
         }
-        Ok(())
+    }
+
+    /// What it means that accepting failed: nothing for a migration that has its channels.
+    fn not_accepted(&self, source: io::Error) -> Result<Accepted, Failure> {
+        if self.session.look(|state| state.connections.is_closed()) {
+            tracing::warn!(error = %source, "no more connections are accepted; none is needed");
+            return Ok(Accepted::NoMore);
+        }
+        if is_shortage(&source) {
+            return Ok(Accepted::Short(source));
+        }
+        Err(Error::System { doing: "accepting a connection", source }.into())
     }
 
     /// Takes a connection in, if the migration has none too many, in a thread of its own.
@@ -270,7 +315,8 @@ impl<I: Accept> Acceptor<I> {
     /// be whole.
     pub(crate) fn wait_for_all(self: &Arc<Self>, main: &Connection) -> Result<(), Failure> {
         // Takes note of every connection that has been made by now.
-        self.accept_waiting()?;
+        // Where that cannot be now, the thread that accepts goes on with it.
+        _ = self.accept_waiting()?;
         wait_for_all(&self.session, self.timeout, Some(main))
     }
 }
@@ -354,10 +400,6 @@ pub(crate) fn wait_for_all<M: Send + 'static>(
     session
         .wait_patiently(Waiter::Main, what, |state| state.connections.close(last).then_some(()))?;
     Ok(())
-}
-
-fn accepting(source: std::io::Error) -> Error {
-    Error::System { doing: "accepting a connection", source }
 }
 
 /// Whether a connection has ended, or failed, before it said what it is.

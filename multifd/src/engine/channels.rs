@@ -122,6 +122,25 @@ impl<S: Sending> Drop for NoteEnd<'_, S> {
     }
 }
 
+/// How long codecs may take to clean up when a migration has succeeded.
+const CLEANUP: Duration = Duration::from_secs(3);
+
+/// Has the channels of a migration that has succeeded end, and waits for it for a limited time: neither
+/// a failure nor a cancellation stops it any more, and a device may hang. What is not done by then is
+/// dropped at the end of the session.
+pub(crate) fn finish_succeeded<S: Sending>(session: &Session<S>) -> Result<(), Stopped> {
+    session.update(Wake::Senders, |state| state.queue().finish())?;
+    let ended = session.wait_for(Waiter::Main, "the channels to end", CLEANUP, |state| {
+        state.queue().all_ended().then_some(())
+    })?;
+    if ended.is_none() {
+        tracing::warn!(
+            "a codec does not end; the migration has succeeded and does not wait for it"
+        );
+    }
+    Ok(())
+}
+
 /// Has the channels end, and waits for it.
 pub(crate) fn finish<S: Sending>(session: &Session<S>) -> Result<(), Stopped> {
     session.update(Wake::Senders, |state| state.queue().finish())?;

@@ -371,15 +371,16 @@ impl<T: Send + 'static> Session<T> {
         if let Err(error) = rustix::io::write(&self.stop_event, &1_u64.to_ne_bytes()) {
             tracing::warn!(%error, "what waits in the system cannot be stopped");
         }
-        // Not while it is locked: what is called may be the caller's.
+        // Before anything of the caller's is called, which may take its time.
+        self.wake(Wake::Feeders);
+        self.wake(Wake::Senders);
+        self.limited.notify_all();
+        // Not while it is locked, for the same reason.
         for (connection, how) in connections {
             if let Some(connection) = connection.upgrade() {
                 connection.shut_down(how);
             }
         }
-        self.wake(Wake::Feeders);
-        self.wake(Wake::Senders);
-        self.limited.notify_all();
     }
 
     /// Ends the migration and says why it has stopped: the first error.
@@ -606,6 +607,26 @@ mod tests {
         let left = Connection::from_socket(left).unwrap();
         session.register(&left, Shutdown::Both);
         assert_eq!(right.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_stream_that_panics_when_it_is_shut_down_holds_nobody_up() {
+        use std::io::Read;
+        let session = session(());
+        let panics = |_| -> std::io::Result<()> { panic!("on purpose") };
+        let given = Connection::from_stream(std::io::empty(), std::io::sink(), panics);
+        let (left, mut right) = std::os::unix::net::UnixStream::pair().unwrap();
+        let left = Connection::from_socket(left).unwrap();
+        session.register(&given, Shutdown::Both);
+        session.register(&left, Shutdown::Both);
+        std::thread::scope(|scope| {
+            let waiting =
+                scope.spawn(|| session.wait_patiently::<()>(Waiter::Receiver, WHAT, |()| None));
+            session.fail(Error::Cancelled);
+            assert_eq!(waiting.join().unwrap(), Err(Stopped));
+        });
+        assert_eq!(right.read(&mut [0]).unwrap(), 0);
+        assert!(matches!(session.reason(), Error::Cancelled));
     }
 
     #[test]

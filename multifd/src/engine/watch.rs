@@ -33,13 +33,22 @@ struct Inner {
     /// The latest of them.
     last_cut: u64,
     /// What the main thread waits for from the peer.
-    awaited: Option<&'static str>,
+    awaited: Option<Awaited>,
     /// How often it has begun to wait.
     turn: u64,
     /// The main channel, and how long nothing may move when it has ended, where that is shorter.
     main: Option<(WeakConnection, Option<Duration>)>,
     peer: String,
     patience: Patience,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug)]
+enum Awaited {
+    /// Something of the peer's, which does not come where that is gone.
+    Peer(&'static str),
+    /// Room at the peer, which a main channel that has ended has nothing to do with.
+    Room(&'static str),
 }
 
 #[derive(Debug)]
@@ -118,7 +127,8 @@ impl Watch {
     }
 
     /// Takes note of the main channel from a source. What is waited for in vain when that has ended is
-    /// an error that says so, after `grace` where there is one.
+    /// an error that says so, after `grace` where there is one: for a source with a return path, which
+    /// closes only when it is done. Any other closes when it has sent everything.
     pub(crate) fn set_main(&self, main: &Connection, grace: Option<Duration>) {
         self.lock().main = Some((main.downgrade(), grace));
         self.changed.notify_all();
@@ -127,6 +137,15 @@ impl Watch {
     /// Counts the time that the main thread waits for `what` from the peer, as long as the guard
     /// lives. For the main thread alone.
     pub(crate) fn awaiting(self: &Arc<Self>, what: &'static str) -> Awaiting {
+        self.awaits(Awaited::Peer(what))
+    }
+
+    /// As [`awaiting`](Self::awaiting), for room for `what` at the peer.
+    pub(crate) fn awaiting_room(self: &Arc<Self>, what: &'static str) -> Awaiting {
+        self.awaits(Awaited::Room(what))
+    }
+
+    fn awaits(self: &Arc<Self>, what: Awaited) -> Awaiting {
         let mut inner = self.lock();
         inner.turn += 1;
         inner.awaited = Some(what);
@@ -206,12 +225,15 @@ impl Inner {
         let moved = moved.map(|connection| connection.moved()).fold(0, u64::wrapping_add);
         let turn = self.awaited.map(|_| self.turn);
         let idle = self.patience.look(Look { now, turn, moved });
-        let waiting_for = self.awaited?;
+        let (waiting_for, for_room) = match self.awaited? {
+            Awaited::Peer(what) => (what, false),
+            Awaited::Room(what) => (what, true),
+        };
         let over = |limit: Option<Duration>| limit.is_some_and(|limit| idle >= limit);
         let main_ended = |(main, grace): &(WeakConnection, Option<Duration>)| {
             (over(*grace) || over(limit)) && main.upgrade().is_some_and(|main| main.has_left())
         };
-        let error = if self.main.as_ref().is_some_and(main_ended) {
+        let error = if !for_room && self.main.as_ref().is_some_and(main_ended) {
             Error::MainEnded { waiting_for }
         } else if over(limit) {
             let (peer, seconds) = (self.peer.clone(), idle.as_secs());
@@ -330,6 +352,27 @@ mod tests {
     }
 
     #[test]
+    fn room_that_is_waited_for_in_vain_is_not_put_down_to_an_ended_main_channel() {
+        let (left, right) = UnixStream::pair().unwrap();
+        let main = Connection::from_socket(left).unwrap();
+        drop(right);
+        let watch = Watch::new(Some(Duration::from_millis(50)));
+        watch.set_main(&main, Some(Duration::ZERO));
+        let _awaiting = watch.awaiting_room("room");
+        assert!(matches!(fails(&watch), Error::Stalled { waiting_for: "room", .. }));
+    }
+
+    #[test]
+    fn a_stream_that_panics_when_it_is_cut_off_does_not_end_the_watch() {
+        let panics = |_| -> std::io::Result<()> { panic!("on purpose") };
+        let given = Connection::from_stream(std::io::empty(), std::io::sink(), panics);
+        let watch = Watch::new(Some(Duration::from_millis(50)));
+        let _limit = watch.cut_off(&given, Duration::ZERO, Shutdown::Both);
+        let _awaiting = watch.awaiting("a word");
+        assert!(matches!(fails(&watch), Error::Stalled { .. }));
+    }
+
+    #[test]
     fn a_connection_is_cut_off_when_its_time_is_over_and_only_then() {
         let pair = || {
             let (left, right) = UnixStream::pair().unwrap();
@@ -339,9 +382,10 @@ mod tests {
         let watch = Watch::new(None);
         std::thread::scope(|scope| {
             scope.spawn(|| watch.run(|error| panic!("{error}")));
-            let limit = Duration::from_millis(30);
-            drop(watch.cut_off(&kept, limit, Shutdown::Both));
-            let _limit = watch.cut_off(&cut, limit, Shutdown::Both);
+            // Far away: the machine may be slow between it and the drop.
+            drop(watch.cut_off(&kept, 3600 * SECOND, Shutdown::Both));
+            assert!(watch.lock().cuts.is_empty());
+            let _limit = watch.cut_off(&cut, Duration::from_millis(30), Shutdown::Both);
             assert_eq!(std::io::Read::read(&mut cut_peer, &mut [0]).unwrap(), 0);
             kept_peer.set_nonblocking(true).unwrap();
             std::io::Read::read(&mut &kept_peer, &mut [0]).unwrap_err();

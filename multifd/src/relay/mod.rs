@@ -329,8 +329,10 @@ impl Relay {
         if ended.is_none() {
             tracing::warn!("the source keeps its channels open after the end of the migration");
         }
-        channels::finish(&self.session)?;
-        if !confirmed {
+        if confirmed {
+            channels::finish_succeeded(&self.session)?;
+        } else {
+            channels::finish(&self.session)?;
             self.session.wait_patiently(Waiter::Main, "the destination to close", |state| {
                 state.more.return_path.is_over().then_some(())
             })?;

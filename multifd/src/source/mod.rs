@@ -236,7 +236,7 @@ impl Source {
             return Ok(self.progress().snapshot());
         }
         // Nothing fails the migration any more: a codec that cannot be cleaned up is logged.
-        _ = channels::finish(&self.session);
+        _ = channels::finish_succeeded(&self.session);
         self.session.end();
         Ok(self.progress().snapshot())
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -72,7 +73,8 @@ impl Connection {
     ///
     /// Both halves block. Each is used by one thread at a time, and both at the same time. What has
     /// been written is flushed when it has to leave. `shut_down` is called from any thread, more than
-    /// once, and must not wait for either half:
+    /// once, and must not wait for either half. That it fails or panics is logged, and the migration goes
+    /// on to shut the others down; a half that waits all the same is waited for.
     ///
     /// - `Shutdown::Write`: nothing more will be written. The peer is to see the end, behind all that
     ///   was written before.
@@ -122,7 +124,9 @@ impl Connection {
     pub(crate) fn shut_down(&self, how: Shutdown) {
         let shut = match &self.0.stream {
             Stream::Socket(socket) => socket.shutdown(how),
-            Stream::Given(given) => (given.shut_down)(how),
+            // Whoever calls this has others to shut down, and may be the thread that keeps the time.
+            Stream::Given(given) => catch_unwind(AssertUnwindSafe(|| (given.shut_down)(how)))
+                .unwrap_or_else(|_| Err(io::Error::other("it panicked"))),
         };
         if let Err(error) = shut {
             tracing::debug!(%error, "shutting a connection down");

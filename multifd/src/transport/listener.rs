@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::address::is_elsewhere;
@@ -221,6 +221,12 @@ fn is_transient(error: &io::Error) -> bool {
         error.kind(),
         ConnectionAborted | HostUnreachable | Interrupted | NetworkDown | NetworkUnreachable
     )
+}
+
+/// Whether the program or the system is short of descriptors or memory, which may pass.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub use connection::Connection;
 pub(crate) use connection::{Impatient, WeakConnection};
 pub(crate) use link::Link;
 pub use listener::Listener;
+pub(crate) use listener::is_shortage;
 pub use uri::{MalformedUri, Uri};
 pub(crate) use watched::Watched;
 

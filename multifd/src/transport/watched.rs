@@ -38,14 +38,18 @@ impl Read for Watched {
 
 impl Write for Watched {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _awaiting =
-            self.watch.as_ref().map(|watch| watch.awaiting("room for more of the main channel"));
+        let _awaiting = self
+            .watch
+            .as_ref()
+            .map(|watch| watch.awaiting_room("room for more of the main channel"));
         self.connection.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let _awaiting =
-            self.watch.as_ref().map(|watch| watch.awaiting("room for more of the main channel"));
+        let _awaiting = self
+            .watch
+            .as_ref()
+            .map(|watch| watch.awaiting_room("room for more of the main channel"));
         self.connection.flush()
     }
 }

@@ -84,6 +84,15 @@ pub(crate) fn provide(incoming: &Incoming<'_>) -> Result<Arc<Ram>, Error> {
 
 /// A main channel up to its first sync.
 pub(crate) fn announcement(ram: &Ram) -> Vec<u8> {
+    announced(ram, false)
+}
+
+/// As [`announcement`], of a source that waits for a confirmation.
+pub(crate) fn announcement_with_return_path(ram: &Ram) -> Vec<u8> {
+    announced(ram, true)
+}
+
+fn announced(ram: &Ram, return_path: bool) -> Vec<u8> {
     let blocks: Vec<_> = ram
         .blocks()
         .iter()
@@ -91,6 +100,9 @@ pub(crate) fn announcement(ram: &Ram) -> Vec<u8> {
         .collect();
     let mut encoder = MainEncoder::new();
     encoder.header(&Configuration::default()).unwrap();
+    if return_path {
+        encoder.open_return_path().unwrap();
+    }
     encoder.ram_start(2, 0, &blocks, SyncForm::Flush).unwrap();
     encoder.bytes().to_vec()
 }

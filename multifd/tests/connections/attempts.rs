@@ -11,7 +11,7 @@ use multifd::core::wire::{InitialPacket, Uuid};
 use multifd::{Arrived, Destination, DestinationBuilder, Error, PageSet, Uri};
 use tempfile::TempDir;
 
-use crate::common::{announcement, any_port, assert_equal, guest, provide, send};
+use crate::common::{announcement_with_return_path, any_port, assert_equal, guest, provide, send};
 use crate::registry;
 
 /// More than anything here may take.
@@ -137,11 +137,12 @@ fn a_main_channel_that_ends_while_others_are_waited_for_is_named() {
         // Before the channels are there, and when all are there and none is at its SYNC.
         for channels in [0, 2] {
             let (uri, received) = listen(&listening, |setup| {
-                let setup = setup.channel_timeout(Duration::from_millis(300));
+                let setup = setup.channel_timeout(Duration::from_secs(2));
                 setup.progress_timeout(None)
             });
             let mut main = connect(&uri);
-            main.write_all(&announcement(&ram)).unwrap();
+            // Without a return path a source may end it when it has sent everything.
+            main.write_all(&announcement_with_return_path(&ram)).unwrap();
             let channels = (0..channels).map(|number| channel(&uri, number, Uuid::default()));
             let _channels: Vec<_> = channels.collect();
             drop(main);
