@@ -89,8 +89,9 @@ mod tests {
         let (opened, bytes) = crate::file::open(file.path()).unwrap();
         let memory = of_file(file.path(), opened, bytes, Access::Read).unwrap();
         assert_eq!(memory.size(), 8192);
-        let memory = Arc::downgrade(&memory);
+        let used = Arc::downgrade(&memory);
+        drop(memory);
         // The handler of SIGBUS may put zeros there at any time: the addresses must not be others'.
-        assert!(memory.upgrade().is_some());
+        assert!(used.upgrade().is_some());
     }
 }
