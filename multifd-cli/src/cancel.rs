@@ -108,10 +108,11 @@ impl Interrupt {
 
     fn cancel(&self, signal: i32) {
         let mut state = self.lock();
-        match state.signal {
-            None => state.signal = Some((signal, Instant::now())),
-            Some((_, first)) if first.elapsed() < ONE_WISH => {}
-            Some(_) => {
+        let now = Instant::now();
+        match Wish::of(state.signal.map(|(_, first)| now.saturating_duration_since(first))) {
+            Wish::Cancel => state.signal = Some((signal, now)),
+            Wish::Same => {}
+            Wish::EndAtOnce => {
                 if let Some(said) = state.leaves() {
                     output::note(&format!("multifd: ended at once; {said}"));
                 }
@@ -125,6 +126,26 @@ impl Interrupt {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is wanted of the program by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Cancel,
+    /// Nothing but what an earlier signal wants.
+    Same,
+    EndAtOnce,
+}
+
+impl Wish {
+    /// What is wanted by a signal that comes so long after the first; `None` for the first.
+    fn of(since_first: Option<Duration>) -> Self {
+        match since_first {
+            None => Self::Cancel,
+            Some(time) if time < ONE_WISH => Self::Same,
+            Some(_) => Self::EndAtOnce,
+        }
     }
 }
 
@@ -146,4 +167,17 @@ fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_signals_in_a_row_are_one_wish_and_a_later_one_is_another() {
+        assert_eq!(Wish::of(None), Wish::Cancel);
+        assert_eq!(Wish::of(Some(Duration::ZERO)), Wish::Same);
+        assert_eq!(Wish::of(Some(ONE_WISH - Duration::from_nanos(1))), Wish::Same);
+        assert_eq!(Wish::of(Some(ONE_WISH)), Wish::EndAtOnce);
+    }
 }

@@ -35,12 +35,18 @@ pub(crate) fn open(path: &Path) -> Result<(File, u64), Failure> {
 /// Reads a regular file of at most `limit` bytes. One that goes on behind its length, as those of
 /// the kernel may do, is refused as well.
 pub(crate) fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    read_or(path, limit, None)
+}
+
+/// As [`read`]. The error of a file that is too long ends in `advice`.
+pub(crate) fn read_or(path: &Path, limit: u64, advice: Option<&str>) -> Result<Vec<u8>, Failure> {
     let (file, bytes) = open(path)?;
     let too_long = |found: &dyn std::fmt::Display| {
         Failure::new(format!(
-            "cannot read {}: it has {found}, but at most {} are expected",
+            "cannot read {}: it has {found}, but at most {} are expected{}",
             path.display(),
-            Bytes(limit)
+            Bytes(limit),
+            advice.map(|advice| format!("; {advice}")).unwrap_or_default()
         ))
     };
     if bytes > limit {

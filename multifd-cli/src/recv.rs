@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .uuid(args.uuid)
         .channel_timeout(args.channel_timeout)
         .progress_timeout(args.limits.progress_timeout())
-        .device_state_limit(args.store.device_state_limit())
+        .device_state_limit(args.store.device_state_limit.in_memory())
         .listen(&args.listen)?;
     // Also with --quiet: a program that asked for port 0 waits for this line.
     output::note(&format!("listening on {}", destination.uri()));

@@ -17,6 +17,7 @@ use crate::file;
 use crate::image::Image;
 use crate::mapping::{self, Access};
 use crate::options::codec::{self, Agreed};
+use crate::options::device_state::DeviceStateLimit;
 use crate::options::limits::Limits;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
@@ -65,6 +66,8 @@ pub(crate) struct Args {
     /// Check the image's RAM against its SHA-256 first
     #[arg(long, conflicts_with = "ram")]
     verify: bool,
+    #[command(flatten)]
+    device_state_limit: DeviceStateLimit,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -112,7 +115,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let codec = codec::find(&registry, &args.agreed.compression, args.level)?;
     let (image, ram) = match (&args.from, &args.ram) {
         (Some(folder), _) => {
-            let image = Image::open(folder)?;
+            let image = Image::open(folder, &args.device_state_limit)?;
             let ram = Arc::clone(&image.ram);
             (Some(image), ram)
         }

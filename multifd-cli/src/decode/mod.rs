@@ -15,6 +15,7 @@ use crate::cancel::Interrupt;
 use crate::failure::Failure;
 use crate::image::Place;
 use crate::options::codec;
+use crate::options::device_state::DeviceStateLimit;
 use crate::options::store::Store;
 use crate::output::{self, Output};
 use recording::Recording;
@@ -38,20 +39,22 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let place = Place::new(&args.store.to, args.store.force)?;
     interrupt.making(place.folder());
     let started = Instant::now();
-    let limits = (args.store.ram_limit, args.store.device_state_limit());
+    let limits = (args.store.ram_limit, args.store.device_state_limit.in_memory());
     let arrived = replay(&args.recording, limits, &interrupt, output)?;
     let stored = arrival::store(arrived, place, &args.store, started, &interrupt, output)?;
     output::stored(arrival::report(&stored, &args.store, output));
     Ok(())
 }
 
-/// The RAM of the VM that was recorded in `folder`.
-pub(crate) fn ram(folder: &Path, output: &Output) -> Result<Arc<Ram>, Failure> {
-    /// The default of `multifd decode`.
-    const DEVICE_STATE_LIMIT: usize = 256 << 20;
+/// The RAM of the VM that was recorded in `folder`, which has at most so much device state.
+pub(crate) fn ram(
+    folder: &Path,
+    device_state_limit: &DeviceStateLimit,
+    output: &Output,
+) -> Result<Arc<Ram>, Failure> {
     // Nothing is stored: a signal may simply end the program.
     let interrupt = Interrupt::default();
-    let arrived = replay(folder, (None, DEVICE_STATE_LIMIT), &interrupt, output)?;
+    let arrived = replay(folder, (None, device_state_limit.in_memory()), &interrupt, output)?;
     Ok(arrived.ram)
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use multifd::EarlyState;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::wire::{BlockName, Uuid};
-use multifd::stream::{Configuration, PostcopyAdvise, SyncForm};
+use multifd::stream::{Configuration, Limits, PostcopyAdvise, SyncForm};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{Block, Manifest, StateFile};
@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::file;
 use crate::folder::{self, Wanted};
 use crate::mapping::{self, Access};
+use crate::options::device_state::DeviceStateLimit;
 use crate::progress::Bar;
 
 /// The most bytes of a manifest. One of a VM with thousands of RAM blocks has some hundred KiB.
@@ -39,8 +40,12 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Opens the image in `folder`, and checks that every file exists and has its length.
-    pub(crate) fn open(folder: &Path) -> Result<Self, Failure> {
+    /// Opens the image in `folder`, and checks that every file exists and has its length, or with
+    /// device state and early state, no more than is accepted.
+    pub(crate) fn open(
+        folder: &Path,
+        device_state_limit: &DeviceStateLimit,
+    ) -> Result<Self, Failure> {
         folder::expect(folder, Wanted::Image)?;
         let path = folder.join(MANIFEST);
         let manifest = read_manifest(&path)?;
@@ -59,7 +64,7 @@ impl Image {
             section_id: manifest.stream.ram_section,
             sync_form: manifest.stream.sync.into(),
             footers: manifest.stream.footers,
-            device_state: read_device_state(folder, &manifest)?,
+            device_state: read_device_state(folder, &manifest, device_state_limit)?,
             early_state: read_early_state(folder, &manifest)?,
             postcopy_advise: manifest.stream.postcopy_advise.map(Into::into),
             folder: folder.to_owned(),
@@ -118,26 +123,40 @@ fn map_block(folder: &Path, block: &Block) -> Result<RamBlock, Failure> {
     Ok(RamBlock::new(name, memory))
 }
 
-fn read_device_state(folder: &Path, manifest: &Manifest) -> Result<Option<Vec<u8>>, Failure> {
+fn read_device_state(
+    folder: &Path,
+    manifest: &Manifest,
+    limit: &DeviceStateLimit,
+) -> Result<Option<Vec<u8>>, Failure> {
     let Some(file) = &manifest.device_state else { return Ok(None) };
-    read_state(folder, file, manifest.device_state_sha256.as_deref()).map(Some)
+    let read = |path: &Path| file::read_or(path, limit.bytes(), Some(DeviceStateLimit::ALLOW_MORE));
+    read_state(folder, file, manifest.device_state_sha256.as_deref(), read).map(Some)
 }
 
 fn read_early_state(folder: &Path, manifest: &Manifest) -> Result<EarlyState, Failure> {
-    let read = |state: &Option<StateFile>| match state {
-        Some(StateFile { file, sha256 }) => read_state(folder, file, Some(sha256)),
+    // Both together, as where it arrives.
+    let limit = Limits::default().early_state;
+    let read = |state: &Option<StateFile>, limit: usize| match state {
+        Some(StateFile { file, sha256 }) => {
+            read_state(folder, file, Some(sha256), |path| file::read(path, limit as u64))
+        }
         None => Ok(Vec::new()),
     };
     let mut early_state = EarlyState::new();
-    early_state.before_start = read(&manifest.early_state)?;
-    early_state.behind_start = read(&manifest.early_state_behind_start)?;
+    early_state.before_start = read(&manifest.early_state, limit)?;
+    let rest = limit.saturating_sub(early_state.before_start.len());
+    early_state.behind_start = read(&manifest.early_state_behind_start, rest)?;
     Ok(early_state)
 }
 
-/// Reads a file, and checks it against its SHA-256 where that is known.
-fn read_state(folder: &Path, file: &str, sha256: Option<&str>) -> Result<Vec<u8>, Failure> {
-    let path = inside(folder, file)?;
-    let bytes = file::read(&path, mapping::memory_of_this_machine())?;
+/// Reads a file with `read`, and checks it against its SHA-256 where that is known.
+fn read_state(
+    folder: &Path,
+    file: &str,
+    sha256: Option<&str>,
+    read: impl Fn(&Path) -> Result<Vec<u8>, Failure>,
+) -> Result<Vec<u8>, Failure> {
+    let bytes = read(&inside(folder, file)?)?;
     if let Some(expected) = sha256 {
         check_hash(folder, file, &hexadecimal(Sha256::digest(&bytes)), expected)?;
     }

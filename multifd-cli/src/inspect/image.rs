@@ -26,7 +26,7 @@ struct Survey {
 /// Inspects the image; whether nothing is wrong with it.
 pub(super) fn run(args: &Args, output: &Output) -> Result<bool, Failure> {
     let interrupt = Interrupt::listen()?;
-    let image = Image::open(&args.folder)?;
+    let image = Image::open(&args.folder, &args.device_state_limit)?;
     let bar = output.bar("inspecting", image.ram.bytes());
     let blocks = image.survey(&interrupt, &bar)?;
     drop(bar);

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use crate::failure::Failure;
 use crate::folder::{self, Wanted};
+use crate::options::device_state::DeviceStateLimit;
 use crate::output::Output;
 
 /// Show what a recorded migration or a VM image is made of, and what is wrong with it.
@@ -19,7 +20,7 @@ use crate::output::Output;
 /// Shows of a recording (see multifd decode) its machine, codec, channels, rounds, RAM blocks and
 /// device state, and every violation of the format with its place. Nothing is decompressed: multifd
 /// decode does that. Shows of an image its RAM blocks with their zero pages and its devices, and
-/// checks them against their SHA-256. The exit status is 1 if anything is wrong; what is only unusual
+/// checks them against their SHA-256; --device-state-limit is for images. The exit status is 1 if anything is wrong; what is only unusual
 /// is noted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -45,6 +46,8 @@ pub(crate) struct Args {
     /// Draw packets by channel and pages by round of a recording, as SVG
     #[arg(long, value_name = "FILE")]
     chart: Option<PathBuf>,
+    #[command(flatten)]
+    device_state_limit: DeviceStateLimit,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {

@@ -4,6 +4,7 @@ mod shrunk;
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use multifd::core::PageSize;
 use multifd::core::vm_memory::{FileOffset, MmapRegion};
@@ -34,13 +35,13 @@ pub(crate) fn check_pages(path: &Path, bytes: u64) -> Result<(), Failure> {
 }
 
 /// The first `bytes` bytes of `file`, as memory. Where the file becomes shorter, that is zero, and
-/// [`check_files`] fails.
+/// [`check_files`] fails. The file stays mapped as long as the program runs.
 pub(crate) fn of_file(
     path: &Path,
     file: File,
     bytes: u64,
     access: Access,
-) -> Result<MmapRegion, Failure> {
+) -> Result<Arc<MmapRegion>, Failure> {
     let cannot =
         |why: &dyn std::fmt::Display| Failure::new(format!("cannot map {}: {why}", path.display()));
     let length = usize::try_from(bytes).map_err(|error| cannot(&error))?;
@@ -54,7 +55,8 @@ pub(crate) fn of_file(
     let region =
         MmapRegion::build(Some(FileOffset::new(file, 0)), length, libc::PROT_READ | write, flags)
             .map_err(|error| cannot(&error))?;
-    shrunk::watch(path, watched, region.as_ptr(), length).map_err(|error| cannot(&error))?;
+    let region = Arc::new(region);
+    shrunk::watch(path, watched, Arc::clone(&region)).map_err(|error| cannot(&error))?;
     Ok(region)
 }
 
@@ -74,4 +76,22 @@ pub(crate) fn anonymous(bytes: u64) -> Result<MmapRegion, String> {
 pub(crate) fn memory_of_this_machine() -> u64 {
     let system = rustix::system::sysinfo();
     (system.totalram + system.totalswap).saturating_mul(system.mem_unit.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_stays_mapped_when_nobody_uses_its_memory_any_more() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(8192).unwrap();
+        let (opened, bytes) = crate::file::open(file.path()).unwrap();
+        let memory = of_file(file.path(), opened, bytes, Access::Read).unwrap();
+        assert_eq!(memory.size(), 8192);
+        let used = Arc::downgrade(&memory);
+        drop(memory);
+        // The handler of SIGBUS may put zeros there at any time: the addresses must not be others'.
+        assert!(used.upgrade().is_some());
+    }
 }

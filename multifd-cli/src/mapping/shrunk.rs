@@ -16,13 +16,18 @@ use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use std::sync::{Once, OnceLock};
+use std::sync::{Arc, OnceLock};
+
+use multifd::core::vm_memory::MmapRegion;
 
 use crate::failure::Failure;
 
-/// A mapped file. It is never freed, as the handler may look at it at any time.
+/// A mapped file. It is never freed, as the handler may look at it at any time, and nor is the
+/// mapping: its addresses must not become those of other memory, which the handler would replace.
 #[derive(Debug)]
 struct Mapped {
+    /// What keeps the file mapped.
+    _memory: Arc<MmapRegion>,
     /// The first address of the mapping, and that behind its last.
     start: usize,
     end: usize,
@@ -41,12 +46,14 @@ static LAST: AtomicPtr<Mapped> = AtomicPtr::new(ptr::null_mut());
 /// What was done at SIGBUS before.
 static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
 
-/// Watches the `bytes` bytes at `start`, which are those of `file`, as long as the program runs.
-pub(super) fn watch(path: &Path, file: File, start: *const u8, bytes: usize) -> io::Result<()> {
+/// Watches `memory`, which is `file`'s, and keeps it mapped as long as the program runs.
+pub(super) fn watch(path: &Path, file: File, memory: Arc<MmapRegion>) -> io::Result<()> {
     handle_sigbus()?;
+    let start = memory.as_ptr().addr();
     let mapped = Box::into_raw(Box::new(Mapped {
-        start: start.addr(),
-        end: start.addr() + bytes,
+        start,
+        end: start + memory.size(),
+        _memory: memory,
         page: page_bytes()?,
         path: path.to_owned(),
         file,
@@ -66,23 +73,7 @@ pub(super) fn watch(path: &Path, file: File, start: *const u8, bytes: usize) -> 
 
 /// Fails if a mapped file has become shorter, or could not be read. The error names it.
 pub(crate) fn check() -> Result<(), Failure> {
-    for mapped in all() {
-        let path = mapped.path.display();
-        let bytes = (mapped.end - mapped.start) as u64;
-        let found = mapped.file.metadata().map_or(bytes, |metadata| metadata.len());
-        if found < bytes {
-            return Err(Failure::new(format!(
-                "cannot use {path}: it became shorter while it was read, {found} of {bytes} bytes; \
-                 leave the file alone until the end"
-            )));
-        }
-        if mapped.is_lost.load(Ordering::Acquire) {
-            return Err(Failure::new(format!(
-                "cannot read {path}: a part of it was not readable; check its disk"
-            )));
-        }
-    }
-    Ok(())
+    all().try_for_each(Mapped::check)
 }
 
 /// Every mapped file, the last first.
@@ -98,10 +89,9 @@ fn all() -> impl Iterator<Item = &'static Mapped> {
 }
 
 fn handle_sigbus() -> io::Result<()> {
-    static ONCE: Once = Once::new();
-    let mut done = Ok(());
-    ONCE.call_once(|| done = install());
-    done
+    static DONE: OnceLock<Result<(), i32>> = OnceLock::new();
+    let done = DONE.get_or_init(|| install().map_err(|error| error.raw_os_error().unwrap_or(0)));
+    done.map_err(io::Error::from_raw_os_error)
 }
 
 fn install() -> io::Result<()> {
@@ -158,6 +148,26 @@ fn page_bytes() -> io::Result<usize> {
 }
 
 impl Mapped {
+    fn check(&self) -> Result<(), Failure> {
+        let path = self.path.display();
+        let bytes = (self.end - self.start) as u64;
+        let found = self.file.metadata().map_or(bytes, |metadata| metadata.len());
+        if found < bytes {
+            return Err(Failure::new(format!(
+                "cannot use {path}: it became shorter while it was read, {found} of {bytes} bytes; \
+                 leave the file alone until the end"
+            )));
+        }
+        if self.is_lost.load(Ordering::Acquire) {
+            return Err(Failure::new(format!(
+                "cannot read {path}: a part of it was not readable: either it became shorter and grew \
+                 again while it was read, or its disk is broken; leave the file alone until the end, \
+                 or check its disk"
+            )));
+        }
+        Ok(())
+    }
+
     /// What of the mapping follows `address`, as whole pages: its first address and its bytes.
     fn rest(&self, address: usize) -> (usize, usize) {
         let first = address - address % self.page;
@@ -172,10 +182,11 @@ impl Mapped {
         // Writable as well: the demo's guest writes to its private mapping.
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let at = ptr::without_provenance_mut(address);
-        // SAFETY: replaces a part of the mapping that the program has of this file, and only that.
-        // It is accessed as a guest's memory, whose content may change at any time.
-        let mapped = unsafe { libc::mmap(at, bytes, access, flags, -1, 0) };
+        // Before the zeros are there for another thread to read.
         self.is_lost.store(true, Ordering::Release);
+        // SAFETY: replaces a part of the mapping that the program has of this file, and only that: it
+        // is never unmapped. It is accessed as a guest's memory, whose content may change at any time.
+        let mapped = unsafe { libc::mmap(at, bytes, access, flags, -1, 0) };
         mapped != libc::MAP_FAILED
     }
 }
@@ -186,6 +197,7 @@ mod tests {
 
     fn mapped(page: usize, pages: usize) -> Mapped {
         Mapped {
+            _memory: Arc::new(MmapRegion::new(4096).unwrap()),
             start: 0x40_0000,
             end: 0x40_0000 + pages * 4096,
             page,
@@ -194,6 +206,18 @@ mod tests {
             is_lost: AtomicBool::new(false),
             next: ptr::null(),
         }
+    }
+
+    #[test]
+    fn a_file_that_is_whole_again_but_was_not_is_an_error() {
+        let mapped = mapped(4096, 3);
+        let error = mapped.check().unwrap_err().to_string();
+        assert!(error.contains("became shorter while it was read, 0 of 12288 bytes"), "{error}");
+        mapped.file.set_len(12288).unwrap();
+        mapped.check().unwrap();
+        mapped.is_lost.store(true, Ordering::Release);
+        let error = mapped.check().unwrap_err().to_string();
+        assert!(error.contains("became shorter and grew again"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Options that several commands have. Nothing here depends on a command.
 
 pub(crate) mod codec;
+pub(crate) mod device_state;
 pub(crate) mod limits;
 pub(crate) mod store;
 pub(crate) mod verbosity;

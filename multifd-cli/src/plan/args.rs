@@ -7,6 +7,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser};
 use clap::{ArgGroup, ValueEnum};
 use multifd_plan::{Live, Parameters, Preset, Speed, XEON_4TH_GEN_64G};
 
+use crate::options::device_state::DeviceStateLimit;
 use crate::{size, units};
 
 /// Simulate a migration: its time, its CPU and its bottleneck.
@@ -75,6 +76,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "300ms", value_parser = units::time,
           requires = "dirty_rate")]
     downtime_limit: u64,
+    #[command(flatten)]
+    pub(super) device_state_limit: DeviceStateLimit,
     #[command(flatten)]
     machines: Machines,
     /// Print the result as JSON

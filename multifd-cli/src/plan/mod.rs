@@ -85,10 +85,10 @@ fn sample(args: &Args, output: &Output) -> Result<(String, Sample), Failure> {
         return of(path, &Ram::new(PageSize::Kib4, [block])?);
     }
     if let Some(folder) = &args.from {
-        return of(folder, &Image::open(folder)?.ram);
+        return of(folder, &Image::open(folder, &args.device_state_limit)?.ram);
     }
     if let Some(folder) = &args.recording {
-        return of(folder, decode::ram(folder, output)?.as_ref());
+        return of(folder, decode::ram(folder, &args.device_state_limit, output)?.as_ref());
     }
     let bytes = args.size.unwrap_or(MADE_UP);
     mapping::check_pages(Path::new("--size"), bytes)?;

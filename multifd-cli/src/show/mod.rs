@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::image::Image;
 use crate::options::codec::Agreed;
+use crate::options::device_state::DeviceStateLimit;
 use crate::output::{self, Output};
 use crate::size::Bytes;
 use destination::{Destination, ShownBlock, command_line, older_than_9};
@@ -34,6 +35,8 @@ pub(crate) struct Args {
     /// Where the QEMU is to listen: tcp:HOST:PORT, unix:PATH or vsock:CID:PORT
     #[arg(short, long, value_name = "URI", default_value = "tcp:127.0.0.1:4444")]
     listen: Uri,
+    #[command(flatten)]
+    device_state_limit: DeviceStateLimit,
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
@@ -57,7 +60,7 @@ struct Shown {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let shown = Shown::new(&Image::open(&args.image)?, args);
+    let shown = Shown::new(&Image::open(&args.image, &args.device_state_limit)?, args);
     if args.json {
         return output::print_json(&shown);
     }

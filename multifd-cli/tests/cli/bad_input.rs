@@ -164,7 +164,7 @@ fn replace_by_endless(path: &Path) -> [Box<dyn Fn() + '_>; 3] {
 fn a_pipe_a_device_and_an_endless_file_are_refused_as_parts_of_an_image() {
     for (name, words) in [
         ("vm.json", ["it is not a file", "it is not a file", "at most 16 MiB"]),
-        ("device-state.bin", ["it is not a file", "not a file of the folder", "at most"]),
+        ("device-state.bin", ["it is not a file", "not a file of the folder", "at most 256 MiB"]),
         ("pc.ram", ["it is not a file", "not a file of the folder", "damaged"]),
     ] {
         let (_folder, image) = image();
@@ -175,6 +175,45 @@ fn a_pipe_a_device_and_an_endless_file_are_refused_as_parts_of_an_image() {
             multifd(&["inspect", text(&image)]).failed_saying(&[name, word]);
         }
     }
+}
+
+#[test]
+fn more_device_state_than_is_accepted_is_refused_and_accepted_if_that_is_said() {
+    let (_folder, image) = image();
+    let send = ["send", "--from", text(&image), "--to", "unix:/nonexistent/socket"];
+    let commands: [&[&str]; 4] = [
+        &["show", text(&image)],
+        &["inspect", text(&image)],
+        &["plan", "--from", text(&image), "--compression", "none"],
+        &send,
+    ];
+    for args in commands {
+        let ended = multifd(&[args, &["--device-state-limit", "1K"]].concat());
+        ended.failed_saying(&["device-state.bin", "at most 1 KiB", "--device-state-limit"]);
+    }
+    let recording = &recordings()[0];
+    let recorded = ["plan", "--recording", text(recording), "--device-state-limit", "1K"];
+    multifd(&recorded).failed_saying(&["device state"]);
+    // A hole.
+    let path = image.join("device-state.bin");
+    fs::File::options().write(true).open(&path).unwrap().set_len((256 << 20) + 1).unwrap();
+    multifd(&send).failed_saying(&["device-state.bin", "at most 256 MiB"]);
+    let more = ["--device-state-limit", "257M"];
+    multifd(&[&send[..], &more].concat()).failed_saying(&["device-state.bin", "SHA-256"]);
+}
+
+#[test]
+fn more_early_state_than_a_destination_accepts_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("vm");
+    let has_early_state = |path: &&PathBuf| path.ends_with("qemu-11.1-dirty-bitmaps");
+    let recordings = recordings();
+    let recording = recordings.iter().find(has_early_state).unwrap();
+    multifd(&["decode", text(recording), "--to", text(&image)]).succeeded();
+    let name = "early-state-behind-start.bin";
+    let file = fs::File::options().write(true).open(image.join(name)).unwrap();
+    file.set_len((64 << 20) + 1).unwrap();
+    send(&image).failed_saying(&[name, "at most 64 MiB"]);
 }
 
 #[test]

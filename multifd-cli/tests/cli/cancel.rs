@@ -40,20 +40,6 @@ fn a_destination_that_waits_is_cancelled_and_leaves_nothing() {
 }
 
 #[test]
-fn two_signals_in_a_row_are_one_wish_and_leave_nothing() {
-    for signal in signals() {
-        let to = tempfile::tempdir().unwrap();
-        let (image, socket) = (to.path().join("vm"), to.path().join("socket"));
-        let listen = format!("unix:{}", text(&socket));
-        let (recv, _) = Running::recv(&["--listen", &listen, "--to", text(&image)]);
-        recv.signal(signal);
-        recv.signal(signal);
-        assert_cancelled(recv, signal);
-        assert!(names(to.path()).is_empty());
-    }
-}
-
-#[test]
 fn what_a_killed_run_leaves_is_said_by_the_next_and_left_alone() {
     let to = tempfile::tempdir().unwrap();
     let image = to.path().join("vm");
