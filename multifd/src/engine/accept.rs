@@ -265,10 +265,12 @@ impl<I: Accept> Acceptor<I> {
     ) -> Result<(), Failure> {
         let what = "the announcement of the RAM";
         let kept = self.session.wait(Waiter::Receiver, what, |state| {
-            match state.connections.is_here(arrival) {
-                true => I::vm(&state.more).map(|_| true),
-                false => Some(false),
+            if !state.connections.is_here(arrival) {
+                return Some(false);
             }
+            I::vm(&state.more)?;
+            state.connections.begin(arrival);
+            Some(true)
         })?;
         if !kept {
             tracing::debug!(number, "a channel that left before its main channel came");
