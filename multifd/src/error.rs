@@ -126,6 +126,12 @@ pub enum Error {
          there"
     )]
     SourceGone,
+    /// The confirmation was broken off while it was sent. The source may have heard it or not.
+    #[error(
+        "sending the confirmation failed, and it is not known whether the source has heard it: look \
+         there before the guest goes on at either side"
+    )]
+    Unconfirmed(#[source] io::Error),
     /// A confirmation of what has not been sent.
     #[error("the destination confirmed the migration before everything was sent to it")]
     EarlyConfirmation,

@@ -603,7 +603,9 @@ mod tests {
             let [early, main, late] = [(); 3].map(|()| attempts.arrive());
             assert_eq!((attempts.0.last(), attempts.0.channels()), (late, 1));
             let cut_off = if late_first { [late, early] } else { [early, late] };
-            cut_off.map(|arrival| attempts.0.break_off(arrival).unwrap());
+            for arrival in cut_off {
+                attempts.0.break_off(arrival).unwrap();
+            }
             attempts.main(main).unwrap_err();
         }
     }
