@@ -7,7 +7,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use multifd::core::Compression;
 use multifd::relay::Relay;
-use multifd::{Connection, Destination, Error, Outgoing, PageSet, Source, Unfinished};
+use multifd::{Connection, Destination, Error, Outgoing, PageSet, Source, Threads, Unfinished};
 
 use crate::common::{any_port, assert_equal, guest, provide};
 use crate::registry;
@@ -256,6 +256,40 @@ fn an_entrance_of_a_migration_that_is_over_refuses_and_shuts_what_comes() {
     let (near, mut far) = Kind::Unix.pair();
     assert!(matches!(entrance.add(near), Err(Error::Over)));
     assert_eq!(far.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn an_entrance_says_what_it_does_not_take_in() {
+    let (from, to) = Kind::Unix.pairs(2);
+    let destination = Destination::builder(registry()).listen(&any_port()).unwrap();
+    let entrance = destination.entrance();
+    let connections = std::iter::once(to.0).chain(to.1);
+    connections.for_each(|connection| entrance.add(connection).unwrap());
+    let (_, sent) = send(from, Compression::None);
+    let arrived = destination.receive(provide).unwrap();
+    // It has its channels.
+    let (near, mut far) = Kind::Unix.pair();
+    let refused = entrance.add(near);
+    assert!(matches!(refused, Err(Error::NotTakenIn)), "{refused:?}");
+    assert_eq!(far.read(&mut [0]).unwrap(), 0);
+    arrived.confirm().unwrap();
+    sent.join().unwrap().unwrap();
+}
+
+#[test]
+fn an_entrance_says_why_it_has_no_thread_for_a_connection() {
+    let first = |name: &str| match name.ends_with("recv") {
+        true => Err(io::Error::other("a test's")),
+        false => Ok(()),
+    };
+    let destination = Destination::builder(registry()).threads(Threads::new().first(first));
+    let destination = destination.without_listener().unwrap();
+    let refused = destination.entrance().add(Kind::Unix.pair().0).unwrap_err();
+    let error = destination.receive(provide).unwrap_err();
+    for error in [refused, error] {
+        let Error::Thread { name, source } = error else { panic!("{error}") };
+        assert_eq!((&name[..], &source.to_string()[..]), ("multifd-recv", "a test's"));
+    }
 }
 
 #[test]
