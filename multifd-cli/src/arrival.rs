@@ -8,7 +8,7 @@ use multifd::{Arrived, Error, Incoming};
 use serde::Serialize;
 
 use crate::cancel::Interrupt;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::image::{self, Manifest, Place};
 use crate::mapping;
 use crate::options::store::Store;
@@ -59,8 +59,15 @@ pub(crate) fn store(
     drop(bar);
     let placed = place.put(interrupt)?;
     tracing::debug!("everything is on the disk; the source is told");
-    let stats = vm.confirm().map_err(|error| interrupt.or(error))?;
-    placed.keep();
+    let confirmed = vm.confirm();
+    if let Ok(_) | Err(Error::Unconfirmed(_)) = &confirmed {
+        // The source may have let its VM go.
+        placed.keep();
+    }
+    let stats = confirmed.map_err(|error| match error {
+        Error::Unconfirmed(_) => Failure::unclear(chain(&error)),
+        error => interrupt.or(error),
+    })?;
     let summary = Summary::new(&stats, page_bytes, started.elapsed());
     Ok(Stored { image: args.to.display().to_string(), vm: manifest, summary })
 }

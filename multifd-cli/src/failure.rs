@@ -28,8 +28,8 @@ impl Failure {
         Self { line: line.into(), status: 2 }
     }
 
-    /// Nobody on this side knows whether the destination has the guest.
-    fn unclear(line: impl Into<String>) -> Self {
+    /// Nobody on this side knows which side has the guest.
+    pub(crate) fn unclear(line: impl Into<String>) -> Self {
         Self { line: line.into(), status: 3 }
     }
 

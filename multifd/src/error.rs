@@ -126,6 +126,12 @@ pub enum Error {
          there"
     )]
     SourceGone,
+    /// The confirmation was broken off while it was sent. The source may have heard it or not.
+    #[error(
+        "sending the confirmation failed, and it is not known whether the source has heard it: look \
+         there before the guest goes on at either side"
+    )]
+    Unconfirmed(#[source] io::Error),
     /// A confirmation of what has not been sent.
     #[error("the destination confirmed the migration before everything was sent to it")]
     EarlyConfirmation,
@@ -225,6 +231,12 @@ pub enum Error {
     /// A codec, or something given to the migration, panicked.
     #[error("a thread of the migration panicked: a codec is at fault; its message is on stderr")]
     Panicked,
+    /// A connection that was handed in is one too many.
+    #[error(
+        "the connection is not taken in: the migration has all its channels, or has too many \
+         connections that have not said what they are"
+    )]
+    NotTakenIn,
     /// The migration has failed before.
     #[error("the migration is over: it has failed before")]
     Over,
@@ -327,6 +339,22 @@ impl Error {
         move |error| match error {
             Self::Relay { .. } => error,
             error => Self::Relay { side, error: Box::new(error) },
+        }
+    }
+
+    /// The error of a thread that was not started, for another who is to know of it.
+    pub(crate) fn again(&self) -> Self {
+        let again = |source: &io::Error| match source.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(source.kind(), source.to_string()),
+        };
+        match self {
+            Self::Thread { name, source } => {
+                Self::Thread { name: name.clone(), source: again(source) }
+            }
+            Self::System { doing, source } => Self::System { doing, source: again(source) },
+            Self::Panicked => Self::Panicked,
+            _ => Self::Over,
         }
     }
 

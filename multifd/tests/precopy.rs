@@ -249,3 +249,20 @@ fn neither_a_failure_nor_an_end_waits_for_the_timeout() {
     destination.join().unwrap().unwrap_err();
     assert!(began.elapsed() < Duration::from_secs(600));
 }
+
+#[test]
+fn a_second_run_does_not_begin_with_the_rounds_of_the_first() {
+    let ram = guest();
+    let precopy = Precopy::new(Policy::new());
+    let (source, received) = destination(&ram);
+    precopy.run(source, &mut Scripted::new(&ram, |_| 0)).unwrap();
+    received.join().unwrap().unwrap();
+    assert_ne!(precopy.snapshot(), Snapshot::default());
+    // It fails before its first round.
+    let (source, received) = destination(&ram);
+    let mut guest = Scripted::new(&ram, |_| 0);
+    guest.fails = Some("look");
+    precopy.run(source, &mut guest).unwrap_err();
+    assert_eq!(precopy.snapshot(), Snapshot::default());
+    received.join().unwrap().unwrap_err();
+}

@@ -1,6 +1,6 @@
 //! The main channel of a destination.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::engine::session::{Failure, Session, Waiter, Wake};
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::stream::{BlockInfo, Configuration, MainEvent, PostcopyAdvise, ReturnMessage, SyncForm};
-use crate::transport::Impatient;
+use crate::transport::{Impatient, Unsaid};
 
 /// A VM as its main channel describes it.
 #[derive(Debug, Default)]
@@ -35,6 +35,8 @@ pub(super) struct ReturnPath {
     pub(super) stream: Option<Impatient>,
     /// The source has opened it.
     opened: bool,
+    /// What a message has left there is not known.
+    broken: bool,
 }
 
 impl ReturnPath {
@@ -43,26 +45,43 @@ impl ReturnPath {
         self.opened && self.stream.is_some()
     }
 
-    /// Sends `message`, if the source waits for it.
-    pub(super) fn send(&mut self, message: ReturnMessage) -> Result<(), Error> {
-        self.write(message).map_err(Error::system("answering the source"))
+    /// Tells the source that this side has failed, if it waits for that.
+    pub(super) fn refuse(&mut self) -> Result<(), Error> {
+        let refused = self.write(ReturnMessage::Shut(1));
+        refused.map_err(|unsaid| answering(unsaid.source))
     }
 
-    /// Sends `message`, as [`send`](Self::send), to a source that may be gone by now: the end of what
-    /// it has sent says more of that.
+    /// Tells the source that everything is here, if it waits for that.
+    pub(super) fn confirm(&mut self) -> Result<(), Error> {
+        self.write(ReturnMessage::Shut(0)).map_err(|unsaid| match unsaid.may_be_heard {
+            true => Error::Unconfirmed(unsaid.source),
+            false => answering(unsaid.source),
+        })
+    }
+
+    /// Sends `message` to a source that may be gone by now: the end of what it has sent says more of
+    /// that.
     fn answer(&mut self, message: ReturnMessage) -> Result<(), Error> {
         match self.write(message) {
-            Err(error) if is_gone(&error) => Ok(()),
-            sent => sent.map_err(Error::system("answering the source")),
+            Err(unsaid) if is_gone(&unsaid.source) => Ok(()),
+            sent => sent.map_err(|unsaid| answering(unsaid.source)),
         }
     }
 
-    fn write(&mut self, message: ReturnMessage) -> io::Result<()> {
-        match &mut self.stream {
-            Some(stream) if self.opened => stream.write_all(&message.to_bytes()),
+    /// Nothing is sent behind a part of a message, or behind one that has not left for certain.
+    fn write(&mut self, message: ReturnMessage) -> Result<(), Unsaid> {
+        match &self.stream {
+            Some(stream) if self.opened && !self.broken => {
+                let said = stream.say(&message.to_bytes());
+                said.inspect_err(|unsaid| self.broken = unsaid.may_be_heard)
+            }
             _ => Ok(()),
         }
     }
+}
+
+fn answering(source: io::Error) -> Error {
+    Error::System { doing: "answering the source", source }
 }
 
 fn is_gone(error: &io::Error) -> bool {

@@ -25,9 +25,7 @@ use crate::engine::channels::{self, Codec, Intake};
 use crate::engine::session::{Failure, Session, Stopped, Terms, Waiter, Wake};
 use crate::error::Error;
 use crate::progress::{Progress, Stats};
-use crate::stream::{
-    BlockInfo, Configuration, Limits, MainDecoder, PostcopyAdvise, ReturnMessage, SyncForm,
-};
+use crate::stream::{BlockInfo, Configuration, Limits, MainDecoder, PostcopyAdvise, SyncForm};
 use crate::transport::{Connection, Impatient, Link, Listener, Uri, Watched};
 
 /// The destination of a migration: takes in a VM's RAM and its device state.
@@ -380,14 +378,23 @@ impl Migration {
     /// Tells the source of a migration that has stopped, and gives the reason.
     fn fail(&mut self) -> Error {
         self.over = true;
-        if let Err(error) = self.return_path.send(ReturnMessage::Shut(1)) {
+        if let Err(error) = self.return_path.refuse() {
             tracing::debug!(%error, "the source cannot be told");
         }
         self.session.reason()
     }
 
     fn confirm(&mut self) -> Result<Stats, Error> {
-        let promised = self.promise();
+        let promised = match self.promise() {
+            // Whatever else has ended the migration meanwhile, this is what matters. Nothing that is
+            // said now would take it back.
+            Err(Failure::Error(error @ Error::Unconfirmed(_))) => {
+                self.over = true;
+                self.session.end();
+                return Err(error);
+            }
+            promised => promised,
+        };
         if let Err(Stopped) = self.session.settle(promised) {
             return Err(self.fail());
         }
@@ -407,7 +414,7 @@ impl Migration {
             return Err(Error::SourceGone.into());
         }
         self.session.check()?;
-        self.return_path.send(ReturnMessage::Shut(0))?;
+        self.return_path.confirm()?;
         // Whoever cancels only now is too late.
         _ = self.session.succeed();
         Ok(())
@@ -430,7 +437,9 @@ impl Arrived {
     /// what was counted.
     ///
     /// # Errors
-    /// A failure since the VM arrived. The source then keeps the VM, as far as it can be told.
+    /// A failure since the VM arrived: the source keeps the VM, and is told so if it can be. But after
+    /// [`Error::Unconfirmed`] the source may have heard that it has arrived, and have let it go: look
+    /// there, and until then let the guest run on neither side and keep what has arrived.
     pub fn confirm(mut self) -> Result<Stats, Error> {
         self.migration.confirm()
     }

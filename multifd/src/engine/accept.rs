@@ -70,20 +70,22 @@ pub struct Entrance(Weak<dyn Admit>);
 
 /// What takes connections in.
 trait Admit: Send + Sync {
-    fn admit(self: Arc<Self>, connection: Connection) -> Result<(), Stopped>;
+    fn admit(self: Arc<Self>, connection: Connection) -> Result<(), Error>;
 }
 
 impl Entrance {
     /// Hands `connection` in.
     ///
     /// # Errors
-    /// [`Error::Over`] where the migration is over. The connection is shut down then.
+    /// [`Error::Over`] where the migration is over, [`Error::NotTakenIn`] where it goes on without the
+    /// connection. One that no thread can be started for fails the migration, too. The connection is
+    /// shut down then.
     pub fn add(&self, connection: Connection) -> Result<(), Error> {
         let Some(acceptor) = self.0.upgrade() else {
             connection.shut_down(Shutdown::Both);
             return Err(Error::Over);
         };
-        acceptor.admit(connection).map_err(|Stopped| Error::Over)
+        acceptor.admit(connection)
     }
 }
 
@@ -156,7 +158,7 @@ impl<I: Accept> Acceptor<I> {
         let _accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match listener.accept() {
-                Ok(Some(connection)) => self.take_in(connection)?,
+                Ok(Some(connection)) => _ = self.take_in(connection)?,
                 Ok(None) => return Ok(Accepted::All),
                 Err(error) => return self.not_accepted(error),
             }
@@ -175,17 +177,19 @@ impl<I: Accept> Acceptor<I> {
         Err(Error::System { doing: "accepting a connection", source }.into())
     }
 
-    /// Takes a connection in, if the migration has none too many, in a thread of its own.
-    fn take_in(self: &Arc<Self>, connection: Connection) -> Result<(), Failure> {
+    /// Takes a connection in, if the migration has none too many, in a thread of its own. Returns
+    /// whether it does.
+    fn take_in(self: &Arc<Self>, connection: Connection) -> Result<bool, Failure> {
         let added = self.session.update(Wake::Nobody, |state| state.connections.add());
         let Ok(Some(arrival)) = added else {
             tracing::debug!(from = connection.peer(), "refused: the migration has its channels");
             connection.shut_down(Shutdown::Both);
-            return Ok(added.map(drop)?);
+            return Ok(added.map(|_| false)?);
         };
         let acceptor = Arc::clone(self);
         let take = move |_: &Session<_>| acceptor.take(arrival, &connection);
-        Ok(self.session.spawn("recv", take)?)
+        self.session.spawn("recv", take)?;
+        Ok(true)
     }
 
     /// Finds out what a connection is. The main channel is handed over, a multifd channel taken
@@ -265,10 +269,12 @@ impl<I: Accept> Acceptor<I> {
     ) -> Result<(), Failure> {
         let what = "the announcement of the RAM";
         let kept = self.session.wait(Waiter::Receiver, what, |state| {
-            match state.connections.is_here(arrival) {
-                true => I::vm(&state.more).map(|_| true),
-                false => Some(false),
+            if !state.connections.is_here(arrival) {
+                return Some(false);
             }
+            I::vm(&state.more)?;
+            state.connections.begin(arrival);
+            Some(true)
         })?;
         if !kept {
             tracing::debug!(number, "a channel that left before its main channel came");
@@ -322,10 +328,18 @@ impl<I: Accept> Acceptor<I> {
 }
 
 impl<I: Accept> Admit for Acceptor<I> {
-    fn admit(self: Arc<Self>, connection: Connection) -> Result<(), Stopped> {
+    fn admit(self: Arc<Self>, connection: Connection) -> Result<(), Error> {
         let _accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = self.take_in(connection);
-        self.session.settle(taken)
+        match self.take_in(connection) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::NotTakenIn),
+            Err(Failure::Stopped) => Err(Error::Over),
+            Err(Failure::Error(error)) => {
+                let again = error.again();
+                self.session.fail(error);
+                Err(again)
+            }
+        }
     }
 }
 

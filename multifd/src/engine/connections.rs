@@ -44,6 +44,8 @@ struct Channel<H> {
     since: Instant,
     /// None for a stream that was given to be read, and does not leave.
     handle: Option<H>,
+    /// Its pages are being taken in.
+    begun: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -144,25 +146,32 @@ impl<H> Connections<H> {
         now: Instant,
         has_left: impl Fn(&H) -> bool,
     ) -> Result<bool, PeerError> {
-        let channel = Channel { arrival, since: now, handle };
+        let channel = Channel { arrival, since: now, handle, begun: false };
         let left = channel.has_left(&has_left);
         if left && self.main_arrival.is_some_and(|main| arrival < main) {
             self.unknown.remove(&arrival);
             return Ok(false);
         }
         if let Err(error) = self.check(initial) {
-            if self.main_arrival.is_some() {
-                return Err(error);
+            if let Some(main) = self.main_arrival {
+                // One that was there when the main channel said what it is may have left since.
+                let gone = |here: &Channel<H>| {
+                    here.arrival < main && !here.begun && here.has_left(&has_left)
+                };
+                self.free(gone).ok_or(error)?;
+                self.check(initial)?;
+            } else {
+                // Either may be of an attempt that was given up, and the other of the next.
+                if left {
+                    self.note_left(arrival, error);
+                    self.unknown.remove(&arrival);
+                    return Ok(false);
+                }
+                let freed = self.free(|here| here.has_left(&has_left));
+                let Some(freed) = freed else { return Err(error) };
+                self.check(initial)?;
+                self.note_left(freed, error);
             }
-            // Either may be of an attempt that was given up, and the other of the next.
-            if left {
-                self.note_left(arrival, error);
-                self.unknown.remove(&arrival);
-                return Ok(false);
-            }
-            let Some(freed) = self.free(|here| here.has_left(&has_left)) else { return Err(error) };
-            self.check(initial)?;
-            self.note_left(freed, error);
         }
         self.channels[usize::from(initial.channel)] = Some(channel);
         self.uuid = Some(initial.uuid);
@@ -202,6 +211,14 @@ impl<H> Connections<H> {
     /// Whether the channel of this connection still has its place.
     pub(crate) fn is_here(&self, arrival: Arrival) -> bool {
         self.channels.iter().flatten().any(|channel| channel.arrival == arrival)
+    }
+
+    /// The channel of this connection begins to be taken in: nobody else gets its place.
+    pub(crate) fn begin(&mut self, arrival: Arrival) {
+        let mut channels = self.channels.iter_mut().flatten();
+        if let Some(channel) = channels.find(|channel| channel.arrival == arrival) {
+            channel.begun = true;
+        }
     }
 
     /// Since when the channel is there that has been there for longest.
@@ -254,6 +271,8 @@ impl<H> Channel<H> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     const UUID: Uuid = Uuid([1; 16]);
@@ -533,6 +552,32 @@ mod tests {
     }
 
     #[test]
+    fn a_channel_of_an_attempt_that_leaves_late_gives_its_place_to_the_next_until_it_has_begun() {
+        for (begun, uuid) in [(false, UUID), (false, OTHER), (true, UUID), (true, OTHER)] {
+            let left = Cell::new(false);
+            let mut attempts = Connections::new(1, None);
+            let [old, main, new] = [(); 3].map(|()| attempts.add().unwrap());
+            let add = |connections: &mut Connections<u8>, arrival, uuid| {
+                let initial = InitialPacket { uuid, channel: 0 };
+                // The first handle is that of the old channel.
+                let handle = if arrival == old { 1 } else { 2 };
+                let has_left = |handle: &u8| *handle == 1 && left.get();
+                connections.add_channel(arrival, initial, Some(handle), Instant::now(), has_left)
+            };
+            assert_eq!(add(&mut attempts, old, UUID), Ok(true));
+            attempts.add_main(main, 0, |_| false).unwrap();
+            // While it is there, there are two.
+            add(&mut attempts.clone(), new, uuid).unwrap_err();
+            left.set(true);
+            if begun {
+                attempts.begin(old);
+            }
+            assert_eq!(add(&mut attempts, new, uuid).is_ok(), !begun);
+            assert_eq!((attempts.is_here(old), attempts.is_here(new)), (begun, !begun));
+        }
+    }
+
+    #[test]
     fn a_channel_cut_off_in_its_initial_packet_fails_the_migration_it_is_of() {
         for (of_it, main_first) in [(true, true), (true, false), (false, false), (false, true)] {
             let mut attempts = Attempts::new(1);
@@ -558,7 +603,9 @@ mod tests {
             let [early, main, late] = [(); 3].map(|()| attempts.arrive());
             assert_eq!((attempts.0.last(), attempts.0.channels()), (late, 1));
             let cut_off = if late_first { [late, early] } else { [early, late] };
-            cut_off.iter().for_each(|arrival| attempts.0.break_off(*arrival).unwrap());
+            for arrival in cut_off {
+                attempts.0.break_off(arrival).unwrap();
+            }
             attempts.main(main).unwrap_err();
         }
     }

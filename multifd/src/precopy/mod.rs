@@ -144,6 +144,10 @@ impl Precopy {
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn note(&self, snapshot: Snapshot) {
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
     /// Moves `guest` by `source`, which is connected and has sent nothing yet. The guest is the
     /// destination's then, and must not run here again.
     ///
@@ -151,6 +155,8 @@ impl Precopy {
     /// Whatever fails; [`NotMoved`] says whose the guest is and whether it runs. A throttle has been
     /// taken back by then.
     pub fn run(&self, source: Source, guest: &mut impl Guest) -> Result<Stats, NotMoved> {
+        // What is there is of the migration before.
+        self.note(Snapshot::default());
         let mut decider = Decider::new(self.policy.clone(), source.ram().page_size().bytes());
         let moved = self.send(source, guest, &mut decider);
         if moved.is_err() && decider.throttled() > 0 {
@@ -218,7 +224,7 @@ impl Precopy {
             let decision = decider.after(round);
             let snapshot = snapshot(rounds, &round, decider, ram.page_size().bytes());
             tracing::debug!(?snapshot, ?decision, "a round is over");
-            *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
+            self.note(snapshot);
             guest.progress(&snapshot);
             match decision {
                 Decision::Round => {}

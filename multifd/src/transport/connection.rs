@@ -264,29 +264,59 @@ impl Impatient {
     }
 }
 
-impl Write for Impatient {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+/// A message that has not been said as a whole.
+#[derive(Debug)]
+pub(crate) struct Unsaid {
+    pub(crate) source: io::Error,
+    /// The peer may hear some of it, or all.
+    pub(crate) may_be_heard: bool,
+}
+
+impl Impatient {
+    /// Says `message`, and flushes it.
+    pub(crate) fn say(&self, message: &[u8]) -> Result<(), Unsaid> {
         let Self { connection, watch } = self;
         let Some(socket) = connection.socket() else {
             let _limit = watch.cut_off(connection, SHORT, Shutdown::Both);
             let began = Instant::now();
-            let count = connection.write(bytes);
-            let sent = count.and_then(|count| connection.flush().map(|()| count));
-            // Not that it was shut down, but why.
-            return sent.map_err(|error| match began.elapsed() < SHORT {
-                true => error,
-                false => io::Error::new(io::ErrorKind::TimedOut, "there is no room for it"),
+            let mut stream = connection.clone();
+            let said = say(message, |bytes| stream.write(bytes));
+            let said = said.and_then(|()| {
+                let flushed = connection.clone().flush();
+                flushed.map_err(|source| Unsaid { source, may_be_heard: true })
+            });
+            // Not that it was shut down, but why. What a write did that was cut off, nobody knows.
+            return said.map_err(|unsaid| match began.elapsed() < SHORT {
+                true => unsaid,
+                false => Unsaid {
+                    source: io::Error::new(io::ErrorKind::TimedOut, "there is no room for it"),
+                    may_be_heard: true,
+                },
             });
         };
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let count = retry_on_intr(|| send(socket, bytes, flags))?;
-        connection.count(count);
-        Ok(count)
+        say(message, |bytes| {
+            let count = send(socket, bytes, flags)?;
+            connection.count(count);
+            Ok(count)
+        })
     }
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.connection.flush()
+/// Writes all of `message`.
+fn say(message: &[u8], mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> Result<(), Unsaid> {
+    let mut left = message;
+    while !left.is_empty() {
+        let written = match write(left) {
+            Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            written => written,
+        };
+        let count = written
+            .map_err(|source| Unsaid { source, may_be_heard: left.len() < message.len() })?;
+        left = &left[count..];
     }
+    Ok(())
 }
 
 /// Moves bytes, however long it takes until some can be moved.

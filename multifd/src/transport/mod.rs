@@ -15,7 +15,7 @@ use socket2::{Domain, Socket, TcpKeepalive};
 
 pub(crate) use connect::{Attempt, connect};
 pub use connection::Connection;
-pub(crate) use connection::{Impatient, WeakConnection};
+pub(crate) use connection::{Impatient, Unsaid, WeakConnection};
 pub(crate) use link::Link;
 pub use listener::Listener;
 pub(crate) use listener::is_shortage;

@@ -1,10 +1,13 @@
 //! Migrations over connections that the program brings.
 
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 
 use multifd::core::Compression;
 use multifd::relay::Relay;
-use multifd::{Destination, Error, Outgoing, PageSet, Source, Unfinished};
+use multifd::{Connection, Destination, Error, Outgoing, PageSet, Source, Threads, Unfinished};
 
 use crate::common::{any_port, assert_equal, guest, provide};
 use crate::registry;
@@ -138,12 +141,69 @@ fn a_source_that_leaves_before_the_confirmation_is_not_confirmed_over_any_kind()
     }
 }
 
+/// Passes everything on, but fails when the confirmation is written or when it is flushed.
+struct Breaking {
+    stream: UnixStream,
+    in_flush: bool,
+    has_failed: bool,
+    /// What is written behind that.
+    behind: Sender<Vec<u8>>,
+}
+
+const CONFIRMATION: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 0];
+
+impl Write for Breaking {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.has_failed {
+            self.behind.send(bytes.to_vec()).unwrap();
+        } else if bytes == CONFIRMATION {
+            self.has_failed = true;
+            if !self.in_flush {
+                return Err(io::Error::other("a test's"));
+            }
+        }
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.has_failed && self.in_flush {
+            true => Err(io::Error::other("a test's")),
+            false => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn nothing_is_said_behind_a_confirmation_that_may_have_been_heard() {
+    for in_flush in [true, false] {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (said, behind) = channel();
+        let stream = far.try_clone().unwrap();
+        let writer = Breaking { stream, in_flush, behind: said, has_failed: false };
+        let reader = far.try_clone().unwrap();
+        let far = Connection::from_stream(reader, writer, move |how| far.shutdown(how));
+        let (from, to) = Kind::Unix.pairs(2);
+        let destination = destination((far, to.1), Compression::None, true);
+        let (_, sent) = send((Connection::from_socket(near).unwrap(), from.1), Compression::None);
+        let error = destination.receive(provide).unwrap().confirm().unwrap_err();
+        let (sent, behind) = (sent.join().unwrap(), behind.iter().collect::<Vec<_>>().concat());
+        if in_flush {
+            assert!(matches!(error, Error::Unconfirmed(_)), "{error}");
+            assert!(sent.is_ok() && behind.is_empty(), "{sent:?} {behind:?}");
+        } else {
+            // It has not left, and the source can be told.
+            assert!(matches!(error, Error::System { .. }), "{error}");
+            assert!(matches!(sent, Err(Unfinished::Failed(Error::DestinationFailed(1)))));
+        }
+    }
+}
+
 #[test]
 fn a_confirmation_of_what_was_not_sent_is_refused_over_any_kind() {
     for kind in Kind::ALL {
         let ((main, channels), (mut answering, _far)) = kind.pairs(2);
-        std::io::Write::write_all(&mut answering, &[0, 1, 0, 4, 0, 0, 0, 0]).unwrap();
-        std::io::Write::flush(&mut answering).unwrap();
+        answering.write_all(&[0, 1, 0, 4, 0, 0, 0, 0]).unwrap();
+        answering.flush().unwrap();
         let ram = guest();
         let source = Source::builder(registry(), Arc::clone(&ram));
         let sent = source.connect_over(main, channels).map_err(Unfinished::from);
@@ -167,7 +227,7 @@ fn connections_can_be_handed_in_beside_those_that_are_accepted() {
     let (main, to) = Kind::Masked.pair();
     entrance.add(to).unwrap();
     let connect = || std::net::TcpStream::connect((&host[..], port)).unwrap();
-    let channels = [connect(), connect()].map(multifd::Connection::from_socket);
+    let channels = [connect(), connect()].map(Connection::from_socket);
     let channels = channels.map(Result::unwrap).to_vec();
     let (ram, sent) = send((main, channels), Compression::None);
     let arrived = destination.receive(provide).unwrap();
@@ -195,7 +255,41 @@ fn an_entrance_of_a_migration_that_is_over_refuses_and_shuts_what_comes() {
     drop(destination);
     let (near, mut far) = Kind::Unix.pair();
     assert!(matches!(entrance.add(near), Err(Error::Over)));
-    assert_eq!(std::io::Read::read(&mut far, &mut [0]).unwrap(), 0);
+    assert_eq!(far.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn an_entrance_says_what_it_does_not_take_in() {
+    let (from, to) = Kind::Unix.pairs(2);
+    let destination = Destination::builder(registry()).listen(&any_port()).unwrap();
+    let entrance = destination.entrance();
+    let connections = std::iter::once(to.0).chain(to.1);
+    connections.for_each(|connection| entrance.add(connection).unwrap());
+    let (_, sent) = send(from, Compression::None);
+    let arrived = destination.receive(provide).unwrap();
+    // It has its channels.
+    let (near, mut far) = Kind::Unix.pair();
+    let refused = entrance.add(near);
+    assert!(matches!(refused, Err(Error::NotTakenIn)), "{refused:?}");
+    assert_eq!(far.read(&mut [0]).unwrap(), 0);
+    arrived.confirm().unwrap();
+    sent.join().unwrap().unwrap();
+}
+
+#[test]
+fn an_entrance_says_why_it_has_no_thread_for_a_connection() {
+    let first = |name: &str| match name.ends_with("recv") {
+        true => Err(io::Error::other("a test's")),
+        false => Ok(()),
+    };
+    let destination = Destination::builder(registry()).threads(Threads::new().first(first));
+    let destination = destination.without_listener().unwrap();
+    let refused = destination.entrance().add(Kind::Unix.pair().0).unwrap_err();
+    let error = destination.receive(provide).unwrap_err();
+    for error in [refused, error] {
+        let Error::Thread { name, source } = error else { panic!("{error}") };
+        assert_eq!((&name[..], &source.to_string()[..]), ("multifd-recv", "a test's"));
+    }
 }
 
 #[test]
@@ -206,7 +300,7 @@ fn given_connections_are_shut_down_though_they_never_came_to_be_used() {
     let relay = Relay::builder(registry()).without_listener(Outgoing::over(main, [near])).unwrap();
     relay.cancel_token().cancel();
     relay.run().unwrap_err();
-    assert_eq!(std::io::Read::read(&mut far, &mut [0]).unwrap(), 0);
+    assert_eq!(far.read(&mut [0]).unwrap(), 0);
     drop(held);
 }
 
