@@ -150,6 +150,18 @@ mod tests {
     }
 
     #[test]
+    fn a_destination_may_speak_on_an_open_path_until_it_has_said_its_last() {
+        let (silent, open) = (path(&[]), path(&[ReturnPath::open]));
+        assert!(!silent.may_speak() && !silent.is_over() && !silent.is_complete());
+        assert!(open.may_speak() && !open.is_over());
+        for last in [ReturnPath::close as fn(&mut ReturnPath), ReturnPath::refuse] {
+            let over = path(&[ReturnPath::open, last]);
+            assert!(!over.may_speak() && over.is_over());
+        }
+        assert!(path(&[ReturnPath::complete]).is_complete());
+    }
+
+    #[test]
     fn a_confirmation_before_the_end_of_the_stream_is_an_error_and_gives_nothing_away() {
         let mut path = path(&[ReturnPath::open]);
         assert!(matches!(path.confirm(), Err(Error::EarlyConfirmation)));
