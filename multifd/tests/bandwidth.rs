@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{any_port, assert_equal, fill, ram, receive, registry, send};
 use multifd::relay::Relay;
-use multifd::{Error, PageSet, Unfinished, Uri, ZeroPages};
+use multifd::{CancelToken, Error, PageSet, Progress, Unfinished, Uri, ZeroPages};
 
 /// Bytes a second.
 const LIMIT: u64 = 4_000_000;
@@ -90,25 +90,42 @@ fn a_relay_passes_on_no_faster_than_its_limit() {
     assert!(took < MOST, "{took:?}");
 }
 
-fn slow_source(uri: Uri) -> (multifd::CancelToken, JoinHandle<Result<(), Unfinished>>) {
-    let (give, token) = std::sync::mpsc::channel();
+fn slow_source(uri: Uri) -> (CancelToken, Progress, JoinHandle<Result<(), Unfinished>>) {
+    let (give, given) = std::sync::mpsc::channel();
     let sent = std::thread::spawn(move || {
         let source_ram = ram(&[("pc.ram", 4 << 20)]);
         (0..1024).for_each(|page| fill(&source_ram, "pc.ram", page, 1));
         // After the first packet it waits for days.
         let slow = NonZeroU64::new(10_000);
         let mut source = send(&source_ram, &uri, |setup| setup.max_bandwidth(slow))?;
-        give.send(source.cancel_token()).unwrap();
+        give.send((source.cancel_token(), source.progress())).unwrap();
         source.round(&PageSet::all(&source_ram))?;
         Ok(())
     });
-    (token.recv().unwrap(), sent)
+    let (token, progress) = given.recv().unwrap();
+    (token, progress, sent)
+}
+
+/// Waits until the first packet has gone out, and then nothing more.
+fn wait_for_the_limit(progress: &Progress) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut before = 0;
+    loop {
+        let bytes = progress.snapshot().wire_bytes();
+        if bytes > 128 * 4096 && bytes == before {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{bytes} bytes");
+        before = bytes;
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]
 fn a_source_that_waits_for_its_limit_is_cancelled_at_once() {
     let (uri, destination) = receive(|setup| setup);
-    let (token, sent) = slow_source(uri);
+    let (token, progress, sent) = slow_source(uri);
+    wait_for_the_limit(&progress);
     let began = Instant::now();
     token.cancel();
     let sent = sent.join().unwrap();

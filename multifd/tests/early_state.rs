@@ -113,7 +113,7 @@ fn zero_pages_are_written_on_first_arrival_where_postcopy_ram_is_advised() {
 
 /// What a destination answers a main channel without any page, of this machine type.
 fn answers(machine: &str) -> Vec<u8> {
-    let limit = Duration::from_millis(100);
+    let limit = Duration::from_secs(2);
     let (uri, destination) = receive(|setup| setup.channel_timeout(limit));
     let Uri::Tcp { host, port } = &uri else { panic!("{uri}") };
     let mut encoder = MainEncoder::new();

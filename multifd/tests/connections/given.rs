@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
 
 use multifd::core::Compression;
 use multifd::relay::Relay;
@@ -120,11 +121,30 @@ fn a_destination_that_fails_tells_its_source_over_any_kind() {
     }
 }
 
+/// Waits until there is no thread of this name: it has done what it is for.
+fn wait_for_end_of(name: &str) {
+    let is_there = || {
+        let threads = std::fs::read_dir("/proc/self/task").unwrap();
+        let names = threads
+            .filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).ok());
+        names.into_iter().any(|other| other.trim_end() == name)
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while is_there() {
+        assert!(Instant::now() < deadline, "{name} is still there");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 #[test]
 fn a_source_that_leaves_before_the_confirmation_is_not_confirmed_over_any_kind() {
     for kind in Kind::ALL {
         let (from, to) = kind.pairs(2);
-        let destination = destination(to, Compression::None, true);
+        let destination = Destination::builder(registry());
+        let destination = destination.threads(Threads::new().prefix("gone-"));
+        let destination = destination.without_listener().unwrap();
+        let connections = std::iter::once(to.0).chain(to.1);
+        connections.for_each(|connection| destination.entrance().add(connection).unwrap());
         let ram = guest();
         let source = Source::builder(registry(), Arc::clone(&ram));
         let received = std::thread::spawn(move || destination.receive(provide));
@@ -135,7 +155,7 @@ fn a_source_that_leaves_before_the_confirmation_is_not_confirmed_over_any_kind()
         token.cancel();
         sent.join().unwrap().unwrap_err();
         // Of a stream that cannot be looked at, a thread has to have read the end.
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        wait_for_end_of("gone-after");
         let error = arrived.confirm().unwrap_err();
         assert!(matches!(error, Error::SourceGone), "{kind:?}: {error}");
     }
@@ -206,10 +226,11 @@ fn a_confirmation_of_what_was_not_sent_is_refused_over_any_kind() {
         answering.flush().unwrap();
         let ram = guest();
         let source = Source::builder(registry(), Arc::clone(&ram));
+        let source = source.threads(Threads::new().prefix("early-"));
         let sent = source.connect_over(main, channels).map_err(Unfinished::from);
         let sent = sent.and_then(|source| {
             // Without polling it has to have been read.
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            wait_for_end_of("early-return");
             source.finish(&PageSet::all(&ram), None)
         });
         assert!(
