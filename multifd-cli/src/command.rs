@@ -49,7 +49,13 @@ const ALL: [Status; 6] = [
 fn statuses(name: &str) -> &'static [Status] {
     match name {
         "send" => &[DONE, FAILED, USAGE, UNCLEAR, SIGNAL],
-        "recv" => &[DONE, FAILED, USAGE, SIGNAL],
+        "recv" => &[
+            DONE,
+            FAILED,
+            USAGE,
+            ("3", "unclear: the source may have let the VM go, look there; the image is kept"),
+            SIGNAL,
+        ],
         "relay" => &[
             DONE,
             ("1", "failed: both sides see a closed connection, the VM is still at its source"),
