@@ -53,6 +53,7 @@ fn statuses(name: &str) -> &'static [Status] {
             DONE,
             ("1", "failed: nothing is left behind; a source with a return path keeps the VM"),
             USAGE,
+            ("3", "unclear: the source may have let the VM go, look there; the image is kept"),
             SIGNAL,
         ],
         "relay" => &[
