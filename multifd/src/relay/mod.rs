@@ -202,6 +202,8 @@ impl Relay {
         }
         if let Err(Stopped) = self.session.settle(relayed) {
             let error = self.session.reason();
+            let refused = self.session.look(|state| state.more.refused);
+            let error = refused.map_or(error, Error::DestinationRefused);
             // Every thread has ended: nothing more will be heard.
             let owner = self.session.look(|state| match &state.more {
                 // It may go on there, as one that was not answered.

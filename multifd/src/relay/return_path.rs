@@ -54,6 +54,12 @@ impl Hears<State> for ToSource {
             // The source, of which this side has not passed on everything yet, would believe it.
             return Err(Error::on(Side::To)(Error::EarlyConfirmation).into());
         }
+        let mut words = messages.iter().filter(|message| matches!(message, ReturnMessage::Shut(_)));
+        if let Some(&ReturnMessage::Shut(status @ 1..)) = words.next() {
+            session.note(|state| state.more.return_path.refuse());
+            // Fails where something else was first.
+            _ = session.update(Wake::Nobody, |state| state.more.refused = Some(status));
+        }
         // The source is to hear it even where the relay fails for it, and what it says of the guest
         // is true even where the source does not.
         let written = pipe.write(bytes);
@@ -71,7 +77,6 @@ impl Hears<State> for ToSource {
                     self.closing = Some(cut);
                 }
                 ReturnMessage::Shut(status) => {
-                    session.note(|state| state.more.return_path.refuse());
                     return Err(Error::DestinationRefused(status).into());
                 }
                 _ => {}

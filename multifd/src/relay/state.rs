@@ -27,6 +27,9 @@ pub(super) struct Relaying {
     /// places in the queue.
     pub(super) spares: Vec<PacketBuffer>,
     pub(super) return_path: ReturnPath,
+    /// What the destination has refused the migration with, if nothing had failed before. The source,
+    /// which is told of it, may leave before this side has stopped for it.
+    pub(super) refused: Option<u32>,
     /// The destination's confirmation could not be passed on: the source does not know of it.
     pub(super) source_untold: bool,
     /// The main channel has been passed on to its end.
@@ -47,6 +50,7 @@ impl Relaying {
             queue: Queue::new(to_channels),
             spares: Vec::new(),
             return_path: ReturnPath::default(),
+            refused: None,
             source_untold: false,
             main_over: false,
         }
