@@ -6,6 +6,9 @@ use std::sync::Arc;
 use multifd_core::ram::{PageBatch, Ram, RamBlock};
 use multifd_core::{PageSize, UsageError};
 
+/// Bytes that are sent without asking whether somebody has touched them: to read them is faster.
+const WORTH_ASKING: u64 = 2 << 20;
+
 /// A set of pages of a VM's RAM: those that a round sends.
 ///
 /// The bits are laid out as KVM's dirty log has them, so that a log can be merged in as it is.
@@ -140,8 +143,7 @@ impl PageSet {
 
     /// Number of pages in the set.
     pub fn len(&self) -> u64 {
-        let words = self.blocks.iter().flat_map(|block| &block.words);
-        words.map(|word| u64::from(word.count_ones())).sum()
+        self.blocks.iter().map(BlockPages::len).sum()
     }
 
     /// Whether the set has no page.
@@ -174,19 +176,21 @@ impl PageSet {
         for (index, pages) in self.blocks.iter().enumerate() {
             let data = if holes { pages.data(self.page_size) } else { None };
             let mut known = KnownZero::new(self.page_size, data);
-            let mut gathered = [(); 2].map(|()| Gathered::new(pages, self.page_size));
+            let mut gathered = [false, true].map(|zero| Gathered::new(pages, self.page_size, zero));
             for offset in pages.offsets(self.page_size) {
                 let zero = known.is_zero(offset);
                 if skip(index, offset, zero)? {
                     continue;
                 }
-                if let Some(full) = gathered[usize::from(zero)].add(offset) {
-                    send(if zero { full?.known_zero() } else { full? })?;
+                if let Some(full) = gathered[usize::from(zero)].add(offset)? {
+                    send(full)?;
                 }
             }
-            let [normal, zero] = gathered.map(Gathered::rest);
-            normal.map_or(Ok(()), |rest| send(rest?))?;
-            zero.map_or(Ok(()), |rest| send(rest?.known_zero()))?;
+            for mut gathered in gathered {
+                if let Some(rest) = gathered.batch()? {
+                    send(rest)?;
+                }
+            }
         }
         Ok(())
     }
@@ -196,27 +200,34 @@ impl PageSet {
 struct Gathered<'a> {
     pages: &'a BlockPages,
     page_size: PageSize,
+    /// They are known to be zero.
+    zero: bool,
     offsets: Vec<u64>,
 }
 
 impl<'a> Gathered<'a> {
-    fn new(pages: &'a BlockPages, page_size: PageSize) -> Self {
-        Self { pages, page_size, offsets: Vec::new() }
+    fn new(pages: &'a BlockPages, page_size: PageSize, zero: bool) -> Self {
+        Self { pages, page_size, zero, offsets: Vec::new() }
     }
 
     /// Takes the page at `offset`. Returns the batch that it completes.
-    fn add(&mut self, offset: u64) -> Option<Result<PageBatch, UsageError>> {
+    fn add(&mut self, offset: u64) -> Result<Option<PageBatch>, UsageError> {
         let page_count = self.page_size.page_count();
         if self.offsets.capacity() == 0 {
             self.offsets.reserve_exact(page_count);
         }
         self.offsets.push(offset);
-        (self.offsets.len() == page_count)
-            .then(|| self.pages.batch(self.page_size, std::mem::take(&mut self.offsets)))
+        if self.offsets.len() < page_count { Ok(None) } else { self.batch() }
     }
 
-    fn rest(self) -> Option<Result<PageBatch, UsageError>> {
-        (!self.offsets.is_empty()).then(|| self.pages.batch(self.page_size, self.offsets))
+    /// What has been taken since the last batch.
+    fn batch(&mut self) -> Result<Option<PageBatch>, UsageError> {
+        if self.offsets.is_empty() {
+            return Ok(None);
+        }
+        let (block, offsets) = (Arc::clone(&self.pages.block), std::mem::take(&mut self.offsets));
+        let batch = PageBatch::new(block, self.page_size, offsets)?;
+        Ok(Some(if self.zero { batch.known_zero() } else { batch }))
     }
 }
 
@@ -260,11 +271,16 @@ impl BlockPages {
         Ok((bytes.start / page_bytes) as usize..bytes.end.div_ceil(page_bytes) as usize)
     }
 
-    /// What the memory knows of where it has data. To ask takes a look at all of it, which pays where
-    /// most of it is to be sent.
+    /// Number of pages in the set.
+    fn len(&self) -> u64 {
+        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+
+    /// What the memory knows of where it has data. To ask takes the kernel a look at all memory of the
+    /// program, which pays where there is much to be sent that is most of the block.
     fn data(&self, page_size: PageSize) -> Option<Vec<Range<u64>>> {
-        let set: u64 = self.words.iter().map(|word| u64::from(word.count_ones())).sum();
-        if set < (self.block.bytes() / page_size.bytes() as u64).div_ceil(2).max(1) {
+        let set = self.len() * page_size.bytes() as u64;
+        if set < WORTH_ASKING || set < self.block.bytes().div_ceil(2) {
             return None;
         }
         let data = self.block.memory().data();
@@ -289,10 +305,6 @@ impl BlockPages {
                 Some((index as u64 * 64 + bit) * page_size.bytes() as u64)
             })
         })
-    }
-
-    fn batch(&self, page_size: PageSize, offsets: Vec<u64>) -> Result<PageBatch, UsageError> {
-        PageBatch::new(Arc::clone(&self.block), page_size, offsets)
     }
 }
 

@@ -172,7 +172,7 @@ impl Source {
     ///
     /// Memory that nobody has touched is sent as zero pages without being read, where the kernel
     /// knows ([`BlockMemory::data`](multifd_core::ram::BlockMemory::data)) and at least half of a
-    /// block is to be sent. That is asked at the start of the round: a page that is touched later is
+    /// block is to be sent, and 2 MiB. That is asked at the start of the round: a page that is touched later is
     /// dirty, and of the next round, as one that is written after it was read. So dirty tracking must
     /// be on before the first round, as always.
     ///
