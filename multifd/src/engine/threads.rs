@@ -11,9 +11,8 @@ use crate::error::Error;
 /// priority.
 ///
 /// A thread's name is a prefix, `multifd-` unless said otherwise, and what the thread is for: `accept`,
-/// `watch`, `return`, `recv`, or `send-0`, `send-1`, …; `timer` where a policy gives up after a time;
-/// `after` at a destination whose main channel is a stream of the caller's own. Linux shows 15 bytes of
-/// it.
+/// `watch`, `return`, `recv`, or `send-0`, `send-1`, …; `after` at a destination whose main channel is a
+/// stream of the caller's own. Linux shows 15 bytes of it.
 #[derive(Clone)]
 pub struct Threads {
     prefix: Arc<str>,

@@ -28,10 +28,10 @@ struct Inner {
     ended: bool,
     /// Connections whose bytes are progress.
     connections: Vec<WeakConnection>,
-    /// Connections that are cut off at a time.
-    cuts: Vec<Cut>,
+    /// What is done at a time.
+    timed: Vec<Timed>,
     /// The latest of them.
-    last_cut: u64,
+    last_timed: u64,
     /// What the main thread waits for from the peer.
     awaited: Option<Awaited>,
     /// How often it has begun to wait.
@@ -51,12 +51,18 @@ enum Awaited {
     Room(&'static str),
 }
 
+/// Something that is done at a time.
 #[derive(Debug)]
-struct Cut {
+struct Timed {
     number: u64,
     at: Instant,
-    connection: WeakConnection,
-    how: Shutdown,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    ShutDown(WeakConnection, Shutdown),
+    Cancel,
 }
 
 /// Decides when nothing has moved for too long. Times count from any one moment.
@@ -94,8 +100,8 @@ impl Watch {
         let inner = Inner {
             ended: false,
             connections: Vec::new(),
-            cuts: Vec::new(),
-            last_cut: 0,
+            timed: Vec::new(),
+            last_timed: 0,
             awaited: None,
             turn: 0,
             main: None,
@@ -158,17 +164,26 @@ impl Watch {
         connection: &Connection,
         limit: Duration,
         how: Shutdown,
-    ) -> CutOff {
+    ) -> Timer {
+        self.after(limit, What::ShutDown(connection.downgrade(), how))
+    }
+
+    /// Cancels the migration when `limit` is over, unless the guard is dropped before.
+    pub(crate) fn cancel_after(self: &Arc<Self>, limit: Duration) -> Timer {
+        self.after(limit, What::Cancel)
+    }
+
+    fn after(self: &Arc<Self>, limit: Duration, what: What) -> Timer {
         let mut inner = self.lock();
-        inner.last_cut += 1;
-        let number = inner.last_cut;
+        inner.last_timed += 1;
+        let number = inner.last_timed;
         // A limit past the end of time is no limit.
-        if let Some(at) = Instant::now().checked_add(limit) {
-            let connection = connection.downgrade();
-            inner.cuts.push(Cut { number, at, connection, how });
+        let at = Instant::now().checked_add(limit);
+        if let Some(at) = at {
+            inner.timed.push(Timed { number, at, what });
             self.changed.notify_all();
         }
-        CutOff { watch: Arc::clone(self), number }
+        Timer { watch: Arc::clone(self), number: at.map(|_| number) }
     }
 
     /// Watches until the migration has ended. What is waited for in vain is said to `fail`.
@@ -181,7 +196,7 @@ impl Watch {
             if failed.is_some() || !due.is_empty() {
                 drop(inner);
                 // Not while it is locked: what is called is the caller's.
-                due.iter().for_each(Cut::carry_out);
+                due.iter().for_each(|due| due.carry_out(&fail));
                 failed.into_iter().for_each(&fail);
                 inner = self.lock();
                 continue;
@@ -213,9 +228,9 @@ fn pace(limit: Duration) -> Duration {
 }
 
 impl Inner {
-    fn take_due(&mut self, now: Instant) -> Vec<Cut> {
-        let (due, later) = self.cuts.drain(..).partition(|cut| cut.at <= now);
-        self.cuts = later;
+    fn take_due(&mut self, now: Instant) -> Vec<Timed> {
+        let (due, later) = self.timed.drain(..).partition(|timed| timed.at <= now);
+        self.timed = later;
         due
     }
 
@@ -248,17 +263,22 @@ impl Inner {
 
     /// How long until the next look.
     fn next(&self, now: Instant, limit: Option<Duration>) -> Option<Duration> {
-        let cut = self.cuts.iter().map(|cut| cut.at.saturating_duration_since(now)).min();
+        let timed = self.timed.iter().map(|timed| timed.at.saturating_duration_since(now)).min();
         let grace = self.main.as_ref().and_then(|(_, grace)| *grace);
-        [cut, limit.map(pace), grace.map(pace)].into_iter().flatten().min()
+        [timed, limit.map(pace), grace.map(pace)].into_iter().flatten().min()
     }
 }
 
-impl Cut {
-    fn carry_out(&self) {
-        if let Some(connection) = self.connection.upgrade() {
-            tracing::debug!(?connection, "has had its time");
-            connection.shut_down(self.how);
+impl Timed {
+    fn carry_out(&self, fail: impl Fn(Error)) {
+        match &self.what {
+            What::ShutDown(connection, how) => {
+                if let Some(connection) = connection.upgrade() {
+                    tracing::debug!(?connection, "has had its time");
+                    connection.shut_down(*how);
+                }
+            }
+            What::Cancel => fail(Error::Cancelled),
         }
     }
 }
@@ -273,16 +293,28 @@ impl Drop for Awaiting {
     }
 }
 
-/// A connection has a limited time as long as this lives.
+/// Something is done when a time is over, unless this is dropped before.
 #[derive(Debug)]
-pub(crate) struct CutOff {
+pub(crate) struct Timer {
     watch: Arc<Watch>,
-    number: u64,
+    /// `None` where it never is.
+    number: Option<u64>,
 }
 
-impl Drop for CutOff {
+impl Timer {
+    /// Stops the timer. Returns whether the time was over before: then it is done, or about to be.
+    pub(crate) fn stop(&mut self) -> bool {
+        let Some(number) = self.number.take() else { return false };
+        let mut inner = self.watch.lock();
+        let before = inner.timed.len();
+        inner.timed.retain(|timed| timed.number != number);
+        inner.timed.len() == before
+    }
+}
+
+impl Drop for Timer {
     fn drop(&mut self) {
-        self.watch.lock().cuts.retain(|cut| cut.number != self.number);
+        self.stop();
     }
 }
 
@@ -373,6 +405,18 @@ mod tests {
     }
 
     #[test]
+    fn a_timer_says_whether_its_time_was_over_and_one_that_was_stopped_does_nothing() {
+        let watch = Watch::new(None);
+        for limit in [3600 * SECOND, Duration::MAX] {
+            let mut stopped = watch.cancel_after(limit);
+            assert!(!stopped.stop() && !stopped.stop());
+        }
+        let mut timer = watch.cancel_after(Duration::ZERO);
+        assert!(matches!(fails(&watch), Error::Cancelled));
+        assert!(timer.stop());
+    }
+
+    #[test]
     fn a_connection_is_cut_off_when_its_time_is_over_and_only_then() {
         let pair = || {
             let (left, right) = UnixStream::pair().unwrap();
@@ -384,7 +428,7 @@ mod tests {
             scope.spawn(|| watch.run(|error| panic!("{error}")));
             // Far away: the machine may be slow between it and the drop.
             drop(watch.cut_off(&kept, 3600 * SECOND, Shutdown::Both));
-            assert!(watch.lock().cuts.is_empty());
+            assert!(watch.lock().timed.is_empty());
             let _limit = watch.cut_off(&cut, Duration::from_millis(30), Shutdown::Both);
             assert_eq!(std::io::Read::read(&mut cut_peer, &mut [0]).unwrap(), 0);
             kept_peer.set_nonblocking(true).unwrap();

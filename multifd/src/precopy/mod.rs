@@ -18,10 +18,11 @@ use std::time::{Duration, Instant};
 pub use policy::{AtTimeout, Policy};
 use policy::{Decider, Decision, Round};
 
+use crate::engine::watch::Timer;
 use crate::error::{Error, Unfinished};
 use crate::page_set::PageSet;
 use crate::progress::Stats;
-use crate::source::{Source, Timer};
+use crate::source::Source;
 
 /// Why a VMM could not do what [`Guest`] asks.
 pub type GuestError = Box<dyn std::error::Error + Send + Sync>;
@@ -196,9 +197,9 @@ impl Precopy {
         decider: &mut Decider,
     ) -> Result<PageSet, Error> {
         let limit = self.policy.cancel_after();
-        let timer = limit.map(|limit| source.cancel_after(limit)).transpose()?;
+        let mut timer = limit.map(|limit| source.cancel_after(limit));
         let sent = self.send_rounds(source, guest, decider);
-        let late = timer.is_some_and(Timer::stop);
+        let late = timer.as_mut().is_some_and(Timer::stop);
         match sent {
             Ok(_) | Err(Error::Cancelled) if late => Err(self.too_slow()),
             sent => sent,

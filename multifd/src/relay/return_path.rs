@@ -8,7 +8,7 @@ use super::pipe::Pipe;
 use super::state::State;
 use crate::engine::hearing::{Hearing, Hears, More};
 use crate::engine::session::{Failure, Session, Waiter, Wake};
-use crate::engine::watch::CutOff;
+use crate::engine::watch::Timer;
 use crate::error::{Error, Side};
 use crate::stream::{ReturnDecoder, ReturnMessage};
 
@@ -23,7 +23,7 @@ pub(super) struct ToSource {
     decoder: ReturnDecoder,
     /// How long the source may keep the main channel open when the destination has confirmed.
     limit: Duration,
-    closing: Option<CutOff>,
+    closing: Option<Timer>,
 }
 
 impl ToSource {

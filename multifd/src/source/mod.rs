@@ -2,7 +2,6 @@
 
 mod builder;
 mod hearing;
-mod timer;
 
 use std::io::{ErrorKind, Read, Write};
 use std::iter;
@@ -15,7 +14,6 @@ use multifd_core::ram::{PageBatch, Ram, is_zero};
 
 pub use builder::{SourceBuilder, ZeroPages};
 use hearing::FromDestination;
-pub(crate) use timer::Timer;
 
 use crate::driver::{MainChannelError, MainWriter};
 use crate::engine::cancel::CancelToken;
@@ -26,6 +24,7 @@ use crate::engine::pace::{Pace, Paced};
 use crate::engine::queue::Queue;
 use crate::engine::return_path::{ReturnPath, hear_last_word};
 use crate::engine::session::{Failure, Session, Stopped, Waiter, Wake};
+use crate::engine::watch::Timer;
 use crate::error::{Error, Unfinished};
 use crate::page_set::PageSet;
 use crate::progress::{Progress, Stats};
@@ -274,8 +273,8 @@ impl Source {
     }
 
     /// Cancels the migration when `limit` is over.
-    pub(crate) fn cancel_after(&self, limit: Duration) -> Result<Timer, Error> {
-        Timer::start(&self.session, limit)
+    pub(crate) fn cancel_after(&self, limit: Duration) -> Timer {
+        self.session.watch().cancel_after(limit)
     }
 
     pub(crate) fn ram(&self) -> &Arc<Ram> {
