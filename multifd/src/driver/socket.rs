@@ -40,26 +40,38 @@ impl<S: AsFd> Socket<S> {
     pub fn into_inner(self) -> S {
         self.socket
     }
+
+    pub(crate) fn send(&self, parts: Parts<'_>) -> io::Result<usize> {
+        let mut pieces = ToSend::default();
+        parts.take_while(|part| pieces.push(part)).for_each(drop);
+        pieces.send(self.socket.as_fd())
+    }
+
+    pub(crate) fn receive(&self, room: &mut [u8]) -> io::Result<usize> {
+        let (count, _) = retry_on_intr(|| recv(&self.socket, &mut *room, RecvFlags::WAITALL))?;
+        Ok(count)
+    }
+
+    pub(crate) fn receive_guest(&self, room: GuestSlices<'_>) -> io::Result<usize> {
+        let mut pieces = ToFill::default();
+        pieces.push(&room);
+        pieces.fill(self.socket.as_fd())
+    }
 }
 
 impl<S: AsFd + Send> Transmit for Socket<S> {
     async fn write(&mut self, parts: Parts<'_>) -> io::Result<usize> {
-        let mut pieces = ToSend::default();
-        parts.take_while(|part| pieces.push(part)).for_each(drop);
-        pieces.send(self.socket.as_fd())
+        self.send(parts)
     }
 }
 
 impl<S: AsFd + Send> Receive for Socket<S> {
     async fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        let (count, _) = retry_on_intr(|| recv(&self.socket, &mut *room, RecvFlags::WAITALL))?;
-        Ok(count)
+        self.receive(room)
     }
 
     async fn read_guest(&mut self, room: GuestSlices<'_>) -> io::Result<usize> {
-        let mut pieces = ToFill::default();
-        pieces.push(&room);
-        pieces.fill(self.socket.as_fd())
+        self.receive_guest(room)
     }
 }
 

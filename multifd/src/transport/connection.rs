@@ -330,7 +330,7 @@ pub(super) fn at_any_pace(mut attempt: impl FnMut() -> io::Result<usize>) -> io:
 }
 
 /// Whether a read or write has only run into the socket's time limit, or into a signal.
-pub(super) fn is_later(error: &io::Error) -> bool {
+fn is_later(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 

@@ -6,7 +6,7 @@ use multifd_core::channel::Parts;
 use multifd_core::ram::GuestSlices;
 
 use super::Connection;
-use super::connection::is_later;
+use super::connection::at_any_pace;
 use crate::driver::{Blocking, Receive, Socket, Transmit};
 
 /// A connection that carries a multifd channel. Over a socket pages go straight from and into guest
@@ -26,12 +26,8 @@ impl Link {
 impl Transmit for Link {
     async fn write(&mut self, parts: Parts<'_>) -> io::Result<usize> {
         let Some(socket) = self.connection.socket() else { return self.copying.write(parts).await };
-        loop {
-            match Socket::new(socket).write(parts.clone()).await {
-                Err(error) if is_later(&error) => {}
-                written => return written.inspect(|&count| self.connection.count(count)),
-            }
-        }
+        let written = at_any_pace(|| Socket::new(socket).send(parts.clone()));
+        written.inspect(|&count| self.connection.count(count))
     }
 
     async fn flush(&mut self) -> io::Result<()> {
@@ -42,23 +38,15 @@ impl Transmit for Link {
 impl Receive for Link {
     async fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let Some(socket) = self.connection.socket() else { return self.copying.read(room).await };
-        loop {
-            match Socket::new(socket).read(&mut *room).await {
-                Err(error) if is_later(&error) => {}
-                read => return read.inspect(|&count| self.connection.count(count)),
-            }
-        }
+        let read = at_any_pace(|| Socket::new(socket).receive(room));
+        read.inspect(|&count| self.connection.count(count))
     }
 
     async fn read_guest(&mut self, room: GuestSlices<'_>) -> io::Result<usize> {
         let Some(socket) = self.connection.socket() else {
             return self.copying.read_guest(room).await;
         };
-        loop {
-            match Socket::new(socket).read_guest(room).await {
-                Err(error) if is_later(&error) => {}
-                read => return read.inspect(|&count| self.connection.count(count)),
-            }
-        }
+        let read = at_any_pace(|| Socket::new(socket).receive_guest(room));
+        read.inspect(|&count| self.connection.count(count))
     }
 }
