@@ -136,13 +136,12 @@ impl<R: Read> MainChannel<'_, R> {
                         take(&piece)?;
                     }
                 }
-                MainEvent::OpenReturnPath => self.open_return_path(&vm.configuration)?,
                 MainEvent::EarlyState(section) => vm.early_state.behind_start.extend(section),
                 MainEvent::PostcopyAdvise(advise) => {
                     vm.postcopy_advise = Some(advise);
                     heed(advise, &ram);
                 }
-                event => self.command(&event)?,
+                event => self.command(&event, &vm.configuration)?,
             }
         }
         // A device whose own state looks like the end would be cut off there.
@@ -158,14 +157,13 @@ impl<R: Read> MainChannel<'_, R> {
         while let Some(event) = self.next()? {
             match event {
                 MainEvent::Configuration(configuration) => vm.configuration = configuration,
-                MainEvent::OpenReturnPath => self.open_return_path(&vm.configuration)?,
                 MainEvent::EarlyState(section) => vm.early_state.before_start.extend(section),
                 MainEvent::PostcopyAdvise(advise) => vm.postcopy_advise = Some(advise),
                 MainEvent::RamStart { section_id, blocks, sync, .. } => {
                     (vm.section_id, vm.blocks, vm.sync_form) = (section_id, blocks, sync);
                     break;
                 }
-                event => self.command(&event)?,
+                event => self.command(&event, &vm.configuration)?,
             }
         }
         Ok(())
@@ -191,8 +189,9 @@ impl<R: Read> MainChannel<'_, R> {
         Ok(())
     }
 
-    fn command(&mut self, event: &MainEvent) -> Result<(), Error> {
+    fn command(&mut self, event: &MainEvent, configuration: &Configuration) -> Result<(), Error> {
         match event {
+            MainEvent::OpenReturnPath => self.open_return_path(configuration),
             MainEvent::Ping(number) => self.return_path.answer(ReturnMessage::Pong(*number)),
             _ => Ok(()),
         }

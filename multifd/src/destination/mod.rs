@@ -284,10 +284,7 @@ impl Migration {
         let watch = self.session.watch();
         // No shorter limit before the source says that it waits for an answer.
         watch.set_main(main, None);
-        watch.set_peer(match main.peer() {
-            Some(address) => format!("the source at {address}"),
-            None => "the source".to_owned(),
-        });
+        watch.set_peer("the source", main);
         self.return_path.stream = Some(Impatient::new(main, watch));
         Watched::new(main, watch)
     }

@@ -53,11 +53,6 @@ impl ReturnPath {
         self.complete = true;
     }
 
-    /// Whether the destination may confirm.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.complete
-    }
-
     /// The destination has said that it has everything.
     pub(crate) fn confirm(&mut self) -> Result<(), Error> {
         if !self.complete {
@@ -152,13 +147,12 @@ mod tests {
     #[test]
     fn a_destination_may_speak_on_an_open_path_until_it_has_said_its_last() {
         let (silent, open) = (path(&[]), path(&[ReturnPath::open]));
-        assert!(!silent.may_speak() && !silent.is_over() && !silent.is_complete());
+        assert!(!silent.may_speak() && !silent.is_over());
         assert!(open.may_speak() && !open.is_over());
         for last in [ReturnPath::close as fn(&mut ReturnPath), ReturnPath::refuse] {
             let over = path(&[ReturnPath::open, last]);
             assert!(!over.may_speak() && over.is_over());
         }
-        assert!(path(&[ReturnPath::complete]).is_complete());
     }
 
     #[test]

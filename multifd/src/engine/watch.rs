@@ -127,8 +127,16 @@ impl Watch {
         inner.connections.push(connection.downgrade());
     }
 
-    /// Says who the peer is.
-    pub(crate) fn set_peer(&self, peer: String) {
+    /// Says who the peer is: `who`, at the other end of `connection`.
+    pub(crate) fn set_peer(&self, who: &str, connection: &Connection) {
+        self.name_peer(match connection.peer() {
+            Some(address) => format!("{who} at {address}"),
+            None => who.to_owned(),
+        });
+    }
+
+    /// Says who the peers are.
+    pub(crate) fn name_peer(&self, peer: String) {
         self.lock().peer = peer;
     }
 
@@ -366,7 +374,7 @@ mod tests {
     #[test]
     fn a_wait_in_vain_is_said_with_what_was_waited_for_and_from_whom() {
         let watch = Watch::new(Some(Duration::from_millis(50)));
-        watch.set_peer("the source".to_owned());
+        watch.name_peer("the source".to_owned());
         let _awaiting = watch.awaiting("a word");
         let error = fails(&watch).to_string();
         assert!(error.contains("the source") && error.contains("a word"), "{error}");

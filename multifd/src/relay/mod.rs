@@ -238,7 +238,7 @@ impl Relay {
         let watch = session.watch();
         // A destination that is slow may hold up what the source has sent before it closed.
         watch.set_main(source, None);
-        watch.set_peer("the source or the destination".to_owned());
+        watch.name_peer("the source or the destination".to_owned());
         let end = |stream, side, wire| {
             let taps = Taps::new(self.tap.as_ref(), side, wire);
             // What the destination answers is not limited.
@@ -290,10 +290,10 @@ impl Relay {
             return Ok(false);
         }
         let what = "the confirmation";
-        let confirmed = self.session.wait_for(Waiter::Main, what, LAST_WORD, |state| {
-            state.more.return_path.is_confirmed().then_some(())
-        })?;
-        if confirmed.is_none() || self.session.look(|state| state.more.source_untold) {
+        let confirmed = self
+            .session
+            .wait_for(Waiter::Main, what, LAST_WORD, |state| state.more.is_told().then_some(()))?;
+        if confirmed.is_none() {
             return Err(Error::SourceLeft.into());
         }
         self.session.succeed()?;

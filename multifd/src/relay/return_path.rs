@@ -41,46 +41,41 @@ impl Hears<State> for ToSource {
             return Ok(More::Never);
         }
         let mut rest = bytes;
-        let mut messages = Vec::new();
+        let mut shut = None;
         let decoded = loop {
             match decoder.next(&mut rest) {
-                Ok(Some(message)) => messages.push(message),
+                Ok(Some(ReturnMessage::Shut(status))) if shut.is_none() => shut = Some(status),
+                Ok(Some(ReturnMessage::Shut(status @ 1..))) => {
+                    break Err(Error::DestinationRefused(status));
+                }
+                Ok(Some(_)) => {}
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(pipe.blame(error)),
             }
         };
-        let complete = session.look(|state| state.more.return_path.is_complete());
-        if !complete && messages.contains(&ReturnMessage::Shut(0)) {
-            // The source, of which this side has not passed on everything yet, would believe it.
-            return Err(Error::on(Side::To)(Error::EarlyConfirmation).into());
-        }
-        let mut words = messages.iter().filter(|message| matches!(message, ReturnMessage::Shut(_)));
-        if let Some(&ReturnMessage::Shut(status @ 1..)) = words.next() {
-            session.note(|state| state.more.return_path.refuse());
-            // Fails where something else was first.
-            _ = session.update(Wake::Nobody, |state| state.more.refused = Some(status));
+        // Noted before the source hears it, which may then act before this side does.
+        match shut {
+            Some(0) => session.note(|state| state.more.confirm()).map_err(Error::on(Side::To))?,
+            Some(status) => {
+                session.note(|state| state.more.return_path.refuse());
+                // Fails where something else was first.
+                _ = session.update(Wake::Nobody, |state| state.more.refused = Some(status));
+            }
+            None => {}
         }
         // The source is to hear it even where the relay fails for it, and what it says of the guest
         // is true even where the source does not.
         let written = pipe.write(bytes);
-        for message in messages {
-            match message {
-                ReturnMessage::Shut(0) => {
-                    let confirmed = session.note(|state| {
-                        state.more.source_untold = written.is_err();
-                        state.more.return_path.confirm()
-                    });
-                    confirmed.map_err(Error::on(Side::To))?;
-                    session.wake(Wake::Main);
-                    let source = pipe.to.stream.connection();
-                    let cut = session.watch().cut_off(source, self.limit, Shutdown::Read);
-                    self.closing = Some(cut);
-                }
-                ReturnMessage::Shut(status) => {
-                    return Err(Error::DestinationRefused(status).into());
-                }
-                _ => {}
+        match shut {
+            Some(0) if written.is_ok() => {
+                session.note(|state| state.more.source_untold = false);
+                session.wake(Wake::Main);
+                let source = pipe.to.stream.connection();
+                let cut = session.watch().cut_off(source, self.limit, Shutdown::Read);
+                self.closing = Some(cut);
             }
+            Some(status @ 1..) => return Err(Error::DestinationRefused(status).into()),
+            _ => {}
         }
         decoded?;
         written?;

@@ -30,7 +30,7 @@ pub(super) struct Relaying {
     /// What the destination has refused the migration with, if nothing had failed before. The source,
     /// which is told of it, may leave before this side has stopped for it.
     pub(super) refused: Option<u32>,
-    /// The destination's confirmation could not be passed on: the source does not know of it.
+    /// The destination's confirmation has not been passed on: the source does not know of it.
     pub(super) source_untold: bool,
     /// The main channel has been passed on to its end.
     pub(super) main_over: bool,
@@ -54,6 +54,19 @@ impl Relaying {
             source_untold: false,
             main_over: false,
         }
+    }
+
+    /// The destination has said that it has everything. The source, of which not everything may have
+    /// been passed on, would believe it: it is not to hear of what is an error here.
+    pub(super) fn confirm(&mut self) -> Result<(), Error> {
+        self.return_path.confirm()?;
+        self.source_untold = true;
+        Ok(())
+    }
+
+    /// Whether the destination has everything, and the source has been told.
+    pub(super) fn is_told(&self) -> bool {
+        self.return_path.is_confirmed() && !self.source_untold
     }
 
     /// Queues what is in `buffer`, if there is room and every sending channel has passed the last

@@ -106,10 +106,7 @@ impl Source {
         let connected = channels.main(&session);
         let connected = session.settle(connected).map_err(|Stopped| session.reason());
         let main_connection = connected?;
-        session.watch().set_peer(match main_connection.peer() {
-            Some(address) => format!("the destination at {address}"),
-            None => "the destination".to_owned(),
-        });
+        session.watch().set_peer("the destination", &main_connection);
         let encoder =
             MainEncoder::new().with_page_size(setup.ram.page_size()).with_footers(setup.footers);
         let main = Watched::new(&main_connection, session.watch());
