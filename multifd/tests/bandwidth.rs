@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use common::{any_port, assert_equal, fill, ram, receive, registry, send};
+use common::{any_port, complete, fill, ram, receive, registry, send};
 use multifd::relay::Relay;
 use multifd::{CancelToken, Error, PageSet, Progress, Unfinished, Uri, ZeroPages};
 
@@ -37,12 +37,7 @@ fn a_source_sends_no_faster_than_its_limit_over_all_its_channels() {
     let setup = send(&source_ram, &uri, |setup| setup.channels(4).max_bandwidth(limit()));
     let mut source = setup.unwrap();
     source.round(&PageSet::all(&source_ram)).unwrap();
-    let none = PageSet::none(&source_ram);
-    let sent = std::thread::spawn(move || source.finish(&none, None));
-    let arrived = destination.join().unwrap().unwrap();
-    assert_equal(&source_ram, &arrived.ram);
-    arrived.confirm().unwrap();
-    let stats = sent.join().unwrap().unwrap();
+    let stats = complete(source, PageSet::none(&source_ram), &source_ram, destination);
     let took = began.elapsed();
     assert!(took >= least(stats.wire_bytes()), "{took:?} for {} bytes", stats.wire_bytes());
     assert!(took < MOST, "{took:?}");
@@ -78,12 +73,7 @@ fn a_relay_passes_on_no_faster_than_its_limit() {
     let relayed = std::thread::spawn(move || relay.run());
     let began = Instant::now();
     let source = send(&source_ram, &from, |setup| setup).unwrap();
-    let all = PageSet::all(&source_ram);
-    let sent = std::thread::spawn(move || source.finish(&all, None));
-    let arrived = destination.join().unwrap().unwrap();
-    assert_equal(&source_ram, &arrived.ram);
-    arrived.confirm().unwrap();
-    sent.join().unwrap().unwrap();
+    complete(source, PageSet::all(&source_ram), &source_ram, destination);
     let relayed = relayed.join().unwrap().unwrap();
     let took = began.elapsed();
     assert!(took >= least(relayed.to.wire_bytes()), "{took:?}");

@@ -8,7 +8,7 @@ use std::io::{ErrorKind as IoErrorKind, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{any_port, cause, chain, guest, provide, ram, receive, send};
+use common::{any_port, cause, chain, guest, is_alone, provide, ram, receive, send, threads};
 use multifd::core::wire::{InitialPacket, Uuid};
 use multifd::core::{Compression, ErrorKind, PeerError};
 use multifd::{Destination, Error, PageSet, Source, Unfinished, Uri};
@@ -405,16 +405,10 @@ fn a_token_does_not_keep_a_migration_alive() {
 
 #[test]
 fn no_thread_outlives_a_migration() {
-    // Threads of this test's own process: other tests run in it, so it is run alone in a child.
-    if std::env::var_os("MULTIFD_TEST_ALONE").is_none() {
-        let status = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "no_thread_outlives_a_migration"])
-            .env("MULTIFD_TEST_ALONE", "1")
-            .status();
-        assert!(status.unwrap().success());
+    // The threads of other tests are in the same process.
+    if !is_alone("no_thread_outlives_a_migration") {
         return;
     }
-    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     let before = threads();
     both_errors(|setup| setup, |setup| setup.compression(Compression::Zstd));
     let source_ram = guest();

@@ -7,7 +7,9 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use common::{all_compressions, any_port, assert_equal, fill, guest, provide, ram, receive, send};
+use common::{
+    all_compressions, any_port, assert_equal, complete, fill, guest, provide, ram, receive, send,
+};
 use multifd::core::ram::{BlockMemory, Ram, RamBlock};
 use multifd::core::vm_memory::{MmapRegion, VolatileSlice};
 use multifd::core::wire::BlockName;
@@ -215,12 +217,7 @@ fn a_guest_that_writes_all_the_time_arrives_as_it_is_when_it_stops() {
             }
             stop.store(true, Relaxed);
         });
-        let all = PageSet::all(&source_ram);
-        let sent = std::thread::spawn(move || source.finish(&all, None));
-        let arrived = destination.join().unwrap().unwrap();
-        assert_equal(&source_ram, &arrived.ram);
-        arrived.confirm().unwrap();
-        sent.join().unwrap().unwrap();
+        complete(source, PageSet::all(&source_ram), &source_ram, destination);
     }
 }
 

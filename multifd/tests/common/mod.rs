@@ -11,8 +11,8 @@ use multifd::core::wire::BlockName;
 use multifd::core::{Compression, PageSize, Registry};
 use multifd::stream::{BlockInfo, Configuration, MainEncoder, SyncForm};
 use multifd::{
-    Arrived, Destination, DestinationBuilder, Error, Incoming, Source, SourceBuilder, Unfinished,
-    Uri,
+    Arrived, Destination, DestinationBuilder, Error, Incoming, PageSet, Source, SourceBuilder,
+    Stats, Unfinished, Uri,
 };
 
 /// What ended a migration, whosever the guest is.
@@ -138,4 +138,36 @@ pub(crate) fn chain(error: &(impl std::error::Error + 'static)) -> String {
     let first: &(dyn std::error::Error + 'static) = error;
     let causes = std::iter::successors(Some(first), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Finishes `source`, a migration of `ram`, with its `last` pages: everything arrives equal and is
+/// confirmed.
+pub(crate) fn complete(
+    source: Source,
+    last: PageSet,
+    ram: &Ram,
+    received: JoinHandle<Result<Arrived, Error>>,
+) -> Stats {
+    let sent = std::thread::spawn(move || source.finish(&last, None));
+    let arrived = received.join().unwrap().unwrap();
+    assert_equal(ram, &arrived.ram);
+    arrived.confirm().unwrap();
+    sent.join().unwrap().unwrap()
+}
+
+/// Whether nothing but the test `name`, by its whole path, runs in this process. If other tests may, it
+/// is run alone in a child, and passes there.
+pub(crate) fn is_alone(name: &str) -> bool {
+    const ALONE: &str = "MULTIFD_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    assert!(child.args(["--exact", name]).env(ALONE, "1").status().unwrap().success());
+    false
+}
+
+/// Threads of this process.
+pub(crate) fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
 }

@@ -11,7 +11,7 @@ use multifd::core::wire::{InitialPacket, Uuid};
 use multifd::{Arrived, Destination, DestinationBuilder, Error, PageSet, Uri};
 use tempfile::TempDir;
 
-use crate::common::{announcement_with_return_path, any_port, assert_equal, guest, provide, send};
+use crate::common::{announcement_with_return_path, any_port, complete, guest, provide, send};
 use crate::registry;
 
 /// More than anything here may take.
@@ -63,12 +63,7 @@ fn listen(
 fn migrate(uri: &Uri, received: JoinHandle<Result<Arrived, Error>>) {
     let ram = guest();
     let source = send(&ram, uri, |setup| setup).unwrap();
-    let all = PageSet::all(&ram);
-    let sent = std::thread::spawn(move || source.finish(&all, None));
-    let arrived = received.join().unwrap().unwrap();
-    assert_equal(&ram, &arrived.ram);
-    arrived.confirm().unwrap();
-    sent.join().unwrap().unwrap();
+    complete(source, PageSet::all(&ram), &ram, received);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use multifd::core::Compression;
 use multifd::relay::Relay;
 use multifd::{Connection, Destination, Error, Outgoing, PageSet, Source, Threads, Unfinished};
 
-use crate::common::{any_port, assert_equal, guest, provide};
+use crate::common::{any_port, assert_equal, guest, is_alone, provide, threads};
 use crate::registry;
 use crate::toy::{Ends, Kind};
 
@@ -327,16 +327,10 @@ fn given_connections_are_shut_down_though_they_never_came_to_be_used() {
 
 #[test]
 fn no_thread_outlives_a_migration_over_given_connections() {
-    // Threads of this test's own process: other tests run in it, so it is run alone in a child.
-    if std::env::var_os("MULTIFD_TEST_ALONE").is_none() {
-        let status = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "given::no_thread_outlives_a_migration_over_given_connections"])
-            .env("MULTIFD_TEST_ALONE", "1")
-            .status();
-        assert!(status.unwrap().success());
+    // The threads of other tests are in the same process.
+    if !is_alone("given::no_thread_outlives_a_migration_over_given_connections") {
         return;
     }
-    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     let before = threads();
     a_migration_goes_over_connections_of_any_kind();
     a_relay_takes_connections_of_any_kind_on_both_sides();

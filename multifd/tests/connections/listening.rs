@@ -6,20 +6,15 @@ use std::os::unix::net::UnixListener;
 use multifd::relay::Relay;
 use multifd::{Destination, Error, Listener, PageSet, Uri};
 
-use crate::common::{assert_equal, guest, provide, receive, send};
+use crate::common::{complete, guest, provide, receive, send};
 use crate::registry;
 
 /// A migration to `destination` at `uri`.
 fn migrate(destination: Destination, uri: &Uri) {
     let ram = guest();
-    let received = std::thread::spawn(move || destination.receive(provide).unwrap());
+    let received = std::thread::spawn(move || destination.receive(provide));
     let source = send(&ram, uri, |setup| setup).unwrap();
-    let all = PageSet::all(&ram);
-    let sent = std::thread::spawn(move || source.finish(&all, None));
-    let arrived = received.join().unwrap();
-    assert_equal(&ram, &arrived.ram);
-    arrived.confirm().unwrap();
-    sent.join().unwrap().unwrap();
+    complete(source, PageSet::all(&ram), &ram, received);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use multifd::relay::{RelayBuilder, Relayed};
 use multifd::{Error, PageSet, Side, Unfinished};
 use multifd_conformance::{Recording, recordings};
 
-use crate::common::{cause, chain, guest, receive, send};
+use crate::common::{cause, chain, guest, is_alone, receive, send, threads};
 use crate::support::{Running, connect, listener, relay, replay};
 
 /// More than any failure here may take.
@@ -459,16 +459,10 @@ fn two_channels_of_one_number_are_refused() {
 
 #[test]
 fn no_thread_outlives_a_relay() {
-    // Threads of this test's own process: other tests run in it, so it is run alone in a child.
-    if std::env::var_os("MULTIFD_TEST_ALONE").is_none() {
-        let status = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "failure::no_thread_outlives_a_relay"])
-            .env("MULTIFD_TEST_ALONE", "1")
-            .status();
-        assert!(status.unwrap().success());
+    // The threads of other tests are in the same process.
+    if !is_alone("failure::no_thread_outlives_a_relay") {
         return;
     }
-    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
     let before = threads();
     a_relay_is_cancelled_in_any_phase_and_both_sides_end();
     a_destination_that_dies_in_any_phase_ends_the_source();

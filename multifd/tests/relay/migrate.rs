@@ -11,7 +11,8 @@ use multifd::stream::{Configuration, Subsection, SubsectionData, SyncForm};
 use multifd::{Destination, Error, PageSet, SourceBuilder, ZeroPages};
 
 use crate::common::{
-    all_compressions, any_port, assert_equal, fill, guest, provide, receive, registry, send,
+    all_compressions, any_port, assert_equal, complete, fill, guest, provide, receive, registry,
+    send,
 };
 use crate::support::relay;
 
@@ -155,12 +156,7 @@ fn pages_of_every_size_go_through() {
         });
         let mut source = send(&source_ram, &running.uri, |setup| setup).unwrap();
         source.round(&PageSet::all(&source_ram)).unwrap();
-        let none = PageSet::none(&source_ram);
-        let sent = std::thread::spawn(move || source.finish(&none, None));
-        let arrived = destination.join().unwrap().unwrap();
-        assert_equal(&source_ram, &arrived.ram);
-        arrived.confirm().unwrap();
-        sent.join().unwrap().unwrap();
+        complete(source, PageSet::none(&source_ram), &source_ram, destination);
         assert_eq!(running.join().unwrap().page_size, page_size);
     }
 }

@@ -1,11 +1,13 @@
 //! A source that switches to postcopy.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
+use std::thread::JoinHandle;
 
+use multifd::Uri;
 use multifd::core::Compression;
 use multifd::stream::{Limits, MainDecoder, MainEvent, ReturnMessage, section};
-use multifd_conformance::recordings;
+use multifd_conformance::{Recording, recordings};
 
 use crate::support::{connect, listener, play_channels, relay};
 
@@ -40,6 +42,16 @@ fn main_channel(recorded: &[u8]) -> Vec<u8> {
 
 const POSTCOPY: [u8; 5000] = [0x7b; 5000];
 
+/// Plays a recording to a relay at `uri`, up to the switch. Gives the main channel's bytes and
+/// connection, and the channels.
+fn switch(uri: &Uri, recording: &Recording) -> (Vec<u8>, TcpStream, Vec<JoinHandle<TcpStream>>) {
+    let main = main_channel(recording.main);
+    let channels: Vec<_> = recording.channels.iter().map(|bytes| bytes.to_vec()).collect();
+    let mut source_main = connect(uri);
+    source_main.write_all(&main).unwrap();
+    (main, source_main, play_channels(uri, &channels))
+}
+
 #[test]
 fn after_the_switch_both_directions_pass_as_they_are_and_the_confirmation_counts() {
     for recording in recordings() {
@@ -49,15 +61,11 @@ fn after_the_switch_both_directions_pass_as_they_are_and_the_confirmation_counts
             let setup = setup.from_compression(recording.compression).from_channels(channels);
             setup.to_compression(Compression::Zlib).to_channels(3)
         });
-        let main = main_channel(recording.main);
-        let channels: Vec<_> = recording.channels.iter().map(|bytes| bytes.to_vec()).collect();
-        let mut source_main = connect(&running.uri);
-        source_main.write_all(&main).unwrap();
-        let source = play_channels(&running.uri, &channels);
+        let (main, mut source_main, source) = switch(&running.uri, recording);
 
         let (mut destination, _) = listener.accept().unwrap();
         let others: Vec<_> = (0..3).map(|_| listener.accept().unwrap().0).collect();
-        let read = |mut other: std::net::TcpStream| {
+        let read = |mut other: TcpStream| {
             std::thread::spawn(move || other.read_to_end(&mut Vec::new()).unwrap())
         };
         let readers: Vec<_> = others.into_iter().map(read).collect();
@@ -96,11 +104,7 @@ fn a_relay_that_fails_after_the_switch_leaves_it_unclear_whose_the_guest_is() {
     let running = relay(&uri, |setup| {
         setup.from_compression(recording.compression).from_channels(3).to_channels(1)
     });
-    let main = main_channel(recording.main);
-    let channels: Vec<_> = recording.channels.iter().map(|bytes| bytes.to_vec()).collect();
-    let mut source_main = connect(&running.uri);
-    source_main.write_all(&main).unwrap();
-    let source = play_channels(&running.uri, &channels);
+    let (main, _source_main, source) = switch(&running.uri, recording);
     let (mut destination, _) = listener.accept().unwrap();
     let (mut other, _) = listener.accept().unwrap();
     let reader = std::thread::spawn(move || other.read_to_end(&mut Vec::new()));
