@@ -48,7 +48,13 @@ const ALL: [Status; 6] = [
 /// The exit statuses of a command.
 fn statuses(name: &str) -> &'static [Status] {
     match name {
-        "send" => &[DONE, FAILED, USAGE, UNCLEAR, SIGNAL],
+        "send" => &[
+            ("0", "done: the destination has the VM; with --no-return-path, it was all sent"),
+            FAILED,
+            USAGE,
+            UNCLEAR,
+            SIGNAL,
+        ],
         "recv" => &[
             DONE,
             ("1", "failed: nothing is left behind; a source with a return path keeps the VM"),

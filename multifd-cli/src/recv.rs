@@ -1,6 +1,6 @@
 //! `multifd recv`.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use multifd::core::wire::Uuid;
 use multifd::{Destination, Uri};
@@ -10,11 +10,10 @@ use crate::cancel::Interrupt;
 use crate::failure::Failure;
 use crate::image::Place;
 use crate::options::codec::{self, Agreed};
-use crate::options::limits::Limits;
+use crate::options::limits::{ChannelTimeout, Limits};
 use crate::options::store::Store;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
-use crate::units;
 
 /// Receive a VM into an image folder.
 ///
@@ -38,15 +37,8 @@ pub(crate) struct Args {
     /// The only VM to accept; any if not given
     #[arg(long)]
     uuid: Option<Uuid>,
-    /// How long a connection may take to say what it is, and all of them to be there
-    #[arg(
-        long,
-        value_name = "TIME",
-        default_value = "10s",
-        value_parser = units::wait,
-        allow_negative_numbers = true
-    )]
-    channel_timeout: Duration,
+    #[command(flatten)]
+    channel_timeout: ChannelTimeout,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -64,7 +56,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .compression(codec)
         .channels(args.agreed.channels)
         .uuid(args.uuid)
-        .channel_timeout(args.channel_timeout)
+        .channel_timeout(args.channel_timeout.channel_timeout)
         .progress_timeout(args.limits.progress_timeout())
         .device_state_limit(args.store.device_state_limit.in_memory())
         .listen(&args.listen)?;

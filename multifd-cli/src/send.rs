@@ -1,6 +1,5 @@
 //! `multifd send`.
 
-use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,21 +17,16 @@ use crate::image::Image;
 use crate::mapping::{self, Access};
 use crate::options::codec::{self, Agreed};
 use crate::options::device_state::DeviceStateLimit;
-use crate::options::limits::Limits;
+use crate::options::limits::{Bandwidth, Limits};
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 use crate::size::Bytes;
 use crate::summary::Summary;
-use crate::units;
 
 /// Send a VM image or a bare RAM file.
 ///
 /// The other side is `multifd recv`, or a QEMU with `-incoming defer`, the capability multifd and
 /// the same number of channels and compression.
-///
-/// The exit status is 0 if the destination has the guest (with --no-return-path: if everything was
-/// sent to it), 1 if it has not and cannot come to have it, and 3 if that is not known: look there
-/// before the guest goes on here.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -71,9 +65,8 @@ pub(crate) struct Args {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
-    /// The most to send a second, such as 25Gbps or 1.5GiB/s; as much as goes if not given
-    #[arg(long, value_name = "SPEED", value_parser = units::bandwidth)]
-    max_bandwidth: Option<NonZeroU64>,
+    #[command(flatten)]
+    bandwidth: Bandwidth,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -134,7 +127,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .zero_pages(args.zero_page_detection.into())
         .return_path(!args.no_return_path)
         .progress_timeout(args.limits.progress_timeout())
-        .max_bandwidth(args.max_bandwidth);
+        .max_bandwidth(args.bandwidth.max_bandwidth);
     if let Some(image) = &image {
         setup = as_it_came(setup, image);
     }

@@ -46,8 +46,10 @@ const TIMES: [(&str, f64); 9] = [
 /// The longest time, and the longest time of a single page, in nanoseconds: an hour and a
 /// millisecond. With them the times of the largest memory fit into a `u64`.
 const LONGEST: f64 = 3.6e12;
-const LONGEST_WAIT: f64 = 365.0 * 24.0 * 3.6e12;
 const LONGEST_OF_A_PAGE: f64 = 1e6;
+
+/// The longest time that is waited for, in nanoseconds: 365 days.
+const LONGEST_WAIT: f64 = 365.0 * 24.0 * 3.6e12;
 
 /// Reads `100Gbit/s`, `25Gbps`, `12.5GB/s`, `400MiB/s` or `20000pages/s` (of 4 KiB).
 pub(crate) fn speed(text: &str) -> Result<Speed, String> {

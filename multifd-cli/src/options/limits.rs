@@ -1,5 +1,6 @@
-//! How patient a migration is.
+//! How patient a migration is, and how much it may send.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::units;
@@ -10,6 +11,28 @@ pub(crate) struct Limits {
     /// How long to wait for the other side while no byte moves, or none for any time
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = wait_or_none)]
     progress_timeout: Limit,
+}
+
+/// How patient a side that others connect to is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ChannelTimeout {
+    /// How long a connection may take to say what it is, and all of them to be there
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "10s",
+        value_parser = units::wait,
+        allow_negative_numbers = true
+    )]
+    pub(crate) channel_timeout: Duration,
+}
+
+/// How much a side that sends may send.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Bandwidth {
+    /// The most to send a second, such as 25Gbps or 1.5GiB/s; as much as goes if not given
+    #[arg(long, value_name = "SPEED", value_parser = units::bandwidth)]
+    pub(crate) max_bandwidth: Option<NonZeroU64>,
 }
 
 /// A time, or any time.

@@ -4,10 +4,8 @@ mod inspect;
 mod progress;
 mod record;
 
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use multifd::core::MultiFdMethods;
 use multifd::inspect::Report as Inspected;
@@ -19,11 +17,10 @@ use crate::cancel::Interrupt;
 use crate::failure::Failure;
 use crate::inspect::{chart, json, text};
 use crate::options::codec::{self, channel_count};
-use crate::options::limits::Limits;
+use crate::options::limits::{Bandwidth, ChannelTimeout, Limits};
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 use crate::summary::Summary;
-use crate::units;
 use inspect::Inspection;
 use record::Recorder;
 
@@ -70,15 +67,8 @@ pub(crate) struct Args {
     /// The level to compress with for the destination
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     to_level: Option<i32>,
-    /// How long a connection may take to say what it is, and all of them to be there
-    #[arg(
-        long,
-        value_name = "TIME",
-        default_value = "10s",
-        value_parser = units::wait,
-        allow_negative_numbers = true
-    )]
-    channel_timeout: Duration,
+    #[command(flatten)]
+    channel_timeout: ChannelTimeout,
     /// Record both sides, in the folders from and to of this new folder, for multifd decode
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
@@ -92,9 +82,8 @@ pub(crate) struct Args {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
-    /// The most to send a second, such as 25Gbps or 1.5GiB/s; as much as goes if not given
-    #[arg(long, value_name = "SPEED", value_parser = units::bandwidth)]
-    max_bandwidth: Option<NonZeroU64>,
+    #[command(flatten)]
+    bandwidth: Bandwidth,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -112,9 +101,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .to_compression(Arc::clone(&to))
         .to_channels(args.to_channels)
         .to_level(args.to_level)
-        .channel_timeout(args.channel_timeout)
+        .channel_timeout(args.channel_timeout.channel_timeout)
         .progress_timeout(args.limits.progress_timeout())
-        .max_bandwidth(args.max_bandwidth);
+        .max_bandwidth(args.bandwidth.max_bandwidth);
     let recorder = args.record.as_deref().map(Recorder::new).transpose()?.map(Arc::new);
     let inspection = args.inspect.then(|| Arc::new(Inspection::new(args.from_channels)));
     if let Some(tap) = Taps::of(recorder.as_ref(), inspection.as_ref()) {
