@@ -69,17 +69,19 @@ pub(crate) fn store(
         error => interrupt.or(error),
     })?;
     let summary = Summary::new(&stats, page_bytes, started.elapsed());
-    Ok(Stored { image: args.to.display().to_string(), vm: manifest, summary })
+    let image = args.to.display().to_string();
+    let refused_connections = stats.refused_connections;
+    Ok(Stored { image, vm: manifest, refused_connections, summary })
 }
 
-/// Fails if a page never arrived, which is the only sign of a lost channel in a recording.
+/// Fails if a page never arrived.
 fn check_all_arrived(vm: &Arrived) -> Result<(), Failure> {
     match vm.missing_pages() {
         0 => Ok(()),
         count => Err(Failure::new(format!(
-            "{count} pages of the VM never arrived: a channel is missing, or the source skips free \
-             pages (free-page-hint, virtio-mem); in the latter case use --allow-missing-pages, which \
-             takes them as zero"
+            "{count} pages of the VM never arrived: the source skips free pages (free-page-hint, \
+             virtio-mem), for which there is --allow-missing-pages, which takes them as zero; or it is at \
+             fault"
         ))),
     }
 }
@@ -89,6 +91,8 @@ fn check_all_arrived(vm: &Arrived) -> Result<(), Failure> {
 pub(crate) struct Stored {
     image: String,
     vm: Manifest,
+    /// Connections that were refused: they were not of the migration.
+    refused_connections: u64,
     #[serde(flatten)]
     summary: Summary,
 }
@@ -98,7 +102,7 @@ pub(crate) fn report(stored: &Stored, args: &Store, output: &Output) -> Result<(
     if args.json {
         return output::print_json(stored);
     }
-    let Stored { image, vm, summary } = stored;
+    let Stored { image, vm, summary, .. } = stored;
     let machine = vm.machine.as_deref().unwrap_or("RAM without a machine");
     let blocks = match vm.blocks.len() {
         1 => "1 RAM block".to_owned(),

@@ -27,6 +27,13 @@ impl Output {
         if self.quiet { Ok(()) } else { print(&(one_line(line) + "\n")) }
     }
 
+    /// Writes a warning to stderr, unless the program is to be quiet.
+    pub(crate) fn warn(&self, line: &str) {
+        if !self.quiet {
+            note(&format!("multifd: warning: {line}"));
+        }
+    }
+
     /// A progress bar for `bytes` bytes, shown only on a terminal.
     pub(crate) fn bar(&self, label: &str, bytes: u64) -> Bar {
         Bar::of_bytes(self.bars, label, bytes)

@@ -9,6 +9,7 @@ use crate::arrival;
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
 use crate::image::Place;
+use crate::options::admission::{self, Admission};
 use crate::options::codec::{self, Agreed};
 use crate::options::limits::{ChannelTimeout, Limits};
 use crate::options::store::Store;
@@ -38,6 +39,8 @@ pub(crate) struct Args {
     #[arg(long)]
     uuid: Option<Uuid>,
     #[command(flatten)]
+    admission: Admission,
+    #[command(flatten)]
     channel_timeout: ChannelTimeout,
     #[command(flatten)]
     limits: Limits,
@@ -48,6 +51,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let registry = args.qpl.registry()?;
     let codec = codec::find(&registry, &args.agreed.compression, None)?;
+    let networks = args.admission.networks(&args.listen)?;
     let interrupt = Interrupt::listen()?;
     // Before listening: no source shall send a VM that cannot be stored.
     let place = Place::new(&args.store.to, args.store.force)?;
@@ -58,10 +62,13 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .uuid(args.uuid)
         .channel_timeout(args.channel_timeout.channel_timeout)
         .progress_timeout(args.limits.progress_timeout())
+        .time_limit(args.limits.time_limit)
+        .allow_from(networks)
         .device_state_limit(args.store.device_state_limit.in_memory())
         .listen(&args.listen)?;
     // Also with --quiet: a program that asked for port 0 waits for this line.
     output::note(&format!("listening on {}", destination.uri()));
+    admission::warn_of_network(destination.uri(), output);
     let _watch = interrupt.watch(destination.cancel_token());
     let waiting = format!("waiting for a source on {}", destination.uri());
     let bar = output.line("receiving", &waiting);

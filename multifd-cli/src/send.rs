@@ -127,6 +127,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .zero_pages(args.zero_page_detection.into())
         .return_path(!args.no_return_path)
         .progress_timeout(args.limits.progress_timeout())
+        .time_limit(args.limits.time_limit)
         .max_bandwidth(args.bandwidth.max_bandwidth);
     if let Some(image) = &image {
         setup = as_it_came(setup, image);

@@ -5,11 +5,11 @@ use std::io;
 use std::time::Duration;
 
 use multifd_core::wire::BlockName;
-use multifd_core::{ErrorKind, PageSize, UsageError};
+use multifd_core::{ErrorKind, PageSize, PeerError, UsageError};
 
 use crate::driver::MainChannelError;
 use crate::engine::return_path::Owner;
-use crate::stream::StreamError;
+use crate::stream::{StreamError, StreamErrorKind};
 use crate::transport::Uri;
 
 /// Why a migration failed: the first error of any of its channels.
@@ -64,7 +64,7 @@ pub enum Error {
     },
     /// Not all channels connected in time.
     #[error(
-        "{connected} of {channels} channels connected within {seconds} s: {}",
+        "{connected} of {channels} channels connected within {seconds} s: {}{refused}",
         missing_hint(*main_ended)
     )]
     MissingChannels {
@@ -76,17 +76,8 @@ pub enum Error {
         seconds: u64,
         /// The source had closed its main channel by then.
         main_ended: bool,
-    },
-    /// Channels connected, and no main channel.
-    #[error(
-        "no main channel within {seconds} s of the first of {channels} channels: the source gave \
-         up or hangs; start the migration anew"
-    )]
-    MissingMain {
-        /// Channels that are there.
-        channels: usize,
-        /// How long was waited, in seconds.
-        seconds: u64,
+        /// Connections that were refused by then: one of them may be the channel's.
+        refused: Refused,
     },
     /// The source closed the main channel, and its channels do not go on.
     #[error(
@@ -111,6 +102,12 @@ pub enum Error {
         /// For how long nothing moved, in seconds.
         seconds: u64,
     },
+    /// The migration has taken longer than it may.
+    #[error("the migration is not over after {}: allow it more time", in_seconds(*limit))]
+    TimeIsOver {
+        /// The limit that was set.
+        limit: Duration,
+    },
     /// No channel connected in time.
     #[error(
         "no channel connected within {seconds} s, only the main channel: the source does not use \
@@ -132,12 +129,48 @@ pub enum Error {
          there before the guest goes on at either side"
     )]
     Unconfirmed(#[source] io::Error),
+    /// The destination answers more than it was asked.
+    #[error(
+        "the destination sends answers without end on the return path, which nobody has asked for"
+    )]
+    TooManyAnswers,
     /// A confirmation of what has not been sent.
     #[error("the destination confirmed the migration before everything was sent to it")]
     EarlyConfirmation,
-    /// A second main channel.
+    /// A second main channel, among streams that were given.
     #[error("a second main channel connected; one migration at a time")]
     SecondMain,
+    /// Packets of the source never came, so that its pages are not all here.
+    #[error(
+        "{packets} packets were sent on a channel that is not here (the first is number {first}), and \
+         their pages are lost: set the same number of channels on both sides{refused}"
+    )]
+    LostPackets {
+        /// How many there were.
+        packets: u64,
+        /// The lowest number of them.
+        first: u64,
+        /// Connections that were refused: one of them may be the channel's.
+        refused: Refused,
+    },
+    /// A packet's number came before, or is lower than that of the one before it.
+    #[error(
+        "packet {number} came twice, or behind a later one of its channel: a channel is not the \
+         source's, or the source numbers its packets wrongly"
+    )]
+    OutOfTurn {
+        /// The packet's number.
+        number: u64,
+    },
+    /// The source went away or hangs, and channels had been refused, which may be why.
+    #[error("the migration failed{refused}")]
+    AfterRefusal {
+        /// What was refused.
+        refused: Refused,
+        /// How the migration failed.
+        #[source]
+        error: Box<Error>,
+    },
     /// A channel ended while the main channel had more to come.
     #[error("channel {0} ended before the migration was complete: the source failed or went away")]
     EndedEarly(u8),
@@ -233,8 +266,8 @@ pub enum Error {
     Panicked,
     /// A connection that was handed in is one too many.
     #[error(
-        "the connection is not taken in: the migration has all its channels, or has too many \
-         connections that have not said what they are"
+        "the connection is not taken in: the migration has all its channels, or too many connections \
+         wait to be its channels"
     )]
     NotTakenIn,
     /// The migration has failed before.
@@ -294,6 +327,43 @@ impl From<Error> for Unfinished {
     }
 }
 
+/// Connections that came to a receiving side, and were refused: a port scanner's, say, or a channel that
+/// the two sides have not agreed on. The migration goes on without them.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Refused {
+    /// How many there were.
+    pub connections: u64,
+    /// How many of them had said that they were a channel.
+    pub channels: u64,
+    /// The last of these, or the last of all if there were none: where it came from, and why it was
+    /// refused.
+    pub last: Option<String>,
+}
+
+impl Refused {
+    /// Takes note of a connection from `peer`, which may have said that it is a channel.
+    pub(crate) fn add(&mut self, peer: &str, why: &str, is_channel: bool) {
+        self.connections += 1;
+        self.channels += u64::from(is_channel);
+        if is_channel || self.channels == 0 {
+            self.last = Some(format!("{peer}: {why}"));
+        }
+    }
+}
+
+/// As the rest of a sentence; nothing where there were none.
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (connections, last) = match (self.connections, &self.last) {
+            (0, _) | (_, None) => return Ok(()),
+            (1, Some(last)) => return write!(f, "; 1 connection was refused: {last}"),
+            (connections, Some(last)) => (connections, last),
+        };
+        write!(f, "; {connections} connections were refused, among them {last}")
+    }
+}
+
 /// The two sides of a relay.
 #[allow(clippy::exhaustive_enums, reason = "there is no third")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -326,11 +396,49 @@ impl Error {
         channels: usize,
         limit: Duration,
         main_ended: bool,
+        refused: Refused,
     ) -> Self {
         let seconds = limit.as_secs();
         match connected {
-            0 if !main_ended => Self::NoChannels { seconds },
-            _ => Self::MissingChannels { connected, channels, seconds, main_ended },
+            0 if !main_ended && refused.connections == 0 => Self::NoChannels { seconds },
+            _ => Self::MissingChannels { connected, channels, seconds, main_ended, refused },
+        }
+    }
+
+    /// The error, where it says what was refused, with what has been by now.
+    pub(crate) fn with_refused(self, now: Refused) -> Self {
+        match self {
+            Self::Relay { side, error } => {
+                Self::Relay { side, error: Box::new(error.with_refused(now)) }
+            }
+            Self::LostPackets { packets, first, .. } => {
+                Self::LostPackets { packets, first, refused: now }
+            }
+            error => error,
+        }
+    }
+
+    /// The error of a source that went away, with the channels that had been refused, if it may have
+    /// gone for that.
+    pub(crate) fn after(self, refused: &Refused) -> Self {
+        let goes = match &self {
+            Self::Relay { side: Side::From, .. } => {
+                let Self::Relay { side, error } = self else { return self };
+                return Self::Relay { side, error: Box::new(error.after(refused)) };
+            }
+            Self::EndedEarly(_) | Self::MainEnded { .. } | Self::Stalled { .. } => true,
+            Self::Main(MainChannelError::Read { .. }) => true,
+            Self::Main(MainChannelError::Stream(error)) => {
+                matches!(error.kind, StreamErrorKind::Truncated { .. })
+            }
+            Self::Channel(error) => {
+                matches!(error.kind(), ErrorKind::Io { .. } | ErrorKind::Peer(PeerError::Truncated))
+            }
+            _ => false,
+        };
+        match goes && refused.channels > 0 {
+            true => Self::AfterRefusal { refused: refused.clone(), error: Box::new(self) },
+            false => self,
         }
     }
 
@@ -384,6 +492,10 @@ impl From<StreamError> for Error {
     fn from(error: StreamError) -> Self {
         Self::Main(error.into())
     }
+}
+
+fn in_seconds(limit: Duration) -> String {
+    format!("{} s", limit.as_secs_f64())
 }
 
 fn missing_hint(main_ended: bool) -> &'static str {

@@ -36,6 +36,8 @@ pub struct Stats {
     pub page_bytes: u64,
     /// Whether each sync but the first ends a round. Machine types before QEMU 8.1 sync more often.
     pub syncs_are_rounds: bool,
+    /// Connections that came to a receiving side and were refused: see [`Refused`](crate::Refused).
+    pub refused_connections: u64,
     /// Time since the migration began.
     pub elapsed: Duration,
 }
@@ -49,6 +51,7 @@ pub(crate) struct MainCounters {
     ram_bytes: AtomicU64,
     page_bytes: AtomicU64,
     syncs_are_rounds: AtomicBool,
+    refused: AtomicU64,
 }
 
 impl Progress {
@@ -61,6 +64,7 @@ impl Progress {
             ram_bytes: AtomicU64::new(0),
             page_bytes: AtomicU64::new(0),
             syncs_are_rounds: AtomicBool::new(true),
+            refused: AtomicU64::new(0),
         };
         Self { channels: (0..channels).map(|_| Arc::default()).collect(), main: Arc::new(main) }
     }
@@ -76,6 +80,7 @@ impl Progress {
             ram_bytes: self.main.ram_bytes.load(Relaxed),
             page_bytes: self.main.page_bytes.load(Relaxed),
             syncs_are_rounds: self.main.syncs_are_rounds.load(Relaxed),
+            refused_connections: self.main.refused.load(Relaxed),
             elapsed: self.main.began.elapsed(),
         }
     }
@@ -88,6 +93,10 @@ impl Progress {
 
     pub(crate) fn count_zero_page(&self) {
         self.main.zero_pages.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn count_refused(&self) {
+        self.main.refused.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn count_sync(&self) {

@@ -4,14 +4,15 @@
 
 mod common;
 
-use std::net::SocketAddr;
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{any_port, assert_equal, guest, provide, registry, send};
-use multifd::{Destination, PageSet, Uri};
+use multifd::{Destination, PageSet, Threads, Uri};
 use rustix::io::dup;
 use rustix::net::{AddressFamily, SocketType, connect, socket};
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -50,7 +51,7 @@ fn set_limit(descriptors: Option<u64>) -> Option<u64> {
 
 /// Connects to `uri` while this process can have no further descriptor, until it is said that the
 /// connection cannot be accepted.
-fn connect_without_descriptors(uri: &Uri, warned: &Receiver<()>) -> OwnedFd {
+fn connect_without_descriptors(uri: &Uri, warned: &Receiver<()>, then: impl FnOnce()) -> OwnedFd {
     let Uri::Tcp { host, port } = uri else { panic!("{uri}") };
     let address = SocketAddr::new(host.parse().unwrap(), *port);
     let connecting = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
@@ -59,6 +60,7 @@ fn connect_without_descriptors(uri: &Uri, warned: &Receiver<()>) -> OwnedFd {
     let before = set_limit(Some(free.try_into().unwrap()));
     let connected = connect(&connecting, &address);
     let warned = warned.recv_timeout(Duration::from_secs(60));
+    then();
     set_limit(before);
     connected.unwrap();
     warned.unwrap();
@@ -69,10 +71,30 @@ fn connect_without_descriptors(uri: &Uri, warned: &Receiver<()>) -> OwnedFd {
 fn a_migration_waits_for_descriptors_and_needs_none_when_it_has_its_channels() {
     let (warnings, warned) = channel();
     tracing::subscriber::set_global_default(Warnings(Mutex::new(warnings))).unwrap();
-    let destination = Destination::builder(&registry()).listen(&any_port()).unwrap();
+    let (began, begun) = channel();
+    let began = Mutex::new(began);
+    let threads = Threads::new().first(move |name| {
+        if name == "multifd-recv" {
+            began.lock().unwrap().send(()).unwrap();
+        }
+        Ok(())
+    });
+    let registry = registry();
+    let destination = Destination::builder(&registry).threads(threads);
+    let destination = destination.listen(&any_port()).unwrap();
     let uri = destination.uri().clone();
+    // A silent stranger gives way to the next: that one is accepted though there are no more.
+    let Uri::Tcp { host, port } = &uri else { panic!("{uri}") };
+    let mut silent = TcpStream::connect((&host[..], *port)).unwrap();
+    begun.recv().unwrap();
+    drop(connect_without_descriptors(&uri, &warned, || {
+        assert_eq!(silent.read(&mut [0]).unwrap_or(0), 0);
+        begun.recv_timeout(Duration::from_secs(60)).unwrap();
+        // It is said that it was refused.
+        warned.recv_timeout(Duration::from_secs(60)).unwrap();
+    }));
     // Before its source comes. It leaves, and is none of the migration's.
-    drop(connect_without_descriptors(&uri, &warned));
+    drop(connect_without_descriptors(&uri, &warned, || {}));
     let received = std::thread::spawn(move || destination.receive(provide));
     let ram = guest();
     let source = send(&ram, &uri, |setup| setup).unwrap();
@@ -81,7 +103,7 @@ fn a_migration_waits_for_descriptors_and_needs_none_when_it_has_its_channels() {
     let arrived = received.join().unwrap().unwrap();
     assert_equal(&ram, &arrived.ram);
     // When it has arrived, and nobody else is expected.
-    let _late = connect_without_descriptors(&uri, &warned);
+    let _late = connect_without_descriptors(&uri, &warned, || {});
     arrived.confirm().unwrap();
     sent.join().unwrap().unwrap();
 }

@@ -9,7 +9,6 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use common::{any_port, cause, chain, guest, is_alone, provide, ram, receive, send, threads};
-use multifd::core::wire::{InitialPacket, Uuid};
 use multifd::core::{Compression, ErrorKind, PeerError};
 use multifd::{Destination, Error, PageSet, Source, Unfinished, Uri};
 
@@ -58,48 +57,6 @@ fn fewer_channels_than_agreed_are_counted() {
         panic!("{at_destination}");
     };
     assert!(matches!(at_source, Error::DestinationFailed(1)), "{at_source}");
-}
-
-#[test]
-fn more_channels_than_agreed_are_refused() {
-    let (_, at_destination) = both_errors(|setup| setup.channels(3), |setup| setup.channels(2));
-    assert_eq!(*peer_error(&at_destination), PeerError::ChannelId { id: 2, channels: 2 });
-}
-
-#[test]
-fn another_vm_is_refused_by_its_uuid() {
-    let expected = Uuid([1; 16]);
-    let (_, at_destination) = both_errors(|setup| setup, |setup| setup.uuid(Some(expected)));
-    assert_eq!(*peer_error(&at_destination), PeerError::Uuid { expected, found: Uuid::default() });
-}
-
-#[test]
-fn a_second_channel_with_one_number_is_refused() {
-    let (uri, destination) = receive(|setup| setup);
-    let Uri::Tcp { host, port } = &uri else { panic!("{uri}") };
-    let initial = InitialPacket { uuid: Uuid::default(), channel: 1 }.to_bytes();
-    let connections: Vec<_> = (0..2)
-        .map(|_| {
-            let mut connection = TcpStream::connect((&host[..], *port)).unwrap();
-            connection.write_all(&initial).unwrap();
-            connection
-        })
-        .collect();
-    // The main channel never comes: the error does not wait for it.
-    let error = destination.join().unwrap().unwrap_err();
-    assert_eq!(*peer_error(&error), PeerError::DuplicateChannel { id: 1 });
-    drop(connections);
-}
-
-#[test]
-fn a_connection_that_is_no_channel_is_an_error_and_a_silent_one_is_not() {
-    let (uri, destination) = receive(|setup| setup);
-    let Uri::Tcp { host, port } = &uri else { panic!("{uri}") };
-    drop(TcpStream::connect((&host[..], *port)).unwrap());
-    let mut stray = TcpStream::connect((&host[..], *port)).unwrap();
-    stray.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-    let error = destination.join().unwrap().unwrap_err();
-    assert_eq!(*peer_error(&error), PeerError::NotAMigration { first: *b"GET " });
 }
 
 #[test]
@@ -419,4 +376,35 @@ fn no_thread_outlives_a_migration() {
     destination.join().unwrap().unwrap().confirm().unwrap();
     sent.join().unwrap().unwrap();
     assert_eq!(threads(), before);
+}
+
+#[test]
+fn a_destination_that_answers_without_end_ends_its_source() {
+    let source_ram = guest();
+    for answer in [&b"\0\x02\0\x04\0\0\0\x01"[..], b"\0\x07\0\0"] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri = format!("tcp:{}", listener.local_addr().unwrap()).parse().unwrap();
+        let flooding = std::thread::spawn(move || {
+            let (mut main, _) = listener.accept().unwrap();
+            let mut reading = main.try_clone().unwrap();
+            std::thread::spawn(move || std::io::copy(&mut reading, &mut std::io::sink()));
+            let channels = listener.incoming().take(2).map(Result::unwrap);
+            for mut channel in channels {
+                std::thread::spawn(move || std::io::copy(&mut channel, &mut std::io::sink()));
+            }
+            let answers = answer.repeat(1 << 12);
+            while main.write_all(&answers).is_ok() {}
+        });
+        let sent = send(&source_ram, &uri, |setup| setup).map_err(Unfinished::from);
+        let sent = sent.and_then(|mut source| {
+            loop {
+                source.round(&PageSet::all(&source_ram))?;
+            }
+            #[allow(unreachable_code, reason = "it says the type")]
+            Ok(())
+        });
+        let error = cause(sent.unwrap_err());
+        assert!(matches!(error, Error::TooManyAnswers), "{error}");
+        flooding.join().unwrap();
+    }
 }

@@ -173,11 +173,19 @@ fn a_sync_that_is_missing_on_one_channel_is_an_error() {
 }
 
 #[test]
-fn a_channel_that_is_lost_shows_in_the_pages_missing() {
-    let mut streams = Streams::named("none");
-    streams.channels.pop();
-    // The recording does not say how many channels there were.
-    assert!(streams.decode().unwrap().missing_pages() > 100);
+fn a_channel_that_is_lost_shows_whichever_it_is() {
+    for recording in recordings() {
+        for lost in 0..recording.channels.len() {
+            let mut streams = Streams::of(recording);
+            streams.channels.remove(lost);
+            for (number, channel) in (0..).zip(&mut streams.channels) {
+                channel[24] = number;
+            }
+            // The recording does not say how many channels there were.
+            let error = streams.decode().unwrap_err();
+            assert!(matches!(error, Error::LostPackets { .. }), "{recording:?}: {error}");
+        }
+    }
 }
 
 #[test]

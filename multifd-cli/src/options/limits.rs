@@ -11,6 +11,9 @@ pub(crate) struct Limits {
     /// How long to wait for the other side while no byte moves, or none for any time
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = wait_or_none)]
     progress_timeout: Limit,
+    /// How long the migration may take from its first connection on; any time if not given
+    #[arg(long, value_name = "TIME", value_parser = units::wait, allow_negative_numbers = true)]
+    pub(crate) time_limit: Option<Duration>,
 }
 
 /// How patient a side that others connect to is.

@@ -1,5 +1,6 @@
 //! Options that several commands have. Nothing here depends on a command.
 
+pub(crate) mod admission;
 pub(crate) mod codec;
 pub(crate) mod device_state;
 pub(crate) mod limits;

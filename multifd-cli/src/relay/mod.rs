@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
 use crate::inspect::{chart, json, text};
+use crate::options::admission::{self, Admission};
 use crate::options::codec::{self, channel_count};
 use crate::options::limits::{Bandwidth, ChannelTimeout, Limits};
 use crate::output::{self, Output};
@@ -68,6 +69,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     to_level: Option<i32>,
     #[command(flatten)]
+    admission: Admission,
+    #[command(flatten)]
     channel_timeout: ChannelTimeout,
     /// Record both sides, in the folders from and to of this new folder, for multifd decode
     #[arg(long, value_name = "DIR")]
@@ -94,6 +97,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let registry = args.qpl.registry()?;
     let from = codec::find(&registry, &args.from_compression, None)?;
     let to = codec::find(&registry, &args.to_compression, args.to_level)?;
+    let networks = args.admission.networks(&args.listen)?;
     let interrupt = Interrupt::listen()?;
     let mut setup = Relay::builder(&registry)
         .from_compression(Arc::clone(&from))
@@ -103,6 +107,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .to_level(args.to_level)
         .channel_timeout(args.channel_timeout.channel_timeout)
         .progress_timeout(args.limits.progress_timeout())
+        .time_limit(args.limits.time_limit)
+        .allow_from(networks)
         .max_bandwidth(args.bandwidth.max_bandwidth);
     let recorder = args.record.as_deref().map(Recorder::new).transpose()?.map(Arc::new);
     let inspection = args.inspect.then(|| Arc::new(Inspection::new(args.from_channels)));
@@ -112,6 +118,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let relay = setup.listen(&args.listen, &args.to)?;
     // Also with --quiet: a program that asked for port 0 waits for this line.
     output::note(&format!("listening on {}", relay.uri()));
+    admission::warn_of_network(relay.uri(), output);
     let _watch = interrupt.watch(relay.cancel_token());
     let progress = relay.progress();
     let listen = relay.uri().to_string();
@@ -178,6 +185,8 @@ fn show(args: &Args, inspected: &Inspected) -> Result<(), Failure> {
 struct Report<'a> {
     /// Whether the destination has confirmed the migration.
     confirmed: bool,
+    /// Connections that were refused: they were not of the migration.
+    refused_connections: u64,
     from: Moved<'a>,
     to: Moved<'a>,
     /// What the source has sent, if it was inspected.
@@ -211,6 +220,7 @@ fn report(
     if args.json {
         return output::print_json(&Report {
             confirmed,
+            refused_connections: relayed.refused.connections,
             from,
             to,
             inspection: inspected.map(json::summary),

@@ -73,7 +73,7 @@ fn a_destination_whose_source_hangs_is_cancelled_and_leaves_nothing() {
         let image = to.path().join("vm");
         let (recv, uri) = Running::recv(&["--listen", "tcp:127.0.0.1:0", "--to", text(&image)]);
         let mut main = TcpStream::connect(uri.strip_prefix("tcp:").unwrap()).unwrap();
-        main.write_all(b"QEVM\0\0\0\x03").unwrap();
+        main.write_all(b"QEVM\0\0\0\x03\x07\0\0\0\x02pc").unwrap();
         std::thread::sleep(std::time::Duration::from_millis(50));
         recv.signal(signal);
         assert_cancelled(recv, signal);

@@ -86,15 +86,40 @@ fn a_recording_that_is_cut_off_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_recording_without_its_last_channel_is_taken_only_with_its_pages_missing() {
+fn a_recording_without_its_last_channel_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (recording, image) = (folder.path().join("recording"), folder.path().join("vm"));
     fs::create_dir(&recording).unwrap();
     for file in ["main.bin", "channel0.bin"] {
         fs::copy(recordings()[0].join(file), recording.join(file)).unwrap();
     }
+    let args = ["decode", text(&recording), "--to", text(&image), "--allow-missing-pages"];
+    multifd(&args).failed_saying(&["packets were sent on a channel that is not here"]);
+    assert_eq!(crate::common::names(folder.path()), ["recording"]);
+}
+
+#[test]
+fn a_recording_in_which_a_page_was_never_sent_is_taken_only_if_that_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let (recording, image) = (folder.path().join("recording"), folder.path().join("vm"));
+    fs::create_dir(&recording).unwrap();
+    let none = recordings().into_iter().find(|folder| folder.ends_with("none")).unwrap();
+    for file in ["main.bin", "channel0.bin", "channel1.bin"] {
+        fs::copy(none.join(file), recording.join(file)).unwrap();
+    }
+    // The first packet with zero pages has one less.
+    let mut channel = fs::read(recording.join("channel0.bin")).unwrap();
+    let word =
+        |channel: &[u8], at: usize| u32::from_be_bytes(channel[at..at + 4].try_into().unwrap());
+    let mut at = 64;
+    while word(&channel, at + 32) == 0 {
+        at += 1344 + word(&channel, at + 16) as usize * 4096;
+    }
+    let zero_pages = word(&channel, at + 32) - 1;
+    channel[at + 32..at + 36].copy_from_slice(&zero_pages.to_be_bytes());
+    fs::write(recording.join("channel0.bin"), channel).unwrap();
     let args = ["decode", text(&recording), "--to", text(&image)];
-    multifd(&args).failed_saying(&["never arrived", "a channel is missing"]);
+    multifd(&args).failed_saying(&["1 pages of the VM never arrived", "--allow-missing-pages"]);
     assert_eq!(crate::common::names(folder.path()), ["recording"]);
     multifd(&[&args[..], &["--allow-missing-pages"]].concat()).succeeded();
 }

@@ -16,4 +16,5 @@ mod qpl;
 mod relay;
 mod send_recv;
 mod show;
+mod strangers;
 mod terminal;

@@ -216,7 +216,7 @@ fn what_an_inspected_source_sends_against_the_format_is_said_at_once() {
     let to = format!("tcp:{}", listener.local_addr().unwrap());
     let (relay, uri) = relay(&mut command(&["relay"]), &to, &["--inspect"]);
     let mut source = TcpStream::connect(uri.strip_prefix("tcp:").unwrap()).unwrap();
-    source.write_all(b"QEVM\0\0\0\x09").unwrap();
+    source.write_all(b"QEVM\0\0\0\x03\x07\0\0\0\x02pc\x09").unwrap();
     let ended = relay.wait();
     assert_eq!(ended.status, Some(1), "{ended:?}");
     let said = ended.stderr.find("multifd: inspecting the source: error: main channel, byte ");
@@ -261,6 +261,9 @@ fn another_codec_on_either_side_is_said_with_the_side() {
     }
 }
 
+/// What a main channel begins with.
+const GREETING: &[u8] = b"QEVM\0\0\0\x03\x07\0\0\0\x02pc";
+
 #[test]
 fn a_relay_is_cancelled_while_it_waits_and_while_it_relays() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -271,7 +274,7 @@ fn a_relay_is_cancelled_while_it_waits_and_while_it_relays() {
         let (relay, uri) = relay(&mut command(&["relay"]), &to, args);
         let source = begun.then(|| {
             let mut main = TcpStream::connect(uri.strip_prefix("tcp:").unwrap()).unwrap();
-            main.write_all(b"QEVM\0\0\0\x03").unwrap();
+            main.write_all(GREETING).unwrap();
             let mut passed_on = listener.accept().unwrap().0;
             passed_on.read_exact(&mut [0; 4]).unwrap();
             (main, passed_on)
@@ -288,7 +291,7 @@ fn a_relay_is_cancelled_while_it_waits_and_while_it_relays() {
         drop(source);
     }
     let recorded = fs::read(record.join("to/main.bin")).unwrap();
-    assert!(recorded.len() >= 4 && b"QEVM\0\0\0\x03".starts_with(&recorded), "{recorded:?}");
+    assert!(recorded.len() >= 4 && GREETING.starts_with(&recorded), "{recorded:?}");
 }
 
 #[test]

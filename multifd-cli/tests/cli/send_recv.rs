@@ -90,7 +90,7 @@ fn an_image_is_replaced_only_by_force_and_only_when_the_new_one_is_complete() {
         fs::copy(other.join(file), broken.join(file)).unwrap();
     }
     let args = ["decode", text(&broken), "--to", text(&image), "--force"];
-    multifd(&args).failed_saying(&["pages", "never arrived", "a channel is missing"]);
+    multifd(&args).failed_saying(&["sent on a channel that is not here"]);
     assert!(fs::read(image.join("vm.json")).unwrap() == before);
 
     multifd(&["decode", text(other), "--to", text(&image), "--force"]).succeeded();
@@ -147,7 +147,7 @@ fn the_log_names_who_connected_with_address_channel_and_uuid_and_who_was_refused
             let mut lines = received.stderr.lines();
             lines.any(|line| words.iter().all(|word| line.contains(word)))
         };
-        assert!(is_logged(&[&format!("from={address}"), "did not say what it is"]), "{received:?}");
+        assert!(is_logged(&[&format!("from={address}"), "it left"]), "{received:?}");
         assert!(is_logged(&["from=127.0.0.1:", "the main channel connected"]), "{received:?}");
         // The third channel may be refused before the others have said which they are.
         for channel in ["channel=0", "channel=1"].iter().filter(|_| channels == "2") {

@@ -80,6 +80,11 @@ impl Opening {
         self.filled >= MAIN_MAGIC.len()
     }
 
+    /// Whether nothing has come yet.
+    pub fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
     /// The bytes so far, as they came.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.filled]

@@ -10,12 +10,13 @@ use multifd_core::{PageSize, Registry};
 
 use super::{Arrived, Destination, Incoming};
 use crate::codecs::Codec;
+use crate::engine::admission::Admission;
 use crate::engine::cancel::CancelToken;
 use crate::engine::session::Terms;
 use crate::engine::threads::Threads;
 use crate::error::Error;
 use crate::stream::Limits;
-use crate::transport::{Listener, Uri};
+use crate::transport::{Listener, Network, Uri};
 
 /// How a destination is set up. Both sides must agree on compression, channels and UUID.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ pub struct DestinationBuilder<'a> {
     pub(super) codec: Codec,
     pub(super) channels: u8,
     pub(super) uuid: Option<Uuid>,
-    pub(super) channel_timeout: Duration,
+    pub(super) admission: Admission,
     pub(super) limits: Limits,
     pub(super) terms: Terms,
 }
@@ -37,7 +38,7 @@ impl<'a> DestinationBuilder<'a> {
             codec: Codec::default(),
             channels: 2,
             uuid: None,
-            channel_timeout: Duration::from_secs(10),
+            admission: Admission::default(),
             limits: Limits::default(),
             terms: Terms::default(),
         }
@@ -73,8 +74,27 @@ impl<'a> DestinationBuilder<'a> {
     /// main channel may come; and how long to wait, after the main channel has announced the RAM, for
     /// all channels to connect. 10 s unless said otherwise.
     #[must_use]
-    pub fn channel_timeout(self, limit: Duration) -> Self {
-        Self { channel_timeout: limit, ..self }
+    pub fn channel_timeout(mut self, limit: Duration) -> Self {
+        self.admission.timeout = limit;
+        self
+    }
+
+    /// Takes TCP connections from these networks alone; others are refused. From anywhere, as at first,
+    /// where there is none. It says nothing of a Unix socket, which its file's permissions protect, of
+    /// vsock, on which only this machine and its guests are, and of connections that are handed in.
+    #[must_use]
+    pub fn allow_from(mut self, networks: impl IntoIterator<Item = Network>) -> Self {
+        self.admission.allow_from = networks.into_iter().collect();
+        self
+    }
+
+    /// How many connections may wait at once for what they are to be known, beside as many as there are
+    /// channels: when one more comes, the oldest that has said nothing gives way. Each takes a
+    /// descriptor and a thread. 256 unless said otherwise, 1 at least.
+    #[must_use]
+    pub fn waiting_connections(mut self, most: usize) -> Self {
+        self.admission.most_waiting = most;
+        self
     }
 
     /// The most bytes of device state. 256 MiB unless said otherwise.
@@ -93,6 +113,14 @@ impl<'a> DestinationBuilder<'a> {
     #[must_use]
     pub fn progress_timeout(mut self, limit: Option<Duration>) -> Self {
         self.terms.progress_timeout = limit;
+        self
+    }
+
+    /// How long the migration may take, from when the source's main channel is there; any time with
+    /// `None`, as at first.
+    #[must_use]
+    pub fn time_limit(mut self, limit: Option<Duration>) -> Self {
+        self.terms.time_limit = limit;
         self
     }
 

@@ -147,7 +147,7 @@ impl<R: Read> MainChannel<'_, R> {
         // A device whose own state looks like the end would be cut off there.
         let end = self.reader.decoder().expect_end(self.reader.unread());
         end.map_err(|error| Error::Main(error.into()))?;
-        self.session.update(Wake::Nobody, |state| state.barrier.complete())??;
+        self.session.update(Wake::Nobody, State::complete)??;
         vm.footers = self.reader.decoder().footers();
         Ok((vm, ram))
     }
@@ -220,8 +220,7 @@ impl<R: Read> MainChannel<'_, R> {
         if !self.session.look(|state| state.barrier.has_synced()) {
             (self.wait_for_all)()?;
         }
-        self.session
-            .wait(Waiter::Main, "every channel at its SYNC", |state| state.barrier.pass())??;
+        self.session.wait(Waiter::Main, "every channel at its SYNC", State::pass)??;
         self.session.wake(Wake::Receivers);
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use multifd_core::channel::{MAIN_MAGIC, PacketBuffer, Target};
+use multifd_core::channel::{PacketBuffer, Target};
 use multifd_core::ram::{Ram, RamBlock};
 use multifd_core::wire::{RamPacket, Uuid};
 use multifd_core::{PageSize, Registry};
@@ -23,7 +23,7 @@ use crate::engine::accept::{self, Accept, Acceptor, Entrance};
 use crate::engine::cancel::CancelToken;
 use crate::engine::channels::{self, Codec, Intake};
 use crate::engine::session::{Failure, Session, Stopped, Terms, Waiter, Wake};
-use crate::error::Error;
+use crate::error::{Error, Refused};
 use crate::progress::{Progress, Stats};
 use crate::stream::{BlockInfo, Configuration, Limits, MainDecoder, PostcopyAdvise, SyncForm};
 use crate::transport::{Connection, Impatient, Link, Listener, Uri, Watched};
@@ -159,8 +159,7 @@ impl Destination {
     ) -> Result<Self, Error> {
         let (migration, intake) = prepare(setup, &setup.terms)?;
         let listener = listener()?;
-        let acceptor =
-            Acceptor::start(&migration.session, listener, setup.channel_timeout, intake)?;
+        let acceptor = Acceptor::start(&migration.session, listener, &setup.admission, intake)?;
         Ok(Self { limits: setup.limits.clone(), acceptor, migration })
     }
 
@@ -219,15 +218,16 @@ impl Destination {
         take: Option<&mut TakePiece<'_>>,
     ) -> Result<Arrived, Error> {
         let Self { limits, acceptor, mut migration } = self;
-        let received = acceptor.wait_for_main().and_then(|main| {
+        let received = acceptor.wait_for_main().and_then(|(main, greeting)| {
             let stream = migration.begin(&main);
-            // The magic was read to tell the channels apart.
-            let stream = io::Cursor::new(MAIN_MAGIC).chain(stream);
+            // It was read to tell the connections apart.
+            let stream = io::Cursor::new(greeting).chain(stream);
             let wait_for_all = || acceptor.wait_for_all(&main);
             let received = migration.follow(stream, limits, &wait_for_all, provide, take)?;
             migration.look_after(&main)?;
             Ok(received)
         });
+        let received = received.map_err(|failure| acceptor.explain(failure));
         drop(acceptor);
         migration.arrived(received)
     }
@@ -247,8 +247,8 @@ fn decode<R: Read + Send + 'static>(
     let intake = Arc::new(intake);
     for stream in channels {
         // Where an earlier channel has failed already, the main channel's end says so.
-        let added = session.update(Wake::Nobody, |state| state.connections.add());
-        let arrival = added.ok().flatten().unwrap_or_default();
+        let added = session.update(Wake::Nobody, |state| state.connections.add_given());
+        let arrival = added.unwrap_or_default();
         let intake = Arc::clone(&intake);
         let receive = move |session: &Session<State>| {
             let stream = Blocking::new(stream);
@@ -256,7 +256,7 @@ fn decode<R: Read + Send + 'static>(
         };
         session.spawn("recv", receive)?;
     }
-    let wait_for_all = || accept::wait_for_all(session, setup.channel_timeout, None);
+    let wait_for_all = || accept::wait_for_all(session, setup.admission.timeout, None);
     let received = migration.follow(main, setup.limits.clone(), &wait_for_all, provide, None);
     migration.arrived(received)
 }
@@ -268,9 +268,12 @@ fn prepare(setup: &DestinationBuilder<'_>, terms: &Terms) -> Result<(Migration, 
     let methods = setup.codec.find(setup.registry)?;
     let progress = Progress::new(setup.channels);
     let migration = Migration {
-        session: Session::new(State::new(setup.channels, setup.uuid, None), terms)?,
+        session: Session::new(
+            State::new(setup.channels, setup.uuid, setup.admission.most_waiting, None),
+            terms,
+        )?,
         progress: progress.clone(),
-        channel_timeout: setup.channel_timeout,
+        channel_timeout: setup.admission.timeout,
         return_path: ReturnPath::default(),
         source_left: Arc::default(),
         over: false,
@@ -378,7 +381,8 @@ impl Migration {
         if let Err(error) = self.return_path.refuse() {
             tracing::debug!(%error, "the source cannot be told");
         }
-        self.session.reason()
+        let refused = self.session.look(|state| state.refused.clone());
+        self.session.reason().after(&refused)
     }
 
     fn confirm(&mut self) -> Result<Stats, Error> {
@@ -419,6 +423,11 @@ impl Migration {
 }
 
 impl Arrived {
+    /// The connections that were refused until now.
+    pub fn refused(&self) -> Refused {
+        self.migration.session.look(|state| state.refused.clone())
+    }
+
     /// Pages that the source has never sent. A source sends every page at least once, unless it
     /// knows that nobody needs it (free page hinting, unplugged memory); so where neither is in
     /// use, a page missing is a channel missing.

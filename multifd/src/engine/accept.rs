@@ -8,14 +8,19 @@ use std::time::{Duration, Instant};
 
 use multifd_core::PeerError;
 use multifd_core::channel::{Opened, Opening};
+use multifd_core::wire::InitialPacket;
 
 use super::Receiving;
+use super::admission::Admission;
+use super::busy;
 use super::channels::Intake;
-use super::connections::Arrival;
+use super::connections::{Added, Arrival, Begin};
+use super::greeting::Greeting;
+use super::refusal::Refusal;
 use super::session::{Failure, Session, Stopped, Waiter, Wake};
 use crate::driver::{self, Receive};
 use crate::error::Error;
-use crate::transport::{Connection, Link, Listener, Uri, is_shortage};
+use crate::transport::{Connection, Link, Listener, Uri, is_allowed, is_shortage};
 
 /// Takes connections in, and finds out what each is.
 #[derive(Debug)]
@@ -23,7 +28,7 @@ pub(crate) struct Acceptor<I: Accept> {
     pub(crate) session: Arc<Session<Receiving<I::More>>>,
     /// None where connections are only handed in.
     listener: Option<Listener>,
-    pub(crate) timeout: Duration,
+    pub(crate) admission: Admission,
     /// What the channels are for.
     pub(crate) intake: I,
     accepting: Mutex<()>,
@@ -41,6 +46,20 @@ enum Accepted {
 
 /// How long until it is tried again to accept connections where the system is short of something.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a connection is not a part of the migration.
+#[derive(Debug)]
+enum NotOfIt {
+    /// It is refused, and the migration goes on.
+    Refused(Refusal),
+    /// It left without having said anything, as port scanners and health checks do.
+    Left,
+    /// The migration has failed, or is over.
+    Failed(Failure),
+}
+
+/// How long connections are listened to yet when the migration has failed for what they may say.
+const HEARING: Duration = Duration::from_secs(1);
 
 /// An intake whose channels connect.
 pub(crate) trait Accept: Intake {
@@ -100,13 +119,13 @@ impl<I: Accept> Acceptor<I> {
     pub(crate) fn start(
         session: &Arc<Session<Receiving<I::More>>>,
         listener: Option<Listener>,
-        timeout: Duration,
+        admission: &Admission,
         intake: I,
     ) -> Result<Arc<Self>, Error> {
         let session = Arc::clone(session);
-        let listens = listener.is_some();
+        let (listens, admission) = (listener.is_some(), admission.clone());
         let acceptor =
-            Arc::new(Self { session, listener, timeout, intake, accepting: Mutex::default() });
+            Arc::new(Self { session, listener, admission, intake, accepting: Mutex::default() });
         if listens {
             let accepting = Arc::clone(&acceptor);
             let run = move |session: &Session<_>| session.settle(accepting.run());
@@ -143,6 +162,7 @@ impl<I: Accept> Acceptor<I> {
                     if !std::mem::replace(&mut is_short, true) {
                         tracing::warn!(%error, "connections wait to be accepted");
                     }
+                    self.make_room()?;
                     let what = "room to accept a connection";
                     self.session.wait_for::<()>(Waiter::Limit, what, PAUSE, |_| None)?;
                 }
@@ -158,7 +178,7 @@ impl<I: Accept> Acceptor<I> {
         let _accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             match listener.accept() {
-                Ok(Some(connection)) => _ = self.take_in(connection)?,
+                Ok(Some(connection)) => self.take_accepted(&connection)?,
                 Ok(None) => return Ok(Accepted::All),
                 Err(error) => return self.not_accepted(error),
             }
@@ -167,183 +187,350 @@ impl<I: Accept> Acceptor<I> {
 
     /// What it means that accepting failed: nothing for a migration that has its channels.
     fn not_accepted(&self, source: io::Error) -> Result<Accepted, Failure> {
+        if is_shortage(&source) {
+            return Ok(Accepted::Short(source));
+        }
         if self.session.look(|state| state.connections.is_closed()) {
             tracing::warn!(error = %source, "no more connections are accepted; none is needed");
             return Ok(Accepted::NoMore);
         }
-        if is_shortage(&source) {
-            return Ok(Accepted::Short(source));
-        }
         Err(Error::System { doing: "accepting a connection", source }.into())
     }
 
-    /// Takes a connection in, if the migration has none too many, in a thread of its own. Returns
-    /// whether it does.
-    fn take_in(self: &Arc<Self>, connection: Connection) -> Result<bool, Failure> {
-        let added = self.session.update(Wake::Nobody, |state| state.connections.add());
-        let Ok(Some(arrival)) = added else {
-            tracing::debug!(from = connection.peer(), "refused: the migration has its channels");
-            connection.shut_down(Shutdown::Both);
-            return Ok(added.map(|_| false)?);
-        };
-        let acceptor = Arc::clone(self);
-        let take = move |_: &Session<_>| acceptor.take(arrival, &connection);
-        self.session.spawn("recv", take)?;
-        Ok(true)
+    /// Has a connection give way that has not said what it is, for what the system is short of.
+    fn make_room(&self) -> Result<(), Stopped> {
+        let room = |state: &mut Receiving<_>| state.connections.make_room(Connection::is_silent);
+        if let Some(oldest) = self.session.update(Wake::Receivers, room)? {
+            oldest.shut_down(Shutdown::Both);
+        }
+        Ok(())
     }
 
-    /// Finds out what a connection is. The main channel is handed over, a multifd channel taken
-    /// in.
-    fn take(&self, arrival: Arrival, connection: &Connection) -> Result<(), Stopped> {
-        let from = connection.peer().unwrap_or_else(|| "this machine".to_owned());
-        let _in_its_name = tracing::debug_span!("connection", %from).entered();
-        // Only the reading side is shut down when the migration stops: the source still is to be
-        // told on the return path.
-        self.session.register(connection, Shutdown::Read);
-        let mut link = Link::new(connection);
-        let mut opening = Opening::new();
-        let taken = match self.identify(arrival, connection, &mut link, &mut opening) {
-            Ok(Some(number)) => self.receive(arrival, number, &opening, link),
-            Ok(None) => Ok(()),
-            Err(Failure::Error(error))
-                if self.session.look(|state| state.connections.is_closed()) =>
-            {
-                tracing::debug!(%error, "a connection that is not of the migration");
+    /// Takes a connection in that was accepted, whoever it is.
+    fn take_accepted(self: &Arc<Self>, connection: &Connection) -> Result<(), Failure> {
+        if !is_allowed(&self.admission.allow_from, connection.peer_address()) {
+            self.refuse(connection, &Refusal::NotAllowed);
+            return Ok(());
+        }
+        match self.take_in(connection.clone()) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.refuse(connection, &Refusal::GaveWay);
+                Ok(())
+            }
+            // Not the migration's fault, and it may go on without this one.
+            Err(Failure::Error(Error::System { source, .. })) => {
+                self.refuse(connection, &Refusal::NoThread(source));
+                self.make_room()?;
                 Ok(())
             }
             Err(failure) => Err(failure),
-        };
-        self.session.settle(taken.map_err(|failure| failure.map(I::blame)))
+        }
     }
 
-    /// The number of the channel that a connection is, if it is one.
+    /// Takes a connection in, if not too many wait, in a thread of its own. Returns whether it does.
+    fn take_in(self: &Arc<Self>, connection: Connection) -> Result<bool, Failure> {
+        let handle = connection.clone();
+        let added = self.session.update(Wake::Receivers, |state| {
+            state.connections.add(handle, Connection::is_silent)
+        })?;
+        let Some(Added { arrival, gives_way }) = added else { return Ok(false) };
+        if let Some(oldest) = gives_way {
+            oldest.shut_down(Shutdown::Both);
+        }
+        let acceptor = Arc::clone(self);
+        let take = move |_: &Session<_>| acceptor.take(arrival, &connection);
+        let spawned = self.session.spawn("recv", take);
+        if spawned.is_err() {
+            self.session.note(|state| state.connections.remove(arrival));
+        }
+        Ok(spawned.map(|()| true)?)
+    }
+
+    /// Finds out what a connection is. The main channel is handed over, a multifd channel taken
+    /// in. What is neither is refused.
+    fn take(&self, arrival: Arrival, connection: &Connection) -> Result<(), Stopped> {
+        let from = name(connection);
+        let _in_its_name = tracing::debug_span!("connection", %from).entered();
+        // Only the reading side is shut down when the migration stops: the source still is to be
+        // told on the return path.
+        self.session.shut_down_at_end(connection, Shutdown::Read);
+        let mut link = Link::new(connection);
+        let mut opening = Opening::new();
+        let taken = match self.identify(arrival, connection, &mut link, &mut opening) {
+            Ok(Some(number)) => {
+                // From now on its bytes are the migration's.
+                self.session.watch_progress(connection);
+                self.intake
+                    .receive(&self.session, number, opening.bytes(), link)
+                    .map_err(NotOfIt::Failed)
+            }
+            Ok(None) => Ok(()),
+            Err(not_of_it) => Err(not_of_it),
+        };
+        self.conclude(arrival, (connection, &from), taken)
+    }
+
+    /// Ends what is not a part of the migration.
+    fn conclude(
+        &self,
+        arrival: Arrival,
+        (connection, from): (&Connection, &str),
+        taken: Result<(), NotOfIt>,
+    ) -> Result<(), Stopped> {
+        let refusal = match taken {
+            Ok(()) => return Ok(()),
+            Err(NotOfIt::Failed(failure)) => {
+                return self.session.settle(Err(failure.map(I::blame)));
+            }
+            Err(NotOfIt::Left | NotOfIt::Refused(Refusal::GivenUp)) => None,
+            Err(NotOfIt::Refused(refusal)) => Some(refusal),
+        };
+        // That it is not waited for any more and why are known at once.
+        let refusal = self.session.update(Wake::Feeders, |state| {
+            let refusal = match state.connections.remove(arrival) {
+                true => Some(Refusal::GaveWay),
+                false => refusal,
+            };
+            refusal.inspect(|refusal| note(state, from, refusal))
+        })?;
+        match refusal {
+            Some(refusal) => self.end(connection, from, &refusal),
+            None => {
+                tracing::debug!("it left, and is not of a migration");
+                connection.shut_down(Shutdown::Both);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses a connection that was never taken in; the migration goes on.
+    fn refuse(&self, connection: &Connection, refusal: &Refusal) {
+        let from = name(connection);
+        self.session.note(|state| note(state, &from, refusal));
+        self.end(connection, &from, refusal);
+    }
+
+    /// Shuts a connection down that has been refused.
+    fn end(&self, connection: &Connection, from: &str, refusal: &Refusal) {
+        tracing::warn!(%from, why = %refusal, "a connection was refused");
+        self.intake.codec().progress.count_refused();
+        connection.shut_down(Shutdown::Both);
+    }
+
+    /// The number of the channel that a connection is, if it is one: it begins then. The main channel
+    /// is handed over.
     fn identify(
         &self,
         arrival: Arrival,
         connection: &Connection,
         link: &mut Link,
         opening: &mut Opening,
-    ) -> Result<Option<u8>, Failure> {
+    ) -> Result<Option<u8>, NotOfIt> {
+        let came = Instant::now();
         // In total, however many bytes come.
-        let limit = self.session.watch().cut_off(connection, self.timeout, Shutdown::Both);
+        let limit =
+            self.session.watch().cut_off(connection, self.admission.timeout, Shutdown::Both);
         let opened = self.session.run(driver::open(link, opening))?;
-        drop(limit);
-        let opened = match opened {
-            Ok(opened) => opened,
-            Err(error) if is_end(&error) && opening.is_known() => {
-                tracing::debug!(%error, "a channel that does not say which it is");
-                self.break_off(arrival)?;
-                return Ok(None);
-            }
-            Err(error) if is_end(&error) => {
-                // A port scanner, a health check: nothing of the migration's.
-                tracing::debug!(%error, "not a connection of the migration");
-                Opened::Nothing
-            }
-            Err(error) => return Err(error.into()),
-        };
-        match opened {
+        match opened.map_err(|error| self.not_said(error, came, opening.is_empty()))? {
             Opened::Channel(initial) => {
+                drop(limit);
                 tracing::debug!(channel = initial.channel, uuid = %initial.uuid, "connected");
+                self.begin(arrival, initial, connection, came).map(Some)
             }
-            Opened::Main => tracing::debug!("the main channel connected"),
-            Opened::Nothing => tracing::debug!("it left, and did not say what it is"),
+            Opened::Main => {
+                let mut greeting = Greeting::new();
+                self.greet(link, &mut greeting, came)?;
+                drop(limit);
+                tracing::debug!("the main channel connected");
+                self.hand_over(arrival, greeting, connection).map(|()| None)
+            }
+            Opened::Nothing => {
+                Err(self.not_said(PeerError::Truncated.into(), came, opening.is_empty()))
+            }
         }
-        join(&self.session, arrival, opened, Some(connection))
     }
 
-    fn break_off(&self, arrival: Arrival) -> Result<(), Failure> {
-        let broken =
-            self.session.update(Wake::Main, |state| state.connections.break_off(arrival))?;
-        Ok(broken.map_err(multifd_core::Error::from)?)
+    /// What it means that a connection has not said what it is, but `error`.
+    fn not_said(&self, error: multifd_core::Error, came: Instant, said_nothing: bool) -> NotOfIt {
+        let timeout = self.admission.timeout;
+        match is_end(&error) {
+            true if came.elapsed() >= timeout => {
+                NotOfIt::Refused(Refusal::Silent(timeout.as_secs()))
+            }
+            true if said_nothing => NotOfIt::Left,
+            _ => NotOfIt::Refused(error.into()),
+        }
     }
 
-    /// Takes a channel in, once the main channel has announced the VM, if it has kept its place by
-    /// then.
-    fn receive(
+    /// Reads what a main channel says before it counts as one.
+    fn greet(
+        &self,
+        link: &mut Link,
+        greeting: &mut Greeting,
+        came: Instant,
+    ) -> Result<(), NotOfIt> {
+        let mut buffer = [0; Greeting::MOST];
+        while greeting.wanted() > 0 {
+            let room = &mut buffer[..greeting.wanted()];
+            match self.session.run(link.read(room))? {
+                Ok(0) if came.elapsed() < self.admission.timeout => {
+                    return Err(NotOfIt::Refused(Refusal::CutOff));
+                }
+                Ok(0) => {
+                    let error = PeerError::Truncated.into();
+                    return Err(self.not_said(error, came, false));
+                }
+                Ok(count) => greeting.add(&buffer[..count]).map_err(Refusal::from)?,
+                Err(error) => {
+                    let error = multifd_core::Error::reading(error);
+                    return Err(self.not_said(error, came, false));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the main channel over; one that is the second is told that it is.
+    fn hand_over(
         &self,
         arrival: Arrival,
-        number: u8,
-        opening: &Opening,
-        link: Link,
-    ) -> Result<(), Failure> {
-        let what = "the announcement of the RAM";
-        let kept = self.session.wait(Waiter::Receiver, what, |state| {
-            if !state.connections.is_here(arrival) {
-                return Some(false);
-            }
-            I::vm(&state.more)?;
-            state.connections.begin(arrival);
-            Some(true)
+        greeting: Greeting,
+        connection: &Connection,
+    ) -> Result<(), NotOfIt> {
+        let (main, greeting) = (connection.clone(), greeting.into_bytes());
+        let said = greeting.clone();
+        let taken = self.session.update(Wake::Feeders, |state| {
+            state.connections.add_main(arrival, main, greeting, Connection::has_left)
         })?;
-        if !kept {
-            tracing::debug!(number, "a channel that left before its main channel came");
+        if taken {
+            self.session.watch_progress(connection);
             return Ok(());
         }
-        self.intake.receive(&self.session, number, opening.bytes(), link)
+        busy::turn_away(&self.session, connection, &said);
+        Err(NotOfIt::Refused(Refusal::Busy))
     }
 
-    /// Waits for the main channel, for any time until the first channel is there. Channels whose
-    /// source has given up do not count.
-    pub(crate) fn wait_for_main(&self) -> Result<Connection, Failure> {
-        let session = &self.session;
-        let began = Instant::now();
-        loop {
-            let what = "a source";
-            let main = session.wait_patiently(Waiter::Main, what, |state| {
-                let connections = &mut state.connections;
-                let main = connections.take_main();
-                main.map(Ok).or_else(|| connections.since().map(Err))
-            })?;
-            let since = match main {
-                Ok(main) => return Ok(main),
-                Err(since) => since.max(began),
-            };
-            let (what, left) = ("the main channel", self.timeout.saturating_sub(since.elapsed()));
-            let main = session
-                .wait_for(Waiter::Main, what, left, |state| state.connections.take_main())?;
-            if let Some(main) = main {
-                return Ok(main);
+    /// Has a channel begin that has sent its initial packet: when more of it has come, and the main
+    /// channel has announced the VM. Returns its number.
+    fn begin(
+        &self,
+        arrival: Arrival,
+        initial: InitialPacket,
+        connection: &Connection,
+        came: Instant,
+    ) -> Result<u8, NotOfIt> {
+        let handle = Some(connection.clone());
+        self.session
+            .update(Wake::Feeders, |state| state.connections.claim(arrival, initial, handle))??;
+        self.wait_for_more(connection, came)?;
+        self.session.update(Wake::Feeders, |state| state.connections.speaks(arrival))?;
+        let what = "the main channel";
+        let left = self.admission.timeout.saturating_sub(came.elapsed());
+        let main = self.session.wait_for(Waiter::Receiver, what, left, |state| {
+            let connections = &state.connections;
+            (connections.has_main() || !connections.is_waiting(arrival)).then_some(())
+        })?;
+        if main.is_none() {
+            return Err(Refusal::NoMain(self.admission.timeout.as_secs()).into());
+        }
+        wait_to_begin::<I>(&self.session, arrival)?;
+        Ok(initial.channel)
+    }
+
+    /// Waits until there is more to be read of a channel than its initial packet: as long as there is a
+    /// main channel that it may be of. What cannot be looked at without reading, speaks.
+    fn wait_for_more(&self, connection: &Connection, came: Instant) -> Result<(), NotOfIt> {
+        let timeout = self.admission.timeout;
+        if !connection.can_poll() {
+            return Ok(());
+        }
+        let left = timeout.saturating_sub(came.elapsed());
+        let mut readable = connection.wait_readable_for(Some(left));
+        if matches!(readable, Ok(false)) {
+            if !self.session.look(|state| state.connections.has_main()) {
+                return Err(Refusal::NoMain(timeout.as_secs()).into());
             }
-            let (channels, oldest) = session.update(Wake::Receivers, |state| {
-                (state.connections.sweep(Connection::has_left), state.connections.since())
-            })?;
-            // Those of the next attempt have their own time.
-            if oldest.is_some_and(|oldest| oldest.max(began).elapsed() >= self.timeout) {
-                let seconds = self.timeout.as_secs();
-                return Err(Error::MissingMain { channels, seconds }.into());
-            }
+            readable = connection.wait_readable_for(None);
+        }
+        self.session.check()?;
+        let failed = |error| Refusal::from(multifd_core::Error::reading(error));
+        match readable.and_then(|_| connection.has_more()) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Refusal::LeftEarly.into()),
+            Err(error) => Err(failed(error).into()),
         }
     }
 
-    /// Waits until every channel has connected. A source connects all its channels before it says
-    /// that they have synced, so that one too many is here by now, too: without it the VM would not
-    /// be whole.
+    /// Waits for the main channel, for any time. Returns it with its greeting.
+    pub(crate) fn wait_for_main(&self) -> Result<(Connection, Vec<u8>), Failure> {
+        let session = &self.session;
+        let main = session
+            .wait_patiently(Waiter::Main, "a source", |state| state.connections.take_main())?;
+        session.begin_time_limit();
+        Ok(main)
+    }
+
+    /// A failure with what is known of the connections that were refused. Where packets are lost, the
+    /// one that they came on may not have been heard yet.
+    pub(crate) fn explain(self: &Arc<Self>, failure: Failure) -> Failure {
+        let lost = |error: &Error| match error {
+            Error::Relay { error, .. } => matches!(**error, Error::LostPackets { .. }),
+            error => matches!(error, Error::LostPackets { .. }),
+        };
+        if !matches!(&failure, Failure::Error(error) if lost(error)) {
+            return failure;
+        }
+        _ = self.accept_waiting();
+        let what = "connections to say what they are";
+        _ = self.session.wait_for(Waiter::Main, what, HEARING, |state| {
+            (state.connections.unknown() == 0).then_some(())
+        });
+        let refused = self.session.look(|state| state.refused.clone());
+        failure.map(|error| error.with_refused(refused))
+    }
+
+    /// Waits until every channel has connected.
     pub(crate) fn wait_for_all(self: &Arc<Self>, main: &Connection) -> Result<(), Failure> {
-        // Takes note of every connection that has been made by now.
+        // A source connects all its channels before it says that they have synced. So what is one too
+        // many is here by now, too, and is known for one of those that came before all were there.
         // Where that cannot be now, the thread that accepts goes on with it.
         _ = self.accept_waiting()?;
-        wait_for_all(&self.session, self.timeout, Some(main))
+        wait_for_all(&self.session, self.admission.timeout, Some(main))
     }
 }
 
 impl<I: Accept> Admit for Acceptor<I> {
     fn admit(self: Arc<Self>, connection: Connection) -> Result<(), Error> {
         let _accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.take_in(connection) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Error::NotTakenIn),
-            Err(Failure::Stopped) => Err(Error::Over),
+        let taken = match self.session.look(|state| state.connections.is_closed()) {
+            true => Ok(false),
+            false => self.take_in(connection.clone()),
+        };
+        match taken {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(Failure::Stopped) => {
+                connection.shut_down(Shutdown::Both);
+                return Err(Error::Over);
+            }
             Err(Failure::Error(error)) => {
+                connection.shut_down(Shutdown::Both);
                 let again = error.again();
                 self.session.fail(error);
-                Err(again)
+                return Err(again);
             }
+        }
+        connection.shut_down(Shutdown::Both);
+        match self.session.check() {
+            Ok(()) => Err(Error::NotTakenIn),
+            Err(Stopped) => Err(Error::Over),
         }
     }
 }
 
-/// Takes in a channel that was given, from its initial packet on.
+/// Takes in a channel that was given, from its initial packet on. It is the program's own: what is
+/// wrong with it fails the migration.
 pub(crate) fn take_given<I: Intake>(
     session: &Session<Receiving<I::More>>,
     intake: &I,
@@ -351,68 +538,65 @@ pub(crate) fn take_given<I: Intake>(
     mut stream: impl Receive,
 ) -> Result<(), Failure> {
     let opened = session.run(driver::open(&mut stream, &mut Opening::new()))??;
-    let opened = match opened {
+    let initial = match opened {
+        Opened::Channel(initial) => initial,
+        // A main channel among them is the second.
+        Opened::Main => return Err(Error::SecondMain.into()),
         Opened::Nothing => return Err(multifd_core::Error::from(PeerError::Truncated).into()),
-        opened => opened,
     };
-    match join(session, arrival, opened, None)? {
-        Some(number) => super::channels::receive(session, intake, number, stream),
-        None => Ok(()),
+    let claimed = session.update(Wake::Feeders, |state| {
+        state.connections.claim(arrival, initial, None)?;
+        state.connections.speaks(arrival);
+        Ok::<_, Refusal>(())
+    })?;
+    let begun = claimed.map_err(NotOfIt::from).and_then(|()| wait_to_begin::<I>(session, arrival));
+    begun.map_err(|not_of_it| not_of_it.of_given(initial.channel))?;
+    super::channels::receive(session, intake, initial.channel, stream)
+}
+
+/// Waits until a channel that speaks can begin.
+fn wait_to_begin<I: Intake>(
+    session: &Session<Receiving<I::More>>,
+    arrival: Arrival,
+) -> Result<(), NotOfIt> {
+    let what = "the announcement of the RAM";
+    let begin = session.wait(Waiter::Receiver, what, |state| {
+        let connections = &mut state.connections;
+        if I::vm(&state.more).is_none() && connections.is_waiting(arrival) {
+            return None;
+        }
+        match connections.begin(arrival, Connection::has_left) {
+            Begin::Wait => None,
+            begin => Some(begin),
+        }
+    })?;
+    // Others may wait for it.
+    session.wake(Wake::Feeders);
+    match begin {
+        Begin::Begun | Begin::Wait => Ok(()),
+        Begin::Refused(refusal) => Err(refusal.into()),
+        Begin::Unclear(error) => Err(NotOfIt::Failed(multifd_core::Error::from(error).into())),
     }
 }
 
-/// Takes note of what a connection has turned out to be. Returns the number of a channel.
-fn join<M: Send + 'static>(
-    session: &Session<Receiving<M>>,
-    arrival: Arrival,
-    opened: Opened,
-    connection: Option<&Connection>,
-) -> Result<Option<u8>, Failure> {
-    let has_left = Connection::has_left;
-    // Channels that have left are to know that they have lost their places, too.
-    session.update(Wake::Feeders, |state| match (opened, connection) {
-        (Opened::Channel(initial), _) => {
-            let (handle, now) = (connection.cloned(), Instant::now());
-            let added = state.connections.add_channel(arrival, initial, handle, now, has_left);
-            let is_of_it = added
-                .map_err(|error| multifd_core::Error::from(error).on_channel(initial.channel))?;
-            Ok(is_of_it.then_some(initial.channel))
-        }
-        (Opened::Main, Some(connection)) => {
-            state.connections.add_main(arrival, connection.clone(), has_left)?;
-            Ok(None)
-        }
-        // Streams that are given are channels: a main channel among them is the second.
-        (Opened::Main, None) => Err(Error::SecondMain.into()),
-        (Opened::Nothing, _) => {
-            state.connections.remove(arrival);
-            Ok(None)
-        }
-    })?
-}
-
-/// Waits until every channel has connected, and nothing that has connected by now may be one more:
-/// what does not say what it is has been cut off by then.
+/// Waits until every channel has begun.
 pub(crate) fn wait_for_all<M: Send + 'static>(
     session: &Session<Receiving<M>>,
     limit: Duration,
     main: Option<&Connection>,
 ) -> Result<(), Failure> {
-    let last = session.look(|state| state.connections.last());
     let what = "every channel to connect";
-    let all = session.wait_for(Waiter::Main, what, limit, |state| {
-        let connections = &mut state.connections;
-        (connections.connected() == connections.channels()).then_some(())
-    })?;
+    let all = session
+        .wait_for(Waiter::Main, what, limit, |state| state.connections.close().then_some(()))?;
     if all.is_none() {
-        let connected = session.look(|state| state.connections.connected());
-        let channels = session.look(|state| state.connections.channels());
         let main_ended = main.is_some_and(Connection::has_left);
-        return Err(Error::missing_channels(connected, channels, limit, main_ended).into());
+        let missing = session.look(|state| {
+            let (connected, channels) =
+                (state.connections.connected(), state.connections.channels());
+            Error::missing_channels(connected, channels, limit, main_ended, state.refused.clone())
+        });
+        return Err(missing.into());
     }
-    let what = "connections to say what they are";
-    session
-        .wait_patiently(Waiter::Main, what, |state| state.connections.close(last).then_some(()))?;
     Ok(())
 }
 
@@ -421,4 +605,39 @@ fn is_end(error: &multifd_core::Error) -> bool {
     use multifd_core::ErrorKind;
 
     matches!(error.kind(), ErrorKind::Io { .. } | ErrorKind::Peer(PeerError::Truncated))
+}
+
+/// Takes note of a connection that is refused.
+fn note<M>(state: &mut Receiving<M>, from: &str, refusal: &Refusal) {
+    state.refused.add(from, &refusal.to_string(), refusal.is_of_channel());
+}
+
+/// Who is on the other side of a connection.
+fn name(connection: &Connection) -> String {
+    connection.peer().unwrap_or_else(|| "this machine".to_owned())
+}
+
+impl NotOfIt {
+    /// As the failure of a channel that was given.
+    fn of_given(self, channel: u8) -> Failure {
+        match self {
+            Self::Failed(failure) => failure,
+            Self::Refused(Refusal::Said(error)) => error.on_channel(channel).into(),
+            Self::Refused(_) | Self::Left => {
+                multifd_core::Error::from(PeerError::Truncated).on_channel(channel).into()
+            }
+        }
+    }
+}
+
+impl<R: Into<Refusal>> From<R> for NotOfIt {
+    fn from(refusal: R) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
+
+impl From<Stopped> for NotOfIt {
+    fn from(stopped: Stopped) -> Self {
+        Self::Failed(stopped.into())
+    }
 }

@@ -240,8 +240,7 @@ pub(crate) fn receive<I: Intake>(
     let mut channel = RecvChannel::new(machine, stream);
     loop {
         let admit = |packet: &RamPacket<'_>| {
-            let content = packet.into();
-            session.update(Wake::Nobody, |state| state.barrier.admit(number, content))??;
+            session.update(Wake::Nobody, |state| state.admit(number, packet))??;
             intake.target(session, &vm, number, packet)
         };
         let received = session.run(channel.next(admit))??;

@@ -1,58 +1,72 @@
 //! The connections of a receiving side: who is there.
 
-use std::collections::BTreeSet;
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
 
 use multifd_core::PeerError;
 use multifd_core::wire::{InitialPacket, Uuid};
 
-use crate::error::Error;
-
-/// Connections that may be there without saying what they are: more than a migration has.
-const MOST_UNKNOWN: usize = 512;
+use super::refusal::Refusal;
 
 /// Who is there, of the connections of one migration. `H` is a connection's handle.
 ///
+/// ```text
+/// unknown ──┬─ a main channel's greeting ─→ main: the first; any other is turned away
+///           └─ an initial packet ─→ claims a number ─ more than that ─→ speaks ─ VM is known ─→ begun
+/// ```
+///
+/// Who has said less never keeps out who has said more: a number is a channel's when it has begun, not
+/// when somebody claims it. Of several that claim it, the one that speaks has it. All channels are of
+/// one VM, the one that is expected or that of the first that has begun.
+///
 /// A source connects its main channel before its channels. So what has left and came before the main
-/// channel did was of an attempt that was given up, and what came after the main channel is of the
-/// migration, however early it has left.
+/// channel did was of an attempt that was given up, and what is there from before gives way to what came
+/// after.
 #[derive(Clone, Debug)]
 pub(crate) struct Connections<H> {
     main: Main<H>,
     /// When the main channel came, once it is known.
     main_arrival: Option<Arrival>,
     /// Connections that have not said yet what they are.
-    unknown: BTreeSet<Arrival>,
+    unknown: BTreeMap<Arrival, H>,
     /// The latest connection so far.
     last: Arrival,
-    /// By number, the channel that is there.
-    channels: Vec<Option<Channel<H>>>,
+    /// Those that have given way, and do not know yet.
+    gave_way: BTreeSet<Arrival>,
+    /// The channels, by the order in which they came.
+    claims: BTreeMap<Arrival, Claim<H>>,
+    channels: u8,
     /// The only VM to accept.
     expected: Option<Uuid>,
-    /// The UUID of the channels that are there, or were last.
-    uuid: Option<Uuid>,
-    /// The latest connection that left while there was no main channel, and what is wrong with it if
-    /// it was of the migration.
-    left: Option<(Arrival, PeerError)>,
-    /// Every channel is there. What connects now is not of the migration.
-    closed: bool,
+    /// The most connections that may wait at once, beside as many as there are channels.
+    most_waiting: usize,
+    /// The latest connection when every channel was there. What connects later is not of the migration.
+    closed: Option<Arrival>,
 }
 
+/// A connection that has said which channel it is.
 #[derive(Clone, Debug)]
-struct Channel<H> {
-    arrival: Arrival,
-    since: Instant,
+struct Claim<H> {
+    initial: InitialPacket,
     /// None for a stream that was given to be read, and does not leave.
     handle: Option<H>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It has sent its initial packet alone, as far as is known.
+    Silent,
+    /// It has more to be read.
+    Speaks,
     /// Its pages are being taken in.
-    begun: bool,
+    Begun,
 }
 
 #[derive(Clone, Debug)]
 enum Main<H> {
     Missing,
-    /// It waits to be taken.
-    Here(H),
+    /// It waits to be taken, with its greeting.
+    Here(H, Vec<u8>),
     Taken,
 }
 
@@ -60,75 +74,118 @@ enum Main<H> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Arrival(u64);
 
-impl<H> Connections<H> {
+/// A connection that has come.
+#[derive(Debug)]
+pub(crate) struct Added<H> {
+    pub(crate) arrival: Arrival,
+    /// The one that gives way to it, and is to be shut down.
+    pub(crate) gives_way: Option<H>,
+}
+
+/// What becomes of a channel that wants to begin.
+#[derive(Debug)]
+pub(crate) enum Begin {
+    Begun,
+    /// Another may have a better claim.
+    Wait,
+    /// It has no place here.
+    Refused(Refusal),
+    /// It, or the one that has begun in its place, is of the migration: nobody can tell which.
+    Unclear(PeerError),
+}
+
+impl<H: Clone> Connections<H> {
     /// Expects a main channel and `channels` channels, of the VM `uuid` or, with `None`, all of
-    /// one VM.
-    pub(crate) fn new(channels: u8, uuid: Option<Uuid>) -> Self {
+    /// one VM. Beside as many as there are channels, `most_waiting` connections may wait at once.
+    pub(crate) fn new(channels: u8, uuid: Option<Uuid>, most_waiting: usize) -> Self {
         Self {
             main: Main::Missing,
             main_arrival: None,
-            unknown: BTreeSet::new(),
+            unknown: BTreeMap::new(),
             last: Arrival::default(),
-            channels: (0..channels).map(|_| None).collect(),
+            gave_way: BTreeSet::new(),
+            claims: BTreeMap::new(),
+            channels,
             expected: uuid,
-            uuid: None,
-            left: None,
-            closed: false,
+            most_waiting: most_waiting.max(1),
+            closed: None,
         }
     }
 
-    /// A connection that has not said yet what it is; `None` where it is one too many.
-    pub(crate) fn add(&mut self) -> Option<Arrival> {
-        if self.closed || self.unknown.len() >= MOST_UNKNOWN {
-            return None;
-        }
+    /// A connection that has not said yet what it is. Where too many wait, one gives way: the oldest
+    /// that has said nothing, of which `is_silent` says that nothing is there to be read either; or the
+    /// oldest that has claimed a number and said no more. `None` where all that wait are channels that
+    /// speak.
+    pub(crate) fn add(&mut self, handle: H, is_silent: impl Fn(&H) -> bool) -> Option<Added<H>> {
+        let most = self.most_waiting + usize::from(self.channels);
+        let gives_way = if self.waiting() < most { None } else { Some(self.make_room(is_silent)?) };
         self.last.0 += 1;
-        self.unknown.insert(self.last);
-        Some(self.last)
+        self.unknown.insert(self.last, handle);
+        Some(Added { arrival: self.last, gives_way })
     }
 
-    /// A connection has ended without saying what it is.
-    pub(crate) fn remove(&mut self, arrival: Arrival) {
-        self.unknown.remove(&arrival);
+    /// A stream that was given to be a channel.
+    pub(crate) fn add_given(&mut self) -> Arrival {
+        self.last.0 += 1;
+        self.last
     }
 
-    /// A connection has ended within its initial packet. Whether that matters is known when there is
-    /// a main channel.
-    pub(crate) fn break_off(&mut self, arrival: Arrival) -> Result<(), PeerError> {
-        match self.main_arrival {
-            Some(main) if main < arrival => return Err(PeerError::Truncated),
-            Some(_) => {}
-            None => self.note_left(arrival, PeerError::Truncated),
+    /// Has the connection give way that has the least to lose: see [`add`](Self::add).
+    pub(crate) fn make_room(&mut self, is_silent: impl Fn(&H) -> bool) -> Option<H> {
+        let quiet = self.unknown.iter().find(|(_, handle)| is_silent(handle));
+        if let Some(&oldest) = quiet.or_else(|| self.unknown.first_key_value()).map(|(at, _)| at) {
+            self.gave_way.insert(oldest);
+            return self.unknown.remove(&oldest);
         }
-        self.unknown.remove(&arrival);
-        Ok(())
+        let mut claims = self.claims.iter();
+        let (&oldest, _) =
+            claims.find(|(_, claim)| claim.state == State::Silent && claim.handle.is_some())?;
+        self.gave_way.insert(oldest);
+        self.claims.remove(&oldest)?.handle
     }
 
-    /// A connection has said that it is the main channel. `has_left` says whether the other side of a
-    /// channel has.
+    /// Connections that have not said what they are.
+    pub(crate) fn unknown(&self) -> usize {
+        self.unknown.len()
+    }
+
+    /// Connections that have not begun.
+    fn waiting(&self) -> usize {
+        let claims = self.claims.values().filter(|claim| claim.state != State::Begun).count();
+        self.unknown.len() + claims
+    }
+
+    /// A connection has ended, or was refused. Whether it had given way before.
+    pub(crate) fn remove(&mut self, arrival: Arrival) -> bool {
+        if self.is_waiting(arrival) {
+            self.unknown.remove(&arrival);
+            self.claims.remove(&arrival);
+        }
+        self.gave_way.remove(&arrival)
+    }
+
+    /// A connection has said, by `greeting`, that it is the main channel. `has_left` says whether the
+    /// other side of a channel has. False where there is one already.
     pub(crate) fn add_main(
         &mut self,
         arrival: Arrival,
         main: H,
+        greeting: Vec<u8>,
         has_left: impl Fn(&H) -> bool,
-    ) -> Result<(), Error> {
-        if self.main_arrival.is_some() {
-            return Err(Error::SecondMain);
+    ) -> bool {
+        if self.main_arrival.is_some() || self.unknown.remove(&arrival).is_none() {
+            return false;
         }
-        if let Some((_, error)) = self.left.take_if(|(left, _)| *left > arrival) {
-            return Err(multifd_core::Error::from(error).into());
-        }
-        self.free(|channel| channel.arrival < arrival && channel.has_left(&has_left));
-        self.main = Main::Here(main);
+        self.claims.retain(|&at, claim| at > arrival || !claim.has_left(&has_left));
+        self.main = Main::Here(main, greeting);
         self.main_arrival = Some(arrival);
-        self.unknown.remove(&arrival);
-        Ok(())
+        true
     }
 
-    /// The main channel, if it is there and has not been taken yet.
-    pub(crate) fn take_main(&mut self) -> Option<H> {
+    /// The main channel and its greeting, if it is there and has not been taken yet.
+    pub(crate) fn take_main(&mut self) -> Option<(H, Vec<u8>)> {
         match std::mem::replace(&mut self.main, Main::Taken) {
-            Main::Here(main) => Some(main),
+            Main::Here(main, greeting) => Some((main, greeting)),
             before => {
                 self.main = before;
                 None
@@ -136,136 +193,150 @@ impl<H> Connections<H> {
         }
     }
 
-    /// A connection has said, at the time `now`, by its initial packet which channel it is. False
-    /// where it is known to be of an attempt that was given up.
-    pub(crate) fn add_channel(
+    /// Whether the connection is there, and has not begun.
+    pub(crate) fn is_waiting(&self, arrival: Arrival) -> bool {
+        let claim = self.claims.get(&arrival);
+        self.unknown.contains_key(&arrival)
+            || claim.is_some_and(|claim| claim.state != State::Begun)
+    }
+
+    /// Whether there is, or was, a main channel.
+    pub(crate) fn has_main(&self) -> bool {
+        self.main_arrival.is_some()
+    }
+
+    /// A connection has said by its initial packet which channel it is. That another has begun in its
+    /// place is looked at when it says more, unless it came when all were there.
+    pub(crate) fn claim(
         &mut self,
         arrival: Arrival,
         initial: InitialPacket,
         handle: Option<H>,
-        now: Instant,
-        has_left: impl Fn(&H) -> bool,
-    ) -> Result<bool, PeerError> {
-        let channel = Channel { arrival, since: now, handle, begun: false };
-        let left = channel.has_left(&has_left);
-        if left && self.main_arrival.is_some_and(|main| arrival < main) {
-            self.unknown.remove(&arrival);
-            return Ok(false);
+    ) -> Result<(), Refusal> {
+        initial.expect(self.expected, self.channels)?;
+        if self.is_late(arrival) {
+            initial.expect(self.begun_uuid(), self.channels)?;
+            return Err(PeerError::DuplicateChannel { id: initial.channel }.into());
         }
-        if let Err(error) = self.check(initial) {
-            if let Some(main) = self.main_arrival {
-                // One that was there when the main channel said what it is may have left since.
-                let gone = |here: &Channel<H>| {
-                    here.arrival < main && !here.begun && here.has_left(&has_left)
+        // One that has given way comes too late.
+        if self.unknown.remove(&arrival).is_none() && handle.is_some() {
+            return Err(Refusal::GaveWay);
+        }
+        self.claims.insert(arrival, Claim { initial, handle, state: State::Silent });
+        Ok(())
+    }
+
+    /// A channel has sent more than its initial packet.
+    pub(crate) fn speaks(&mut self, arrival: Arrival) {
+        if let Some(claim) = self.claims.get_mut(&arrival) {
+            claim.state = State::Speaks;
+        }
+    }
+
+    /// A channel that speaks begins, if it can: the VM is known.
+    pub(crate) fn begin(&mut self, arrival: Arrival, has_left: impl Fn(&H) -> bool) -> Begin {
+        let Some(claim) = self.claims.get(&arrival) else {
+            // Its attempt was given up, or it has given way.
+            return Begin::Refused(Refusal::GivenUp);
+        };
+        let initial = claim.initial;
+        let early = |at: Arrival| self.main_arrival.is_some_and(|main| at < main);
+        if early(arrival) && claim.has_left(&has_left) {
+            return Begin::Refused(Refusal::GivenUp);
+        }
+        for (&at, other) in self.claims.iter().filter(|&(&at, _)| at != arrival) {
+            let Err(error) = other.admits(initial) else { continue };
+            if other.state == State::Begun {
+                return match early(arrival) || self.is_late(arrival) {
+                    true => Begin::Refused(error.into()),
+                    false => Begin::Unclear(error),
                 };
-                self.free(gone).ok_or(error)?;
-                self.check(initial)?;
-            } else {
-                // Either may be of an attempt that was given up, and the other of the next.
-                if left {
-                    self.note_left(arrival, error);
-                    self.unknown.remove(&arrival);
-                    return Ok(false);
-                }
-                let freed = self.free(|here| here.has_left(&has_left));
-                let Some(freed) = freed else { return Err(error) };
-                self.check(initial)?;
-                self.note_left(freed, error);
+            }
+            if early(arrival) && !early(at) {
+                return Begin::Wait;
             }
         }
-        self.channels[usize::from(initial.channel)] = Some(channel);
-        self.uuid = Some(initial.uuid);
-        // Only now: a connection that is refused must not let the others pass for all.
-        self.unknown.remove(&arrival);
-        Ok(true)
-    }
-
-    fn check(&self, initial: InitialPacket) -> Result<(), PeerError> {
-        // The count fits: it came from a `u8`.
-        initial.expect(self.uuid(), self.channels.len() as u8)?;
-        match self.channels[usize::from(initial.channel)] {
-            Some(_) => Err(PeerError::DuplicateChannel { id: initial.channel }),
-            None => Ok(()),
+        if let Some(claim) = self.claims.get_mut(&arrival) {
+            claim.state = State::Begun;
         }
+        Begin::Begun
     }
 
-    /// Frees the places of channels that have left, and says how many channels are still there.
-    pub(crate) fn sweep(&mut self, has_left: impl Fn(&H) -> bool) -> usize {
-        self.free(|channel| channel.has_left(&has_left));
-        self.connected()
+    fn is_late(&self, arrival: Arrival) -> bool {
+        self.closed.is_some_and(|last| arrival > last)
     }
 
-    /// Frees the places of the channels that `gone` says. Returns the latest of them.
-    fn free(&mut self, gone: impl Fn(&Channel<H>) -> bool) -> Option<Arrival> {
-        let gone = |channel: &mut Channel<H>| gone(channel);
-        let freed = self.channels.iter_mut().filter_map(|place| place.take_if(gone));
-        freed.map(|channel| channel.arrival).max()
+    /// The channels that have begun.
+    fn begun(&self) -> impl Iterator<Item = &Claim<H>> {
+        self.claims.values().filter(|claim| claim.state == State::Begun)
     }
 
-    fn note_left(&mut self, arrival: Arrival, error: PeerError) {
-        if self.left.as_ref().is_none_or(|(latest, _)| *latest < arrival) {
-            self.left = Some((arrival, error));
-        }
+    fn begun_uuid(&self) -> Option<Uuid> {
+        self.begun().next().map(|claim| claim.initial.uuid)
     }
 
-    /// Whether the channel of this connection still has its place.
-    pub(crate) fn is_here(&self, arrival: Arrival) -> bool {
-        self.channels.iter().flatten().any(|channel| channel.arrival == arrival)
-    }
-
-    /// The channel of this connection begins to be taken in: nobody else gets its place.
-    pub(crate) fn begin(&mut self, arrival: Arrival) {
-        let mut channels = self.channels.iter_mut().flatten();
-        if let Some(channel) = channels.find(|channel| channel.arrival == arrival) {
-            channel.begun = true;
-        }
-    }
-
-    /// Since when the channel is there that has been there for longest.
-    pub(crate) fn since(&self) -> Option<Instant> {
-        self.channels.iter().flatten().map(|channel| channel.since).min()
-    }
-
-    /// The UUID that all channels have, from the first on.
+    /// The UUID that all channels have, once that is clear: it is the one that is expected, that of the
+    /// channels that have begun, or that of the channels that speak. Of these, the ones that came after
+    /// the main channel count first. Where none speaks, it is clear when there is a channel of each
+    /// number and they agree.
     pub(crate) fn uuid(&self) -> Option<Uuid> {
-        self.expected.or(self.uuid.filter(|_| self.connected() > 0))
+        let early = |at: Arrival| self.main_arrival.is_some_and(|main| at < main);
+        let speaks = |is_early: bool| {
+            let mut claims = self.claims.iter();
+            let found =
+                claims.find(|&(&at, claim)| claim.state != State::Silent && early(at) == is_early);
+            found.map(|(_, claim)| claim.initial.uuid)
+        };
+        let known = self.expected.or(self.begun_uuid());
+        known.or_else(|| speaks(false)).or_else(|| speaks(true)).or_else(|| self.silent_uuid())
+    }
+
+    fn silent_uuid(&self) -> Option<Uuid> {
+        let first = self.claims.values().next()?.initial.uuid;
+        let agree = self.claims.values().all(|claim| claim.initial.uuid == first);
+        let all = (0..self.channels)
+            .all(|number| self.claims.values().any(|claim| claim.initial.channel == number));
+        (agree && all).then_some(first)
     }
 
     /// Channels that are expected.
     pub(crate) fn channels(&self) -> usize {
-        self.channels.len()
+        self.channels.into()
     }
 
-    /// Channels that have connected.
+    /// Channels that have begun.
     pub(crate) fn connected(&self) -> usize {
-        self.channels.iter().flatten().count()
+        self.begun().count()
     }
 
-    /// The latest connection so far.
-    pub(crate) fn last(&self) -> Arrival {
-        self.last
-    }
-
-    /// Connections, up to `last`, that have not said what they are.
-    pub(crate) fn silent(&self, last: Arrival) -> usize {
-        self.unknown.range(..=last).count()
-    }
-
-    /// Whether every channel has connected, and no connection up to `last` may be one more. Then
-    /// what connects later is not of the migration.
-    pub(crate) fn close(&mut self, last: Arrival) -> bool {
-        self.closed |= self.connected() == self.channels.len() && self.silent(last) == 0;
-        self.closed
+    /// Whether every channel has begun. What connects from then on is not of the migration.
+    pub(crate) fn close(&mut self) -> bool {
+        if self.closed.is_none() && self.connected() == self.channels() {
+            self.closed = Some(self.last);
+        }
+        self.is_closed()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed
+        self.closed.is_some()
     }
 }
 
-impl<H> Channel<H> {
+impl<H> Claim<H> {
     fn has_left(&self, has_left: impl Fn(&H) -> bool) -> bool {
         self.handle.as_ref().is_some_and(has_left)
+    }
+
+    /// Whether there may be a channel of `initial` beside this one.
+    fn admits(&self, initial: InitialPacket) -> Result<(), PeerError> {
+        let (expected, found) = (self.initial.uuid, initial.uuid);
+        if expected != found {
+            return Err(PeerError::Uuid { expected, found });
+        }
+        match self.initial.channel == initial.channel {
+            true => Err(PeerError::DuplicateChannel { id: initial.channel }),
+            false => Ok(()),
+        }
     }
 }
 
@@ -282,343 +353,362 @@ mod tests {
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     enum Who {
         Main,
-        Channel(u8, Uuid),
-        /// It goes without a word.
+        /// A channel; whether it says more than that.
+        Channel(u8, Uuid, bool),
+        /// It goes without a word, or says something wrong.
         Gone,
     }
 
-    /// What the walk itself knows of the connections.
-    #[derive(Clone, Default)]
-    struct Known {
-        /// The connections, each with what it is if it has said so.
-        said: Vec<(Arrival, Option<Who>)>,
-        closed: bool,
+    /// How far a connection has come.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Stage {
+        Unknown,
+        Claims,
+        Speaks,
+        Begun,
+        Over,
     }
 
-    impl Known {
-        fn has(&self, wanted: impl Fn(Who) -> bool) -> bool {
-            self.said.iter().filter_map(|(_, who)| *who).any(wanted)
+    /// Connections that come in this order, and what becomes of them in any order of their threads.
+    #[derive(Clone, Debug)]
+    struct Threads {
+        connections: Connections<usize>,
+        who: Vec<Who>,
+        arrivals: Vec<Arrival>,
+        stages: Vec<Stage>,
+    }
+
+    /// What has come of all.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    enum Verdict {
+        /// Those that have begun.
+        Whole(Vec<usize>),
+        Waits,
+        Unclear,
+    }
+
+    impl Threads {
+        fn new(who: &[Who]) -> Self {
+            let mut connections = Connections::new(2, None, 8);
+            let arrivals = (0..who.len())
+                .map(|handle| connections.add(handle, |_| true).unwrap().arrival)
+                .collect();
+            Self {
+                connections,
+                who: who.to_vec(),
+                arrivals,
+                stages: vec![Stage::Unknown; who.len()],
+            }
         }
 
-        fn has_channel(&self, number: u8) -> bool {
-            self.has(|who| matches!(who, Who::Channel(channel, _) if channel == number))
+        /// The next step of one connection's thread; none where it waits or is over.
+        fn step(&self, at: usize) -> Option<Result<Self, Verdict>> {
+            let mut next = self.clone();
+            let (arrival, connections) = (self.arrivals[at], &mut next.connections);
+            next.stages[at] = match (self.stages[at], self.who[at]) {
+                (Stage::Unknown, Who::Main) => {
+                    connections.add_main(arrival, at, vec![7], |_| false);
+                    Stage::Over
+                }
+                (Stage::Unknown, Who::Gone) => {
+                    assert!(!connections.remove(arrival));
+                    Stage::Over
+                }
+                (Stage::Unknown, Who::Channel(channel, uuid, _)) => {
+                    let initial = InitialPacket { uuid, channel };
+                    match connections.claim(arrival, initial, Some(at)) {
+                        Ok(()) => Stage::Claims,
+                        Err(_) => Stage::Over,
+                    }
+                }
+                (Stage::Claims, Who::Channel(_, _, true)) => {
+                    connections.speaks(arrival);
+                    Stage::Speaks
+                }
+                // It begins when the VM is known, and the main channel has announced that.
+                (Stage::Speaks, _) if connections.has_main() => {
+                    match connections.begin(arrival, |_| false) {
+                        Begin::Begun => Stage::Begun,
+                        Begin::Wait => return None,
+                        Begin::Refused(_) => Stage::Over,
+                        Begin::Unclear(_) => return Some(Err(Verdict::Unclear)),
+                    }
+                }
+                _ => return None,
+            };
+            Some(Ok(next))
         }
 
-        fn silent(&self, last: Arrival) -> usize {
-            let silent =
-                |(connection, who): &&(Arrival, Option<Who>)| who.is_none() && *connection <= last;
-            self.said.iter().filter(silent).count()
-        }
-
-        /// Whether a connection may be `who`, of two channels of one VM.
-        fn allows(&self, who: Who) -> bool {
-            match who {
-                Who::Gone => true,
-                Who::Main => !self.has(|who| who == Who::Main),
-                Who::Channel(number, uuid) => {
-                    number < 2
-                        && !self.has_channel(number)
-                        && !self.has(|who| matches!(who, Who::Channel(_, other) if other != uuid))
+        /// Follows every order of the threads.
+        fn walk(self, verdicts: &mut Vec<Verdict>) -> usize {
+            self.check();
+            let mut note = |verdict| {
+                if !verdicts.contains(&verdict) {
+                    verdicts.push(verdict);
+                }
+            };
+            let mut closing = self.clone();
+            if closing.connections.close() {
+                let begun = |&at: &usize| self.stages[at] == Stage::Begun;
+                note(Verdict::Whole((0..self.who.len()).filter(begun).collect()));
+                return 1;
+            }
+            let steps: Vec<_> = (0..self.who.len()).filter_map(|at| self.step(at)).collect();
+            if steps.is_empty() {
+                note(Verdict::Waits);
+            }
+            let mut ways = 1;
+            for step in steps {
+                match step {
+                    Ok(next) => ways += next.walk(verdicts),
+                    Err(verdict) if !verdicts.contains(&verdict) => verdicts.push(verdict),
+                    Err(_) => {}
                 }
             }
+            ways
+        }
+
+        fn check(&self) {
+            let begun = self.stages.iter().filter(|&&stage| stage == Stage::Begun).count();
+            assert_eq!(self.connections.connected(), begun);
+            let main_came = (0..self.who.len())
+                .any(|at| self.who[at] == Who::Main && self.stages[at] == Stage::Over);
+            assert_eq!(self.connections.has_main(), main_came);
+            let mut taking = self.connections.clone();
+            assert_eq!(taking.take_main().is_some(), main_came);
+            assert!(taking.take_main().is_none(), "it is taken once");
         }
     }
 
-    /// Follows every order in which `left` connections may still come, say what they are, in every
-    /// combination, and be counted as all. Returns the number of ways to the end.
-    fn walk(connections: &Connections<u8>, known: &Known, left: usize) -> usize {
-        let mut ways = 1;
-        check(connections, known);
-        if left > 0 {
-            let mut connections = connections.clone();
-            match connections.add() {
-                None => assert!(known.closed),
-                Some(connection) => {
-                    assert!(!known.closed);
-                    let mut known = known.clone();
-                    known.said.push((connection, None));
-                    ways += walk(&connections, &known, left - 1);
+    fn verdicts(who: &[Who]) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        Threads::new(who).walk(&mut verdicts);
+        verdicts
+    }
+
+    /// What strangers say that do not speak as a channel does.
+    const STRANGERS: [Who; 5] = [
+        Who::Gone,
+        Who::Channel(0, UUID, false),
+        Who::Channel(1, OTHER, false),
+        Who::Channel(2, UUID, false),
+        Who::Channel(2, UUID, true),
+    ];
+
+    #[test]
+    fn two_strangers_whenever_they_come_take_nobodys_place() {
+        let honest = [Who::Main, Who::Channel(0, UUID, true), Who::Channel(1, UUID, true)];
+        for first in STRANGERS {
+            for second in STRANGERS {
+                for (one, other) in (0..=3).flat_map(|one| (0..=4).map(move |other| (one, other))) {
+                    let mut who = honest.to_vec();
+                    who.insert(one, first);
+                    who.insert(other, second);
+                    let own = |&at: &usize| honest.contains(&who[at]);
+                    let own: Vec<_> = (0..who.len()).filter(own).collect();
+                    let own = own.into_iter().filter(|&at| who[at] != Who::Main).collect();
+                    assert_eq!(verdicts(&who), [Verdict::Whole(own)], "{who:?}");
                 }
             }
-        }
-        for (index, (connection, who)) in known.said.iter().enumerate() {
-            if who.is_some() {
-                continue;
-            }
-            let channels = [(0, UUID), (1, UUID), (1, OTHER), (2, UUID)];
-            let channels = channels.map(|(number, uuid)| Who::Channel(number, uuid));
-            for who in channels.into_iter().chain([Who::Main, Who::Gone]) {
-                let (mut connections, mut known) = (connections.clone(), known.clone());
-                let allowed = known.allows(who);
-                assert_eq!(say(&mut connections, *connection, who), allowed, "{who:?}");
-                if allowed {
-                    known.said[index].1 = Some(who);
-                    ways += walk(&connections, &known, left);
-                } else {
-                    check(&connections, &known);
-                }
-            }
-        }
-        ways
-    }
-
-    /// Whether `connection` may be `who`.
-    fn say(connections: &mut Connections<u8>, connection: Arrival, who: Who) -> bool {
-        match who {
-            Who::Main => connections.add_main(connection, 7, |_| false).is_ok(),
-            Who::Gone => {
-                connections.remove(connection);
-                true
-            }
-            Who::Channel(channel, uuid) => {
-                let initial = InitialPacket { uuid, channel };
-                let now = Instant::now();
-                connections.add_channel(connection, initial, Some(0), now, |_| false).is_ok()
-            }
-        }
-    }
-
-    fn check(connections: &Connections<u8>, known: &Known) {
-        let there = (0..2).filter(|&number| known.has_channel(number)).count();
-        assert_eq!(connections.connected(), there);
-        assert_eq!(connections.uuid().is_some(), there > 0);
-        assert_eq!(connections.since().is_some(), there > 0);
-        let mut taking = connections.clone();
-        let has_main = known.has(|who| who == Who::Main);
-        assert_eq!(taking.take_main(), has_main.then_some(7));
-        assert_eq!(taking.take_main(), None, "it is taken once");
-        if has_main {
-            assert!(matches!(
-                taking.add_main(connections.last(), 8, |_| false),
-                Err(Error::SecondMain)
-            ));
-        }
-        for last in std::iter::once(Arrival(0)).chain(known.said.iter().map(|said| said.0)) {
-            let all = there == 2 && known.silent(last) == 0;
-            let mut closing = connections.clone();
-            assert_eq!(closing.silent(last), known.silent(last));
-            assert_eq!(closing.close(last), all);
-            assert_eq!(closing.is_closed(), all);
-            assert_eq!(closing.add().is_none(), all, "what comes later is not of the migration");
         }
     }
 
     #[test]
-    fn every_order_of_arrival_comes_to_the_same() {
-        let ways = walk(&Connections::new(2, None), &Known::default(), 4);
-        assert!(ways > 10_000, "{ways}");
+    fn a_second_main_channel_changes_nothing_for_the_first() {
+        let channels = [Who::Channel(1, UUID, true), Who::Channel(0, UUID, true)];
+        for who in [
+            [Who::Main, Who::Main, channels[0], channels[1]],
+            [Who::Main, channels[0], Who::Main, channels[1]],
+            [Who::Main, channels[0], channels[1], Who::Main],
+        ] {
+            let mut threads = Threads::new(&who);
+            // Whoever has said first that it is has the place.
+            threads = threads.step(0).unwrap().unwrap();
+            let mut seen = Vec::new();
+            threads.walk(&mut seen);
+            assert!(matches!(&seen[..], [Verdict::Whole(begun)] if begun.len() == 2), "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn two_channels_that_speak_and_cannot_both_be_of_it_are_never_taken_for_whole_without_either() {
+        let channel = |number, uuid| Who::Channel(number, uuid, true);
+        for rival in [channel(0, UUID), channel(0, OTHER), channel(1, OTHER)] {
+            let who = [Who::Main, channel(0, UUID), rival, channel(1, UUID)];
+            let mut threads = Threads::new(&who);
+            for at in [0, 1, 2, 3] {
+                while let Some(Ok(next)) = threads.step(at) {
+                    threads = next;
+                }
+            }
+            // Where all have begun before the other was looked at, it is looked at all the same.
+            let seen = verdicts(&who);
+            assert!(seen.contains(&Verdict::Unclear), "{seen:?}");
+            let mut late = Threads::new(&who);
+            for at in [0, 1, 1, 1, 3, 3, 3] {
+                late = late.step(at).unwrap().unwrap();
+            }
+            assert!(late.connections.close());
+            for _ in 0..2 {
+                late = late.step(2).unwrap().unwrap();
+            }
+            assert!(matches!(late.step(2), Some(Err(Verdict::Unclear))));
+        }
     }
 
     #[test]
     fn what_connects_when_all_are_there_is_refused_whatever_it_is() {
-        let mut connections = Connections::new(1, None);
-        let [channel, late, later] = [(); 3].map(|()| connections.add().unwrap());
-        assert!(say(&mut connections, channel, Who::Channel(0, UUID)));
-        assert!(!connections.close(late), "one may be a channel too many");
-        assert!(connections.close(channel));
-        assert!(connections.is_closed() && connections.add().is_none());
-        // They came before it was closed, and are no channels of it in any case.
-        for who in [Who::Channel(0, UUID), Who::Channel(1, UUID), Who::Channel(0, OTHER)] {
-            assert!(!say(&mut connections, later, who), "{who:?}");
+        let mut threads =
+            Threads::new(&[Who::Main, Who::Channel(0, UUID, true), Who::Channel(1, UUID, true)]);
+        for at in [0, 1, 1, 1, 2, 2, 2] {
+            assert!(!threads.connections.is_closed());
+            threads = threads.step(at).unwrap().unwrap();
         }
-        assert!(connections.close(late), "closed stays closed");
+        assert!(threads.connections.close());
+        for uuid in [UUID, OTHER] {
+            for channel in [0, 1, 2] {
+                let mut connections = threads.connections.clone();
+                let late = connections.add(9, |_| true).unwrap().arrival;
+                let initial = InitialPacket { uuid, channel };
+                connections.claim(late, initial, Some(9)).unwrap_err();
+                assert!(connections.close(), "closed stays closed");
+            }
+        }
     }
 
     #[test]
     fn another_vm_is_refused_where_one_is_expected() {
-        let mut connections = Connections::<u8>::new(2, Some(UUID));
-        let connection = connections.add().unwrap();
-        assert!(!say(&mut connections, connection, Who::Channel(0, OTHER)));
-        assert_eq!(connections.silent(connection), 1);
-        assert!(say(&mut connections, connection, Who::Channel(0, UUID)));
+        let mut connections = Connections::new(2, Some(UUID), 8);
+        let [one, other] = [0, 1].map(|handle| connections.add(handle, |_| true).unwrap().arrival);
+        let initial = InitialPacket { uuid: OTHER, channel: 0 };
+        connections.claim(one, initial, Some(0)).unwrap_err();
+        assert!(!connections.remove(one));
+        connections.claim(other, InitialPacket { uuid: UUID, channel: 0 }, Some(1)).unwrap();
+        assert_eq!(connections.uuid(), Some(UUID));
     }
 
     #[test]
-    fn exactly_512_connections_may_be_silent() {
-        let mut connections = Connections::<u8>::new(1, None);
-        let silent: Vec<_> = std::iter::from_fn(|| connections.add()).take(1000).collect();
-        assert_eq!(silent.len(), 512);
-        connections.remove(silent[3]);
-        assert!(connections.add().is_some());
-        assert!(connections.add().is_none());
-        assert!(say(&mut connections, silent[0], Who::Channel(0, UUID)));
-        assert!(connections.add().is_some());
+    fn when_too_many_wait_the_oldest_that_has_said_nothing_gives_way() {
+        let mut connections = Connections::new(1, None, 3);
+        let arrivals: Vec<_> =
+            (0..4).map(|handle| connections.add(handle, |_| true).unwrap().arrival).collect();
+        // The first has bytes that are to be read yet.
+        let silent = |handle: &i32| *handle != 0;
+        let added = connections.add(4, silent).unwrap();
+        assert_eq!(added.gives_way, Some(1));
+        assert!(connections.remove(arrivals[1]) && !connections.remove(arrivals[1]));
+        // Where all have, the oldest.
+        assert_eq!(connections.add(5, |_| false).unwrap().gives_way, Some(0));
+        let claim = |connections: &mut Connections<i32>, arrival, handle| {
+            connections.claim(arrival, InitialPacket { uuid: UUID, channel: 0 }, Some(handle))
+        };
+        assert!(claim(&mut connections, arrivals[0], 0).is_err(), "it has given way");
+        claim(&mut connections, arrivals[2], 2).unwrap();
+        claim(&mut connections, arrivals[3], 3).unwrap();
+        connections.speaks(arrivals[3]);
+        for expected in [Some(4), Some(5)] {
+            assert_eq!(connections.make_room(|_| true), expected);
+        }
+        // Then those that say they are a channel and no more; and never one that speaks.
+        assert_eq!(connections.make_room(|_| true), Some(2));
+        assert_eq!(connections.make_room(|_| true), None);
+        let mut full = connections.clone();
+        for handle in 6..9 {
+            assert_eq!(full.add(handle, |_| true).unwrap().gives_way, None);
+        }
+        assert_eq!(full.add(9, |_| true).unwrap().gives_way, Some(6));
     }
 
-    /// Connections whose handles are numbers; those from 100 on have left.
-    struct Attempts(Connections<u32>);
-
-    impl Attempts {
-        fn new(channels: u8) -> Self {
-            Self(Connections::new(channels, None))
+    #[test]
+    fn where_all_that_wait_are_channels_that_speak_nobody_is_let_in() {
+        let mut connections = Connections::new(1, None, 1);
+        for handle in 0..2 {
+            let arrival = connections.add(handle, |_| true).unwrap().arrival;
+            connections
+                .claim(arrival, InitialPacket { uuid: UUID, channel: 0 }, Some(handle))
+                .unwrap();
+            connections.speaks(arrival);
         }
-
-        fn arrive(&mut self) -> Arrival {
-            self.0.add().unwrap()
-        }
-
-        fn channel(
-            &mut self,
-            arrival: Arrival,
-            channel: u8,
-            uuid: Uuid,
-            left: bool,
-        ) -> Result<bool, PeerError> {
-            let handle = Some(if left { 100 } else { 0 });
-            let initial = InitialPacket { uuid, channel };
-            self.0.add_channel(arrival, initial, handle, Instant::now(), |handle| *handle >= 100)
-        }
-
-        fn main(&mut self, arrival: Arrival) -> Result<(), Error> {
-            self.0.add_main(arrival, 0, |handle| *handle >= 100)
-        }
+        assert!(connections.add(2, |_| true).is_none());
     }
 
     #[test]
     fn channels_of_an_attempt_that_was_given_up_leave_their_places_to_the_next() {
-        // In either order of the next attempt's main channel and channels.
-        for main_first in [true, false] {
-            let mut attempts = Attempts::new(2);
-            let [old, older, main, new] = [(); 4].map(|()| attempts.arrive());
-            assert!(attempts.channel(old, 0, UUID, true).unwrap());
-            if main_first {
-                attempts.main(main).unwrap();
-                assert_eq!(attempts.0.connected(), 0);
-            }
-            // Whenever it is known what the last one is.
-            assert_eq!(attempts.channel(older, 1, UUID, true).unwrap(), !main_first);
-            // Even of another VM.
-            assert!(attempts.channel(new, 0, OTHER, false).unwrap());
-            if !main_first {
-                attempts.main(main).unwrap();
-            }
-            assert!(!attempts.0.is_here(old) && !attempts.0.is_here(older));
-            assert!(attempts.0.is_here(new));
-            assert_eq!(attempts.0.uuid(), Some(OTHER));
+        // They leave before their next main channel is known, or after.
+        for left_before in [true, false] {
+            let left = Cell::new(left_before);
+            let has_left = |handle: &usize| *handle == 0 && left.get();
+            let mut connections = Connections::new(1, None, 8);
+            let [old, main, new] =
+                [0, 1, 2].map(|handle| connections.add(handle, |_| true).unwrap().arrival);
+            let claim = |connections: &mut Connections<usize>, arrival, uuid, handle| {
+                let initial = InitialPacket { uuid, channel: 0 };
+                connections.claim(arrival, initial, Some(handle)).unwrap();
+                connections.speaks(arrival);
+            };
+            claim(&mut connections, old, OTHER, 0);
+            assert!(connections.add_main(main, 1, Vec::new(), has_left));
+            assert_eq!(connections.uuid(), (!left_before).then_some(OTHER));
+            left.set(true);
+            assert!(matches!(connections.begin(old, has_left), Begin::Refused(Refusal::GivenUp)));
+            assert!(!connections.remove(old));
+            claim(&mut connections, new, UUID, 2);
+            assert!(matches!(connections.begin(new, has_left), Begin::Begun));
+            assert_eq!(connections.uuid(), Some(UUID));
         }
     }
 
     #[test]
-    fn a_channel_of_an_attempt_that_was_given_up_may_be_known_after_those_of_the_next() {
-        let mut attempts = Attempts::new(2);
-        let [old, main, new] = [(); 3].map(|()| attempts.arrive());
-        assert!(attempts.channel(new, 0, OTHER, false).unwrap());
-        assert!(!attempts.channel(old, 0, UUID, true).unwrap());
-        attempts.main(main).unwrap();
-        assert!(attempts.0.is_here(new));
-        // One that came after the main channel is of its migration, and one too many.
-        let mut attempts = Attempts::new(2);
-        let [main, first, second] = [(); 3].map(|()| attempts.arrive());
-        assert!(attempts.channel(first, 0, UUID, false).unwrap());
-        assert!(!attempts.channel(second, 0, UUID, true).unwrap());
-        attempts.main(main).unwrap_err();
+    fn what_is_there_from_before_the_main_channel_waits_for_what_came_after() {
+        for rival in
+            [InitialPacket { uuid: UUID, channel: 0 }, InitialPacket { uuid: OTHER, channel: 1 }]
+        {
+            let mut connections = Connections::new(2, None, 8);
+            let [old, main, new] =
+                [0, 1, 2].map(|handle| connections.add(handle, |_| true).unwrap().arrival);
+            let initial = InitialPacket { uuid: UUID, channel: 0 };
+            connections.claim(old, initial, Some(0)).unwrap();
+            connections.speaks(old);
+            assert!(connections.add_main(main, 1, Vec::new(), |_| false));
+            connections.claim(new, rival, Some(2)).unwrap();
+            assert!(matches!(connections.begin(old, |_| false), Begin::Wait));
+            connections.speaks(new);
+            assert_eq!(connections.uuid(), Some(rival.uuid));
+            assert!(matches!(connections.begin(new, |_| false), Begin::Begun));
+            let refused = connections.begin(old, |_| false);
+            assert!(matches!(refused, Begin::Refused(Refusal::Said(_))), "{refused:?}");
+        }
     }
 
     #[test]
     fn what_came_after_its_main_channel_keeps_its_place_however_early_it_left() {
-        for main_first in [true, false] {
-            let mut attempts = Attempts::new(2);
-            let [main, first, second] = [(); 3].map(|()| attempts.arrive());
-            if main_first {
-                attempts.main(main).unwrap();
-            }
-            attempts.channel(first, 0, UUID, true).unwrap();
-            attempts.channel(second, 1, UUID, true).unwrap();
-            if !main_first {
-                attempts.main(main).unwrap();
-            }
-            assert_eq!(attempts.0.connected(), 2);
+        let mut connections = Connections::new(2, None, 8);
+        let [main, first, second] =
+            [0, 1, 2].map(|handle| connections.add(handle, |_| true).unwrap().arrival);
+        for (arrival, channel) in [(first, 0), (second, 1)] {
+            let initial = InitialPacket { uuid: UUID, channel };
+            connections.claim(arrival, initial, Some(1)).unwrap();
+            connections.speaks(arrival);
         }
+        assert!(connections.add_main(main, 0, Vec::new(), |_| true));
+        for arrival in [first, second] {
+            assert!(matches!(connections.begin(arrival, |_| true), Begin::Begun));
+        }
+        assert!(connections.close());
     }
 
     #[test]
-    fn two_channels_of_one_number_are_refused_whichever_is_known_first() {
-        for main_first in [true, false] {
-            let mut attempts = Attempts::new(2);
-            let [main, first, second] = [(); 3].map(|()| attempts.arrive());
-            if main_first {
-                attempts.main(main).unwrap();
-            }
-            let added = attempts.channel(first, 0, UUID, true);
-            let added = added.and_then(|_| attempts.channel(second, 0, UUID, false));
-            if main_first {
-                assert_eq!(added, Err(PeerError::DuplicateChannel { id: 0 }));
-            } else {
-                added.unwrap();
-                let error = attempts.main(main).unwrap_err();
-                assert!(error.to_string().contains("channel"), "{error}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_channel_of_an_attempt_that_leaves_late_gives_its_place_to_the_next_until_it_has_begun() {
-        for (begun, uuid) in [(false, UUID), (false, OTHER), (true, UUID), (true, OTHER)] {
-            let left = Cell::new(false);
-            let mut attempts = Connections::new(1, None);
-            let [old, main, new] = [(); 3].map(|()| attempts.add().unwrap());
-            let add = |connections: &mut Connections<u8>, arrival, uuid| {
-                let initial = InitialPacket { uuid, channel: 0 };
-                // The first handle is that of the old channel.
-                let handle = if arrival == old { 1 } else { 2 };
-                let has_left = |handle: &u8| *handle == 1 && left.get();
-                connections.add_channel(arrival, initial, Some(handle), Instant::now(), has_left)
-            };
-            assert_eq!(add(&mut attempts, old, UUID), Ok(true));
-            attempts.add_main(main, 0, |_| false).unwrap();
-            // While it is there, there are two.
-            add(&mut attempts.clone(), new, uuid).unwrap_err();
-            left.set(true);
-            if begun {
-                attempts.begin(old);
-            }
-            assert_eq!(add(&mut attempts, new, uuid).is_ok(), !begun);
-            assert_eq!((attempts.is_here(old), attempts.is_here(new)), (begun, !begun));
-        }
-    }
-
-    #[test]
-    fn a_channel_cut_off_in_its_initial_packet_fails_the_migration_it_is_of() {
-        for (of_it, main_first) in [(true, true), (true, false), (false, false), (false, true)] {
-            let mut attempts = Attempts::new(1);
-            let early = attempts.arrive();
-            let main = attempts.arrive();
-            let late = attempts.arrive();
-            let broken = if of_it { late } else { early };
-            if main_first {
-                attempts.main(main).unwrap();
-            }
-            let broken = attempts.0.break_off(broken);
-            assert_eq!(broken.is_err(), main_first && of_it);
-            if !main_first {
-                assert_eq!(attempts.main(main).is_err(), of_it);
-            }
-        }
-    }
-
-    #[test]
-    fn of_several_that_were_cut_off_before_the_main_channel_is_known_the_latest_counts() {
-        for late_first in [true, false] {
-            let mut attempts = Attempts::new(1);
-            let [early, main, late] = [(); 3].map(|()| attempts.arrive());
-            assert_eq!((attempts.0.last(), attempts.0.channels()), (late, 1));
-            let cut_off = if late_first { [late, early] } else { [early, late] };
-            for arrival in cut_off {
-                attempts.0.break_off(arrival).unwrap();
-            }
-            attempts.main(main).unwrap_err();
-        }
-    }
-
-    #[test]
-    fn places_are_freed_of_those_that_have_left_and_of_nobody_else() {
-        let mut attempts = Attempts::new(3);
-        let [first, second, given] = [(); 3].map(|()| attempts.arrive());
-        attempts.channel(first, 0, UUID, true).unwrap();
-        attempts.channel(second, 1, UUID, false).unwrap();
-        let initial = InitialPacket { uuid: UUID, channel: 2 };
-        attempts.0.add_channel(given, initial, None, Instant::now(), |_| true).unwrap();
-        assert_eq!(attempts.0.sweep(|handle| *handle >= 100), 2);
-        assert!(!attempts.0.is_here(first) && attempts.0.is_here(second));
+    fn the_uuid_is_clear_when_a_channel_speaks_or_when_all_are_there_and_agree() {
+        let mut connections = Connections::new(2, None, 8);
+        let arrivals = [0, 1, 2].map(|handle| connections.add(handle, |_| true).unwrap().arrival);
+        let initial = |channel, uuid| InitialPacket { uuid, channel };
+        connections.claim(arrivals[0], initial(0, UUID), Some(0)).unwrap();
+        assert_eq!(connections.uuid(), None);
+        connections.claim(arrivals[1], initial(1, UUID), Some(1)).unwrap();
+        assert_eq!(connections.uuid(), Some(UUID));
+        connections.claim(arrivals[2], initial(1, OTHER), Some(2)).unwrap();
+        assert_eq!(connections.uuid(), None);
+        connections.speaks(arrivals[2]);
+        assert_eq!(connections.uuid(), Some(OTHER));
     }
 }

@@ -10,6 +10,10 @@ use crate::transport::Connection;
 /// Bytes that are read at once: a message has few, and they come one at a time.
 const BUFFER: usize = 4096;
 
+/// The most that a destination may have said by the time that it is heard: a message has 8 bytes, and a
+/// request for pages up to 268.
+const MOST: usize = 1 << 20;
+
 /// The return path, which a thread listens to, and which the main thread hears to its present end
 /// before it says that everything is sent: so that a confirmation that came before is too early,
 /// whichever thread runs first. Where the connection is not a socket, the present end is what the
@@ -84,11 +88,16 @@ impl<H> Hearing<H> {
         H: Hears<S>,
     {
         let mut path = self.path();
-        let mut buffer = [0; BUFFER];
+        let (mut buffer, mut heard) = ([0; BUFFER], 0);
         while !path.over {
             let Some(read) = self.connection.read_now(&mut buffer).transpose() else {
                 return Ok(More::Later);
             };
+            heard += read.as_ref().map_or(0, |&count| count);
+            // Whoever talks without end is not to keep this side from its work.
+            if heard > MOST {
+                return Err(Error::TooManyAnswers.into());
+            }
             path.take(session, read, &buffer)?;
         }
         Ok(More::Never)

@@ -6,8 +6,13 @@
 //! cancel       tokens that cancel migrations
 //! threads      what the program wants of threads
 //! accept       connections come, and are found out to be the main channel or a multifd channel
+//! admission    what is asked of them before
+//! greeting     what a main channel says before it counts as one                (pure)
 //! connections  who is there                                                    (pure)
+//! refusal      why a connection is not taken in
+//! busy         what a second source is told
 //! barrier      how far the channels and the main channel are                   (pure)
+//! numbers      whether every packet has come                                   (pure)
 //! queue        what the sending channels have to do                            (pure)
 //! return_path  what the destination has said                                   (pure)
 //! hearing      listening to it
@@ -17,39 +22,83 @@
 //! ```
 
 pub(crate) mod accept;
+pub(crate) mod admission;
 pub(crate) mod barrier;
+mod busy;
 pub(crate) mod cancel;
 pub(crate) mod channels;
 pub(crate) mod connections;
+mod greeting;
 pub(crate) mod hearing;
+mod numbers;
 pub(crate) mod outgoing;
 pub(crate) mod pace;
 pub(crate) mod queue;
+mod refusal;
 pub(crate) mod return_path;
 pub(crate) mod session;
 pub(crate) mod threads;
 pub(crate) mod watch;
 
-use multifd_core::wire::Uuid;
+use multifd_core::wire::{RamPacket, Uuid};
 
+use crate::error::{Error, Refused};
 use crate::transport::Connection;
-use barrier::Barrier;
+use barrier::{Barrier, Content};
 use connections::Connections;
+use numbers::{Fault, Numbers};
 
 /// What the threads of a receiving side know of each other, and `M` that is that side's own.
 #[derive(Debug)]
 pub(crate) struct Receiving<M> {
     pub(crate) connections: Connections<Connection>,
+    /// Connections that were refused.
+    pub(crate) refused: Refused,
     pub(crate) barrier: Barrier,
+    numbers: Numbers,
     pub(crate) more: M,
 }
 
 impl<M> Receiving<M> {
-    pub(crate) fn new(channels: u8, uuid: Option<Uuid>, more: M) -> Self {
+    pub(crate) fn new(channels: u8, uuid: Option<Uuid>, most_waiting: usize, more: M) -> Self {
         Self {
-            connections: Connections::new(channels, uuid),
+            connections: Connections::new(channels, uuid, most_waiting),
+            refused: Refused::default(),
             barrier: Barrier::new(channels),
+            numbers: Numbers::new(channels),
             more,
+        }
+    }
+
+    /// A packet has come on a channel: see [`Barrier::admit`].
+    pub(crate) fn admit(&mut self, channel: u8, packet: &RamPacket<'_>) -> Result<(), Error> {
+        let content = packet.into();
+        self.barrier.admit(channel, content)?;
+        if content == Content::Something {
+            self.numbers.add(channel, packet.into());
+        }
+        Ok(())
+    }
+
+    /// The main channel is at a sync: see [`Barrier::pass`]. Every packet from before has come.
+    pub(crate) fn pass(&mut self) -> Option<Result<(), Error>> {
+        let passed = self.barrier.pass()?;
+        Some(passed.and_then(|()| self.numbers.at_sync().map_err(|fault| self.wrong(fault))))
+    }
+
+    /// The main channel has said that all pages have been sent: see [`Barrier::complete`]. Every packet
+    /// has come.
+    pub(crate) fn complete(&mut self) -> Result<(), Error> {
+        self.barrier.complete()?;
+        self.numbers.complete().map_err(|fault| self.wrong(fault))
+    }
+
+    fn wrong(&self, fault: Fault) -> Error {
+        match fault {
+            Fault::Lost { packets, first } => {
+                Error::LostPackets { packets, first, refused: self.refused.clone() }
+            }
+            Fault::OutOfTurn(number) => Error::OutOfTurn { number },
         }
     }
 }

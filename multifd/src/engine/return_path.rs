@@ -8,6 +8,21 @@ use crate::error::Error;
 /// How long a side whose connection broke waits for the destination's word on why.
 pub(crate) const LAST_WORD: Duration = Duration::from_secs(3);
 
+/// The most answers that a destination may send unasked.
+const MOST_UNASKED: u64 = 1024;
+
+/// How many answers a destination has sent that nobody asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Unasked(u64);
+
+impl Unasked {
+    /// An answer has come.
+    pub(crate) fn add(&mut self) -> Result<(), Error> {
+        self.0 += 1;
+        if self.0 > MOST_UNASKED { Err(Error::TooManyAnswers) } else { Ok(()) }
+    }
+}
+
 /// The state of the return path at the side that hears it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ReturnPath {

@@ -14,7 +14,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::cancel::{Cancel, CancelToken};
 use super::threads::Threads;
-use super::watch::Watch;
+use super::watch::{Timer, Watch};
 use crate::error::Error;
 use crate::transport::{Connection, WeakConnection};
 
@@ -35,6 +35,9 @@ pub(crate) struct Session<T> {
     threads: Mutex<Vec<JoinHandle<()>>>,
     setup: Threads,
     watch: Arc<Watch>,
+    time_limit: Option<Duration>,
+    /// Runs while that does.
+    timer: Mutex<Option<Timer>>,
     /// Can be read from when the migration has stopped, for what waits in the system.
     stop_event: OwnedFd,
 }
@@ -45,13 +48,15 @@ pub(crate) struct Terms {
     pub(crate) threads: Threads,
     /// How long nothing may move while the peer is waited for.
     pub(crate) progress_timeout: Option<Duration>,
+    /// How long all of it may take.
+    pub(crate) time_limit: Option<Duration>,
     pub(crate) cancelled_by: Option<CancelToken>,
 }
 
 impl Default for Terms {
     fn default() -> Self {
         let progress_timeout = Some(Duration::from_secs(120));
-        Self { threads: Threads::new(), progress_timeout, cancelled_by: None }
+        Self { threads: Threads::new(), progress_timeout, time_limit: None, cancelled_by: None }
     }
 }
 
@@ -137,6 +142,8 @@ impl<T: Send + 'static> Session<T> {
             threads: Mutex::default(),
             setup: terms.threads.clone(),
             watch: Watch::new(terms.progress_timeout),
+            time_limit: terms.time_limit,
+            timer: Mutex::default(),
             stop_event,
         });
         let watch = |session: &Self| {
@@ -298,7 +305,17 @@ impl<T: Send + 'static> Session<T> {
 
     /// Has `connection` shut down when the migration stops: now, if it has. Its bytes are progress.
     pub(crate) fn register(&self, connection: &Connection, how: Shutdown) {
+        self.watch_progress(connection);
+        self.shut_down_at_end(connection, how);
+    }
+
+    /// Has the bytes of `connection` count as progress.
+    pub(crate) fn watch_progress(&self, connection: &Connection) {
         self.watch.add(connection);
+    }
+
+    /// Has `connection` shut down when the migration stops: now, if it has.
+    pub(crate) fn shut_down_at_end(&self, connection: &Connection, how: Shutdown) {
         let mut inner = self.lock();
         inner.connections.retain(|(connection, _)| connection.upgrade().is_some());
         inner.connections.push((connection.downgrade(), how));
@@ -307,6 +324,12 @@ impl<T: Send + 'static> Session<T> {
         if stopped {
             connection.shut_down(how);
         }
+    }
+
+    /// The migration begins: its time runs.
+    pub(crate) fn begin_time_limit(&self) {
+        let timer = self.time_limit.map(|limit| self.watch.end_after(limit));
+        *self.timer.lock().unwrap_or_else(PoisonError::into_inner) = timer;
     }
 
     /// A token that cancels this migration.

@@ -63,6 +63,8 @@ struct Timed {
 enum What {
     ShutDown(WeakConnection, Shutdown),
     Cancel,
+    /// The time for all of the migration is over.
+    End(Duration),
 }
 
 /// Decides when nothing has moved for too long. Times count from any one moment.
@@ -181,6 +183,11 @@ impl Watch {
         self.after(limit, What::Cancel)
     }
 
+    /// Fails the migration when `limit` is over, unless the guard is dropped before.
+    pub(crate) fn end_after(self: &Arc<Self>, limit: Duration) -> Timer {
+        self.after(limit, What::End(limit))
+    }
+
     fn after(self: &Arc<Self>, limit: Duration, what: What) -> Timer {
         let mut inner = self.lock();
         inner.last_timed += 1;
@@ -287,6 +294,7 @@ impl Timed {
                 }
             }
             What::Cancel => fail(Error::Cancelled),
+            What::End(limit) => fail(Error::TimeIsOver { limit: *limit }),
         }
     }
 }

@@ -8,12 +8,13 @@ use multifd_core::{PageSize, Registry};
 
 use super::{Relay, Tap};
 use crate::codecs::Codec;
+use crate::engine::admission::Admission;
 use crate::engine::cancel::CancelToken;
 use crate::engine::outgoing::Outgoing;
 use crate::engine::session::Terms;
 use crate::engine::threads::Threads;
 use crate::error::Error;
-use crate::transport::{Listener, Uri};
+use crate::transport::{Listener, Network, Uri};
 
 /// How a relay is set up. Each side's compression and channels must be what the peer there has.
 #[derive(Clone, Debug)]
@@ -25,7 +26,7 @@ pub struct RelayBuilder<'a> {
     pub(super) from_channels: u8,
     pub(super) to_channels: u8,
     pub(super) page_size: Option<PageSize>,
-    pub(super) channel_timeout: Duration,
+    pub(super) admission: Admission,
     pub(super) connect_timeout: Duration,
     pub(super) max_bandwidth: Option<NonZeroU64>,
     pub(super) tap: Option<Arc<dyn Tap>>,
@@ -43,7 +44,7 @@ impl<'a> RelayBuilder<'a> {
             from_channels: 2,
             to_channels: 2,
             page_size: None,
-            channel_timeout: Duration::from_secs(10),
+            admission: Admission::default(),
             connect_timeout: Duration::from_secs(10),
             max_bandwidth: None,
             tap: None,
@@ -94,8 +95,27 @@ impl<'a> RelayBuilder<'a> {
     /// there; and how long connections may stay open when the migration is over. 10 s unless said
     /// otherwise.
     #[must_use]
-    pub fn channel_timeout(self, limit: Duration) -> Self {
-        Self { channel_timeout: limit, ..self }
+    pub fn channel_timeout(mut self, limit: Duration) -> Self {
+        self.admission.timeout = limit;
+        self
+    }
+
+    /// Takes TCP connections from these networks alone; others are refused. From anywhere, as at first,
+    /// where there is none. It says nothing of a Unix socket, which its file's permissions protect, of
+    /// vsock, on which only this machine and its guests are, and of connections that are handed in.
+    #[must_use]
+    pub fn allow_from(mut self, networks: impl IntoIterator<Item = Network>) -> Self {
+        self.admission.allow_from = networks.into_iter().collect();
+        self
+    }
+
+    /// How many connections may wait at once for what they are to be known, beside as many as there are
+    /// channels: when one more comes, the oldest that has said nothing gives way. Each takes a
+    /// descriptor and a thread. 256 unless said otherwise, 1 at least.
+    #[must_use]
+    pub fn waiting_connections(mut self, most: usize) -> Self {
+        self.admission.most_waiting = most;
+        self
     }
 
     /// How long each connection to the destination may take to be made. 10 s unless said
@@ -125,6 +145,14 @@ impl<'a> RelayBuilder<'a> {
     #[must_use]
     pub fn progress_timeout(mut self, limit: Option<Duration>) -> Self {
         self.terms.progress_timeout = limit;
+        self
+    }
+
+    /// How long the migration may take, from when the source's main channel is there; any time with
+    /// `None`, as at first.
+    #[must_use]
+    pub fn time_limit(mut self, limit: Option<Duration>) -> Self {
+        self.terms.time_limit = limit;
         self
     }
 

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use multifd_core::channel::MAIN_MAGIC;
-
 use super::intake::IntoQueue;
 use super::pipe::{CHUNK, Pipe};
 use super::return_path::ToSource;
@@ -32,10 +30,10 @@ pub(super) struct MainChannel<'a> {
 
 impl MainChannel<'_> {
     /// Follows the channel to its end. Every page has been queued then, and every sync asked for.
-    pub(super) fn run(mut self) -> Result<(), Failure> {
-        // It was read to tell the channels apart.
-        self.pipe.came(&MAIN_MAGIC);
-        self.pass_on(&MAIN_MAGIC)?;
+    /// Its `greeting` was read to tell the connections apart.
+    pub(super) fn run(mut self, greeting: &[u8]) -> Result<(), Failure> {
+        self.pipe.came(greeting);
+        self.pass_on(greeting)?;
         let mut buffer = [0; CHUNK];
         while !self.decoder.is_over() {
             match self.pipe.read(&mut buffer).map_err(|error| self.pipe.blame(error))? {
@@ -102,7 +100,7 @@ impl MainChannel<'_> {
                 let complete = self.session.update(Wake::Nobody, |state| {
                     // The destination confirms what it has all of: not before the last bytes.
                     state.more.return_path.complete();
-                    state.barrier.complete()
+                    state.complete()
                 })?;
                 complete.map_err(Error::on(Side::From))?;
             }
@@ -115,12 +113,14 @@ impl MainChannel<'_> {
     /// nothing of the main channel behind its CONFIGURATION before they are there: it takes the
     /// channels that are there at the first sync for all.
     fn open_channels(&self) -> Result<(), Failure> {
-        let (limit, what) = (self.acceptor.timeout, "the first channel");
+        let (limit, what) = (self.acceptor.admission.timeout, "the first channel");
         let uuid = |state: &mut State| state.connections.uuid();
         let Some(uuid) = self.session.wait_for(Waiter::Main, what, limit, uuid)? else {
-            let channels = self.session.look(|state| state.connections.channels());
             let main_ended = self.pipe.from.stream.connection().has_left();
-            let missing = Error::missing_channels(0, channels, limit, main_ended);
+            let missing = self.session.look(|state| {
+                let channels = state.connections.channels();
+                Error::missing_channels(0, channels, limit, main_ended, state.refused.clone())
+            });
             return Err(Error::on(Side::From)(missing).into());
         };
         let tapped =

@@ -66,7 +66,7 @@ use crate::engine::outgoing::Outgoing;
 use crate::engine::pace::{Pace, Paced};
 use crate::engine::return_path::{LAST_WORD, Owner, hear_last_word};
 use crate::engine::session::{Failure, Session, Stopped, Waiter, Wake};
-use crate::error::{Error, Side, Unfinished};
+use crate::error::{Error, Refused, Side, Unfinished};
 use crate::progress::{Progress, Stats};
 use crate::stream::{Limits, MainDecoder};
 use crate::transport::{Connection, Listener, Uri, Watched};
@@ -114,6 +114,8 @@ pub struct Relayed {
     /// The destination has said, on the return path, that it has everything. Without a return path
     /// nobody knows more than that it has closed its connection after the last byte.
     pub confirmed: bool,
+    /// Connections from elsewhere that were refused.
+    pub refused: Refused,
     /// The size of a page.
     pub page_size: PageSize,
     /// Time since the source connected.
@@ -151,10 +153,11 @@ impl Relay {
         let codec = Codec { methods: from, progress: Progress::new(setup.from_channels) };
         let intake = IntoQueue { codec, tap: setup.tap.clone() };
         let listener = listener()?;
-        let state = State::new(setup.from_channels, None, Relaying::new(to_channels));
+        let most_waiting = setup.admission.most_waiting;
+        let state = State::new(setup.from_channels, None, most_waiting, Relaying::new(to_channels));
         let session = Session::new(state, &setup.terms)?;
         channels.to.register(&session);
-        let started = Acceptor::start(&session, listener, setup.channel_timeout, intake);
+        let started = Acceptor::start(&session, listener, &setup.admission, intake);
         let acceptor = started.inspect_err(|_| session.end())?;
         let (page_size, tap) = (setup.page_size, setup.tap.clone());
         Ok(Self { session, acceptor, channels, page_size, tap })
@@ -196,7 +199,8 @@ impl Relay {
         let source = self.acceptor.wait_for_main();
         let source = source.map_err(|failure| failure.map(Error::on(Side::From)));
         let began = Instant::now();
-        let relayed = source.and_then(|source| self.relay(&source));
+        let relayed = source.and_then(|(source, greeting)| self.relay(&source, &greeting));
+        let relayed = relayed.map_err(|failure| self.acceptor.explain(failure));
         if let Err(Failure::Error(error)) = &relayed {
             hear_last_word(&self.session, error);
         }
@@ -204,6 +208,7 @@ impl Relay {
             let error = self.session.reason();
             let refused = self.session.look(|state| state.more.refused);
             let error = refused.map_or(error, Error::DestinationRefused);
+            let error = self.session.look(|state| error.after(&state.refused));
             // Every thread has ended: nothing more will be heard.
             let owner = self.session.look(|state| match &state.more {
                 // It may go on there, as one that was not answered.
@@ -226,10 +231,11 @@ impl Relay {
             (state.more.return_path.is_confirmed(), page_size)
         });
         let (from, to) = (from.snapshot(), to.snapshot());
-        Relayed { from, to, confirmed, page_size, elapsed: began.elapsed() }
+        let refused = self.session.look(|state| state.refused.clone());
+        Relayed { from, to, confirmed, refused, page_size, elapsed: began.elapsed() }
     }
 
-    fn relay(&self, source: &Connection) -> Result<(), Failure> {
+    fn relay(&self, source: &Connection, greeting: &[u8]) -> Result<(), Failure> {
         let session = &self.session;
         // Both ways: what is answered must not wait for a source that has stopped reading.
         session.register(source, Shutdown::Both);
@@ -249,7 +255,7 @@ impl Relay {
             end(Watched::unwatched(&destination), Side::To, Wire::ReturnPath),
             end(Watched::unwatched(source), Side::From, Wire::ReturnPath),
         );
-        let hearing = ToSource::new(back, self.acceptor.timeout);
+        let hearing = ToSource::new(back, self.acceptor.admission.timeout);
         let hearing = Arc::new(Hearing::new(&destination, hearing));
         let listening = Arc::clone(&hearing);
         let listen = move |session: &Session<State>| {
@@ -260,13 +266,18 @@ impl Relay {
             end(Watched::new(source, watch), Side::From, Wire::Main),
             end(Watched::new(&destination, watch), Side::To, Wire::Main),
         );
-        self.follow(&mut pipe, &hearing)?;
+        self.follow(&mut pipe, &hearing, greeting)?;
         let confirmed = self.finish(&mut pipe)?;
         self.end_channels(confirmed)
     }
 
     /// Follows the main channel until everything has come from the source.
-    fn follow(&self, pipe: &mut Pipe, hearing: &Hearing<ToSource>) -> Result<(), Failure> {
+    fn follow(
+        &self,
+        pipe: &mut Pipe,
+        hearing: &Hearing<ToSource>,
+        greeting: &[u8],
+    ) -> Result<(), Failure> {
         let mut limits = Limits::default();
         limits.page_size = self.page_size;
         let main = MainChannel {
@@ -278,7 +289,7 @@ impl Relay {
             pipe,
             hearing,
         };
-        main.run()
+        main.run(greeting)
     }
 
     /// Waits until the source has closed the main channel, of which everything has come. Returns
@@ -324,7 +335,7 @@ impl Relay {
     /// Passes on that the source closes its channels, and waits until the destination has closed
     /// where nothing else tells that it is done.
     fn end_channels(&self, confirmed: bool) -> Result<(), Failure> {
-        let (limit, what) = (self.acceptor.timeout, "the source to close its channels");
+        let (limit, what) = (self.acceptor.admission.timeout, "the source to close its channels");
         let ended = self
             .session
             .wait_for(Waiter::Main, what, limit, |state| state.barrier.all_ended().then_some(()))?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::pipe::Pipe;
 use super::state::State;
 use crate::engine::hearing::{Hearing, Hears, More};
+use crate::engine::return_path::Unasked;
 use crate::engine::session::{Failure, Session, Waiter, Wake};
 use crate::engine::watch::Timer;
 use crate::error::{Error, Side};
@@ -21,6 +22,8 @@ const AHEAD: Duration = Duration::from_secs(2);
 pub(super) struct ToSource {
     pipe: Pipe,
     decoder: ReturnDecoder,
+    /// A source asks a few times, which are not counted.
+    unasked: Unasked,
     /// How long the source may keep the main channel open when the destination has confirmed.
     limit: Duration,
     closing: Option<Timer>,
@@ -28,13 +31,14 @@ pub(super) struct ToSource {
 
 impl ToSource {
     pub(super) fn new(pipe: Pipe, limit: Duration) -> Self {
-        Self { pipe, decoder: ReturnDecoder::new().passing_postcopy(), limit, closing: None }
+        let decoder = ReturnDecoder::new().passing_postcopy();
+        Self { pipe, decoder, unasked: Unasked::default(), limit, closing: None }
     }
 }
 
 impl Hears<State> for ToSource {
     fn hear(&mut self, session: &Session<State>, bytes: &[u8]) -> Result<More, Failure> {
-        let Self { pipe, decoder, .. } = self;
+        let Self { pipe, decoder, unasked, .. } = self;
         pipe.came(bytes);
         if bytes.is_empty() {
             decoder.finish().map_err(|error| pipe.blame(error))?;
@@ -48,7 +52,11 @@ impl Hears<State> for ToSource {
                 Ok(Some(ReturnMessage::Shut(status @ 1..))) => {
                     break Err(Error::DestinationRefused(status));
                 }
-                Ok(Some(_)) => {}
+                Ok(Some(_)) => {
+                    if let Err(error) = unasked.add() {
+                        break Err(Error::on(Side::To)(error));
+                    }
+                }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(pipe.blame(error)),
             }

@@ -83,7 +83,7 @@ impl State {
     /// Has every sending channel sync, and the receiving ones go on, if all of these are at their
     /// SYNC: then every page before it has been queued.
     pub(super) fn pass_sync(&mut self) -> Option<Result<(), Error>> {
-        let passed = self.barrier.pass()?;
+        let passed = self.pass()?;
         if passed.is_ok() {
             self.more.queue.ask_sync();
         }

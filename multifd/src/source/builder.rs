@@ -188,6 +188,15 @@ impl<'a> SourceBuilder<'a> {
         self
     }
 
+    /// How long the migration may take, from when it begins to connect until the destination has confirmed
+    /// it; any time with `None`, as at first. What it fails is judged as any other failure: after the end
+    /// of the stream the destination may have the guest.
+    #[must_use]
+    pub fn time_limit(mut self, limit: Option<Duration>) -> Self {
+        self.terms.time_limit = limit;
+        self
+    }
+
     /// How the migration's threads are named and what they do first.
     #[must_use]
     pub fn threads(mut self, threads: Threads) -> Self {

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use super::State;
 use crate::driver::MainChannelError;
 use crate::engine::hearing::{Hears, More};
+use crate::engine::return_path::Unasked;
 use crate::engine::session::{Failure, Session, Wake};
 use crate::error::Error;
 use crate::stream::{ReturnDecoder, ReturnMessage};
@@ -14,6 +15,7 @@ use crate::stream::{ReturnDecoder, ReturnMessage};
 #[derive(Debug, Default)]
 pub(super) struct FromDestination {
     decoder: ReturnDecoder,
+    unasked: Unasked,
 }
 
 impl Hears<State> for FromDestination {
@@ -34,7 +36,7 @@ impl Hears<State> for FromDestination {
                     return Err(Error::DestinationFailed(status).into());
                 }
                 // Answers to what this source does not ask.
-                _ => {}
+                _ => self.unasked.add()?,
             }
         }
         Ok(More::Later)

@@ -101,6 +101,7 @@ impl Source {
         };
         let state = State { queue: Queue::new(count), return_path: ReturnPath::default() };
         let session = Session::new(state, &setup.terms)?;
+        session.begin_time_limit();
         // The main channel connects first: under TLS a destination tells them apart by that.
         channels.to.register(&session);
         let connected = channels.main(&session);

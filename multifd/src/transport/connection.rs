@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -162,6 +162,32 @@ impl Connection {
         Ok(())
     }
 
+    /// As [`wait_readable`](Self::wait_readable), for `limit` at most. Whether there is something.
+    pub(crate) fn wait_readable_for(&self, limit: Option<Duration>) -> io::Result<bool> {
+        let Some(socket) = self.socket() else { return Ok(true) };
+        // A limit past the end of time is no limit.
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        loop {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
+            match poll(&mut [PollFd::new(socket, PollFlags::IN)], left.as_ref()) {
+                Ok(count) => return Ok(count > 0),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// Whether there are bytes to be read, and not the end.
+    pub(crate) fn has_more(&self) -> io::Result<bool> {
+        let Some(socket) = self.socket() else { return Ok(true) };
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        match retry_on_intr(|| recv(socket, &mut [0_u8; 1][..], flags)) {
+            Ok((count, _)) => Ok(count > 0),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Reads what is there now, and 0 bytes at the end; `None` where nothing is there, or where that
     /// cannot be told.
     pub(crate) fn read_now(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
@@ -194,6 +220,11 @@ impl Connection {
         let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
         retry_on_intr(|| poll(&mut looked, Some(&now))).is_ok()
             && looked[0].revents().intersects(gone)
+    }
+
+    /// Who is on the other side of a TCP connection.
+    pub(crate) fn peer_address(&self) -> Option<SocketAddr> {
+        self.socket()?.peer_addr().ok()?.as_socket()
     }
 
     /// Who is on the other side, where that has a name.

@@ -162,7 +162,11 @@ impl Listener {
         for socket in &self.sockets {
             loop {
                 match socket.accept() {
-                    Ok((socket, _)) => return Connection::connected(socket).map(Some),
+                    Ok((socket, _)) => match Connection::connected(socket) {
+                        Ok(connection) => return Ok(Some(connection)),
+                        // It is this connection that fails, and not the listener.
+                        Err(error) => tracing::debug!(%error, "a connection cannot be set up"),
+                    },
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     // The connection was gone before it was taken.
                     Err(error) if is_transient(&error) => {}
@@ -213,13 +217,26 @@ fn has_host(uri: &Uri) -> bool {
     matches!(uri, Uri::Tcp { host, .. } if !host.is_empty())
 }
 
+/// Whether accepting failed for the connection that was to be accepted: Linux hands errors of the
+/// network that this one has run into on, and a firewall may forbid it.
 fn is_transient(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        ConnectionAborted, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable,
-    };
+    let errno = Errno::from_io_error(error);
     matches!(
-        error.kind(),
-        ConnectionAborted | HostUnreachable | Interrupted | NetworkDown | NetworkUnreachable
+        errno,
+        Some(
+            Errno::INTR
+                | Errno::CONNABORTED
+                | Errno::PERM
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NONET
+                | Errno::OPNOTSUPP
+                | Errno::TIMEDOUT
+        )
     )
 }
 

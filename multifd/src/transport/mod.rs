@@ -5,6 +5,7 @@ mod connect;
 mod connection;
 mod link;
 mod listener;
+mod network;
 mod uri;
 mod watched;
 
@@ -19,6 +20,8 @@ pub(crate) use connection::{Impatient, Unsaid, WeakConnection};
 pub(crate) use link::Link;
 pub use listener::Listener;
 pub(crate) use listener::is_shortage;
+pub(crate) use network::is_allowed;
+pub use network::{MalformedNetwork, Network};
 pub use uri::{MalformedUri, Uri};
 pub(crate) use watched::Watched;
 

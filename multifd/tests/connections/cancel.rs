@@ -64,7 +64,7 @@ fn a_relay_that_connects_to_its_destination_is_cancelled_at_once() {
     let relayed = std::thread::spawn(move || relay.run());
     let Uri::Tcp { host, port } = uri else { panic!() };
     let mut main = std::net::TcpStream::connect((&host[..], port)).unwrap();
-    std::io::Write::write_all(&mut main, b"QEVM").unwrap();
+    std::io::Write::write_all(&mut main, b"QEVM\0\0\0\x03\x07\0\0\0\x02pc").unwrap();
     std::thread::sleep(Duration::from_millis(100));
     token.cancel();
     let cancelled = Instant::now();

@@ -40,7 +40,7 @@ fn a_destination_that_reads_nothing_ends_its_source_with_what_was_waited_for() {
 #[test]
 fn a_source_that_says_nothing_more_ends_its_destination_with_what_was_waited_for() {
     for kind in Kind::ALL {
-        for after in [b"QEVM".as_slice(), b"QEVM\0\0\0\x03"] {
+        for after in [&b"QEVM\0\0\0\x03\x07\0\0\0\x02pc"[..], b"QEVM\0\0\0\x03\x01"] {
             let ((mut main, _channels), (to_main, _to)) = kind.pairs(1);
             let destination = Destination::builder(registry()).progress_timeout(Some(LIMIT));
             let destination = destination.without_listener().unwrap();
@@ -61,7 +61,7 @@ fn a_relay_ends_when_either_side_does_nothing() {
     let relay = Relay::builder(registry()).progress_timeout(Some(LIMIT));
     let relay = relay.without_listener(Outgoing::over(out.0, out.1)).unwrap();
     relay.entrance().add(to_main).unwrap();
-    main.write_all(b"QEVM").unwrap();
+    main.write_all(b"QEVM\0\0\0\x03\x07\0\0\0\x02pc").unwrap();
     let error = relay.run().unwrap_err();
     assert!(chain(&error).contains("more of the main channel"), "{error}");
 
@@ -95,6 +95,8 @@ fn a_relay_whose_source_closed_its_main_channel_early_says_so() {
             .clone()
             .write_all(&InitialPacket { uuid: Uuid::default(), channel: number }.to_bytes())
             .unwrap();
+        // The first of a packet.
+        channel.clone().write_all(&[0x11]).unwrap();
     }
     drop(main);
     let error = relay.run().unwrap_err();
@@ -115,9 +117,9 @@ fn a_byte_now_and_then_is_progress() {
             ended.send(Instant::now()).unwrap();
             received
         });
-        main.write_all(b"QEVM\0\0\0\x03\x07\0\0\0\x20").unwrap();
+        main.write_all(b"QEVM\0\0\0\x03\x07\0\0\0\x02pc\x04\0\0\0\x01\x20").unwrap();
         let began = Instant::now();
-        // A machine's name of 32 bytes, over more than the limit.
+        // A section's name of 32 bytes, over more than the limit.
         for _ in 0..8 {
             std::thread::sleep(PATIENT / 4);
             main.write_all(b"x").unwrap();

@@ -1,0 +1,22 @@
+//! What a receiving side asks of connections before they are of a migration.
+
+use std::time::Duration;
+
+use crate::transport::Network;
+
+/// What a receiving side asks of connections before they are of a migration.
+#[derive(Clone, Debug)]
+pub(crate) struct Admission {
+    /// How long a connection may take to say what it is, and all of them to be there.
+    pub(crate) timeout: Duration,
+    /// Where TCP connections may come from; anywhere if there is none.
+    pub(crate) allow_from: Vec<Network>,
+    /// How many connections may wait at once, beside as many as there are channels.
+    pub(crate) most_waiting: usize,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(10), allow_from: Vec::new(), most_waiting: 256 }
+    }
+}

@@ -1,0 +1,66 @@
+//! Why connections are not taken in.
+
+use multifd_core::{ErrorKind, PeerError};
+
+use super::greeting::Unfit;
+
+/// Why a connection is not taken in. The migration goes on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// What it sent, or that it failed.
+    #[error("{}", chain(.0))]
+    Said(#[from] multifd_core::Error),
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    #[error("it did not say what it is within {0} s")]
+    Silent(u64),
+    #[error("it closed within the first bytes of its main channel")]
+    CutOff,
+    #[error("it closed before it sent more than its initial packet")]
+    LeftEarly,
+    #[error("no main channel came within {0} s of it: start the migration anew")]
+    NoMain(u64),
+    #[error("it was the oldest of too many that had not said what they are")]
+    GaveWay,
+    /// Its attempt was given up before its main channel came: nothing is wrong with that.
+    #[error("it left before its main channel came")]
+    GivenUp,
+    #[error("another migration is under way here: try again when that is over")]
+    Busy,
+    #[error("it comes from no network that is allowed")]
+    NotAllowed,
+    #[error("no thread could be started for it: {0}")]
+    NoThread(std::io::Error),
+}
+
+impl Refusal {
+    /// Whether the connection had said which channel it is: the two sides may not have agreed on it.
+    pub(crate) fn is_of_channel(&self) -> bool {
+        let Self::Said(error) = self else { return matches!(self, Self::LeftEarly) };
+        matches!(
+            error.kind(),
+            ErrorKind::Peer(
+                PeerError::Uuid { .. }
+                    | PeerError::ChannelId { .. }
+                    | PeerError::DuplicateChannel { .. }
+            )
+        )
+    }
+}
+
+impl From<PeerError> for Refusal {
+    fn from(error: PeerError) -> Self {
+        Self::Said(error.into())
+    }
+}
+
+/// An error and its causes.
+fn chain(error: &multifd_core::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        line += &format!(": {error}");
+        cause = error.source();
+    }
+    line
+}
