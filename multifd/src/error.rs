@@ -88,6 +88,15 @@ pub enum Error {
         /// What was waited for.
         waiting_for: &'static str,
     },
+    /// The source does nothing more, and has ended a channel, or had one refused, before.
+    #[error(
+        "the source stopped: a channel of it ended or was refused, and no byte has come for {seconds} s \
+         of the main channel, which had more to come: its own messages say why"
+    )]
+    SourceStopped {
+        /// For how long nothing moved, in seconds.
+        seconds: u64,
+    },
     /// The other side does nothing.
     #[error(
         "no byte has come from {peer} or gone there for {seconds} s, while {waiting_for} was waited \
@@ -426,7 +435,10 @@ impl Error {
                 let Self::Relay { side, error } = self else { return self };
                 return Self::Relay { side, error: Box::new(error.after(refused)) };
             }
-            Self::EndedEarly(_) | Self::MainEnded { .. } | Self::Stalled { .. } => true,
+            Self::EndedEarly(_)
+            | Self::MainEnded { .. }
+            | Self::SourceStopped { .. }
+            | Self::Stalled { .. } => true,
             Self::Main(MainChannelError::Read { .. }) => true,
             Self::Main(MainChannelError::Stream(error)) => {
                 matches!(error.kind, StreamErrorKind::Truncated { .. })

@@ -148,6 +148,7 @@ impl<R: Read> MainChannel<'_, R> {
         let end = self.reader.decoder().expect_end(self.reader.unread());
         end.map_err(|error| Error::Main(error.into()))?;
         self.session.update(Wake::Nobody, State::complete)??;
+        self.session.watch().calm();
         vm.footers = self.reader.decoder().footers();
         Ok((vm, ram))
     }

@@ -106,14 +106,21 @@ type State = Receiving<Option<Arc<Ram>>>;
 
 /// Has the channels' pages written to RAM.
 #[derive(Debug)]
-struct IntoRam(Codec);
+struct IntoRam {
+    codec: Codec,
+    grace: Option<Duration>,
+}
 
 impl Intake for IntoRam {
     type More = Option<Arc<Ram>>;
     type Vm = Arc<Ram>;
 
     fn codec(&self) -> &Codec {
-        &self.0
+        &self.codec
+    }
+
+    fn grace(&self) -> Option<Duration> {
+        self.grace
     }
 
     fn vm(ram: &Option<Arc<Ram>>) -> Option<(Arc<Ram>, PageSize)> {
@@ -157,7 +164,7 @@ impl Destination {
         setup: &DestinationBuilder<'_>,
         listener: impl FnOnce() -> Result<Option<Listener>, Error>,
     ) -> Result<Self, Error> {
-        let (migration, intake) = prepare(setup, &setup.terms)?;
+        let (migration, intake) = prepare(setup, &setup.terms, Some(setup.admission.timeout))?;
         let listener = listener()?;
         let acceptor = Acceptor::start(&migration.session, listener, &setup.admission, intake)?;
         Ok(Self { limits: setup.limits.clone(), acceptor, migration })
@@ -242,7 +249,7 @@ fn decode<R: Read + Send + 'static>(
 ) -> Result<Arrived, Error> {
     // Files and the like take their time.
     let terms = Terms { progress_timeout: None, ..setup.terms.clone() };
-    let (mut migration, intake) = prepare(setup, &terms)?;
+    let (mut migration, intake) = prepare(setup, &terms, None)?;
     let session = &Arc::clone(&migration.session);
     let intake = Arc::new(intake);
     for stream in channels {
@@ -261,7 +268,11 @@ fn decode<R: Read + Send + 'static>(
     migration.arrived(received)
 }
 
-fn prepare(setup: &DestinationBuilder<'_>, terms: &Terms) -> Result<(Migration, IntoRam), Error> {
+fn prepare(
+    setup: &DestinationBuilder<'_>,
+    terms: &Terms,
+    grace: Option<Duration>,
+) -> Result<(Migration, IntoRam), Error> {
     if setup.channels == 0 {
         return Err(Error::ChannelCount(0));
     }
@@ -278,7 +289,7 @@ fn prepare(setup: &DestinationBuilder<'_>, terms: &Terms) -> Result<(Migration, 
         source_left: Arc::default(),
         over: false,
     };
-    Ok((migration, IntoRam(Codec { methods, progress })))
+    Ok((migration, IntoRam { codec: Codec { methods, progress }, grace }))
 }
 
 impl Migration {

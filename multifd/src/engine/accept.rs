@@ -295,13 +295,30 @@ impl<I: Accept> Acceptor<I> {
             refusal.inspect(|refusal| note(state, from, refusal))
         })?;
         match refusal {
-            Some(refusal) => self.end(connection, from, &refusal),
+            Some(refusal) => {
+                self.end(connection, from, &refusal);
+                self.hurry(&refusal);
+            }
             None => {
                 tracing::debug!("it left, and is not of a migration");
                 connection.shut_down(Shutdown::Both);
             }
         }
         Ok(())
+    }
+
+    /// A source that had a channel refused before all were there has failed, most likely, and may wait for
+    /// this side to say something.
+    fn hurry(&self, refusal: &Refusal) {
+        let setting_up =
+            |state: &Receiving<_>| state.connections.has_main() && !state.connections.is_closed();
+        if refusal.is_of_channel() && self.session.look(setting_up) {
+            self.session.watch().has_refused_one(self.admission.timeout);
+            // They may all have come meanwhile.
+            if self.session.look(|state| state.connections.is_closed()) {
+                self.session.watch().has_all();
+            }
+        }
     }
 
     /// Refuses a connection that was never taken in; the migration goes on.
@@ -597,6 +614,7 @@ pub(crate) fn wait_for_all<M: Send + 'static>(
         });
         return Err(missing.into());
     }
+    session.watch().has_all();
     Ok(())
 }
 

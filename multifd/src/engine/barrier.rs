@@ -132,6 +132,11 @@ impl Barrier {
         }
     }
 
+    /// Whether the main channel has said that all pages have been sent.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     pub(crate) fn all_ended(&self) -> bool {
         self.channels.iter().all(|channel| channel.ended)
     }

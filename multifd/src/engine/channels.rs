@@ -195,6 +195,10 @@ pub(crate) trait Intake: Send + Sync + Sized + 'static {
     /// The codec, and where channels count.
     fn codec(&self) -> &Codec;
 
+    /// How long nothing may come of the main channel when a channel has ended early; any time with
+    /// `None`, where streams are files that end when they like.
+    fn grace(&self) -> Option<Duration>;
+
     /// The VM, as soon as it has been announced.
     fn vm(more: &Self::More) -> Option<(Self::Vm, PageSize)>;
 
@@ -254,7 +258,13 @@ pub(crate) fn receive<I: Intake>(
     }
     // Before its end is noted: a migration that is over does not wait for it.
     session.run(channel.finish())??;
-    session.update(Wake::Main, |state| state.barrier.ended(number))?;
+    let early = session.update(Wake::Main, |state| {
+        state.barrier.ended(number);
+        !state.barrier.is_complete()
+    })?;
+    if let Some(grace) = intake.grace().filter(|_| early) {
+        session.watch().has_ended_one(grace);
+    }
     Ok(())
 }
 

@@ -38,13 +38,33 @@ struct Inner {
     turn: u64,
     /// The main channel, and how long nothing may move when it has ended, where that is shorter.
     main: Option<(WeakConnection, Option<Duration>)>,
+    hurry: Hurry,
     peer: String,
     patience: Patience,
+}
+
+/// Why the source is known to have stopped, if nothing more comes of the main channel for so long.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hurry {
+    /// It has had a channel refused.
+    refused: Option<Duration>,
+    /// It has ended a channel.
+    ended: Option<Duration>,
+    /// All pages have been sent: whatever its channels do says nothing.
+    never: bool,
+}
+
+impl Hurry {
+    fn grace(&self) -> Option<Duration> {
+        self.refused.or(self.ended).filter(|_| !self.never)
+    }
 }
 
 /// What is waited for.
 #[derive(Clone, Copy, Debug)]
 enum Awaited {
+    /// More of the main channel of a source.
+    Main,
     /// Something of the peer's, which does not come where that is gone.
     Peer(&'static str),
     /// Room at the peer, which a main channel that has ended has nothing to do with.
@@ -107,6 +127,7 @@ impl Watch {
             awaited: None,
             turn: 0,
             main: None,
+            hurry: Hurry::default(),
             peer: String::new(),
             patience: Patience::default(),
         };
@@ -148,6 +169,34 @@ impl Watch {
     pub(crate) fn set_main(&self, main: &Connection, grace: Option<Duration>) {
         self.lock().main = Some((main.downgrade(), grace));
         self.changed.notify_all();
+    }
+
+    /// The source has ended a channel, and has failed if nothing more comes of the main channel for
+    /// `grace`. Some sources keep that open then, and wait for an answer.
+    pub(crate) fn has_ended_one(&self, grace: Duration) {
+        self.lock().hurry.ended = Some(grace);
+        self.changed.notify_all();
+    }
+
+    /// As [`has_ended_one`](Self::has_ended_one), where a channel was refused, which may be the source's.
+    pub(crate) fn has_refused_one(&self, grace: Duration) {
+        self.lock().hurry.refused = Some(grace);
+        self.changed.notify_all();
+    }
+
+    /// All channels are there: what was refused is not the source's.
+    pub(crate) fn has_all(&self) {
+        self.lock().hurry.refused = None;
+    }
+
+    /// All pages have been sent: a source may end its channels.
+    pub(crate) fn calm(&self) {
+        self.lock().hurry.never = true;
+    }
+
+    /// As [`awaiting`](Self::awaiting), for more of the main channel.
+    pub(crate) fn awaiting_main(self: &Arc<Self>) -> Awaiting {
+        self.awaits(Awaited::Main)
     }
 
     /// Counts the time that the main thread waits for `what` from the peer, as long as the guard
@@ -242,6 +291,10 @@ fn pace(limit: Duration) -> Duration {
     (limit / LOOKS).clamp(OFTEN, SELDOM)
 }
 
+fn over_of(idle: Duration, limit: Option<Duration>) -> bool {
+    limit.is_some_and(|limit| idle >= limit)
+}
+
 impl Inner {
     fn take_due(&mut self, now: Instant) -> Vec<Timed> {
         let (due, later) = self.timed.drain(..).partition(|timed| timed.at <= now);
@@ -255,16 +308,20 @@ impl Inner {
         let moved = moved.map(|connection| connection.moved()).fold(0, u64::wrapping_add);
         let turn = self.awaited.map(|_| self.turn);
         let idle = self.patience.look(Look { now, turn, moved });
-        let (waiting_for, for_room) = match self.awaited? {
-            Awaited::Peer(what) => (what, false),
-            Awaited::Room(what) => (what, true),
+        let (waiting_for, for_room, for_main) = match self.awaited? {
+            Awaited::Main => ("more of the main channel", false, true),
+            Awaited::Peer(what) => (what, false, false),
+            Awaited::Room(what) => (what, true, false),
         };
-        let over = |limit: Option<Duration>| limit.is_some_and(|limit| idle >= limit);
+        let stopped = for_main && over_of(idle, self.hurry.grace());
+        let over = |limit| over_of(idle, limit);
         let main_ended = |(main, grace): &(WeakConnection, Option<Duration>)| {
             (over(*grace) || over(limit)) && main.upgrade().is_some_and(|main| main.has_left())
         };
         let error = if !for_room && self.main.as_ref().is_some_and(main_ended) {
             Error::MainEnded { waiting_for }
+        } else if stopped {
+            Error::SourceStopped { seconds: idle.as_secs() }
         } else if over(limit) {
             let (peer, seconds) = (self.peer.clone(), idle.as_secs());
             Error::Stalled { waiting_for, peer, seconds }
@@ -280,7 +337,10 @@ impl Inner {
     fn next(&self, now: Instant, limit: Option<Duration>) -> Option<Duration> {
         let timed = self.timed.iter().map(|timed| timed.at.saturating_duration_since(now)).min();
         let grace = self.main.as_ref().and_then(|(_, grace)| *grace);
-        [timed, limit.map(pace), grace.map(pace)].into_iter().flatten().min()
+        [timed, limit.map(pace), grace.map(pace), self.hurry.grace().map(pace)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 
@@ -397,6 +457,37 @@ mod tests {
         let _awaiting = watch.awaiting("a sync");
         drop(right);
         assert!(matches!(fails(&watch), Error::MainEnded { waiting_for: "a sync" }));
+    }
+
+    #[test]
+    fn a_source_that_had_a_channel_refused_or_ended_has_stopped_if_no_more_of_the_main_channel_comes()
+     {
+        let grace = Duration::from_millis(50);
+        for hurry in [Watch::has_refused_one, Watch::has_ended_one] {
+            let watch = Watch::new(None);
+            hurry(&watch, grace);
+            let _awaiting = watch.awaiting_main();
+            assert!(matches!(fails(&watch), Error::SourceStopped { .. }));
+        }
+        // Not where something else is waited for, where all have come, and where all pages have.
+        let limit = Some(Duration::from_millis(200));
+        let stalls = |watch: &Arc<Watch>| matches!(fails(watch), Error::Stalled { .. });
+        let watch = Watch::new(limit);
+        watch.has_ended_one(grace);
+        let awaiting = watch.awaiting("a sync");
+        assert!(stalls(&watch));
+        drop(awaiting);
+        let watch = Watch::new(limit);
+        watch.has_refused_one(grace);
+        watch.has_all();
+        let awaiting = watch.awaiting_main();
+        assert!(stalls(&watch));
+        drop(awaiting);
+        let watch = Watch::new(limit);
+        watch.calm();
+        watch.has_ended_one(grace);
+        let _awaiting = watch.awaiting_main();
+        assert!(stalls(&watch));
     }
 
     #[test]

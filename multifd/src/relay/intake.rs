@@ -1,6 +1,7 @@
 //! The channels from the source, whose pages are queued for the other side.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use multifd_core::PageSize;
 use multifd_core::channel::{PacketBuffer, Target};
@@ -18,6 +19,7 @@ use crate::transport::Link;
 #[derive(Debug)]
 pub(super) struct IntoQueue {
     pub(super) codec: Codec,
+    pub(super) grace: Option<Duration>,
     pub(super) tap: Option<Arc<dyn Tap>>,
 }
 
@@ -27,6 +29,10 @@ impl Intake for IntoQueue {
 
     fn codec(&self) -> &Codec {
         &self.codec
+    }
+
+    fn grace(&self) -> Option<Duration> {
+        self.grace
     }
 
     fn vm(state: &Relaying) -> Option<(Arc<Vm>, PageSize)> {

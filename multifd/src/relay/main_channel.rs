@@ -103,6 +103,7 @@ impl MainChannel<'_> {
                     state.complete()
                 })?;
                 complete.map_err(Error::on(Side::From))?;
+                self.session.watch().calm();
             }
             _ => {}
         }

@@ -151,7 +151,8 @@ impl Relay {
         };
         channels.methods.descriptor().level(setup.to_level)?;
         let codec = Codec { methods: from, progress: Progress::new(setup.from_channels) };
-        let intake = IntoQueue { codec, tap: setup.tap.clone() };
+        let grace = Some(setup.admission.timeout);
+        let intake = IntoQueue { codec, grace, tap: setup.tap.clone() };
         let listener = listener()?;
         let most_waiting = setup.admission.most_waiting;
         let state = State::new(setup.from_channels, None, most_waiting, Relaying::new(to_channels));

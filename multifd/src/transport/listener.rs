@@ -13,8 +13,9 @@ use super::address::is_elsewhere;
 use super::{Connection, Uri, address};
 use crate::error::Error;
 
-/// Connections that may wait to be accepted: every channel of one migration at once.
-const BACKLOG: i32 = 256;
+/// Connections that may wait to be accepted: every channel of one migration at once, and a crowd of
+/// strangers before them. Where the queue is full, the system has a source try again only after a second.
+const BACKLOG: i32 = 4096;
 
 /// How often a free port of all of a name's addresses is looked for.
 const TRIES: usize = 16;

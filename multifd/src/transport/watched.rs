@@ -31,7 +31,7 @@ impl Watched {
 
 impl Read for Watched {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let _awaiting = self.watch.as_ref().map(|watch| watch.awaiting("more of the main channel"));
+        let _awaiting = self.watch.as_ref().map(Watch::awaiting_main);
         self.connection.read(buffer)
     }
 }

@@ -1,6 +1,6 @@
 //! Sources that are honest, and not as expected; and two at once.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,10 @@ use multifd::core::wire::Uuid;
 use multifd::relay::Relay;
 use multifd::{Destination, DestinationBuilder, Error, PageSet, Source, Unfinished, Uri};
 
-use crate::common::{any_port, assert_equal, cause, chain, guest, provide, receive, send};
+use crate::common::{
+    announcement_with_return_path, any_port, assert_equal, cause, chain, guest, provide, receive,
+    send,
+};
 use crate::play::{Streams, address, wait_until};
 use crate::registry;
 
@@ -22,17 +25,18 @@ fn received(
         receive(|builder| setup(builder).channel_timeout(Duration::from_millis(500)));
     let at = address(&uri);
     let main = streams.play_main(at);
-    let send = |bytes: &Vec<u8>| {
+    // A source connects all before it sends on any. It may be over by now.
+    let connect = |_| TcpStream::connect(at).ok();
+    let connected: Vec<_> = streams.channels.iter().map_while(connect).collect();
+    let send = |(mut channel, bytes): (TcpStream, &Vec<u8>)| {
         let bytes = bytes.clone();
-        // It may be over by now.
-        let mut channel = TcpStream::connect(at).ok()?;
-        Some(std::thread::spawn(move || {
+        std::thread::spawn(move || {
             // It is refused in the middle.
             _ = channel.write_all(&bytes);
             channel
-        }))
+        })
     };
-    let sending: Vec<_> = streams.channels.iter().filter_map(send).collect();
+    let sending: Vec<_> = connected.into_iter().zip(&streams.channels).map(send).collect();
     let error = received.join().unwrap().map(|_| ()).unwrap_err();
     sending.into_iter().for_each(|sending| drop(sending.join().unwrap()));
     drop(main);
@@ -152,5 +156,30 @@ fn two_channels_that_speak_under_one_number_end_the_migration_always() {
         let error = received(&streams, |setup| setup);
         let text = chain(&error);
         assert!(text.contains("a second channel with the number 0"), "{text}");
+    }
+}
+
+#[test]
+fn a_source_that_stops_and_keeps_its_main_channel_open_is_told_within_the_time_limit() {
+    // A QEMU of which one channel is refused: it ends the others, and waits for an answer. Or it had all
+    // its channels, and ended them.
+    for channels in [3, 2, 1] {
+        let streams = Streams::of(3, |setup| setup);
+        let (uri, received) = receive(|builder| {
+            builder.channel_timeout(Duration::from_millis(500)).progress_timeout(None)
+        });
+        let at = address(&uri);
+        let mut main = TcpStream::connect(at).unwrap();
+        main.write_all(&announcement_with_return_path(&streams.ram)).unwrap();
+        // Its last channels alone, the third of which is one too many.
+        for bytes in &streams.channels[3 - channels..] {
+            let mut channel = TcpStream::connect(at).unwrap();
+            _ = channel.write_all(&bytes[..64 + 1344]);
+        }
+        let error = chain(&received.join().unwrap().map(|_| ()).unwrap_err());
+        assert!(error.contains("only 2 channels are agreed"), "{channels}: {error}");
+        let mut said = Vec::new();
+        main.read_to_end(&mut said).unwrap();
+        assert!(said.ends_with(&[0, 1, 0, 4, 0, 0, 0, 1]), "{said:?}");
     }
 }
