@@ -12,6 +12,7 @@ use crate::image::Place;
 use crate::options::codec::{self, Agreed};
 use crate::options::limits::{ChannelTimeout, Limits};
 use crate::options::store::Store;
+use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 
@@ -43,10 +44,12 @@ pub(crate) struct Args {
     limits: Limits,
     #[command(flatten)]
     qpl: Qpl,
+    #[command(flatten)]
+    zstd: Zstd,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let registry = args.qpl.registry()?;
+    let registry = args.zstd.in_registry(args.qpl.registry()?)?;
     let codec = codec::find(&registry, &args.agreed.compression, None)?;
     let interrupt = Interrupt::listen()?;
     // Before listening: no source shall send a VM that cannot be stored.

@@ -18,6 +18,7 @@ use crate::mapping::{self, Access};
 use crate::options::codec::{self, Agreed};
 use crate::options::device_state::DeviceStateLimit;
 use crate::options::limits::{Bandwidth, Limits};
+use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 use crate::size::Bytes;
@@ -71,6 +72,8 @@ pub(crate) struct Args {
     limits: Limits,
     #[command(flatten)]
     qpl: Qpl,
+    #[command(flatten)]
+    zstd: Zstd,
 }
 
 /// QEMU's names.
@@ -104,7 +107,7 @@ struct Sent<'a> {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let registry = args.qpl.registry()?;
+    let registry = args.zstd.in_registry(args.qpl.registry()?)?;
     let codec = codec::find(&registry, &args.agreed.compression, args.level)?;
     let (image, ram) = match (&args.from, &args.ram) {
         (Some(folder), _) => {

@@ -5,3 +5,4 @@ pub(crate) mod device_state;
 pub(crate) mod limits;
 pub(crate) mod store;
 pub(crate) mod verbosity;
+pub(crate) mod zstd;

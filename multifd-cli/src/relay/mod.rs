@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::inspect::{chart, json, text};
 use crate::options::codec::{self, channel_count};
 use crate::options::limits::{Bandwidth, ChannelTimeout, Limits};
+use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 use crate::summary::Summary;
@@ -88,10 +89,12 @@ pub(crate) struct Args {
     limits: Limits,
     #[command(flatten)]
     qpl: Qpl,
+    #[command(flatten)]
+    zstd: Zstd,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let registry = args.qpl.registry()?;
+    let registry = args.zstd.in_registry(args.qpl.registry()?)?;
     let from = codec::find(&registry, &args.from_compression, None)?;
     let to = codec::find(&registry, &args.to_compression, args.to_level)?;
     let interrupt = Interrupt::listen()?;

@@ -195,3 +195,26 @@ fn what_is_sent_keeps_to_the_bandwidth_that_is_given() {
     assert_eq!(ended.status, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("write bits as 25Gbps"), "{ended:?}");
 }
+
+#[test]
+fn a_zstd_window_above_the_limit_is_refused_until_it_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guest.ram");
+    fs::write(&file, crate::common::memory(30)).unwrap();
+    let image = folder.path().join("vm");
+    for (window, taken) in [("8M", false), ("16M", true)] {
+        let codec = ["--compression", "zstd", "--channels", "1"];
+        let listen = ["--listen", "tcp:127.0.0.1:0", "--to", text(&image), "--zstd-window", window];
+        let (recv, uri) = Running::recv(&[&listen[..], &codec].concat());
+        let send = ["send", "--ram", text(&file), "--to", &uri, "--level", "20"];
+        let sent = multifd(&[&send[..], &["--zstd-window", "16M"], &codec].concat());
+        let received = recv.wait();
+        assert_eq!([sent.status == Some(0), received.status == Some(0)], [taken; 2], "{received:?}");
+        if !taken {
+            received.failed_saying(&["channel 0, packet ", "window is larger", "up to 128 MiB"]);
+        }
+    }
+    let ended = multifd(&["send", "--ram", "x", "--to", "tcp:x:1", "--zstd-window", "9M"]);
+    assert_eq!(ended.status, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("a power of two from 1K to 128M"), "{ended:?}");
+}
