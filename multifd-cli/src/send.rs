@@ -61,6 +61,9 @@ pub(crate) struct Args {
     /// Check the image's RAM against its SHA-256 first
     #[arg(long, conflicts_with = "ram")]
     verify: bool,
+    /// Do not tell the destination what the RAM holds, and do not compare it with the image's digests
+    #[arg(long)]
+    no_digests: bool,
     #[command(flatten)]
     device_state_limit: DeviceStateLimit,
     /// Print the result as JSON
@@ -129,10 +132,14 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .channels(args.agreed.channels)
         .zero_pages(args.zero_page_detection.into())
         .return_path(!args.no_return_path)
+        .digests(!args.no_digests)
         .progress_timeout(args.limits.progress_timeout())
         .max_bandwidth(args.bandwidth.max_bandwidth);
     if let Some(image) = &image {
         setup = as_it_came(setup, image);
+        if let Some(digests) = image.digests()?.filter(|_| !args.no_digests) {
+            setup = setup.expected_digests(digests);
+        }
     }
     if let Some(uuid) = args.uuid {
         setup = setup.uuid(uuid);
