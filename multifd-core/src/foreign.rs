@@ -35,8 +35,8 @@ impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Tls => {
-                "it is TLS, which is not spoken here: turn TLS off on the source (QEMU's parameter \
-                 tls-creds, libvirt's --tls), or have it end before here"
+                "it is TLS, which is not spoken here: turn it on here, too (multifd's --tls-creds), or off \
+                 on the source (QEMU's parameter tls-creds, libvirt's --tls)"
             }
             Self::LibvirtSave => {
                 "it is a file of libvirt (virsh save), not a migration over connections: migrate with \

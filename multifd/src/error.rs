@@ -38,6 +38,15 @@ pub enum Error {
         /// The failure.
         source: io::Error,
     },
+    /// No TLS with a peer.
+    #[cfg(feature = "tls")]
+    #[error("no TLS with {peer}")]
+    Tls {
+        /// Who it is.
+        peer: String,
+        /// Why.
+        source: crate::tls::TlsError,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {uri}{}", listen_hint(source))]
     Listen {
@@ -374,6 +383,29 @@ impl Error {
             Self::System { doing, source } => Self::System { doing, source: again(source) },
             Self::Panicked => Self::Panicked,
             _ => Self::Over,
+        }
+    }
+
+    /// The error of TLS with `who`, at the other end of `connection`.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(
+        who: &str,
+        connection: &crate::transport::Connection,
+        source: crate::tls::TlsError,
+    ) -> Self {
+        let peer = match connection.peer() {
+            Some(address) => format!("{who} at {address}"),
+            None => who.to_owned(),
+        };
+        Self::Tls { peer, source }
+    }
+
+    /// Whether a peer has gone without a word.
+    pub(crate) fn is_silence(&self) -> bool {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls { source, .. } => source.is_silence(),
+            _ => false,
         }
     }
 

@@ -15,6 +15,8 @@ pub mod precopy;
 mod progress;
 pub mod relay;
 mod source;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod transport;
 
 #[doc(no_inline)]

@@ -206,11 +206,23 @@ pub enum StreamErrorKind {
         bytes: usize,
     },
     /// A message of the return path that does not exist or is not supported.
-    #[error("message {0} of the return path is not supported")]
+    #[error("message {0} of the return path is not supported{hint}", hint = hint(*.0))]
     UnknownMessage(u16),
     /// The caller asked for what cannot be; the text says what.
     #[error("{0}")]
     Misuse(&'static str),
+}
+
+/// What is known of a message that is none.
+fn hint(message: u16) -> &'static str {
+    match message {
+        // The first bytes of an alert of any version of TLS.
+        0x1503 => {
+            ": it is an alert of TLS: the destination speaks TLS, so turn it on here, too (multifd's \
+             --tls-creds), or off there"
+        }
+        _ => "",
+    }
 }
 
 /// What to do about a section that is sent in parts.

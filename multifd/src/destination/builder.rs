@@ -15,7 +15,7 @@ use crate::engine::session::Terms;
 use crate::engine::threads::Threads;
 use crate::error::Error;
 use crate::stream::Limits;
-use crate::transport::{Listener, Uri};
+use crate::transport::{Listener, Secure, Uri};
 
 /// How a destination is set up. Both sides must agree on compression, channels and UUID.
 #[derive(Clone, Debug)]
@@ -27,6 +27,7 @@ pub struct DestinationBuilder<'a> {
     pub(super) channel_timeout: Duration,
     pub(super) limits: Limits,
     pub(super) terms: Terms,
+    pub(super) secure: Option<Arc<dyn Secure>>,
 }
 
 impl<'a> DestinationBuilder<'a> {
@@ -40,6 +41,7 @@ impl<'a> DestinationBuilder<'a> {
             channel_timeout: Duration::from_secs(10),
             limits: Limits::default(),
             terms: Terms::default(),
+            secure: None,
         }
     }
 
@@ -115,6 +117,15 @@ impl<'a> DestinationBuilder<'a> {
     pub fn early_state_limit(mut self, bytes: usize) -> Self {
         self.limits.early_state = bytes;
         self
+    }
+
+    /// Has all connections encrypted, also those that the program hands in, which must be sockets then.
+    /// The handshake is part of the time that a connection has to say what it is. One that cannot be
+    /// encrypted is logged and dropped.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(self, tls: crate::tls::ServerTls) -> Self {
+        Self { secure: Some(Arc::new(tls)), ..self }
     }
 
     /// Listens on `uri`.

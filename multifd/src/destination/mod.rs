@@ -173,8 +173,9 @@ impl Destination {
     ) -> Result<Self, Error> {
         let (migration, intake) = prepare(setup, &setup.terms)?;
         let listener = listener()?;
+        let secure = setup.secure.clone();
         let acceptor =
-            Acceptor::start(&migration.session, listener, setup.channel_timeout, intake)?;
+            Acceptor::start(&migration.session, listener, setup.channel_timeout, secure, intake)?;
         Ok(Self { limits: setup.limits.clone(), acceptor, migration })
     }
 

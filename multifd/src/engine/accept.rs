@@ -13,9 +13,10 @@ use super::Receiving;
 use super::channels::Intake;
 use super::connections::Arrival;
 use super::session::{Failure, Session, Stopped, Waiter, Wake};
+use super::watch::Timer;
 use crate::driver::{self, Receive};
 use crate::error::Error;
-use crate::transport::{Connection, Link, Listener, Uri, is_shortage};
+use crate::transport::{Connection, Link, Listener, Secure, Uri, is_shortage};
 
 /// Takes connections in, and finds out what each is.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(crate) struct Acceptor<I: Accept> {
     /// None where connections are only handed in.
     listener: Option<Listener>,
     pub(crate) timeout: Duration,
+    /// Encrypts each connection.
+    secure: Option<Arc<dyn Secure>>,
     /// What the channels are for.
     pub(crate) intake: I,
     accepting: Mutex<()>,
@@ -101,12 +104,19 @@ impl<I: Accept> Acceptor<I> {
         session: &Arc<Session<Receiving<I::More>>>,
         listener: Option<Listener>,
         timeout: Duration,
+        secure: Option<Arc<dyn Secure>>,
         intake: I,
     ) -> Result<Arc<Self>, Error> {
         let session = Arc::clone(session);
         let listens = listener.is_some();
-        let acceptor =
-            Arc::new(Self { session, listener, timeout, intake, accepting: Mutex::default() });
+        let acceptor = Arc::new(Self {
+            session,
+            listener,
+            timeout,
+            secure,
+            intake,
+            accepting: Mutex::default(),
+        });
         if listens {
             let accepting = Arc::clone(&acceptor);
             let run = move |session: &Session<_>| session.settle(accepting.run());
@@ -225,7 +235,10 @@ impl<I: Accept> Acceptor<I> {
         opening: &mut Opening,
     ) -> Result<Option<u8>, Failure> {
         // In total, however many bytes come.
-        let limit = self.session.watch().cut_off(connection, self.timeout, Shutdown::Both);
+        let mut limit = self.session.watch().cut_off(connection, self.timeout, Shutdown::Both);
+        if !self.secure(connection, &mut limit)? {
+            return join(&self.session, arrival, Opened::Nothing, Some(connection));
+        }
         let opened = self.session.run(driver::open(link, opening))?;
         drop(limit);
         let opened = match opened {
@@ -250,6 +263,30 @@ impl<I: Accept> Acceptor<I> {
             Opened::Nothing => tracing::debug!("it left, and did not say what it is"),
         }
         join(&self.session, arrival, opened, Some(connection))
+    }
+
+    /// Encrypts a connection, if that is asked for. Says whether it can be used: one that cannot is
+    /// refused, and is nothing of the migration's.
+    fn secure(&self, connection: &Connection, limit: &mut Timer) -> Result<bool, Failure> {
+        let Some(secure) = &self.secure else { return Ok(true) };
+        let Err(error) = secure.secure(connection, None) else { return Ok(true) };
+        // What has been shut down says nothing of why.
+        self.session.check()?;
+        if limit.stop() {
+            let seconds = self.timeout.as_secs();
+            tracing::warn!(
+                seconds,
+                "a connection is refused: its TLS handshake was not done in time"
+            );
+        } else if error.is_silence() {
+            // A port scanner, a health check: nothing of the migration's.
+            tracing::debug!(%error, "not a connection of the migration");
+        } else {
+            let why = std::error::Error::source(&error).unwrap_or(&error);
+            tracing::warn!(error = %why, "a connection is refused: no TLS with it");
+        }
+        connection.shut_down(Shutdown::Both);
+        Ok(false)
     }
 
     fn break_off(&self, arrival: Arrival) -> Result<(), Failure> {

@@ -155,7 +155,8 @@ impl Relay {
         let state = State::new(setup.from_channels, None, Relaying::new(to_channels));
         let session = Session::new(state, &setup.terms)?;
         channels.to.register(&session);
-        let started = Acceptor::start(&session, listener, setup.channel_timeout, intake);
+        let secure = setup.from_secure.clone();
+        let started = Acceptor::start(&session, listener, setup.channel_timeout, secure, intake);
         let acceptor = started.inspect_err(|_| session.end())?;
         let (page_size, tap) = (setup.page_size, setup.tap.clone());
         Ok(Self { session, acceptor, channels, page_size, tap })
@@ -317,7 +318,7 @@ impl Relay {
                 }
             }
         }
-        main.to.stream.connection().shut_down(Shutdown::Write);
+        main.to.stream.close();
         self.session.update(Wake::Main, |state| state.more.main_over = true)?;
         Ok(())
     }

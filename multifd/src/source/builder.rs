@@ -17,7 +17,7 @@ use crate::engine::session::Terms;
 use crate::engine::threads::Threads;
 use crate::error::Error;
 use crate::stream::{Configuration, PostcopyAdvise, SyncForm};
-use crate::transport::{Connection, Uri};
+use crate::transport::{Connection, Secure, Uri};
 
 /// Who looks for zero pages, in memory that is not known to be untouched.
 #[non_exhaustive]
@@ -57,6 +57,7 @@ pub struct SourceBuilder<'a> {
     pub(super) max_bandwidth: Option<NonZeroU64>,
     pub(super) digests: bool,
     pub(super) expected_digests: Option<Vec<BlockDigest>>,
+    secure: Option<Arc<dyn Secure>>,
 }
 
 impl<'a> SourceBuilder<'a> {
@@ -84,6 +85,7 @@ impl<'a> SourceBuilder<'a> {
             max_bandwidth: None,
             digests: true,
             expected_digests: None,
+            secure: None,
         }
     }
 
@@ -234,13 +236,21 @@ impl<'a> SourceBuilder<'a> {
         Self { digests: true, expected_digests, ..self }
     }
 
+    /// Has all connections encrypted, also those that are there already, which must be sockets then.
+    /// The handshakes are part of the [`connect_timeout`](Self::connect_timeout).
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(self, tls: crate::tls::ClientTls) -> Self {
+        Self { secure: Some(Arc::new(tls)), ..self }
+    }
+
     /// Connects all channels to `uri` and announces the RAM.
     ///
     /// # Errors
     /// A codec that is not registered or not available, a level it does not have, a destination
     /// that does not answer or refuses; a [cancellation](Self::cancelled_by).
     pub fn connect(self, uri: &Uri) -> Result<Source, Error> {
-        Source::connect(&self, uri.into())
+        self.connect_to(uri.into())
     }
 
     /// As [`connect`](Self::connect), over connections that are there already, whose number is the
@@ -253,6 +263,10 @@ impl<'a> SourceBuilder<'a> {
         main: Connection,
         channels: impl IntoIterator<Item = Connection>,
     ) -> Result<Source, Error> {
-        Source::connect(&self, Outgoing::over(main, channels))
+        self.connect_to(Outgoing::over(main, channels))
+    }
+
+    fn connect_to(self, to: Outgoing) -> Result<Source, Error> {
+        Source::connect(&self, to.secured_by(self.secure.clone()))
     }
 }

@@ -5,7 +5,6 @@ mod hearing;
 
 use std::io::{ErrorKind, Read, Write};
 use std::iter;
-use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -356,7 +355,7 @@ impl Source {
 
     fn wait_for_confirmation(&self) -> Result<(), Stopped> {
         if !self.session.look(|state| state.return_path.is_open()) {
-            self.main_connection.shut_down(Shutdown::Write);
+            Watched::new(&self.main_connection, self.session.watch()).close();
             return Ok(());
         }
         // The destination may take any time to store its VM, or to start it.

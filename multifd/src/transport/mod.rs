@@ -3,8 +3,11 @@
 mod address;
 mod connect;
 mod connection;
+mod layer;
 mod link;
 mod listener;
+#[cfg(feature = "tls")]
+mod secured;
 mod uri;
 mod watched;
 
@@ -16,9 +19,12 @@ use socket2::{Domain, Socket, TcpKeepalive};
 pub(crate) use connect::{Attempt, connect};
 pub use connection::Connection;
 pub(crate) use connection::{Impatient, Unsaid, WeakConnection};
+pub(crate) use layer::Secure;
 pub(crate) use link::Link;
 pub use listener::Listener;
 pub(crate) use listener::is_shortage;
+#[cfg(feature = "tls")]
+pub(crate) use secured::Secured;
 pub use uri::{MalformedUri, Uri};
 pub(crate) use watched::Watched;
 
