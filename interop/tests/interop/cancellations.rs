@@ -6,7 +6,7 @@
 use libtest_mimic::Trial;
 use multifd_interop::Error;
 use multifd_interop::program::Multifd;
-use multifd_interop::qemu::{Qemu, Settings, UNLIMITED, Version};
+use multifd_interop::qemu::{Migration, Qemu, Settings, UNLIMITED, Version};
 use serde_json::json;
 
 use crate::common::{Tested, check, check_equal, image_ram, receive, source, trial};
@@ -29,6 +29,17 @@ const MOMENTS: [(&str, Moment); 4] = [
     ("when_a_channel_has_connected", Moment::Said("connected channel=")),
     ("when_the_main_channel_has_connected", Moment::Said(MAIN_CONNECTED)),
 ];
+
+/// What has come of another attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    Arrived,
+    /// The guest is still the source's.
+    Failed,
+    /// This QEMU can make none any more: it stays at the cancellation, refuses, or crashes. It does so
+    /// where the destination is a QEMU, too.
+    Impossible,
+}
 
 /// What `recv -v` says when it has a main channel.
 const MAIN_CONNECTED: &str = "the main channel connected";
@@ -61,27 +72,31 @@ fn cancelled_and_made_again(version: Version, moment: Moment) -> Tested {
     source.migrate(&uri)?;
     wait_for(moment, &mut source, &mut recv)?;
     let mut recv = Some(recv);
-    if !is_cancelled(&mut source)? {
+    let mut attempt =
+        if is_cancelled(&mut source)? { again(&mut source, &uri)? } else { Attempt::Impossible };
+    if attempt == Attempt::Impossible {
         if let Some(recv) = recv.take_if(|recv| recv.has_said(MAIN_CONNECTED)) {
             // By its limit, not because the source goes.
             gives_up(recv)?;
         }
         source.kill();
         source = ready(version)?;
+        if recv.is_some() {
+            attempt = again(&mut source, &uri)?;
+        }
     }
-
-    source.stop()?;
-    source.set_parameters(&json!({ "downtime-limit": 10_000, "max-bandwidth": UNLIMITED }))?;
-    let arrived = match recv {
-        Some(recv) => made_again(&mut source, recv, &uri)?,
-        None => false,
-    };
-    if !arrived {
-        check_left_nothing(folder.path())?;
-        let (recv, uri) = receive(&image, &settings(), &[])?;
-        source.migrate(&uri)?;
-        source.complete_migration()?;
-        recv.succeed()?;
+    match recv {
+        Some(recv) if attempt == Attempt::Arrived => _ = recv.succeed()?,
+        recv => {
+            recv.map_or(Ok(()), gives_up)?;
+            check_left_nothing(folder.path())?;
+            // Another source: a QEMU may be at fault in every attempt after a cancellation.
+            source = ready(version)?;
+            let (recv, uri) = receive(&image, &settings(), &[])?;
+            let attempt = again(&mut source, &uri)?;
+            check(attempt == Attempt::Arrived, || format!("{attempt:?}"))?;
+            recv.succeed()?;
+        }
     }
     check_equal(&source.ram()?, &image_ram(&image)?)
 }
@@ -106,40 +121,43 @@ fn wait_for(moment: Moment, source: &mut Qemu, recv: &mut Multifd) -> Tested {
     Ok(())
 }
 
-/// Cancels the migration; the guest runs on. False where QEMU stays at it: it does so to another QEMU,
-/// too.
+/// Cancels the migration, and says whether QEMU has; then the guest runs.
 fn is_cancelled(source: &mut Qemu) -> Tested<bool> {
     let cancelled = source.execute("migrate_cancel", &json!({}));
-    let migration = match cancelled.and_then(|_| source.wait_for_migration()) {
-        // It may not even answer.
-        Err(Error::Timeout { .. } | Error::Io { .. }) => return Ok(false),
-        over => over?,
-    };
-    check(migration.status == "cancelled", || format!("{migration:?}"))?;
-    check(source.status()? == "running", || "the guest does not run".to_owned())?;
-    source.goes_on()?;
+    let over = cancelled.and_then(|_| Ok((source.wait_for_migration()?, source.status()?)));
+    let Some((migration, status)) = unless_at_fault(over)? else { return Ok(false) };
+    let runs = migration.status == "cancelled" && status == "running";
+    check(runs, || format!("{migration:?}, the guest is {status}"))?;
     Ok(true)
 }
 
-/// Whether another attempt arrives. Where it does not, the guest is as it was, and `recv` has ended.
-fn made_again(source: &mut Qemu, recv: Multifd, uri: &str) -> Tested<bool> {
-    match source.migrate(uri) {
-        // Nobody listens there any more.
-        Err(Error::Refused { .. }) => {}
-        begun => {
-            begun?;
-            let migration = source.wait_for_migration()?;
-            if migration.status == "completed" {
-                recv.succeed()?;
-                return Ok(true);
-            }
-            check(migration.status == "failed", || format!("{migration:?}"))?;
-        }
+/// Migrates the guest, paused, with nothing in the way.
+fn again(source: &mut Qemu, uri: &str) -> Tested<Attempt> {
+    let Some((migration, status)) = unless_at_fault(migrated(source, uri))? else {
+        return Ok(Attempt::Impossible);
+    };
+    match (migration.status.as_str(), status.as_str()) {
+        ("completed", "postmigrate") => Ok(Attempt::Arrived),
+        ("failed", "paused") => Ok(Attempt::Failed),
+        _ => Err(format!("{migration:?}, the guest is {status}").into()),
     }
-    let status = source.status()?;
-    check(status == "paused", || format!("the guest is {status}"))?;
-    gives_up(recv)?;
-    Ok(false)
+}
+
+fn migrated(source: &mut Qemu, uri: &str) -> Result<(Migration, String), Error> {
+    source.stop()?;
+    source.set_parameters(&json!({ "downtime-limit": 10_000, "max-bandwidth": UNLIMITED }))?;
+    source.migrate(uri)?;
+    Ok((source.wait_for_migration()?, source.status()?))
+}
+
+/// None where QEMU refuses, has crashed or does not answer.
+fn unless_at_fault<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    use Error::{Ended, Io, Refused, Timeout};
+
+    match result {
+        Err(Refused { .. } | Ended { .. } | Timeout { .. } | Io { .. }) => Ok(None),
+        result => result.map(Some),
+    }
 }
 
 /// `recv` fails with a line that says which channel it lacks.

@@ -449,6 +449,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_watch_sleeps_until_the_first_of_its_timers_and_looks_and_for_ever_without() {
+        let (main, _peer) = pair();
+        let (watch, now) = (Watch::new(None), Instant::now());
+        let next = |limit| watch.lock().next(now, limit);
+        assert_eq!(next(None), None);
+        let _later = watch.cut_off(&main, 7200 * SECOND, Shutdown::Both);
+        let _limit = watch.cut_off(&main, 3600 * SECOND, Shutdown::Both);
+        let timer = next(None).unwrap();
+        assert!((3600 * SECOND..7200 * SECOND).contains(&timer), "{timer:?}");
+        assert_eq!(next(Some(8 * SECOND)), Some(SECOND));
+        watch.set_main(&main, Some(4 * SECOND));
+        assert_eq!(next(Some(8 * SECOND)), Some(SECOND / 2));
+        assert_eq!(next(Some(2 * SECOND)), Some(SECOND / 4));
+    }
+
     /// Runs a watch of `limit` until it fails.
     fn fails(watch: &Arc<Watch>) -> Error {
         let (said, error) = std::sync::mpsc::channel();
