@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::time::Duration;
 
 use multifd::tls::{ClientTls, Clients, ServerTls, TlsError};
 use multifd::{Error, PageSet, Source, SourceBuilder, Unfinished, Uri};
@@ -149,17 +148,12 @@ fn a_client_that_is_revoked_is_refused_and_a_list_that_is_out_of_date_refuses_al
 #[test]
 fn a_source_without_tls_is_told_what_the_destination_speaks() {
     let folder = Authority::new().folder();
-    for return_path in [true, false] {
-        let (uri, received) = receive(|setup| setup.tls(folder.server()));
-        let error = fails(&uri, |setup| setup.return_path(return_path));
-        if return_path {
-            let text = chain(&error);
-            assert!(text.contains("the destination speaks TLS, so turn it on here"), "{text}");
-        }
-        let ram = guest();
-        let source = send(&ram, &uri, |setup| setup.tls(folder.client())).unwrap();
-        complete(source, PageSet::all(&ram), &ram, received);
-    }
+    let (uri, received) = receive(|setup| setup.tls(folder.server()));
+    let text = chain(&fails(&uri, |setup| setup));
+    assert!(text.contains("the destination speaks TLS, so turn it on here"), "{text}");
+    let ram = guest();
+    let source = send(&ram, &uri, |setup| setup.tls(folder.client())).unwrap();
+    complete(source, PageSet::all(&ram), &ram, received);
 }
 
 #[test]
@@ -182,15 +176,6 @@ fn a_source_with_tls_says_that_its_destination_has_none() {
     assert!(chain(&error).contains("it is SSH"), "{}", chain(&error));
     answers.join().unwrap();
     drop(received);
-}
-
-#[test]
-fn a_destination_without_tls_says_that_its_source_has_it() {
-    let folder = Authority::new().folder();
-    let (uri, received) = receive(|setup| setup.channel_timeout(Duration::from_secs(60)));
-    fails(&uri, |setup| setup.tls(folder.client()));
-    let text = chain(&received.join().unwrap().unwrap_err());
-    assert!(text.contains("it is TLS") && text.contains("--tls-creds"), "{text}");
 }
 
 #[test]
