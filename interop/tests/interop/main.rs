@@ -10,6 +10,7 @@ mod libvirt;
 mod matrix;
 mod references;
 mod relays;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -19,13 +20,14 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A test has up to two QEMUs, each with a guest that does not rest.
     arguments.test_threads.get_or_insert(1);
-    let trials: [Vec<Trial>; 7] = [
+    let trials: [Vec<Trial>; 8] = [
         references::trials(),
         matrix::trials(),
         chains::trials(),
         relays::trials(),
         hosts::trials(),
         failures::trials(),
+        tls::trials(),
         libvirt::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
