@@ -3,12 +3,13 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 
+use multifd::relay::Relay;
 use multifd::tls::{ClientTls, Clients, ServerTls, TlsError};
-use multifd::{Error, PageSet, Source, SourceBuilder, Unfinished, Uri};
+use multifd::{Error, PageSet, Side, Source, SourceBuilder, Unfinished, Uri};
 use rcgen::date_time_ymd;
 
 use crate::authority::{Authority, Folder};
-use crate::common::{chain, complete, guest, receive, registry, send};
+use crate::common::{any_port, chain, complete, guest, receive, registry, send};
 use crate::peer;
 
 /// The error of a source of a whole VM, whichever step it fails in.
@@ -176,6 +177,29 @@ fn a_source_with_tls_says_that_its_destination_has_none() {
     assert!(chain(&error).contains("it is SSH"), "{}", chain(&error));
     answers.join().unwrap();
     drop(received);
+}
+
+#[test]
+fn a_relay_fails_with_the_side_that_it_refuses_and_waits_on_after_a_source_that_is_none() {
+    let (folder, other) = (Authority::new().folder(), Authority::new().folder());
+    let (to, _received) = receive(|setup| setup.tls(other.server()));
+    let registry = registry();
+    let relay = Relay::builder(&registry).from_tls(folder.server()).to_tls(folder.client());
+    let relay = relay.listen(&any_port(), &to).unwrap();
+    let at = relay.uri().clone();
+    let relayed = std::thread::spawn(move || relay.run());
+    // That is no source of the relay's: it waits on.
+    let text = chain(&fails(&at, |setup| setup.tls(other.client())));
+    assert!(text.contains("not of a CA in ca-cert.pem"), "{text}");
+    let ram = guest();
+    let sent = send(&ram, &at, |setup| setup.tls(folder.client())).map_err(Unfinished::from);
+    // All of it may have been written by then.
+    sent.and_then(|source| source.finish(&PageSet::all(&ram), None)).unwrap_err();
+    let Unfinished::Failed(error) = relayed.join().unwrap().unwrap_err() else {
+        panic!("the destination has nothing")
+    };
+    assert!(matches!(error, Error::Relay { side: Side::To, .. }), "{}", chain(&error));
+    assert!(chain(&error).contains("not of a CA in ca-cert.pem"), "{}", chain(&error));
 }
 
 #[test]
