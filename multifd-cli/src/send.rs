@@ -18,6 +18,7 @@ use crate::mapping::{self, Access};
 use crate::options::codec::{self, Agreed};
 use crate::options::device_state::DeviceStateLimit;
 use crate::options::limits::{Bandwidth, Limits};
+use crate::options::tls::ToTls;
 use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
@@ -32,7 +33,8 @@ use crate::summary::Summary;
 #[command(after_help = "\
 Examples:
   multifd send --from vm --to tcp:host:4444 --compression zstd --channels 4
-  multifd send --ram guest.ram --to unix:/tmp/vm.sock")]
+  multifd send --ram guest.ram --to unix:/tmp/vm.sock
+  multifd send --from vm --to tcp:host:4444 --tls-creds tls")]
 #[command(group = clap::ArgGroup::new("source").args(["from", "ram"]).required(true))]
 pub(crate) struct Args {
     /// The folder of a VM image
@@ -74,6 +76,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
+    tls: ToTls,
+    #[command(flatten)]
     qpl: Qpl,
     #[command(flatten)]
     zstd: Zstd,
@@ -112,6 +116,7 @@ struct Sent<'a> {
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let registry = args.zstd.in_registry(args.qpl.registry()?)?;
     let codec = codec::find(&registry, &args.agreed.compression, args.level)?;
+    let tls = args.tls.client()?;
     let (image, ram) = match (&args.from, &args.ram) {
         (Some(folder), _) => {
             let image = Image::open(folder, &args.device_state_limit)?;
@@ -135,6 +140,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .digests(!args.no_digests)
         .progress_timeout(args.limits.progress_timeout())
         .max_bandwidth(args.bandwidth.max_bandwidth);
+    if let Some(tls) = tls {
+        setup = setup.tls(tls);
+    }
     if let Some(image) = &image {
         setup = as_it_came(setup, image);
         if let Some(digests) = image.digests()?.filter(|_| !args.no_digests) {

@@ -35,8 +35,9 @@ impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Tls => {
-                "it is TLS, which is not spoken here: turn it on here, too (multifd's --tls-creds), or off \
-                 on the source (QEMU's parameter tls-creds, libvirt's --tls)"
+                "it is TLS, which is not spoken here: turn TLS off on the source (QEMU's parameter \
+                 tls-creds, libvirt's --tls), or receive it with certificates (--tls-creds of multifd \
+                 recv and relay)"
             }
             Self::LibvirtSave => {
                 "it is a file of libvirt (virsh save), not a migration over connections: migrate with \

@@ -10,7 +10,7 @@ use multifd_core::{ErrorKind, PageSize, UsageError};
 use crate::driver::MainChannelError;
 use crate::engine::return_path::Owner;
 use crate::stream::StreamError;
-use crate::transport::Uri;
+use crate::transport::{Uri, is_refusal};
 
 /// Why a migration failed: the first error of any of its channels.
 ///
@@ -386,20 +386,6 @@ impl Error {
         }
     }
 
-    /// The error of TLS with `who`, at the other end of `connection`.
-    #[cfg(feature = "tls")]
-    pub(crate) fn tls(
-        who: &str,
-        connection: &crate::transport::Connection,
-        source: crate::tls::TlsError,
-    ) -> Self {
-        let peer = match connection.peer() {
-            Some(address) => format!("{who} at {address}"),
-            None => who.to_owned(),
-        };
-        Self::Tls { peer, source }
-    }
-
     /// Whether a peer has gone without a word.
     pub(crate) fn is_silence(&self) -> bool {
         match self {
@@ -411,6 +397,19 @@ impl Error {
 
     pub(crate) fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { doing, source }
+    }
+
+    /// Whether a destination has refused a connection before it took anything from it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Relay { error, .. } => error.is_refusal(),
+            Self::Channel(error) => match error.kind() {
+                ErrorKind::Io { source, .. } => is_refusal(source),
+                _ => false,
+            },
+            Self::Main(MainChannelError::Write { source, .. }) => is_refusal(source),
+            _ => false,
+        }
     }
 
     /// Whether the other side's going away looks like this from here, and may have a better

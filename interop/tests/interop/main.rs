@@ -11,6 +11,7 @@ mod libvirt;
 mod matrix;
 mod references;
 mod relays;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         hosts::trials(),
         failures::trials(),
         cancellations::trials(),
+        tls::trials(),
         libvirt::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()

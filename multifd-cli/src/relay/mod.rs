@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::inspect::{chart, json, text};
 use crate::options::codec::{self, channel_count};
 use crate::options::limits::{Bandwidth, ChannelTimeout, Limits};
+use crate::options::tls::BothTls;
 use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
@@ -88,6 +89,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
+    tls: BothTls,
+    #[command(flatten)]
     qpl: Qpl,
     #[command(flatten)]
     zstd: Zstd,
@@ -97,6 +100,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let registry = args.zstd.in_registry(args.qpl.registry()?)?;
     let from = codec::find(&registry, &args.from_compression, None)?;
     let to = codec::find(&registry, &args.to_compression, args.to_level)?;
+    let (from_tls, to_tls) = (args.tls.server()?, args.tls.client()?);
     let interrupt = Interrupt::listen()?;
     let mut setup = Relay::builder(&registry)
         .from_compression(Arc::clone(&from))
@@ -107,6 +111,12 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .channel_timeout(args.channel_timeout.channel_timeout)
         .progress_timeout(args.limits.progress_timeout())
         .max_bandwidth(args.bandwidth.max_bandwidth);
+    if let Some(tls) = from_tls {
+        setup = setup.from_tls(tls);
+    }
+    if let Some(tls) = to_tls {
+        setup = setup.to_tls(tls);
+    }
     let recorder = args.record.as_deref().map(Recorder::new).transpose()?.map(Arc::new);
     let inspection = args.inspect.then(|| Arc::new(Inspection::new(args.from_channels)));
     if let Some(tap) = Taps::of(recorder.as_ref(), inspection.as_ref()) {

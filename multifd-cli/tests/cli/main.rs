@@ -17,3 +17,4 @@ mod relay;
 mod send_recv;
 mod show;
 mod terminal;
+mod tls;

@@ -17,6 +17,14 @@ pub struct StreamError {
     pub kind: StreamErrorKind,
 }
 
+impl StreamError {
+    /// Whether the return path starts with an alert of TLS: the destination speaks TLS, and has
+    /// understood nothing of the migration.
+    pub fn is_tls_alert(&self) -> bool {
+        self.offset == 0 && self.kind == StreamErrorKind::UnknownMessage(TLS_ALERT)
+    }
+}
+
 /// What is wrong with a stream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -213,11 +221,13 @@ pub enum StreamErrorKind {
     Misuse(&'static str),
 }
 
+/// The first bytes of an alert of any version of TLS, as those of a message.
+const TLS_ALERT: u16 = 0x1503;
+
 /// What is known of a message that is none.
 fn hint(message: u16) -> &'static str {
     match message {
-        // The first bytes of an alert of any version of TLS.
-        0x1503 => {
+        TLS_ALERT => {
             ": it is an alert of TLS: the destination speaks TLS, so turn it on here, too (multifd's \
              --tls-creds), or off there"
         }

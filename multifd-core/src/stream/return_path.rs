@@ -216,7 +216,9 @@ mod tests {
     #[test]
     fn an_alert_of_tls_is_said_to_be_one() {
         let error = decode(&[0x15, 3, 3, 0, 2, 2, 10], 7).unwrap_err();
-        assert!(error.to_string().contains("speaks TLS"), "{error}");
+        assert!(error.is_tls_alert() && error.to_string().contains("speaks TLS"), "{error}");
+        let later = [ALL[0].1, &[0x15, 3, 3, 0]].concat();
+        assert!(!decode(&later, 4).unwrap_err().is_tls_alert());
     }
 
     #[test]

@@ -260,6 +260,11 @@ impl<I: Accept> Acceptor<I> {
                 tracing::debug!(channel = initial.channel, uuid = %initial.uuid, "connected");
             }
             Opened::Main => tracing::debug!("the main channel connected"),
+            // A port scanner does no handshake. QEMU looks at the certificate behind it.
+            Opened::Nothing if self.secure.is_some() => tracing::warn!(
+                "a source left right behind the TLS handshake: it may not accept the certificate here, of \
+                 another CA or for another name; its own messages say why"
+            ),
             Opened::Nothing => tracing::debug!("it left, and did not say what it is"),
         }
         join(&self.session, arrival, opened, Some(connection))

@@ -33,7 +33,7 @@ pub(crate) trait Hears<S> {
     fn hear(&mut self, session: &Session<S>, bytes: &[u8]) -> Result<More, Failure>;
 
     /// The error of a return path that cannot be read.
-    fn failed(&self, error: io::Error) -> Error;
+    fn failed(&self, session: &Session<S>, error: io::Error) -> Error;
 }
 
 /// Whether there is more to hear.
@@ -117,7 +117,7 @@ impl<H> Path<H> {
         let bytes = match read {
             Ok(count) => &buffer[..count],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(More::Later),
-            Err(error) => return Err(self.hears.failed(error).into()),
+            Err(error) => return Err(self.hears.failed(session, error).into()),
         };
         let more = self.hears.hear(session, bytes)?;
         self.over = more == More::Never;

@@ -131,7 +131,7 @@ impl Outgoing {
         // What has been shut down says nothing of why.
         session.check()?;
         if cut.stop() {
-            let why = "no answer to the TLS handshake in time";
+            let why = "no answer to the TLS handshake in time: the destination may not speak TLS";
             let source = io::Error::new(io::ErrorKind::TimedOut, why);
             return Err(Error::Connect { uri: uri.clone(), source }.into());
         }

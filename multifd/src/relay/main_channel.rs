@@ -150,6 +150,9 @@ impl MainChannel<'_> {
 
 /// The error of a channel to the destination, where the destination does not say why itself.
 fn explained(session: &Session<State>, error: Error) -> Error {
+    if error.is_refusal() {
+        session.note(|state| state.more.return_path.refuse());
+    }
     hear_last_word(session, &error);
     Error::on(Side::To)(error)
 }

@@ -8,6 +8,7 @@ use crate::engine::hearing::{Hears, More};
 use crate::engine::session::{Failure, Session, Wake};
 use crate::error::Error;
 use crate::stream::{ReturnDecoder, ReturnMessage};
+use crate::transport::is_refusal;
 
 /// The destination's messages, up to its confirmation. What has come is heard even where the
 /// migration stops meanwhile: it says whose the guest is.
@@ -22,7 +23,15 @@ impl Hears<State> for FromDestination {
             self.decoder.finish()?;
             return Err(Error::DestinationGone.into());
         }
-        while let Some(message) = self.decoder.next(&mut bytes)? {
+        let mut next = || {
+            self.decoder.next(&mut bytes).inspect_err(|error| {
+                // What speaks TLS has not got the guest, however much was written to it.
+                if error.is_tls_alert() {
+                    session.note(|state| state.return_path.refuse());
+                }
+            })
+        };
+        while let Some(message) = next()? {
             match message {
                 ReturnMessage::Shut(0) => {
                     session.note(|state| state.return_path.confirm())?;
@@ -40,7 +49,10 @@ impl Hears<State> for FromDestination {
         Ok(More::Later)
     }
 
-    fn failed(&self, source: io::Error) -> Error {
+    fn failed(&self, session: &Session<State>, source: io::Error) -> Error {
+        if is_refusal(&source) {
+            session.note(|state| state.return_path.refuse());
+        }
         // A destination that goes away with bytes of ours unread resets the connection.
         if source.kind() == ErrorKind::ConnectionReset {
             return Error::DestinationGone;

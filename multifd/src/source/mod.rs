@@ -388,6 +388,9 @@ fn push(session: &Session<State>, batch: PageBatch) -> Result<(), Stopped> {
 
 /// What to say of `error`, where the destination does not say it itself.
 fn explained(session: &Session<State>, error: Error) -> Error {
+    if error.is_refusal() {
+        session.note(|state| state.return_path.refuse());
+    }
     if !error.is_disconnect() {
         return error;
     }

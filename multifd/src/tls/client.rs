@@ -3,14 +3,16 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ClientConnection, SignatureScheme};
 
 use super::error::{SetupError, TlsError};
 use super::folder::{Folder, Role};
-use super::provider;
+use super::{name_of, provider};
 use crate::error::Error;
 use crate::transport::{Connection, Secure, Secured};
 
@@ -45,7 +47,7 @@ impl ClientTls {
             Some((chain, key)) => config
                 .with_client_auth_cert(chain, key)
                 .map_err(|error| folder.mismatch(Role::Client, &error))?,
-            None => config.with_no_client_auth(),
+            None => config.with_client_cert_resolver(Arc::new(NoCertificate::default())),
         };
         // Each channel is a connection of its own, and none comes back.
         config.resumption = Resumption::disabled();
@@ -90,13 +92,37 @@ impl From<Arc<ClientConfig>> for ClientTls {
 
 impl Secure for ClientTls {
     fn secure(&self, connection: &Connection, host: Option<&str>) -> Result<(), Error> {
-        let done = self.shake_hands(connection, host);
-        done.map_err(|source| Error::tls("the destination", connection, source))
+        let peer = name_of("the destination", connection);
+        self.shake_hands(connection, host).map_err(|source| Error::Tls { peer, source })
     }
 }
 
 impl fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientTls").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Says, when it is asked for a certificate, that there is none: a QEMU that wants one only closes the
+/// connection.
+#[derive(Debug, Default)]
+struct NoCertificate {
+    has_said: AtomicBool,
+}
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        // Once, not for each channel.
+        if !self.has_said.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "the destination wants a client certificate, and there is none here: give client-cert.pem \
+                 and client-key.pem"
+            );
+        }
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
     }
 }

@@ -126,8 +126,8 @@ pub enum TlsError {
     },
     /// The client has no certificate.
     #[error(
-        "it has no client certificate: give it client-cert.pem and client-key.pem, or let every client \
-         in (--tls-no-client-cert)"
+        "it has no client certificate of a CA in ca-cert.pem here: give it client-cert.pem and \
+         client-key.pem of that CA, or let every client in (--tls-no-client-cert)"
     )]
     NoCertificate,
     /// The peer's certificate is wrong in another way.
@@ -218,6 +218,24 @@ impl TlsError {
         }
     }
 
+    /// Whether the peer has refused this side for its certificate, before it took anything from it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let Self::Refused { description } = self else { return false };
+        matches!(
+            AlertDescription::from(*description),
+            AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::UnknownCA
+                | AlertDescription::AccessDenied
+                | AlertDescription::CertificateRequired
+                // Of a certificate whose signature is another CA's.
+                | AlertDescription::DecryptError
+        )
+    }
+
     /// Whether nothing has been said: by a port scanner, or by a health check.
     pub(crate) fn is_silence(&self) -> bool {
         matches!(self, Self::NoAnswer)
@@ -269,7 +287,7 @@ fn alert(description: u8) -> String {
             "it does not know the CA of this side's certificate: have both sides' certificates of one CA"
         }
         AlertDescription::CertificateRequired => {
-            "it wants a client certificate: give client-cert.pem and client-key.pem here"
+            "it wants a client certificate of a CA that it knows: give client-cert.pem and client-key.pem here"
         }
         AlertDescription::CertificateExpired => {
             "this side's certificate has expired, or is not valid yet"

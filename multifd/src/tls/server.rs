@@ -16,7 +16,7 @@ use rustls::{
 use super::error::{NotAllowed, SetupError, TlsError};
 use super::folder::{Folder, Role};
 use super::names::{self, NamePattern};
-use super::provider;
+use super::{name_of, provider};
 use crate::error::Error;
 use crate::transport::{Connection, Secure, Secured};
 
@@ -87,8 +87,8 @@ impl From<Arc<ServerConfig>> for ServerTls {
 
 impl Secure for ServerTls {
     fn secure(&self, connection: &Connection, _: Option<&str>) -> Result<(), Error> {
-        let done = self.shake_hands(connection);
-        done.map_err(|source| Error::tls("the source", connection, source))
+        let peer = name_of("the source", connection);
+        self.shake_hands(connection).map_err(|source| Error::Tls { peer, source })
     }
 }
 

@@ -47,6 +47,22 @@ pub(super) trait Layer: fmt::Debug + Send + Sync {
     fn end(&self, line: Line<'_>);
 }
 
+/// Whether `error` is that of a destination that has refused a connection before it took anything from
+/// it. TLS 1.3 has the client write before the server has looked at its certificate. Such a destination
+/// cannot have the guest, however much was written.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    #[cfg(feature = "tls")]
+    {
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<crate::tls::TlsError>());
+        cause.is_some_and(crate::tls::TlsError::is_refusal)
+    }
+    #[cfg(not(feature = "tls"))]
+    {
+        _ = error;
+        false
+    }
+}
+
 /// Whether something may take its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {

@@ -19,7 +19,7 @@ use socket2::{Domain, Socket, TcpKeepalive};
 pub(crate) use connect::{Attempt, connect};
 pub use connection::Connection;
 pub(crate) use connection::{Impatient, Unsaid, WeakConnection};
-pub(crate) use layer::Secure;
+pub(crate) use layer::{Secure, is_refusal};
 pub(crate) use link::Link;
 pub use listener::Listener;
 pub(crate) use listener::is_shortage;

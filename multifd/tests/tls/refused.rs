@@ -2,14 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
-use std::time::Duration;
 
+use multifd::relay::Relay;
 use multifd::tls::{ClientTls, Clients, ServerTls, TlsError};
-use multifd::{Error, PageSet, Source, SourceBuilder, Unfinished, Uri};
+use multifd::{Error, PageSet, Side, Source, SourceBuilder, Unfinished, Uri};
 use rcgen::date_time_ymd;
 
 use crate::authority::{Authority, Folder};
-use crate::common::{chain, complete, guest, receive, registry, send};
+use crate::common::{any_port, chain, complete, guest, receive, registry, send};
 use crate::peer;
 
 /// The error of a source of a whole VM, whichever step it fails in.
@@ -149,17 +149,12 @@ fn a_client_that_is_revoked_is_refused_and_a_list_that_is_out_of_date_refuses_al
 #[test]
 fn a_source_without_tls_is_told_what_the_destination_speaks() {
     let folder = Authority::new().folder();
-    for return_path in [true, false] {
-        let (uri, received) = receive(|setup| setup.tls(folder.server()));
-        let error = fails(&uri, |setup| setup.return_path(return_path));
-        if return_path {
-            let text = chain(&error);
-            assert!(text.contains("the destination speaks TLS, so turn it on here"), "{text}");
-        }
-        let ram = guest();
-        let source = send(&ram, &uri, |setup| setup.tls(folder.client())).unwrap();
-        complete(source, PageSet::all(&ram), &ram, received);
-    }
+    let (uri, received) = receive(|setup| setup.tls(folder.server()));
+    let text = chain(&fails(&uri, |setup| setup));
+    assert!(text.contains("the destination speaks TLS, so turn it on here"), "{text}");
+    let ram = guest();
+    let source = send(&ram, &uri, |setup| setup.tls(folder.client())).unwrap();
+    complete(source, PageSet::all(&ram), &ram, received);
 }
 
 #[test]
@@ -185,12 +180,26 @@ fn a_source_with_tls_says_that_its_destination_has_none() {
 }
 
 #[test]
-fn a_destination_without_tls_says_that_its_source_has_it() {
-    let folder = Authority::new().folder();
-    let (uri, received) = receive(|setup| setup.channel_timeout(Duration::from_secs(60)));
-    fails(&uri, |setup| setup.tls(folder.client()));
-    let text = chain(&received.join().unwrap().unwrap_err());
-    assert!(text.contains("it is TLS") && text.contains("--tls-creds"), "{text}");
+fn a_relay_fails_with_the_side_that_it_refuses_and_waits_on_after_a_source_that_is_none() {
+    let (folder, other) = (Authority::new().folder(), Authority::new().folder());
+    let (to, _received) = receive(|setup| setup.tls(other.server()));
+    let registry = registry();
+    let relay = Relay::builder(&registry).from_tls(folder.server()).to_tls(folder.client());
+    let relay = relay.listen(&any_port(), &to).unwrap();
+    let at = relay.uri().clone();
+    let relayed = std::thread::spawn(move || relay.run());
+    // That is no source of the relay's: it waits on.
+    let text = chain(&fails(&at, |setup| setup.tls(other.client())));
+    assert!(text.contains("not of a CA in ca-cert.pem"), "{text}");
+    let ram = guest();
+    let sent = send(&ram, &at, |setup| setup.tls(folder.client())).map_err(Unfinished::from);
+    // All of it may have been written by then.
+    sent.and_then(|source| source.finish(&PageSet::all(&ram), None)).unwrap_err();
+    let Unfinished::Failed(error) = relayed.join().unwrap().unwrap_err() else {
+        panic!("the destination has nothing")
+    };
+    assert!(matches!(error, Error::Relay { side: Side::To, .. }), "{}", chain(&error));
+    assert!(chain(&error).contains("not of a CA in ca-cert.pem"), "{}", chain(&error));
 }
 
 #[test]
