@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A test has up to two QEMUs, each with a guest that does not rest.
     arguments.test_threads.get_or_insert(1);
-    let trials: [Vec<Trial>; 8] = [
+    let trials: [Vec<Trial>; 9] = [
         references::trials(),
         matrix::trials(),
         chains::trials(),
