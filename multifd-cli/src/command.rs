@@ -71,6 +71,7 @@ fn statuses(name: &str) -> &'static [Status] {
             SIGNAL,
         ],
         "decode" => &[DONE, ("1", "failed: nothing is left behind"), USAGE, SIGNAL],
+        "tls-init" => &[DONE, ("1", "failed: nothing is left behind"), USAGE],
         "demo" => &[DONE, ("1", "failed, or a page differs"), USAGE, SIGNAL],
         "inspect" => {
             &[("0", "nothing is wrong"), ("1", "something is wrong, or failed"), USAGE, SIGNAL]

@@ -31,6 +31,7 @@ mod show;
 mod size;
 mod summary;
 mod table;
+mod tls_init;
 mod units;
 
 #[cfg(feature = "lz4")]
@@ -75,6 +76,7 @@ enum Command {
     Codecs(codecs::Args),
     Conformance(conformance::Args),
     Doctor(doctor::Args),
+    TlsInit(tls_init::Args),
     /// Print a shell's completion script
     #[command(after_help = "Example:\n  multifd completions bash > \
                             ~/.local/share/bash-completion/completions/multifd")]
@@ -117,6 +119,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Codecs(args) => codecs::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Conformance(args) => conformance::run(&args, &output),
         Command::Doctor(args) => doctor::run(&args),
+        Command::TlsInit(args) => tls_init::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => complete(shell).map(|()| ExitCode::SUCCESS),
         Command::Man { folder } => command::write_man_pages(&folder).map(|()| ExitCode::SUCCESS),
     }

@@ -13,6 +13,8 @@ use crate::options::admission::{self, Admission};
 use crate::options::codec::{self, Agreed};
 use crate::options::limits::{ChannelTimeout, Limits};
 use crate::options::store::Store;
+use crate::options::tls::FromTls;
+use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 
@@ -26,7 +28,8 @@ use crate::qpl::Qpl;
 #[command(after_help = "\
 Examples:
   multifd recv --listen tcp::4444 --to vm --compression zstd --channels 4
-  multifd recv --listen unix:/tmp/vm.sock --to vm --force")]
+  multifd recv --listen unix:/tmp/vm.sock --to vm --force
+  multifd recv --listen tcp::4444 --to vm --tls-creds tls")]
 pub(crate) struct Args {
     /// Where to listen: tcp:HOST:PORT (port 0: any free one), unix:PATH or vsock:CID:PORT
     #[arg(short, long, value_name = "URI")]
@@ -45,18 +48,23 @@ pub(crate) struct Args {
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
+    tls: FromTls,
+    #[command(flatten)]
     qpl: Qpl,
+    #[command(flatten)]
+    zstd: Zstd,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let registry = args.qpl.registry()?;
+    let registry = args.zstd.in_registry(args.qpl.registry()?)?;
     let codec = codec::find(&registry, &args.agreed.compression, None)?;
     let networks = args.admission.networks(&args.listen)?;
+    let tls = args.tls.server()?;
     let interrupt = Interrupt::listen()?;
     // Before listening: no source shall send a VM that cannot be stored.
     let place = Place::new(&args.store.to, args.store.force)?;
     interrupt.making(place.folder());
-    let destination = Destination::builder(&registry)
+    let mut setup = Destination::builder(&registry)
         .compression(codec)
         .channels(args.agreed.channels)
         .uuid(args.uuid)
@@ -64,11 +72,17 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .progress_timeout(args.limits.progress_timeout())
         .time_limit(args.limits.time_limit)
         .allow_from(networks)
-        .device_state_limit(args.store.device_state_limit.in_memory())
-        .listen(&args.listen)?;
+        .device_state_limit(args.store.device_state_limit.in_memory());
+    let is_open = tls.is_none();
+    if let Some(tls) = tls {
+        setup = setup.tls(tls);
+    }
+    let destination = setup.listen(&args.listen)?;
     // Also with --quiet: a program that asked for port 0 waits for this line.
     output::note(&format!("listening on {}", destination.uri()));
-    admission::warn_of_network(destination.uri(), output);
+    if is_open {
+        admission::warn_of_network(destination.uri(), "--tls-creds", output);
+    }
     let _watch = interrupt.watch(destination.cancel_token());
     let waiting = format!("waiting for a source on {}", destination.uri());
     let bar = output.line("receiving", &waiting);

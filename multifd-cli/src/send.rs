@@ -18,6 +18,8 @@ use crate::mapping::{self, Access};
 use crate::options::codec::{self, Agreed};
 use crate::options::device_state::DeviceStateLimit;
 use crate::options::limits::{Bandwidth, Limits};
+use crate::options::tls::ToTls;
+use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 use crate::size::Bytes;
@@ -31,7 +33,8 @@ use crate::summary::Summary;
 #[command(after_help = "\
 Examples:
   multifd send --from vm --to tcp:host:4444 --compression zstd --channels 4
-  multifd send --ram guest.ram --to unix:/tmp/vm.sock")]
+  multifd send --ram guest.ram --to unix:/tmp/vm.sock
+  multifd send --from vm --to tcp:host:4444 --tls-creds tls")]
 #[command(group = clap::ArgGroup::new("source").args(["from", "ram"]).required(true))]
 pub(crate) struct Args {
     /// The folder of a VM image
@@ -60,6 +63,9 @@ pub(crate) struct Args {
     /// Check the image's RAM against its SHA-256 first
     #[arg(long, conflicts_with = "ram")]
     verify: bool,
+    /// Do not tell the destination what the RAM holds, and do not compare it with the image's digests
+    #[arg(long)]
+    no_digests: bool,
     #[command(flatten)]
     device_state_limit: DeviceStateLimit,
     /// Print the result as JSON
@@ -70,7 +76,11 @@ pub(crate) struct Args {
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
+    tls: ToTls,
+    #[command(flatten)]
     qpl: Qpl,
+    #[command(flatten)]
+    zstd: Zstd,
 }
 
 /// QEMU's names.
@@ -104,8 +114,9 @@ struct Sent<'a> {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let registry = args.qpl.registry()?;
+    let registry = args.zstd.in_registry(args.qpl.registry()?)?;
     let codec = codec::find(&registry, &args.agreed.compression, args.level)?;
+    let tls = args.tls.client()?;
     let (image, ram) = match (&args.from, &args.ram) {
         (Some(folder), _) => {
             let image = Image::open(folder, &args.device_state_limit)?;
@@ -126,11 +137,18 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .channels(args.agreed.channels)
         .zero_pages(args.zero_page_detection.into())
         .return_path(!args.no_return_path)
+        .digests(!args.no_digests)
         .progress_timeout(args.limits.progress_timeout())
         .time_limit(args.limits.time_limit)
         .max_bandwidth(args.bandwidth.max_bandwidth);
+    if let Some(tls) = tls {
+        setup = setup.tls(tls);
+    }
     if let Some(image) = &image {
         setup = as_it_came(setup, image);
+        if let Some(digests) = image.digests()?.filter(|_| !args.no_digests) {
+            setup = setup.expected_digests(digests);
+        }
     }
     if let Some(uuid) = args.uuid {
         setup = setup.uuid(uuid);

@@ -36,7 +36,8 @@ impl fmt::Display for Foreign {
         f.write_str(match self {
             Self::Tls => {
                 "it is TLS, which is not spoken here: turn TLS off on the source (QEMU's parameter \
-                 tls-creds, libvirt's --tls), or have it end before here"
+                 tls-creds, libvirt's --tls), or receive it with certificates (--tls-creds of multifd \
+                 recv and relay)"
             }
             Self::LibvirtSave => {
                 "it is a file of libvirt (virsh save), not a migration over connections: migrate with \

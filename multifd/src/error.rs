@@ -10,7 +10,7 @@ use multifd_core::{ErrorKind, PageSize, PeerError, UsageError};
 use crate::driver::MainChannelError;
 use crate::engine::return_path::Owner;
 use crate::stream::{StreamError, StreamErrorKind};
-use crate::transport::Uri;
+use crate::transport::{Uri, is_refusal};
 
 /// Why a migration failed: the first error of any of its channels.
 ///
@@ -37,6 +37,15 @@ pub enum Error {
         uri: Uri,
         /// The failure.
         source: io::Error,
+    },
+    /// No TLS with a peer.
+    #[cfg(feature = "tls")]
+    #[error("no TLS with {peer}")]
+    Tls {
+        /// Who it is.
+        peer: String,
+        /// Why.
+        source: crate::tls::TlsError,
     },
     /// The address cannot be listened on.
     #[error("cannot listen on {uri}{}", listen_hint(source))]
@@ -198,6 +207,25 @@ pub enum Error {
         bytes: u64,
         /// What does not fit.
         why: String,
+    },
+    /// What has arrived is not what the source has sent.
+    #[error(
+        "the RAM block '{name}' that has arrived is not the one that the source sent: a bit has \
+         flipped on the way, or a codec or a relay has a fault; migrate again, and over TLS if it is \
+         the network"
+    )]
+    Digest {
+        /// The block's name.
+        name: BlockName,
+    },
+    /// The RAM that was to be sent is not what it should be.
+    #[error(
+        "the RAM block '{name}' does not hold what it should: its memory or its file has changed; \
+         nothing was handed over"
+    )]
+    Changed {
+        /// The block's name.
+        name: BlockName,
     },
     /// The RAM given has pages of another size than the source's.
     #[error("the source's pages have {announced}, those of the RAM given are of {own}")]
@@ -478,8 +506,30 @@ impl Error {
         }
     }
 
+    /// Whether a peer has gone without a word.
+    pub(crate) fn is_silence(&self) -> bool {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls { source, .. } => source.is_silence(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { doing, source }
+    }
+
+    /// Whether a destination has refused a connection before it took anything from it.
+    pub(crate) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Relay { error, .. } => error.is_refusal(),
+            Self::Channel(error) => match error.kind() {
+                ErrorKind::Io { source, .. } => is_refusal(source),
+                _ => false,
+            },
+            Self::Main(MainChannelError::Write { source, .. }) => is_refusal(source),
+            _ => false,
+        }
     }
 
     /// Whether the other side's going away looks like this from here, and may have a better

@@ -2,6 +2,7 @@
 //!
 //! The short run is what runs unless `--include-ignored` asks for all.
 
+mod cancellations;
 mod chains;
 mod common;
 mod failures;
@@ -10,6 +11,7 @@ mod libvirt;
 mod matrix;
 mod references;
 mod relays;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -19,13 +21,15 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A test has up to two QEMUs, each with a guest that does not rest.
     arguments.test_threads.get_or_insert(1);
-    let trials: [Vec<Trial>; 7] = [
+    let trials: [Vec<Trial>; 9] = [
         references::trials(),
         matrix::trials(),
         chains::trials(),
         relays::trials(),
         hosts::trials(),
         failures::trials(),
+        cancellations::trials(),
+        tls::trials(),
         libvirt::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()

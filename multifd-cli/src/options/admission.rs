@@ -26,11 +26,12 @@ impl Admission {
     }
 }
 
-/// Warns of listening at `uri` where everybody on the way can read what comes, and change it.
-pub(crate) fn warn_of_network(uri: &Uri, output: &Output) {
+/// Warns of listening at `uri` without TLS, which `option` asks for, where everybody on the way can read
+/// what comes, and change it.
+pub(crate) fn warn_of_network(uri: &Uri, option: &str, output: &Output) {
     if is_on_network(uri) {
         output.warn(&format!(
-            "what comes to {uri} is neither encrypted nor proven to be from the source: use --tls-creds \
+            "what comes to {uri} is neither encrypted nor proven to be from the source: use {option} \
              DIR, or listen on 127.0.0.1 behind a tunnel"
         ));
     }

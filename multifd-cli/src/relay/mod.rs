@@ -19,6 +19,8 @@ use crate::inspect::{chart, json, text};
 use crate::options::admission::{self, Admission};
 use crate::options::codec::{self, channel_count};
 use crate::options::limits::{Bandwidth, ChannelTimeout, Limits};
+use crate::options::tls::BothTls;
+use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 use crate::summary::Summary;
@@ -90,14 +92,19 @@ pub(crate) struct Args {
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
+    tls: BothTls,
+    #[command(flatten)]
     qpl: Qpl,
+    #[command(flatten)]
+    zstd: Zstd,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let registry = args.qpl.registry()?;
+    let registry = args.zstd.in_registry(args.qpl.registry()?)?;
     let from = codec::find(&registry, &args.from_compression, None)?;
     let to = codec::find(&registry, &args.to_compression, args.to_level)?;
     let networks = args.admission.networks(&args.listen)?;
+    let (from_tls, to_tls) = (args.tls.server()?, args.tls.client()?);
     let interrupt = Interrupt::listen()?;
     let mut setup = Relay::builder(&registry)
         .from_compression(Arc::clone(&from))
@@ -110,6 +117,13 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .time_limit(args.limits.time_limit)
         .allow_from(networks)
         .max_bandwidth(args.bandwidth.max_bandwidth);
+    let is_open = from_tls.is_none();
+    if let Some(tls) = from_tls {
+        setup = setup.from_tls(tls);
+    }
+    if let Some(tls) = to_tls {
+        setup = setup.to_tls(tls);
+    }
     let recorder = args.record.as_deref().map(Recorder::new).transpose()?.map(Arc::new);
     let inspection = args.inspect.then(|| Arc::new(Inspection::new(args.from_channels)));
     if let Some(tap) = Taps::of(recorder.as_ref(), inspection.as_ref()) {
@@ -118,7 +132,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let relay = setup.listen(&args.listen, &args.to)?;
     // Also with --quiet: a program that asked for port 0 waits for this line.
     output::note(&format!("listening on {}", relay.uri()));
-    admission::warn_of_network(relay.uri(), output);
+    if is_open {
+        admission::warn_of_network(relay.uri(), "--from-tls-creds", output);
+    }
     let _watch = interrupt.watch(relay.cancel_token());
     let progress = relay.progress();
     let listen = relay.uri().to_string();

@@ -18,3 +18,4 @@ mod send_recv;
 mod show;
 mod strangers;
 mod terminal;
+mod tls;

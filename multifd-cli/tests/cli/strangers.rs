@@ -22,7 +22,7 @@ fn listening_on_the_network_is_warned_of_with_what_mends_it_and_on_loopback_is_n
             running.listening();
             if warns {
                 let line = running.line();
-                assert!(line.contains(WARNING) && line.contains("--tls-creds"), "{line}");
+                assert!(line.contains(WARNING) && line.contains("tls-creds"), "{line}");
             }
             running.signal(Signal::TERM);
             let ended = running.wait();

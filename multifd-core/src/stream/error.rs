@@ -17,6 +17,14 @@ pub struct StreamError {
     pub kind: StreamErrorKind,
 }
 
+impl StreamError {
+    /// Whether the return path starts with an alert of TLS: the destination speaks TLS, and has
+    /// understood nothing of the migration.
+    pub fn is_tls_alert(&self) -> bool {
+        self.offset == 0 && self.kind == StreamErrorKind::UnknownMessage(TLS_ALERT)
+    }
+}
+
 /// What is wrong with a stream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -55,6 +63,9 @@ pub enum StreamErrorKind {
     /// A subsection of CONFIGURATION that came already.
     #[error("CONFIGURATION has the subsection {0:?} twice")]
     RepeatedSubsection(&'static str),
+    /// What the VMDESCRIPTION says of the RAM is not what a source of this project writes.
+    #[error("the digests in the VMDESCRIPTION are malformed, or not one for each RAM block")]
+    Digests,
     /// The source's pages are smaller than 4 KiB or larger than 64 KiB.
     #[error(
         "the source's pages are 2^{0} bytes{small}, but only 4, 16 and 64 KiB are supported",
@@ -203,11 +214,25 @@ pub enum StreamErrorKind {
         bytes: usize,
     },
     /// A message of the return path that does not exist or is not supported.
-    #[error("message {0} of the return path is not supported")]
+    #[error("message {0} of the return path is not supported{hint}", hint = hint(*.0))]
     UnknownMessage(u16),
     /// The caller asked for what cannot be; the text says what.
     #[error("{0}")]
     Misuse(&'static str),
+}
+
+/// The first bytes of an alert of any version of TLS, as those of a message.
+const TLS_ALERT: u16 = 0x1503;
+
+/// What is known of a message that is none.
+fn hint(message: u16) -> &'static str {
+    match message {
+        TLS_ALERT => {
+            ": it is an alert of TLS: the destination speaks TLS, so turn it on here, too (multifd's \
+             --tls-creds), or off there"
+        }
+        _ => "",
+    }
 }
 
 /// What to do about a section that is sent in parts.

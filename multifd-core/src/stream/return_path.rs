@@ -214,6 +214,14 @@ mod tests {
     }
 
     #[test]
+    fn an_alert_of_tls_is_said_to_be_one() {
+        let error = decode(&[0x15, 3, 3, 0, 2, 2, 10], 7).unwrap_err();
+        assert!(error.is_tls_alert() && error.to_string().contains("speaks TLS"), "{error}");
+        let later = [ALL[0].1, &[0x15, 3, 3, 0]].concat();
+        assert!(!decode(&later, 4).unwrap_err().is_tls_alert());
+    }
+
+    #[test]
     fn messages_of_postcopy_are_passed_over_where_that_is_asked_for() {
         let request = [&[0, 3, 0, 12][..], &[7; 12]].concat();
         let bytes = [&request[..], ALL[0].1, &[0, 6, 0, 0], &request, ALL[2].1].concat();

@@ -16,7 +16,7 @@ use crate::engine::session::Terms;
 use crate::engine::threads::Threads;
 use crate::error::Error;
 use crate::stream::Limits;
-use crate::transport::{Listener, Network, Uri};
+use crate::transport::{Listener, Network, Secure, Uri};
 
 /// How a destination is set up. Both sides must agree on compression, channels and UUID.
 #[derive(Clone, Debug)]
@@ -28,6 +28,7 @@ pub struct DestinationBuilder<'a> {
     pub(super) admission: Admission,
     pub(super) limits: Limits,
     pub(super) terms: Terms,
+    pub(super) secure: Option<Arc<dyn Secure>>,
 }
 
 impl<'a> DestinationBuilder<'a> {
@@ -41,6 +42,7 @@ impl<'a> DestinationBuilder<'a> {
             admission: Admission::default(),
             limits: Limits::default(),
             terms: Terms::default(),
+            secure: None,
         }
     }
 
@@ -143,6 +145,15 @@ impl<'a> DestinationBuilder<'a> {
     pub fn early_state_limit(mut self, bytes: usize) -> Self {
         self.limits.early_state = bytes;
         self
+    }
+
+    /// Has all connections encrypted, also those that the program hands in, which must be sockets then.
+    /// The handshake is part of the time that a connection has to say what it is. One that cannot be
+    /// encrypted is logged and dropped.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(self, tls: crate::tls::ServerTls) -> Self {
+        Self { secure: Some(Arc::new(tls)), ..self }
     }
 
     /// Listens on `uri`.

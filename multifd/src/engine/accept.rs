@@ -18,9 +18,10 @@ use super::connections::{Added, Arrival, Begin};
 use super::greeting::Greeting;
 use super::refusal::Refusal;
 use super::session::{Failure, Session, Stopped, Waiter, Wake};
+use super::watch::Timer;
 use crate::driver::{self, Receive};
 use crate::error::Error;
-use crate::transport::{Connection, Link, Listener, Uri, is_allowed, is_shortage};
+use crate::transport::{Connection, Link, Listener, Secure, Uri, is_allowed, is_shortage};
 
 /// Takes connections in, and finds out what each is.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Acceptor<I: Accept> {
     /// None where connections are only handed in.
     listener: Option<Listener>,
     pub(crate) admission: Admission,
+    /// Encrypts each connection.
+    secure: Option<Arc<dyn Secure>>,
     /// What the channels are for.
     pub(crate) intake: I,
     accepting: Mutex<()>,
@@ -120,12 +123,19 @@ impl<I: Accept> Acceptor<I> {
         session: &Arc<Session<Receiving<I::More>>>,
         listener: Option<Listener>,
         admission: &Admission,
+        secure: Option<Arc<dyn Secure>>,
         intake: I,
     ) -> Result<Arc<Self>, Error> {
         let session = Arc::clone(session);
         let (listens, admission) = (listener.is_some(), admission.clone());
-        let acceptor =
-            Arc::new(Self { session, listener, admission, intake, accepting: Mutex::default() });
+        let acceptor = Arc::new(Self {
+            session,
+            listener,
+            admission,
+            secure,
+            intake,
+            accepting: Mutex::default(),
+        });
         if listens {
             let accepting = Arc::clone(&acceptor);
             let run = move |session: &Session<_>| session.settle(accepting.run());
@@ -346,8 +356,9 @@ impl<I: Accept> Acceptor<I> {
     ) -> Result<Option<u8>, NotOfIt> {
         let came = Instant::now();
         // In total, however many bytes come.
-        let limit =
+        let mut limit =
             self.session.watch().cut_off(connection, self.admission.timeout, Shutdown::Both);
+        self.secure(connection, &mut limit)?;
         let opened = self.session.run(driver::open(link, opening))?;
         match opened.map_err(|error| self.not_said(error, came, opening.is_empty()))? {
             Opened::Channel(initial) => {
@@ -368,6 +379,23 @@ impl<I: Accept> Acceptor<I> {
         }
     }
 
+    /// Encrypts a connection, if that is asked for. One that cannot be used is not of the migration.
+    fn secure(&self, connection: &Connection, limit: &mut Timer) -> Result<(), NotOfIt> {
+        let Some(secure) = &self.secure else { return Ok(()) };
+        let Err(error) = secure.secure(connection, None) else { return Ok(()) };
+        // What has been shut down says nothing of why.
+        self.session.check()?;
+        Err(if limit.stop() {
+            Refusal::SlowHandshake(self.admission.timeout.as_secs()).into()
+        } else if error.is_silence() {
+            // A port scanner, a health check: nothing of the migration's.
+            NotOfIt::Left
+        } else {
+            let why = std::error::Error::source(&error).unwrap_or(&error);
+            Refusal::NoTls(why.to_string()).into()
+        })
+    }
+
     /// What it means that a connection has not said what it is, but `error`.
     fn not_said(&self, error: multifd_core::Error, came: Instant, said_nothing: bool) -> NotOfIt {
         let timeout = self.admission.timeout;
@@ -375,6 +403,8 @@ impl<I: Accept> Acceptor<I> {
             true if came.elapsed() >= timeout => {
                 NotOfIt::Refused(Refusal::Silent(timeout.as_secs()))
             }
+            // A port scanner does no handshake. QEMU looks at the certificate behind it.
+            true if said_nothing && self.secure.is_some() => Refusal::LeftBehindTls.into(),
             true if said_nothing => NotOfIt::Left,
             _ => NotOfIt::Refused(error.into()),
         }

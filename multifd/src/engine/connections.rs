@@ -299,6 +299,27 @@ impl<H: Clone> Connections<H> {
         (agree && all).then_some(first)
     }
 
+    /// What the channels announce alike, in an initial packet, once that is clear: see
+    /// [`uuid`](Self::uuid).
+    pub(crate) fn announced(&self) -> Option<InitialPacket> {
+        let uuid = self.uuid()?;
+        let of_it = || self.claims.values().filter(|claim| claim.initial.uuid == uuid);
+        // Who has claimed a number, and said no more, counts only where nobody has said more.
+        let speaks = of_it().any(|claim| claim.state != State::Silent);
+        let mut counting = of_it().filter(|claim| !speaks || claim.state != State::Silent);
+        Some(InitialPacket::new(uuid, 0).with_digests(counting.all(|claim| claim.initial.digests)))
+    }
+
+    /// Whether the source will say what its RAM holds, as far as the channel `number` knows.
+    pub(crate) fn announces_digests(&self, number: u8) -> bool {
+        self.begun().any(|claim| claim.initial.channel == number && claim.initial.digests)
+    }
+
+    /// Whether each channel that has begun says so.
+    pub(crate) fn all_announce_digests(&self) -> bool {
+        self.begun().all(|claim| claim.initial.digests)
+    }
+
     /// Channels that are expected.
     pub(crate) fn channels(&self) -> usize {
         self.channels.into()
@@ -415,7 +436,7 @@ mod tests {
                     Stage::Over
                 }
                 (Stage::Unknown, Who::Channel(channel, uuid, _)) => {
-                    let initial = InitialPacket { uuid, channel };
+                    let initial = InitialPacket::new(uuid, channel);
                     match connections.claim(arrival, initial, Some(at)) {
                         Ok(()) => Stage::Claims,
                         Err(_) => Stage::Over,
@@ -569,7 +590,7 @@ mod tests {
             for channel in [0, 1, 2] {
                 let mut connections = threads.connections.clone();
                 let late = connections.add(9, |_| true).unwrap().arrival;
-                let initial = InitialPacket { uuid, channel };
+                let initial = InitialPacket::new(uuid, channel);
                 connections.claim(late, initial, Some(9)).unwrap_err();
                 assert!(connections.close(), "closed stays closed");
             }
@@ -580,10 +601,10 @@ mod tests {
     fn another_vm_is_refused_where_one_is_expected() {
         let mut connections = Connections::new(2, Some(UUID), 8);
         let [one, other] = [0, 1].map(|handle| connections.add(handle, |_| true).unwrap().arrival);
-        let initial = InitialPacket { uuid: OTHER, channel: 0 };
+        let initial = InitialPacket::new(OTHER, 0);
         connections.claim(one, initial, Some(0)).unwrap_err();
         assert!(!connections.remove(one));
-        connections.claim(other, InitialPacket { uuid: UUID, channel: 0 }, Some(1)).unwrap();
+        connections.claim(other, InitialPacket::new(UUID, 0), Some(1)).unwrap();
         assert_eq!(connections.uuid(), Some(UUID));
     }
 
@@ -600,7 +621,7 @@ mod tests {
         // Where all have, the oldest.
         assert_eq!(connections.add(5, |_| false).unwrap().gives_way, Some(0));
         let claim = |connections: &mut Connections<i32>, arrival, handle| {
-            connections.claim(arrival, InitialPacket { uuid: UUID, channel: 0 }, Some(handle))
+            connections.claim(arrival, InitialPacket::new(UUID, 0), Some(handle))
         };
         assert!(claim(&mut connections, arrivals[0], 0).is_err(), "it has given way");
         claim(&mut connections, arrivals[2], 2).unwrap();
@@ -624,9 +645,7 @@ mod tests {
         let mut connections = Connections::new(1, None, 1);
         for handle in 0..2 {
             let arrival = connections.add(handle, |_| true).unwrap().arrival;
-            connections
-                .claim(arrival, InitialPacket { uuid: UUID, channel: 0 }, Some(handle))
-                .unwrap();
+            connections.claim(arrival, InitialPacket::new(UUID, 0), Some(handle)).unwrap();
             connections.speaks(arrival);
         }
         assert!(connections.add(2, |_| true).is_none());
@@ -642,7 +661,7 @@ mod tests {
             let [old, main, new] =
                 [0, 1, 2].map(|handle| connections.add(handle, |_| true).unwrap().arrival);
             let claim = |connections: &mut Connections<usize>, arrival, uuid, handle| {
-                let initial = InitialPacket { uuid, channel: 0 };
+                let initial = InitialPacket::new(uuid, 0);
                 connections.claim(arrival, initial, Some(handle)).unwrap();
                 connections.speaks(arrival);
             };
@@ -660,13 +679,11 @@ mod tests {
 
     #[test]
     fn what_is_there_from_before_the_main_channel_waits_for_what_came_after() {
-        for rival in
-            [InitialPacket { uuid: UUID, channel: 0 }, InitialPacket { uuid: OTHER, channel: 1 }]
-        {
+        for rival in [InitialPacket::new(UUID, 0), InitialPacket::new(OTHER, 1)] {
             let mut connections = Connections::new(2, None, 8);
             let [old, main, new] =
                 [0, 1, 2].map(|handle| connections.add(handle, |_| true).unwrap().arrival);
-            let initial = InitialPacket { uuid: UUID, channel: 0 };
+            let initial = InitialPacket::new(UUID, 0);
             connections.claim(old, initial, Some(0)).unwrap();
             connections.speaks(old);
             assert!(connections.add_main(main, 1, Vec::new(), |_| false));
@@ -686,7 +703,7 @@ mod tests {
         let [main, first, second] =
             [0, 1, 2].map(|handle| connections.add(handle, |_| true).unwrap().arrival);
         for (arrival, channel) in [(first, 0), (second, 1)] {
-            let initial = InitialPacket { uuid: UUID, channel };
+            let initial = InitialPacket::new(UUID, channel);
             connections.claim(arrival, initial, Some(1)).unwrap();
             connections.speaks(arrival);
         }
@@ -701,7 +718,7 @@ mod tests {
     fn the_uuid_is_clear_when_a_channel_speaks_or_when_all_are_there_and_agree() {
         let mut connections = Connections::new(2, None, 8);
         let arrivals = [0, 1, 2].map(|handle| connections.add(handle, |_| true).unwrap().arrival);
-        let initial = |channel, uuid| InitialPacket { uuid, channel };
+        let initial = |channel, uuid| InitialPacket::new(uuid, channel);
         connections.claim(arrivals[0], initial(0, UUID), Some(0)).unwrap();
         assert_eq!(connections.uuid(), None);
         connections.claim(arrivals[1], initial(1, UUID), Some(1)).unwrap();

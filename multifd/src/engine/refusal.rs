@@ -29,6 +29,15 @@ pub(crate) enum Refusal {
     Busy,
     #[error("it comes from no network that is allowed")]
     NotAllowed,
+    #[error("its TLS handshake was not done within {0} s")]
+    SlowHandshake(u64),
+    #[error("no TLS with it: {0}")]
+    NoTls(String),
+    #[error(
+        "it left right behind the TLS handshake: it may not accept the certificate here, of another CA or \
+         for another name; its own messages say why"
+    )]
+    LeftBehindTls,
     #[error("no thread could be started for it: {0}")]
     NoThread(std::io::Error),
 }

@@ -14,7 +14,7 @@ use crate::engine::outgoing::Outgoing;
 use crate::engine::session::Terms;
 use crate::engine::threads::Threads;
 use crate::error::Error;
-use crate::transport::{Listener, Network, Uri};
+use crate::transport::{Listener, Network, Secure, Uri};
 
 /// How a relay is set up. Each side's compression and channels must be what the peer there has.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct RelayBuilder<'a> {
     pub(super) max_bandwidth: Option<NonZeroU64>,
     pub(super) tap: Option<Arc<dyn Tap>>,
     pub(super) terms: Terms,
+    pub(super) from_secure: Option<Arc<dyn Secure>>,
+    to_secure: Option<Arc<dyn Secure>>,
 }
 
 impl<'a> RelayBuilder<'a> {
@@ -49,6 +51,8 @@ impl<'a> RelayBuilder<'a> {
             max_bandwidth: None,
             tap: None,
             terms: Terms::default(),
+            from_secure: None,
+            to_secure: None,
         }
     }
 
@@ -170,13 +174,29 @@ impl<'a> RelayBuilder<'a> {
         self
     }
 
+    /// Has all connections from the source encrypted, also those that the program hands in, which must be
+    /// sockets then. One that cannot be encrypted is logged and dropped.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn from_tls(self, tls: crate::tls::ServerTls) -> Self {
+        Self { from_secure: Some(Arc::new(tls)), ..self }
+    }
+
+    /// Has all connections to the destination encrypted, also those that are there already, which must
+    /// be sockets then.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn to_tls(self, tls: crate::tls::ClientTls) -> Self {
+        Self { to_secure: Some(Arc::new(tls)), ..self }
+    }
+
     /// Listens on `listen` for a source, to relay it to `to`. Nobody connects to `to` yet.
     ///
     /// # Errors
     /// A codec that is not registered or not available, a level it does not have, no channels, an
     /// address that cannot be listened on.
     pub fn listen(self, listen: &Uri, to: &Uri) -> Result<Relay, Error> {
-        Relay::build(&self, to.into(), || Listener::bind(listen).map(Some))
+        self.build(to.into(), || Listener::bind(listen).map(Some))
     }
 
     /// As [`listen`](Self::listen), with connections from `listener`, which may be inherited, and to
@@ -186,7 +206,7 @@ impl<'a> RelayBuilder<'a> {
     /// # Errors
     /// As [`listen`](Self::listen).
     pub fn listen_on(self, listener: Listener, to: impl Into<Outgoing>) -> Result<Relay, Error> {
-        Relay::build(&self, to.into(), || Ok(Some(listener)))
+        self.build(to.into(), || Ok(Some(listener)))
     }
 
     /// As [`listen_on`](Self::listen_on), but listens nowhere: the program hands the source's
@@ -195,6 +215,14 @@ impl<'a> RelayBuilder<'a> {
     /// # Errors
     /// As [`listen`](Self::listen).
     pub fn without_listener(self, to: impl Into<Outgoing>) -> Result<Relay, Error> {
-        Relay::build(&self, to.into(), || Ok(None))
+        self.build(to.into(), || Ok(None))
+    }
+
+    fn build(
+        self,
+        to: Outgoing,
+        listener: impl FnOnce() -> Result<Option<Listener>, Error>,
+    ) -> Result<Relay, Error> {
+        Relay::build(&self, to.secured_by(self.to_secure.clone()), listener)
     }
 }

@@ -110,13 +110,13 @@ impl MainChannel<'_> {
         Ok(())
     }
 
-    /// Connects the channels to the destination, under the UUID that the source's have. It sees
+    /// Connects the channels to the destination, which announce what the source's do. It sees
     /// nothing of the main channel behind its CONFIGURATION before they are there: it takes the
     /// channels that are there at the first sync for all.
     fn open_channels(&self) -> Result<(), Failure> {
         let (limit, what) = (self.acceptor.admission.timeout, "the first channel");
-        let uuid = |state: &mut State| state.connections.uuid();
-        let Some(uuid) = self.session.wait_for(Waiter::Main, what, limit, uuid)? else {
+        let announced = |state: &mut State| state.connections.announced();
+        let Some(announced) = self.session.wait_for(Waiter::Main, what, limit, announced)? else {
             let main_ended = self.pipe.from.stream.connection().has_left();
             let missing = self.session.look(|state| {
                 let channels = state.connections.channels();
@@ -127,7 +127,7 @@ impl MainChannel<'_> {
         let tapped =
             |link, number| Tapped::new(link, Taps::new(self.tap, Side::To, Wire::Channel(number)));
         let page_size = self.decoder.page_size();
-        let started = self.channels.start(self.session, page_size, uuid, tapped, explained);
+        let started = self.channels.start(self.session, page_size, announced, tapped, explained);
         started.map_err(|failure| failure.map(Error::on(Side::To)))
     }
 
@@ -151,6 +151,9 @@ impl MainChannel<'_> {
 
 /// The error of a channel to the destination, where the destination does not say why itself.
 fn explained(session: &Session<State>, error: Error) -> Error {
+    if error.is_refusal() {
+        session.note(|state| state.more.return_path.refuse());
+    }
     hear_last_word(session, &error);
     Error::on(Side::To)(error)
 }

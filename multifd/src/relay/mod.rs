@@ -146,6 +146,7 @@ impl Relay {
             count: to_channels,
             // Pages go on as they came.
             detect_zero_pages: false,
+            digests: None,
             pace: setup.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
             progress: Progress::new(to_channels),
         };
@@ -158,7 +159,8 @@ impl Relay {
         let state = State::new(setup.from_channels, None, most_waiting, Relaying::new(to_channels));
         let session = Session::new(state, &setup.terms)?;
         channels.to.register(&session);
-        let started = Acceptor::start(&session, listener, &setup.admission, intake);
+        let secure = setup.from_secure.clone();
+        let started = Acceptor::start(&session, listener, &setup.admission, secure, intake);
         let acceptor = started.inspect_err(|_| session.end())?;
         let (page_size, tap) = (setup.page_size, setup.tap.clone());
         Ok(Self { session, acceptor, channels, page_size, tap })
@@ -328,7 +330,7 @@ impl Relay {
                 }
             }
         }
-        main.to.stream.connection().shut_down(Shutdown::Write);
+        main.to.stream.close();
         self.session.update(Wake::Main, |state| state.more.main_over = true)?;
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::engine::session::{Failure, Session, Waiter, Wake};
 use crate::engine::watch::Timer;
 use crate::error::{Error, Side};
 use crate::stream::{ReturnDecoder, ReturnMessage};
+use crate::transport::is_refusal;
 
 /// How long a destination that closes may be ahead of the relay: it has read the last bytes, which
 /// were passed on before they were looked at, and the source has yet to close.
@@ -58,7 +59,13 @@ impl Hears<State> for ToSource {
                     }
                 }
                 Ok(None) => break Ok(()),
-                Err(error) => break Err(pipe.blame(error)),
+                Err(error) => {
+                    // What speaks TLS has not got the guest, however much was passed on to it.
+                    if error.is_tls_alert() {
+                        session.note(|state| state.more.return_path.refuse());
+                    }
+                    break Err(pipe.blame(error));
+                }
             }
         };
         // Noted before the source hears it, which may then act before this side does.
@@ -90,7 +97,10 @@ impl Hears<State> for ToSource {
         Ok(More::Later)
     }
 
-    fn failed(&self, source: io::Error) -> Error {
+    fn failed(&self, session: &Session<State>, source: io::Error) -> Error {
+        if is_refusal(&source) {
+            session.note(|state| state.more.return_path.refuse());
+        }
         match self.pipe.unreadable(source) {
             error if error.is_reset() => Error::DestinationLeft,
             error => self.pipe.blame(error),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multifd_core::Registry;
-use multifd_core::ram::Ram;
+use multifd_core::ram::{BlockDigest, Ram};
 use multifd_core::wire::Uuid;
 
 use super::Source;
@@ -17,7 +17,7 @@ use crate::engine::session::Terms;
 use crate::engine::threads::Threads;
 use crate::error::Error;
 use crate::stream::{Configuration, PostcopyAdvise, SyncForm};
-use crate::transport::{Connection, Uri};
+use crate::transport::{Connection, Secure, Uri};
 
 /// Who looks for zero pages, in memory that is not known to be untouched.
 #[non_exhaustive]
@@ -55,6 +55,9 @@ pub struct SourceBuilder<'a> {
     pub(super) connect_timeout: Duration,
     pub(super) terms: Terms,
     pub(super) max_bandwidth: Option<NonZeroU64>,
+    pub(super) digests: bool,
+    pub(super) expected_digests: Option<Vec<BlockDigest>>,
+    secure: Option<Arc<dyn Secure>>,
 }
 
 impl<'a> SourceBuilder<'a> {
@@ -80,6 +83,9 @@ impl<'a> SourceBuilder<'a> {
             connect_timeout: Duration::from_secs(10),
             terms: Terms::default(),
             max_bandwidth: None,
+            digests: true,
+            expected_digests: None,
+            secure: None,
         }
     }
 
@@ -220,13 +226,40 @@ impl<'a> SourceBuilder<'a> {
         Self { max_bandwidth: limit, ..self }
     }
 
+    /// Whether the destination is told in the end what the RAM holds, a digest for each block, so that
+    /// one of this library notices a bit that has flipped, or a codec's fault, before it confirms. It is
+    /// unless said otherwise; a QEMU does not look at it. It costs a hash of each page, and memory: 8
+    /// bytes for each page of RAM in use.
+    #[must_use]
+    pub fn digests(self, digests: bool) -> Self {
+        Self { digests, ..self }
+    }
+
+    /// What the RAM must hold in the end, a digest for each block in their order, such as
+    /// [`Arrived::digests`](crate::Arrived::digests) of when it was stored: [`Source::finish`] fails
+    /// with [`Error::Changed`] otherwise, before anything is handed over. Turns
+    /// [`digests`](Self::digests) on.
+    #[must_use]
+    pub fn expected_digests(self, digests: impl IntoIterator<Item = BlockDigest>) -> Self {
+        let expected_digests = Some(digests.into_iter().collect());
+        Self { digests: true, expected_digests, ..self }
+    }
+
+    /// Has all connections encrypted, also those that are there already, which must be sockets then.
+    /// The handshakes are part of the [`connect_timeout`](Self::connect_timeout).
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(self, tls: crate::tls::ClientTls) -> Self {
+        Self { secure: Some(Arc::new(tls)), ..self }
+    }
+
     /// Connects all channels to `uri` and announces the RAM.
     ///
     /// # Errors
     /// A codec that is not registered or not available, a level it does not have, a destination
     /// that does not answer or refuses; a [cancellation](Self::cancelled_by).
     pub fn connect(self, uri: &Uri) -> Result<Source, Error> {
-        Source::connect(&self, uri.into())
+        self.connect_to(uri.into())
     }
 
     /// As [`connect`](Self::connect), over connections that are there already, whose number is the
@@ -239,6 +272,10 @@ impl<'a> SourceBuilder<'a> {
         main: Connection,
         channels: impl IntoIterator<Item = Connection>,
     ) -> Result<Source, Error> {
-        Source::connect(&self, Outgoing::over(main, channels))
+        self.connect_to(Outgoing::over(main, channels))
+    }
+
+    fn connect_to(self, to: Outgoing) -> Result<Source, Error> {
+        Source::connect(&self, to.secured_by(self.secure.clone()))
     }
 }

@@ -9,6 +9,7 @@ use crate::engine::return_path::Unasked;
 use crate::engine::session::{Failure, Session, Wake};
 use crate::error::Error;
 use crate::stream::{ReturnDecoder, ReturnMessage};
+use crate::transport::is_refusal;
 
 /// The destination's messages, up to its confirmation. What has come is heard even where the
 /// migration stops meanwhile: it says whose the guest is.
@@ -24,7 +25,15 @@ impl Hears<State> for FromDestination {
             self.decoder.finish()?;
             return Err(Error::DestinationGone.into());
         }
-        while let Some(message) = self.decoder.next(&mut bytes)? {
+        let mut next = || {
+            self.decoder.next(&mut bytes).inspect_err(|error| {
+                // What speaks TLS has not got the guest, however much was written to it.
+                if error.is_tls_alert() {
+                    session.note(|state| state.return_path.refuse());
+                }
+            })
+        };
+        while let Some(message) = next()? {
             match message {
                 ReturnMessage::Shut(0) => {
                     session.note(|state| state.return_path.confirm())?;
@@ -42,7 +51,10 @@ impl Hears<State> for FromDestination {
         Ok(More::Later)
     }
 
-    fn failed(&self, source: io::Error) -> Error {
+    fn failed(&self, session: &Session<State>, source: io::Error) -> Error {
+        if is_refusal(&source) {
+            session.note(|state| state.return_path.refuse());
+        }
         // A destination that goes away with bytes of ours unread resets the connection.
         if source.kind() == ErrorKind::ConnectionReset {
             return Error::DestinationGone;

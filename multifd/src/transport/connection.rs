@@ -6,14 +6,16 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use multifd_core::channel::Part;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Socket, Type};
 
+use super::layer::{Layer, Line, Patience};
 use super::set_up;
 use crate::driver::ended;
 use crate::engine::watch::Watch;
@@ -32,6 +34,8 @@ pub(crate) struct WeakConnection(Weak<Inner>);
 #[derive(Debug)]
 struct Inner {
     stream: Stream,
+    /// Encryption, once there is one. Only over sockets.
+    layer: OnceLock<Box<dyn Layer>>,
     /// Bytes that have been read and written.
     moved: AtomicU64,
 }
@@ -68,7 +72,8 @@ impl Connection {
         Self::connected(socket)
     }
 
-    /// A connection of the caller's own making, such as a TLS session: its two halves, and a way to
+    /// A connection of the caller's own making, such as an encrypted one that this library does not know:
+    /// its two halves, and a way to
     /// shut it down.
     ///
     /// Both halves block. Each is used by one thread at a time, and both at the same time. What has
@@ -106,22 +111,54 @@ impl Connection {
     }
 
     fn new(stream: Stream) -> Self {
-        Self(Arc::new(Inner { stream, moved: AtomicU64::new(0) }))
+        let (layer, moved) = (OnceLock::new(), AtomicU64::new(0));
+        Self(Arc::new(Inner { stream, layer, moved }))
     }
 
     pub(crate) fn downgrade(&self) -> WeakConnection {
         WeakConnection(Arc::downgrade(&self.0))
     }
 
-    pub(super) fn socket(&self) -> Option<&Socket> {
+    /// The socket, which may have a layer above it.
+    fn socket(&self) -> Option<&Socket> {
         match &self.0.stream {
             Stream::Socket(socket) => Some(socket),
             Stream::Given(_) => None,
         }
     }
 
-    /// Shuts down. Fails where the peer is gone already, which is no matter.
+    /// The socket that has nothing above it: its bytes are the connection's.
+    pub(super) fn bare_socket(&self) -> Option<&Socket> {
+        self.socket().filter(|_| self.0.layer.get().is_none())
+    }
+
+    /// The layer above the socket.
+    pub(super) fn layer(&self) -> Option<(&dyn Layer, Line<'_>)> {
+        let (layer, line) = (self.0.layer.get()?, self.line()?);
+        Some((&**layer, line))
+    }
+
+    /// The socket below a layer.
+    pub(super) fn line(&self) -> Option<Line<'_>> {
+        self.socket().map(|socket| Line { socket, moved: &self.0.moved })
+    }
+
+    /// Has everything go through `layer` from now on. Says whether there was none before.
+    #[cfg(feature = "tls")]
+    pub(super) fn put_on(&self, layer: Box<dyn Layer>) -> bool {
+        self.0.layer.set(layer).is_ok()
+    }
+
+    /// Shuts down. Fails where the peer is gone already, which is no matter. Shutting writing alone down
+    /// takes as long as a write where the connection is encrypted: it is for whoever writes.
     pub(crate) fn shut_down(&self, how: Shutdown) {
+        if let Some((layer, line)) = self.layer() {
+            match how {
+                Shutdown::Write => layer.close(line, Patience::AtAnyPace),
+                Shutdown::Both => layer.close(line, Patience::Now),
+                Shutdown::Read => {}
+            }
+        }
         let shut = match &self.0.stream {
             Stream::Socket(socket) => socket.shutdown(how),
             // Whoever calls this has others to shut down, and may be the thread that keeps the time.
@@ -162,8 +199,12 @@ impl Connection {
         Ok(())
     }
 
-    /// As [`wait_readable`](Self::wait_readable), for `limit` at most. Whether there is something.
+    /// As [`wait_readable`](Self::wait_readable), for `limit` at most. Whether there is something. What is
+    /// encrypted may have been read already: at once, too.
     pub(crate) fn wait_readable_for(&self, limit: Option<Duration>) -> io::Result<bool> {
+        if self.layer().is_some() {
+            return Ok(true);
+        }
         let Some(socket) = self.socket() else { return Ok(true) };
         // A limit past the end of time is no limit.
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
@@ -178,8 +219,11 @@ impl Connection {
         }
     }
 
-    /// Whether there are bytes to be read, and not the end.
+    /// Whether there are bytes to be read, and not the end, as far as that can be told.
     pub(crate) fn has_more(&self) -> io::Result<bool> {
+        if self.layer().is_some() {
+            return Ok(true);
+        }
         let Some(socket) = self.socket() else { return Ok(true) };
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         match retry_on_intr(|| recv(socket, &mut [0_u8; 1][..], flags)) {
@@ -191,6 +235,9 @@ impl Connection {
     /// Reads what is there now, and 0 bytes at the end; `None` where nothing is there, or where that
     /// cannot be told.
     pub(crate) fn read_now(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        if let Some((layer, line)) = self.layer() {
+            return layer.read_now(line, buffer);
+        }
         let Some(socket) = self.socket() else { return Ok(None) };
         match retry_on_intr(|| recv(socket, &mut *buffer, RecvFlags::DONTWAIT)) {
             Ok((count, _)) => {
@@ -205,6 +252,9 @@ impl Connection {
     /// Whether the peer, which has nothing more to say, still has the connection, as far as that can
     /// be told.
     pub(crate) fn is_silent(&self) -> bool {
+        if let Some((layer, line)) = self.layer() {
+            return layer.is_silent(line);
+        }
         let Some(socket) = self.socket() else { return true };
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         let peeked = retry_on_intr(|| recv(socket, &mut [0_u8; 1][..], flags));
@@ -237,6 +287,15 @@ impl Connection {
     }
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let Self { stream, layer, moved } = self;
+        if let (Stream::Socket(socket), Some(layer)) = (stream, layer.get()) {
+            layer.end(Line { socket, moved });
+        }
+    }
+}
+
 impl WeakConnection {
     pub(crate) fn upgrade(&self) -> Option<Connection> {
         self.0.upgrade().map(Connection)
@@ -245,6 +304,9 @@ impl WeakConnection {
 
 impl Read for Connection {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some((layer, line)) = self.layer() {
+            return layer.read(line, buffer);
+        }
         let read = match &self.0.stream {
             Stream::Socket(socket) => at_any_pace(|| {
                 let (count, _) = recv(socket, &mut *buffer, RecvFlags::empty())?;
@@ -258,6 +320,10 @@ impl Read for Connection {
 
 impl Write for Connection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some((layer, line)) = self.layer() {
+            let gather = &mut |room: &mut [u8]| Part::Bytes(bytes).copy_to(room);
+            return layer.write(line, bytes.len(), gather);
+        }
         let written = match &self.0.stream {
             // A peer that is gone is an error, never SIGPIPE.
             Stream::Socket(socket) => at_any_pace(|| Ok(send(socket, bytes, SendFlags::NOSIGNAL)?)),
@@ -307,6 +373,10 @@ impl Impatient {
     /// Says `message`, and flushes it.
     pub(crate) fn say(&self, message: &[u8]) -> Result<(), Unsaid> {
         let Self { connection, watch } = self;
+        if let Some((layer, line)) = connection.layer() {
+            let said = layer.say(line, message);
+            return said.map_err(|source| Unsaid { source, may_be_heard: false });
+        }
         let Some(socket) = connection.socket() else {
             let _limit = watch.cut_off(connection, SHORT, Shutdown::Both);
             let began = Instant::now();

@@ -3,9 +3,12 @@
 mod address;
 mod connect;
 mod connection;
+mod layer;
 mod link;
 mod listener;
 mod network;
+#[cfg(feature = "tls")]
+mod secured;
 mod uri;
 mod watched;
 
@@ -17,11 +20,14 @@ use socket2::{Domain, Socket, TcpKeepalive};
 pub(crate) use connect::{Attempt, connect};
 pub use connection::Connection;
 pub(crate) use connection::{Impatient, Unsaid, WeakConnection};
+pub(crate) use layer::{Secure, is_refusal};
 pub(crate) use link::Link;
 pub use listener::Listener;
 pub(crate) use listener::is_shortage;
 pub(crate) use network::is_allowed;
 pub use network::{MalformedNetwork, Network};
+#[cfg(feature = "tls")]
+pub(crate) use secured::Secured;
 pub use uri::{MalformedUri, Uri};
 pub(crate) use watched::Watched;
 

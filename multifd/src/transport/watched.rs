@@ -1,6 +1,7 @@
 //! The main channel's connection, as the main thread uses it.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::sync::Arc;
 
 use super::Connection;
@@ -22,6 +23,15 @@ impl Watched {
     /// A connection that is used as long as it takes.
     pub(crate) fn unwatched(connection: &Connection) -> Self {
         Self { connection: connection.clone(), watch: None }
+    }
+
+    /// Says that nothing more will be written, behind everything that was.
+    pub(crate) fn close(&self) {
+        let _awaiting = self
+            .watch
+            .as_ref()
+            .map(|watch| watch.awaiting_room("room for the end of the main channel"));
+        self.connection.shut_down(Shutdown::Write);
     }
 
     pub(crate) fn connection(&self) -> &Connection {

@@ -79,7 +79,7 @@ fn a_silent_one_has_its_time_and_the_destination_goes_on_waiting() {
     let received = std::thread::spawn(move || destination.receive(provide));
     let mut silent = TcpStream::connect(address(&uri)).unwrap();
     let mut channel = TcpStream::connect(address(&uri)).unwrap();
-    let initial = multifd::core::wire::InitialPacket { uuid: Default::default(), channel: 0 };
+    let initial = multifd::core::wire::InitialPacket::new(Default::default(), 0);
     std::io::Write::write_all(&mut channel, &initial.to_bytes()).unwrap();
     wait_until(&progress, "both have had their time", |stats| stats.refused_connections == 2);
     for stream in [&mut silent, &mut channel] {

@@ -97,7 +97,7 @@ impl Kind {
     /// Connects to `address` and does what it does. What is returned keeps the connection.
     pub(crate) fn come(self, address: (&str, u16)) -> Option<TcpStream> {
         let mut stream = TcpStream::connect(address).unwrap();
-        let initial = |channel, uuid| InitialPacket { uuid, channel }.to_bytes();
+        let initial = |channel, uuid| InitialPacket::new(uuid, channel).to_bytes();
         let main = b"QEVM\0\0\0\x03\x07\0\0\0\x0apc-q35-9.2";
         let said: Vec<u8> = match self {
             Self::ClosesAtOnce => return None,

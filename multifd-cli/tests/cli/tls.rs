@@ -1,0 +1,223 @@
+//! TLS, with the certificates of `multifd tls-init`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::common::{Running, command, memory, multifd, names, text};
+
+const FILES: [&str; 6] = [
+    "ca-cert.pem",
+    "ca-key.pem",
+    "client-cert.pem",
+    "client-key.pem",
+    "server-cert.pem",
+    "server-key.pem",
+];
+
+/// Certificates, and a guest's memory.
+struct Scene {
+    folder: TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let scene = Self { folder: tempfile::tempdir().unwrap() };
+        fs::write(scene.path("guest.ram"), memory(300)).unwrap();
+        scene.init("tls", &["127.0.0.1", "host.example"]);
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn init(&self, name: &str, hosts: &[&str]) -> String {
+        let folder = self.path(name);
+        let hosts: Vec<_> = hosts.iter().flat_map(|&host| ["--host", host]).collect();
+        let ended = multifd(&[&["tls-init", text(&folder)], &hosts[..]].concat());
+        ended.succeeded().stdout
+    }
+
+    fn recv(&self, options: &[&str]) -> (Running, String) {
+        let image = self.path("vm");
+        let at = ["--listen", "tcp:127.0.0.1:0", "--to", text(&image), "--force"];
+        Running::recv(&[&at[..], options].concat())
+    }
+
+    fn send(&self, to: &str, options: &[&str]) -> crate::common::Ended {
+        let ram = self.path("guest.ram");
+        multifd(&[&["send", "--ram", text(&ram), "--to", to], options].concat())
+    }
+
+    fn assert_arrived(&self) {
+        let arrived = fs::read(self.path("vm").join("pc.ram")).unwrap();
+        assert!(arrived == fs::read(self.path("guest.ram")).unwrap());
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_folder_is_made_with_everything_and_the_lines_for_qemu() {
+    let scene = Scene::new();
+    let folder = scene.path("other");
+    let said = scene.init("other", &["host.example", "192.0.2.1"]);
+    assert_eq!(names(&folder), FILES);
+    for name in FILES {
+        let expected = if name.ends_with("-key.pem") { 0o600 } else { 0o644 };
+        assert_eq!(mode(&folder.join(name)), expected, "{name}");
+    }
+    for words in [
+        &format!("tls-creds-x509,id=tls0,dir={},endpoint=server", folder.display())[..],
+        "endpoint=client",
+        "migrate_set_parameter tls-creds tls0",
+        "host.example, 192.0.2.1",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+#[test]
+fn nothing_is_overwritten_and_nothing_is_left_where_one_file_is_there() {
+    let scene = Scene::new();
+    let again = multifd(&["tls-init", text(&scene.path("tls")), "--host", "h"]);
+    again.failed_saying(&["ca-cert.pem", "not overwritten"]);
+    let folder = scene.path("half");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("client-key.pem"), "mine").unwrap();
+    multifd(&["tls-init", text(&folder), "--host", "h"]).failed_saying(&["client-key.pem"]);
+    assert_eq!(names(&folder), ["client-key.pem"]);
+    assert_eq!(fs::read_to_string(folder.join("client-key.pem")).unwrap(), "mine");
+}
+
+#[test]
+fn a_host_that_is_none_and_a_time_that_is_none_are_wrong_usage() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("tls");
+    for options in [&[][..], &["--host", "a b"], &["--host", "h", "--days", "0"]] {
+        let ended = multifd(&[&["tls-init", text(&at)], options].concat());
+        assert_eq!(ended.status, Some(2), "{ended:?}");
+    }
+    assert!(!at.exists());
+}
+
+#[test]
+fn an_image_arrives_over_tls_and_through_a_relay_with_tls_on_both_sides() {
+    let scene = Scene::new();
+    let folder = scene.path("tls");
+    let creds = ["--tls-creds", text(&folder)];
+    let (recv, uri) = scene.recv(&creds);
+    scene.send(&uri, &creds).succeeded();
+    recv.wait().succeeded();
+    scene.assert_arrived();
+
+    let (recv, uri) = scene.recv(&creds);
+    let mut relay =
+        Running::start(command(&["relay", "--listen", "tcp:127.0.0.1:0", "--to", &uri]).args([
+            "--from-tls-creds",
+            text(&folder),
+            "--from-tls-allow",
+            "CN=127.0.0.*",
+            "--to-tls-creds",
+            text(&folder),
+            "--to-tls-hostname",
+            "host.example",
+        ]));
+    let at = relay.listening();
+    scene.send(&at, &creds).succeeded();
+    relay.wait().succeeded();
+    recv.wait().succeeded();
+    scene.assert_arrived();
+}
+
+#[test]
+fn a_source_that_is_refused_hears_why_and_the_next_one_arrives() {
+    let scene = Scene::new();
+    scene.init("other", &["127.0.0.1"]);
+    let (folder, other) = (scene.path("tls"), scene.path("other"));
+    // Of another CA, which knows this one.
+    fs::copy(folder.join("ca-cert.pem"), other.join("ca-cert.pem")).unwrap();
+    let creds = ["--tls-creds", text(&folder)];
+    let (recv, uri) = scene.recv(&creds);
+    scene.send(&uri, &[]).failed_saying(&["speaks TLS", "--tls-creds"]);
+    let stranger = ["--tls-creds", text(&other)];
+    scene.send(&uri, &stranger).failed_saying(&["does not know the CA"]);
+    let wrong = [&creds[..], &["--tls-hostname", "there"]].concat();
+    scene.send(&uri, &wrong).failed_saying(&["for 127.0.0.1, host.example, not for there"]);
+    scene.send(&uri, &creds).succeeded();
+    let log = recv.wait().succeeded().stderr;
+    for words in [
+        "it does not speak TLS",
+        "a migration without TLS: turn TLS on there",
+        "its certificate is not of a CA in ca-cert.pem here",
+        "the other side refuses this one",
+    ] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+    scene.assert_arrived();
+}
+
+#[test]
+fn a_source_without_a_certificate_or_an_allowed_name_is_refused_unless_all_are_let_in() {
+    let scene = Scene::new();
+    let (folder, bare) = (scene.path("tls"), scene.path("bare"));
+    fs::create_dir(&bare).unwrap();
+    fs::copy(folder.join("ca-cert.pem"), bare.join("ca-cert.pem")).unwrap();
+    let (creds, none) = (["--tls-creds", text(&folder)], ["--tls-creds", text(&bare)]);
+
+    let (recv, uri) = scene.recv(&[&creds[..], &["--tls-allow", "*.example"]].concat());
+    let refused = scene.send(&uri, &none);
+    assert_eq!(refused.status, Some(1), "{refused:?}");
+    for words in ["the destination wants a client certificate", "(alert CertificateRequired)"] {
+        assert!(refused.stderr.contains(words), "{words}: {refused:?}");
+    }
+    scene.send(&uri, &creds).succeeded();
+    let log = recv.wait().succeeded().stderr;
+    assert!(log.contains("it has no client certificate of a CA"), "{log}");
+
+    let (mut recv, uri) = scene.recv(&[&creds[..], &["--tls-allow", "CN=host.example"]].concat());
+    scene.send(&uri, &creds).failed_saying(&["allow-list"]);
+    let log = recv.line();
+    recv.signal(rustix::process::Signal::TERM);
+    recv.wait();
+    assert!(log.contains("none of its names (CN=127.0.0.1; 127.0.0.1; host.example)"), "{log}");
+
+    let (recv, uri) = scene.recv(&[&creds[..], &["--tls-no-client-cert"]].concat());
+    scene.send(&uri, &none).succeeded();
+    recv.wait().succeeded();
+    scene.assert_arrived();
+}
+
+#[test]
+fn a_source_with_tls_says_that_its_destination_has_none() {
+    let scene = Scene::new();
+    let folder = scene.path("tls");
+    let (mut recv, uri) = scene.recv(&[]);
+    let sent = scene.send(&uri, &["--tls-creds", text(&folder)]);
+    sent.failed_saying(&["no TLS with the destination", "it does not speak TLS"]);
+    let log = recv.line();
+    recv.signal(rustix::process::Signal::TERM);
+    recv.wait();
+    assert!(log.contains("it is TLS") && log.contains("--tls-creds"), "{log}");
+}
+
+#[test]
+fn folders_that_cannot_be_used_are_refused_before_anything_is_sent() {
+    let scene = Scene::new();
+    let folder = scene.path("tls");
+    let nowhere = "tcp:127.0.0.1:1";
+    let key = folder.join("client-key.pem");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let creds = ["--tls-creds", text(&folder)];
+    let mending = format!("chmod o= {}", key.display());
+    scene.send(nowhere, &creds).failed_saying(&[&mending]);
+    fs::remove_file(&key).unwrap();
+    scene.send(nowhere, &creds).failed_saying(&["client-key.pem", "multifd tls-init"]);
+    let ended = scene.send(nowhere, &["--tls-hostname", "h"]);
+    assert_eq!(ended.status, Some(2), "{ended:?}");
+}

@@ -1,0 +1,309 @@
+//! A connection that is encrypted by TLS.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use rustls::Connection as Session;
+
+use self::input::Input;
+use self::output::Output;
+use super::Connection;
+use super::layer::{Layer, Line, Patience};
+use crate::tls::TlsError;
+
+mod input;
+mod line;
+mod output;
+
+/// A TLS session over a socket.
+///
+/// Whoever reads has the input, whoever writes the output, each for as long as the socket takes. The
+/// session is locked only while it computes. In this order: input, output, session.
+pub(crate) struct Secured {
+    input: Mutex<Input>,
+    output: Mutex<Output>,
+    session: Mutex<Session>,
+    /// The session has something to send that reading has brought about: an answer to a new key, an
+    /// alert. Whoever has the output sends it.
+    pending: AtomicBool,
+}
+
+impl Secured {
+    /// Has `connection`, on which nothing has been said yet, encrypted by `session`. That ends when the
+    /// connection is shut down.
+    pub(crate) fn shake_hands(connection: &Connection, session: Session) -> Result<(), TlsError> {
+        let line = connection.line().ok_or(TlsError::NotASocket)?;
+        let secured = Self::over(line, session)?;
+        match connection.put_on(Box::new(secured)) {
+            true => Ok(()),
+            false => Err(TlsError::NotASocket),
+        }
+    }
+
+    fn over(line: Line<'_>, mut session: Session) -> Result<Self, TlsError> {
+        let (mut input, mut output) = (Input::new(), Output::new());
+        session.set_buffer_limit(None);
+        if let Err(error) = handshake(line, &mut session, &mut input, &mut output) {
+            match error {
+                TlsError::NotTls { .. } => output.append(&ALERT),
+                _ => output.collect(&mut session),
+            }
+            // The peer is told, if it listens.
+            _ = output.send_now(line);
+            // Behind that: a connection that is reset takes what was said last with it.
+            _ = line.socket.shutdown(Shutdown::Write);
+            return Err(error);
+        }
+        Ok(Self {
+            input: Mutex::new(input),
+            output: Mutex::new(output),
+            session: Mutex::new(session),
+            pending: AtomicBool::new(false),
+        })
+    }
+
+    /// The plaintext that what has been received holds; 0 bytes at the end, `None` where it holds none
+    /// yet.
+    fn take(
+        &self,
+        line: Line<'_>,
+        input: &mut Input,
+        room: &mut [u8],
+    ) -> io::Result<Option<usize>> {
+        let mut session = lock(&self.session);
+        let taken = input.take(&mut session, room);
+        self.note_pending(&session);
+        drop(session);
+        self.send_pending(line);
+        taken
+    }
+
+    fn note_pending(&self, session: &Session) {
+        if session.wants_write() {
+            self.pending.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Sends what reading has brought about, as far as there is room now: the rest goes out ahead of what
+    /// is written next. Where another thread has the output, it does this when it is done.
+    fn send_pending(&self, line: Line<'_>) {
+        while self.pending.load(Ordering::SeqCst) {
+            let Some(mut output) = try_lock(&self.output) else { return };
+            self.pending.store(false, Ordering::SeqCst);
+            output.collect(&mut lock(&self.session));
+            // Whoever writes next sees that it fails.
+            _ = output.send_now(line);
+        }
+    }
+
+    /// The reason of a peer that has closed the connection while it was written to, if it has given one;
+    /// else `error`.
+    fn explained(&self, line: Line<'_>, error: io::Error) -> io::Error {
+        let Some(mut input) = try_lock(&self.input) else { return error };
+        loop {
+            match input.look(&mut lock(&self.session)) {
+                Ok(true) => {}
+                Ok(false) => return error,
+                Err(reason) => return reason,
+            }
+            match input.receive_now(line) {
+                Ok(Some(1..)) => {}
+                _ => return error,
+            }
+        }
+    }
+}
+
+/// What a peer without TLS hears: a fatal alert, for an unexpected message. A source takes it for an
+/// answer that there is not, and can tell what it is.
+const ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 10];
+
+/// Exchanges keys and certificates.
+fn handshake(
+    line: Line<'_>,
+    session: &mut Session,
+    input: &mut Input,
+    output: &mut Output,
+) -> Result<(), TlsError> {
+    loop {
+        output.collect(session);
+        if let Err(error) = output.send(line) {
+            return Err(
+                hear(line, session, input).unwrap_or_else(|| input.failed_in_handshake(error))
+            );
+        }
+        if !session.is_handshaking() {
+            return Ok(());
+        }
+        if !input.feed(session)? {
+            match input.receive(line) {
+                Ok(0) => return Err(input.ended_in_handshake()),
+                Ok(_) => input.check_first(line)?,
+                Err(error) => return Err(input.failed_in_handshake(error)),
+            }
+        }
+    }
+}
+
+/// What a peer has said last that does not listen any more.
+fn hear(line: Line<'_>, session: &mut Session, input: &mut Input) -> Option<TlsError> {
+    while let Ok(Some(1..)) = input.receive_now(line) {
+        loop {
+            match input.feed(session) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(reason) => return Some(reason),
+            }
+        }
+    }
+    None
+}
+
+impl Layer for Secured {
+    fn read(&self, line: Line<'_>, room: &mut [u8]) -> io::Result<usize> {
+        let mut input = lock(&self.input);
+        loop {
+            if let Some(count) = self.take(line, &mut input, room)? {
+                return Ok(count);
+            }
+            input.receive(line)?;
+        }
+    }
+
+    fn read_now(&self, line: Line<'_>, room: &mut [u8]) -> io::Result<Option<usize>> {
+        let mut input = lock(&self.input);
+        loop {
+            if let Some(count) = self.take(line, &mut input, room)? {
+                return Ok(Some(count));
+            }
+            if input.receive_now(line)?.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn is_silent(&self, line: Line<'_>) -> bool {
+        // Somebody waits for it to say something.
+        let Some(mut input) = try_lock(&self.input) else { return true };
+        loop {
+            let mut session = lock(&self.session);
+            let silent = input.look(&mut session);
+            self.note_pending(&session);
+            drop(session);
+            self.send_pending(line);
+            match silent {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return false,
+            }
+            match input.receive_now(line) {
+                Ok(None) => return true,
+                Ok(Some(_)) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn write(
+        &self,
+        line: Line<'_>,
+        bytes: usize,
+        gather: &mut dyn FnMut(&mut [u8]) -> usize,
+    ) -> io::Result<usize> {
+        let mut output = lock(&self.output);
+        let count = output.gather(bytes, gather);
+        let sent = output.encrypt(&mut || lock(&self.session)).and_then(|()| output.send(line));
+        drop(output);
+        self.send_pending(line);
+        match sent {
+            Ok(()) => Ok(count),
+            Err(error) => Err(self.explained(line, error)),
+        }
+    }
+
+    fn say(&self, line: Line<'_>, message: &[u8]) -> io::Result<()> {
+        let mut output = lock(&self.output);
+        let no_room = || io::Error::new(ErrorKind::WouldBlock, "there is no room for it");
+        if !output.send_now(line)? {
+            return Err(no_room());
+        }
+        output.gather(message.len(), &mut |room| {
+            room.copy_from_slice(message);
+            room.len()
+        });
+        output.encrypt(&mut || lock(&self.session))?;
+        match output.send_now(line) {
+            Ok(true) => Ok(()),
+            // A record that is not whole says nothing. The rest of it never leaves.
+            said => {
+                output.give_up();
+                said.and_then(|_| Err(no_room()))
+            }
+        }
+    }
+
+    fn close(&self, line: Line<'_>, patience: Patience) {
+        let output = match patience {
+            Patience::AtAnyPace => Some(lock(&self.output)),
+            Patience::Now => try_lock(&self.output),
+        };
+        // Where another thread writes, what it writes is cut off.
+        let Some(mut output) = output else { return };
+        if patience == Patience::Now && !output.send_now(line).unwrap_or(false) {
+            return;
+        }
+        output.close(&mut lock(&self.session));
+        let said = match patience {
+            Patience::AtAnyPace => output.send(line),
+            Patience::Now => output.send_now(line).map(drop),
+        };
+        if let Err(error) = said {
+            tracing::debug!(%error, "saying that nothing more comes");
+        }
+    }
+
+    fn end(&self, line: Line<'_>) {
+        self.close(line, Patience::Now);
+        // A TLS server's tickets for another session, which nobody has read, would have the system reset
+        // the connection and drop what was written last.
+        let mut unread = [0; 4096];
+        for _ in 0..MOST_UNREAD {
+            match line.receive_now(&mut unread) {
+                Ok(Some(1..)) => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+/// How often what nobody has read is dropped, at the end.
+const MOST_UNREAD: usize = 64;
+
+/// An error of TLS as one of reading or writing.
+fn failed(error: TlsError) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, error)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A thread that has panicked fails the migration.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+impl fmt::Debug for Secured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secured")
+    }
+}
+
+#[cfg(test)]
+mod tests;
