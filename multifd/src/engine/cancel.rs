@@ -104,6 +104,7 @@ mod tests {
         }
         let late = Arc::new(Counting::default());
         token.attach(&late);
+        assert_eq!(format!("{token:?}"), "CancelToken");
         let all = migrations.iter().chain([&late]);
         assert!(all.map(|migration| migration.0.load(Ordering::Relaxed)).eq([1; 4]));
     }

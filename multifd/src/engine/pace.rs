@@ -214,6 +214,12 @@ mod tests {
     }
 
     #[test]
+    fn what_may_go_out_now_does_not_wait_however_long_ago_the_migration_began() {
+        let pace = Pace::new(NonZeroU64::new(1_000_000).unwrap());
+        assert_eq!(pace.reserve(1000), Duration::ZERO);
+    }
+
+    #[test]
     fn a_wait_for_the_limit_ends_when_the_migration_stops() {
         let session = Session::new((), &Terms::default()).unwrap();
         let pace = Arc::new(Pace::new(NonZeroU64::MIN));
