@@ -106,6 +106,11 @@ impl Multifd {
         })
     }
 
+    /// Whether a line on stderr has had `words` in it by now.
+    pub fn has_said(&self, words: &str) -> bool {
+        self.read("stderr").contains(words)
+    }
+
     /// Sends it a signal.
     ///
     /// # Errors

@@ -117,6 +117,9 @@ impl From<Unfinished> for Failure {
     fn from(unfinished: Unfinished) -> Self {
         let line = chain(&unfinished);
         match unfinished {
+            Unfinished::Failed(multifd::Error::Changed { .. }) => {
+                Self::new(format!("{line}; --no-digests sends it as it is"))
+            }
             Unfinished::Failed(_) => Self::new(line),
             Unfinished::Unclear(_) => Self::unclear(line),
         }

@@ -13,6 +13,7 @@ use crate::options::codec::{self, Agreed};
 use crate::options::limits::{ChannelTimeout, Limits};
 use crate::options::store::Store;
 use crate::options::tls::FromTls;
+use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 
@@ -47,10 +48,12 @@ pub(crate) struct Args {
     tls: FromTls,
     #[command(flatten)]
     qpl: Qpl,
+    #[command(flatten)]
+    zstd: Zstd,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let registry = args.qpl.registry()?;
+    let registry = args.zstd.in_registry(args.qpl.registry()?)?;
     let codec = codec::find(&registry, &args.agreed.compression, None)?;
     let tls = args.tls.server()?;
     let interrupt = Interrupt::listen()?;

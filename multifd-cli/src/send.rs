@@ -19,6 +19,7 @@ use crate::options::codec::{self, Agreed};
 use crate::options::device_state::DeviceStateLimit;
 use crate::options::limits::{Bandwidth, Limits};
 use crate::options::tls::ToTls;
+use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 use crate::size::Bytes;
@@ -62,6 +63,9 @@ pub(crate) struct Args {
     /// Check the image's RAM against its SHA-256 first
     #[arg(long, conflicts_with = "ram")]
     verify: bool,
+    /// Do not tell the destination what the RAM holds, and do not compare it with the image's digests
+    #[arg(long)]
+    no_digests: bool,
     #[command(flatten)]
     device_state_limit: DeviceStateLimit,
     /// Print the result as JSON
@@ -75,6 +79,8 @@ pub(crate) struct Args {
     tls: ToTls,
     #[command(flatten)]
     qpl: Qpl,
+    #[command(flatten)]
+    zstd: Zstd,
 }
 
 /// QEMU's names.
@@ -108,7 +114,7 @@ struct Sent<'a> {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let registry = args.qpl.registry()?;
+    let registry = args.zstd.in_registry(args.qpl.registry()?)?;
     let codec = codec::find(&registry, &args.agreed.compression, args.level)?;
     let tls = args.tls.client()?;
     let (image, ram) = match (&args.from, &args.ram) {
@@ -131,6 +137,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .channels(args.agreed.channels)
         .zero_pages(args.zero_page_detection.into())
         .return_path(!args.no_return_path)
+        .digests(!args.no_digests)
         .progress_timeout(args.limits.progress_timeout())
         .max_bandwidth(args.bandwidth.max_bandwidth);
     if let Some(tls) = tls {
@@ -138,6 +145,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     }
     if let Some(image) = &image {
         setup = as_it_came(setup, image);
+        if let Some(digests) = image.digests()?.filter(|_| !args.no_digests) {
+            setup = setup.expected_digests(digests);
+        }
     }
     if let Some(uuid) = args.uuid {
         setup = setup.uuid(uuid);

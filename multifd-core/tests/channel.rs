@@ -90,7 +90,7 @@ fn open(bytes: &mut &[u8]) -> Result<InitialPacket, Error> {
 
 /// Takes a channel in. Returns how often each thing came: pages, syncs.
 fn receive(mut bytes: &[u8], ram: &Arc<Ram>) -> Result<[u32; 2], Error> {
-    assert_eq!(open(&mut bytes)?, InitialPacket { uuid: Uuid([9; 16]), channel: 3 });
+    assert_eq!(open(&mut bytes)?, InitialPacket::new(Uuid([9; 16]), 3));
     let (mut channel, mut counts) = (receiver(), [0; 2]);
     loop {
         match block_on(memory::receive(&mut channel, &mut bytes, ram))? {
@@ -485,7 +485,7 @@ fn pages_of_several_blocks_keep_their_names_in_a_buffer() {
 
 #[test]
 fn an_opening_says_whether_it_is_known_and_keeps_its_bytes_as_they_came() {
-    let mut bytes = InitialPacket { uuid: Uuid([9; 16]), channel: 3 }.to_bytes();
+    let mut bytes = InitialPacket::new(Uuid([9; 16]), 3).to_bytes();
     bytes[25..].fill(0xaa);
     let mut opening = Opening::new();
     for (at, byte) in bytes.into_iter().enumerate() {

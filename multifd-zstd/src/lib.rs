@@ -10,6 +10,7 @@ use multifd_core::{
     Registration,
 };
 use zstd_safe::zstd_sys::ZSTD_EndDirective::ZSTD_e_flush;
+use zstd_safe::zstd_sys::ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge;
 use zstd_safe::{
     CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, get_error_name, version_string,
 };
@@ -20,14 +21,50 @@ multifd_core::inventory::submit! {
 
 /// Method zstd: one frame (RFC 8878) runs through the channel and never ends. Each packet ends at a
 /// flush.
-#[non_exhaustive]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Zstd;
+#[derive(Clone, Copy, Debug)]
+pub struct Zstd {
+    /// The largest window, as a power of two.
+    window_log: u32,
+}
 
 impl Zstd {
-    /// The codec. It has no options beyond a channel's level.
+    /// The largest window unless said otherwise, in bytes: 8 MiB, which levels up to 19 make.
+    pub const DEFAULT_WINDOW: u64 = 1 << DEFAULT_WINDOW_LOG;
+    /// The smallest window of the format (RFC 8878, section 3.1.1.1.2), in bytes: 1 KiB.
+    pub const MIN_WINDOW: u64 = 1 << WINDOW_LOG_MIN;
+    /// The largest window that can be allowed, in bytes: 128 MiB, which QEMU takes and level 22 makes.
+    pub const MAX_WINDOW: u64 = 1 << WINDOW_LOG_MAX;
+
+    /// The codec, with windows up to 8 MiB.
     pub const fn new() -> Self {
-        Self
+        Self { window_log: DEFAULT_WINDOW_LOG }
+    }
+
+    /// The codec with windows of at most `bytes`, rounded down to a power of two, within
+    /// [`MIN_WINDOW`](Self::MIN_WINDOW) and [`MAX_WINDOW`](Self::MAX_WINDOW).
+    ///
+    /// A receiver refuses a frame whose header asks for more: each channel takes as much memory as it
+    /// asks for. A sender of levels 20 to 22 makes no larger ones either; those of lower levels are 8
+    /// MiB at most by themselves.
+    #[must_use]
+    pub const fn with_window_limit(self, bytes: u64) -> Self {
+        let log = match bytes.checked_ilog2() {
+            Some(log) if log > WINDOW_LOG_MAX => WINDOW_LOG_MAX,
+            Some(log) if log >= WINDOW_LOG_MIN => log,
+            _ => WINDOW_LOG_MIN,
+        };
+        Self { window_log: log }
+    }
+
+    /// The largest window, in bytes.
+    pub const fn window_limit(&self) -> u64 {
+        1 << self.window_log
+    }
+}
+
+impl Default for Zstd {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -35,9 +72,12 @@ const DESCRIPTOR: MethodDescriptor =
     MethodDescriptor::new("zstd", "one zstd frame a channel, by libzstd", Compression::Zstd)
         .with_levels(Levels::new(-131_072, 22, 1));
 
-/// The largest window that a decoder takes, as a power of two: what QEMU takes, and what the
-/// highest level makes.
+const WINDOW_LOG_MIN: u32 = 10;
 const WINDOW_LOG_MAX: u32 = 27;
+const DEFAULT_WINDOW_LOG: u32 = 23;
+
+/// The highest level whose window is within the default by itself.
+const HIGHEST_OF_DEFAULT_WINDOW: i32 = 19;
 
 impl PacketCodec for Zstd {
     type Encoder = CCtx<'static>;
@@ -55,12 +95,16 @@ impl PacketCodec for Zstd {
         let level = DESCRIPTOR.level(Some(config.level))?;
         let mut context = CCtx::try_create().ok_or_else(no_memory)?;
         context.set_parameter(CParameter::CompressionLevel(level)).map_err(failed)?;
+        if level > HIGHEST_OF_DEFAULT_WINDOW && self.window_log < WINDOW_LOG_MAX {
+            let log = self.window_log.max(DEFAULT_WINDOW_LOG);
+            context.set_parameter(CParameter::WindowLog(log)).map_err(failed)?;
+        }
         Ok(context)
     }
 
     fn decoder(&self, _: &ChannelConfig) -> Result<DCtx<'static>, Error> {
         let mut context = DCtx::try_create().ok_or_else(no_memory)?;
-        context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(failed)?;
+        context.set_parameter(DParameter::WindowLogMax(self.window_log)).map_err(failed)?;
         Ok(context)
     }
 
@@ -121,13 +165,22 @@ fn step(
     output: &mut [u8],
 ) -> Result<(usize, usize), Error> {
     let mut output = OutBuffer::around(output);
-    let wanted = context
-        .decompress_stream(&mut output, input)
-        .map_err(|code| Error::payload(format!("zstd cannot read it: {}", get_error_name(code))))?;
+    let wanted = context.decompress_stream(&mut output, input).map_err(malformed)?;
     match wanted {
         0 => Err(Error::payload("the zstd frame ends in it, which must go on")),
         wanted => Ok((output.pos(), wanted)),
     }
+}
+
+/// The refusal of a payload for which libzstd has returned `code`: an error's number, negated.
+fn malformed(code: usize) -> Error {
+    if code.wrapping_neg() == ZSTD_error_frameParameter_windowTooLarge as usize {
+        return Error::payload(
+            "its zstd window is larger than is allowed here: compress at level 19 or lower, or allow \
+             windows of up to 128 MiB",
+        );
+    }
+    Error::payload(format!("zstd cannot read it: {}", get_error_name(code)))
 }
 
 fn no_memory() -> Error {

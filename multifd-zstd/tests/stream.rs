@@ -106,13 +106,61 @@ fn a_byte_missing_or_left_over_at_the_end_is_an_error() {
     }
 }
 
+/// A frame that repeats one byte for a page and whose header has the window `window` (RFC 8878,
+/// section 3.1.1.1.2). No content size, no checksum.
+fn frame(window: u8) -> Vec<u8> {
+    [&MAGIC[..], &[0x00, window, 0x02, 0x80, 0x00, b'x']].concat()
+}
+
 #[test]
-fn a_window_above_128_mib_is_an_error() {
-    // No content size, no checksum; then a block that repeats one byte for a page.
-    let frame = |window: u8| [&MAGIC[..], &[0x00, window, 0x02, 0x80, 0x00, b'x']].concat();
-    let received = Receiver::new(&codec()).receive(&frame(17 << 3), 1);
-    assert!(received.unwrap() == [b'x'; PAGE_BYTES], "2^27 bytes");
-    for window in [17 << 3 | 1, 18 << 3, 31 << 3 | 7] {
-        assert!(refusal(&frame(window), 1).contains("requires too much memory"), "{window:#x}");
+fn a_window_above_the_limit_is_an_error_that_says_what_to_do() {
+    let most = PacketMethods::new(Zstd::new().with_window_limit(Zstd::MAX_WINDOW));
+    for (codec, log) in [(codec(), 23), (most, 27)] {
+        let received = Receiver::new(&codec).receive(&frame((log - 10) << 3), 1);
+        assert!(received.unwrap() == [b'x'; PAGE_BYTES], "2^{log} bytes");
+        for window in [(log - 10) << 3 | 1, (log - 9) << 3, 31 << 3 | 7] {
+            let refused = Receiver::new(&codec).receive(&frame(window), 1).unwrap_err();
+            assert!(refused.to_string().contains("allow windows of up to 128 MiB"), "{window:#x}");
+        }
+    }
+}
+
+#[test]
+fn a_limit_is_a_power_of_two_within_what_the_format_and_qemu_have() {
+    for (bytes, limit) in [
+        (0, Zstd::MIN_WINDOW),
+        (1023, 1 << 10),
+        (1024, 1 << 10),
+        ((16 << 20) - 1, 8 << 20),
+        (1 << 27, 1 << 27),
+        ((1 << 27) + 1, Zstd::MAX_WINDOW),
+        (u64::MAX, Zstd::MAX_WINDOW),
+    ] {
+        assert_eq!(Zstd::new().with_window_limit(bytes).window_limit(), limit, "{bytes}");
+    }
+    assert_eq!(Zstd::default().window_limit(), Zstd::DEFAULT_WINDOW);
+}
+
+/// The window that the header of a frame asks for, in bytes.
+fn window(payload: &[u8]) -> u64 {
+    assert_eq!((&payload[..4], payload[4]), (&MAGIC[..], 0), "no size, checksum or dictionary");
+    let base = 1 << (10 + (payload[5] >> 3));
+    base + base / 8 * u64::from(payload[5] & 7)
+}
+
+#[test]
+fn a_level_s_window_is_within_the_limit_and_within_8_mib_up_to_level_19() {
+    let limited = |mib: u64| PacketMethods::new(Zstd::new().with_window_limit(mib << 20));
+    let windows = |codec: &PacketMethods<Zstd>| {
+        [19, 20, 21, 22]
+            .map(|level| window(&Sender::new(codec, Some(level)).send(&[7; PAGE_BYTES])) >> 20)
+    };
+    assert_eq!(windows(&codec()), [8; 4]);
+    assert_eq!(windows(&limited(1)), [8; 4]);
+    assert_eq!(windows(&limited(16)), [8, 16, 16, 16]);
+    assert_eq!(windows(&limited(128)), [8, 32, 64, 128]);
+    for level in -7..19 {
+        let window = window(&Sender::new(&codec(), Some(level)).send(&[7; PAGE_BYTES]));
+        assert!(window <= Zstd::DEFAULT_WINDOW, "level {level}: {window}");
     }
 }

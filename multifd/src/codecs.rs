@@ -9,8 +9,9 @@ use multifd_core::{Compression, MultiFdMethods, Registry, UsageError};
 pub use multifd_qpl as qpl;
 #[cfg(feature = "zlib")]
 use multifd_zlib as _;
+/// Codec zstd, whose option is the largest window.
 #[cfg(feature = "zstd")]
-use multifd_zstd as _;
+pub use multifd_zstd as zstd;
 
 /// Every codec that is linked into the program: the bundled ones, as features choose them, and
 /// any other that has registered itself.

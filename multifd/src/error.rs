@@ -166,6 +166,25 @@ pub enum Error {
         /// What does not fit.
         why: String,
     },
+    /// What has arrived is not what the source has sent.
+    #[error(
+        "the RAM block '{name}' that has arrived is not the one that the source sent: a bit has \
+         flipped on the way, or a codec or a relay has a fault; migrate again, and over TLS if it is \
+         the network"
+    )]
+    Digest {
+        /// The block's name.
+        name: BlockName,
+    },
+    /// The RAM that was to be sent is not what it should be.
+    #[error(
+        "the RAM block '{name}' does not hold what it should: its memory or its file has changed; \
+         nothing was handed over"
+    )]
+    Changed {
+        /// The block's name.
+        name: BlockName,
+    },
     /// The RAM given has pages of another size than the source's.
     #[error("the source's pages have {announced}, those of the RAM given are of {own}")]
     PageSize {

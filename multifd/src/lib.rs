@@ -26,6 +26,8 @@ pub use multifd_core::stream;
 
 #[cfg(feature = "qpl")]
 pub use codecs::qpl;
+#[cfg(feature = "zstd")]
+pub use codecs::zstd;
 pub use codecs::{Codec, registry};
 pub use destination::{Arrived, Destination, DestinationBuilder, Incoming};
 pub use early_state::EarlyState;

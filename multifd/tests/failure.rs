@@ -77,7 +77,7 @@ fn another_vm_is_refused_by_its_uuid() {
 fn a_second_channel_with_one_number_is_refused() {
     let (uri, destination) = receive(|setup| setup);
     let Uri::Tcp { host, port } = &uri else { panic!("{uri}") };
-    let initial = InitialPacket { uuid: Uuid::default(), channel: 1 }.to_bytes();
+    let initial = InitialPacket::new(Uuid::default(), 1).to_bytes();
     let connections: Vec<_> = (0..2)
         .map(|_| {
             let mut connection = TcpStream::connect((&host[..], *port)).unwrap();

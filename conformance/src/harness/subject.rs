@@ -97,7 +97,7 @@ impl Subject {
                 Ok((machine, sent))
             })
         })?;
-        let initial = InitialPacket { uuid: Uuid::default(), channel: setup.channel }.to_bytes();
+        let initial = InitialPacket::new(Uuid::default(), setup.channel).to_bytes();
         ensure!(sent == initial, "the channel does not start with its initial packet");
         Ok(Sender { machine, counters, ram: Arc::clone(ram) })
     }

@@ -120,6 +120,17 @@ impl Qemu {
         })
     }
 
+    /// Waits for a source to be active, or to be done.
+    ///
+    /// # Errors
+    /// It takes too long, or QEMU has ended.
+    pub fn wait_for_active(&mut self) -> Result<(), Error> {
+        wait_until("the migration is active", || {
+            let migration = self.migration()?;
+            Ok((migration.is_over() || migration.status == "active").then_some(()))
+        })
+    }
+
     /// Waits for the end of the migration, good or bad.
     ///
     /// # Errors

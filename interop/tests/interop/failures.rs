@@ -173,7 +173,7 @@ pub(crate) fn runs_on(source: &mut Qemu) -> Tested {
     Ok(source.goes_on()?)
 }
 
-fn check_left_nothing(folder: &Path) -> Tested {
+pub(crate) fn check_left_nothing(folder: &Path) -> Tested {
     let left: Vec<_> = std::fs::read_dir(folder)?.collect();
     check(left.is_empty(), || format!("left behind: {left:?}"))
 }

@@ -2,6 +2,7 @@
 //!
 //! The short run is what runs unless `--include-ignored` asks for all.
 
+mod cancellations;
 mod chains;
 mod common;
 mod failures;
@@ -20,7 +21,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A test has up to two QEMUs, each with a guest that does not rest.
     arguments.test_threads.get_or_insert(1);
-    let trials: [Vec<Trial>; 8] = [
+    let trials: [Vec<Trial>; 9] = [
         references::trials(),
         matrix::trials(),
         chains::trials(),
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         hosts::trials(),
         failures::trials(),
         tls::trials(),
+        cancellations::trials(),
         libvirt::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()

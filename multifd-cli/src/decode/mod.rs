@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use multifd::core::Registry;
 use multifd::core::ram::Ram;
 use multifd::{Arrived, Destination};
 
@@ -17,6 +18,7 @@ use crate::image::Place;
 use crate::options::codec;
 use crate::options::device_state::DeviceStateLimit;
 use crate::options::store::Store;
+use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
 use recording::Recording;
 use watched::Watched;
@@ -32,6 +34,8 @@ pub(crate) struct Args {
     recording: PathBuf,
     #[command(flatten)]
     store: Store,
+    #[command(flatten)]
+    zstd: Zstd,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
@@ -40,7 +44,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     interrupt.making(place.folder());
     let started = Instant::now();
     let limits = (args.store.ram_limit, args.store.device_state_limit.in_memory());
-    let arrived = replay(&args.recording, limits, &interrupt, output)?;
+    let registry = args.zstd.in_registry(multifd::registry()?)?;
+    let arrived = replay(&args.recording, &registry, limits, &interrupt, output)?;
     let stored = arrival::store(arrived, place, &args.store, started, &interrupt, output)?;
     output::stored(arrival::report(&stored, &args.store, output));
     Ok(())
@@ -49,12 +54,14 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 /// The RAM of the VM that was recorded in `folder`, which has at most so much device state.
 pub(crate) fn ram(
     folder: &Path,
+    registry: &Registry,
     device_state_limit: &DeviceStateLimit,
     output: &Output,
 ) -> Result<Arc<Ram>, Failure> {
     // Nothing is stored: a signal may simply end the program.
     let interrupt = Interrupt::default();
-    let arrived = replay(folder, (None, device_state_limit.in_memory()), &interrupt, output)?;
+    let limits = (None, device_state_limit.in_memory());
+    let arrived = replay(folder, registry, limits, &interrupt, output)?;
     Ok(arrived.ram)
 }
 
@@ -62,20 +69,20 @@ pub(crate) fn ram(
 /// state are in bytes.
 fn replay(
     folder: &Path,
+    registry: &Registry,
     (ram_limit, device_state_limit): (Option<u64>, usize),
     interrupt: &Interrupt,
     output: &Output,
 ) -> Result<Arrived, Failure> {
-    let registry = multifd::registry()?;
     let recording = Recording::open(folder)?;
     let compression = recording.compression()?;
     tracing::debug!(%compression, channels = recording.channels(), "the recording's own");
-    let codec = codec::find(&registry, &compression.to_string(), None)?;
+    let codec = codec::find(registry, &compression.to_string(), None)?;
     let bar = output.bar("decoding", recording.bytes()?);
     let watch = |file| Watched::new(file, interrupt.clone(), bar.clone());
     let (main, channels) = recording.into_files();
     let channels = channels.into_iter().map(watch).collect();
-    let arrived = Destination::builder(&registry)
+    let arrived = Destination::builder(registry)
         .compression(codec)
         .device_state_limit(device_state_limit)
         .decode(watch(main), channels, |incoming| arrival::provide(incoming, ram_limit));

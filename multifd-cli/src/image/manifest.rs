@@ -57,6 +57,9 @@ pub(crate) struct Block {
     /// Since version 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) page_bytes: Option<u64>,
+    /// The digest by which the source said what the block holds. Since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) digest: Option<String>,
 }
 
 /// The form of the main channel, so that the VM can be sent as it came: a QEMU with the same

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use multifd::EarlyState;
-use multifd::core::ram::{Ram, RamBlock};
+use multifd::core::ram::{BlockDigest, Ram, RamBlock};
 use multifd::core::wire::{BlockName, Uuid};
 use multifd::stream::{Configuration, Limits, PostcopyAdvise, SyncForm};
 use sha2::{Digest, Sha256};
@@ -75,6 +75,24 @@ impl Image {
     /// The sizes of the huge pages that each block was made of at the source, as far as it said so.
     pub(crate) fn block_page_bytes(&self) -> impl Iterator<Item = Option<u64>> {
         self.blocks.iter().map(|block| block.page_bytes)
+    }
+
+    /// What each block held when it was stored, if the source of each has said so.
+    ///
+    /// # Errors
+    /// A digest that is not one.
+    pub(crate) fn digests(&self) -> Result<Option<Vec<BlockDigest>>, Failure> {
+        let Some(texts) = self.blocks.iter().map(|block| block.digest.as_deref()).collect() else {
+            return Ok(None);
+        };
+        let digest = |text: &str| {
+            text.parse().map_err(|error| {
+                let path = self.folder.join(MANIFEST);
+                Failure::new(format!("cannot use {}: {error}", path.display()))
+            })
+        };
+        let texts: Vec<_> = texts;
+        texts.into_iter().map(digest).collect::<Result<_, _>>().map(Some)
     }
 
     /// Checks every block against its SHA-256.

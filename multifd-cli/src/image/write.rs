@@ -29,10 +29,13 @@ pub(crate) fn write(
 ) -> Result<Manifest, Failure> {
     let names = file_names(vm.blocks.iter().map(|block| block.name.as_str()));
     let mut blocks = Vec::new();
-    for ((block, file), info) in vm.ram.blocks().iter().zip(names).zip(&vm.blocks) {
+    for (index, (block, file)) in vm.ram.blocks().iter().zip(names).enumerate() {
+        let digest = vm.digests.as_ref().and_then(|digests| digests.get(index));
+        let digest = digest.map(ToString::to_string);
+        let page_bytes = vm.blocks.get(index).and_then(|info| info.page_bytes);
         let sha256 = write_block(folder, &file, block, interrupt, bar)?;
         let (name, bytes) = (block.name().to_string(), block.bytes());
-        blocks.push(Block { name, bytes, file, sha256, page_bytes: info.page_bytes });
+        blocks.push(Block { name, bytes, file, sha256, page_bytes, digest });
     }
     write_file(folder, DEVICE_STATE, &vm.device_state)?;
     let cannot = |what: String| Failure::new(format!("cannot write {MANIFEST}: {what}"));

@@ -6,3 +6,4 @@ pub(crate) mod limits;
 pub(crate) mod store;
 pub(crate) mod tls;
 pub(crate) mod verbosity;
+pub(crate) mod zstd;

@@ -8,6 +8,7 @@ use clap::{ArgGroup, ValueEnum};
 use multifd_plan::{Live, Parameters, Preset, Speed, XEON_4TH_GEN_64G};
 
 use crate::options::device_state::DeviceStateLimit;
+use crate::options::zstd::Zstd;
 use crate::{size, units};
 
 /// Simulate a migration: its time, its CPU and its bottleneck.
@@ -78,6 +79,8 @@ pub(crate) struct Args {
     downtime_limit: u64,
     #[command(flatten)]
     pub(super) device_state_limit: DeviceStateLimit,
+    #[command(flatten)]
+    pub(super) zstd: Zstd,
     #[command(flatten)]
     machines: Machines,
     /// Print the result as JSON

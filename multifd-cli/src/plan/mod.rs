@@ -88,7 +88,9 @@ fn sample(args: &Args, output: &Output) -> Result<(String, Sample), Failure> {
         return of(folder, &Image::open(folder, &args.device_state_limit)?.ram);
     }
     if let Some(folder) = &args.recording {
-        return of(folder, decode::ram(folder, &args.device_state_limit, output)?.as_ref());
+        let registry = args.zstd.in_registry(multifd::registry()?)?;
+        let ram = decode::ram(folder, &registry, &args.device_state_limit, output)?;
+        return of(folder, ram.as_ref());
     }
     let bytes = args.size.unwrap_or(MADE_UP);
     mapping::check_pages(Path::new("--size"), bytes)?;

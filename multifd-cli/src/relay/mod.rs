@@ -19,6 +19,7 @@ use crate::inspect::{chart, json, text};
 use crate::options::codec::{self, channel_count};
 use crate::options::limits::{Bandwidth, ChannelTimeout, Limits};
 use crate::options::tls::BothTls;
+use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
 use crate::summary::Summary;
@@ -91,10 +92,12 @@ pub(crate) struct Args {
     tls: BothTls,
     #[command(flatten)]
     qpl: Qpl,
+    #[command(flatten)]
+    zstd: Zstd,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let registry = args.qpl.registry()?;
+    let registry = args.zstd.in_registry(args.qpl.registry()?)?;
     let from = codec::find(&registry, &args.from_compression, None)?;
     let to = codec::find(&registry, &args.to_compression, args.to_level)?;
     let (from_tls, to_tls) = (args.tls.server()?, args.tls.client()?);

@@ -195,3 +195,69 @@ fn what_is_sent_keeps_to_the_bandwidth_that_is_given() {
     assert_eq!(ended.status, Some(2), "{ended:?}");
     assert!(ended.stderr.contains("write bits as 25Gbps"), "{ended:?}");
 }
+
+#[test]
+fn a_zstd_window_above_the_limit_is_refused_until_it_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guest.ram");
+    fs::write(&file, crate::common::memory(30)).unwrap();
+    let image = folder.path().join("vm");
+    for (window, taken) in [("8M", false), ("16M", true)] {
+        let codec = ["--compression", "zstd", "--channels", "1"];
+        let listen = ["--listen", "tcp:127.0.0.1:0", "--to", text(&image), "--zstd-window", window];
+        let (recv, uri) = Running::recv(&[&listen[..], &codec].concat());
+        let send = ["send", "--ram", text(&file), "--to", &uri, "--level", "20"];
+        let sent = multifd(&[&send[..], &["--zstd-window", "16M"], &codec].concat());
+        let received = recv.wait();
+        assert_eq!(
+            [sent.status == Some(0), received.status == Some(0)],
+            [taken; 2],
+            "{received:?}"
+        );
+        if !taken {
+            received.failed_saying(&["channel 0, packet ", "window is larger", "up to 128 MiB"]);
+        }
+    }
+    let ended = multifd(&["send", "--ram", "x", "--to", "tcp:x:1", "--zstd-window", "9M"]);
+    assert_eq!(ended.status, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("a power of two from 1K to 128M"), "{ended:?}");
+}
+
+#[test]
+fn an_image_that_has_changed_since_it_was_stored_is_not_handed_over_unless_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guest.ram");
+    fs::write(&file, crate::common::memory(40)).unwrap();
+    let [image, copy] = ["vm", "copy"].map(|name| folder.path().join(name));
+    let pass_on = |from: [&str; 2], to: &Path, more: &[&str]| {
+        let (recv, uri) =
+            Running::recv(&["--listen", "tcp:127.0.0.1:0", "--to", text(to), "--json"]);
+        let send = ["send", from[0], from[1], "--to", &uri];
+        (multifd(&[&send[..], more].concat()), recv.wait())
+    };
+    let (sent, received) = pass_on(["--ram", text(&file)], &image, &[]);
+    sent.succeeded();
+    let digest = received.succeeded().json()["vm"]["blocks"][0]["digest"].clone();
+    assert_eq!(digest.as_str().unwrap().len(), 32, "{digest}");
+    // As it is it is handed over, by the same digest.
+    let (sent, received) = pass_on(["--from", text(&image)], &copy, &[]);
+    sent.succeeded();
+    assert_eq!(received.succeeded().json()["vm"]["blocks"][0]["digest"], digest);
+    fs::remove_dir_all(&copy).unwrap();
+
+    let stored = image.join("pc.ram");
+    let mut bytes = fs::read(&stored).unwrap();
+    bytes[5 * 4096 + 7] ^= 1;
+    fs::write(&stored, bytes).unwrap();
+    let (sent, received) = pass_on(["--from", text(&image)], &copy, &[]);
+    sent.failed_saying(&["the RAM block 'pc.ram' does not hold what it should", "--no-digests"]);
+    assert_eq!((received.status, copy.exists()), (Some(1), false), "{received:?}");
+    let (sent, received) = pass_on(["--from", text(&image)], &copy, &["--no-digests"]);
+    sent.succeeded();
+    assert!(received.succeeded().json()["vm"]["blocks"][0]["digest"].is_null());
+    let manifest = image.join("vm.json");
+    let json = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, json.replace(digest.as_str().unwrap(), "12")).unwrap();
+    let ended = multifd(&["send", "--from", text(&image), "--to", "tcp:127.0.0.1:1"]);
+    ended.failed_saying(&["vm.json", "'12' is not a digest"]);
+}

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_known_by_its_first_bytes_however_they_come() {
-        let packet = InitialPacket { uuid: Uuid([7; 16]), channel: 3 };
+        let packet = InitialPacket::new(Uuid([7; 16]), 3);
         let channel = [&packet.to_bytes()[..], b"more"].concat();
         for step in [1, 3, 4, 64, 100] {
             let (opened, taken) = open(&channel, step);
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_ends_early_is_nothing_or_cut_off() {
-        let bytes = InitialPacket { uuid: Uuid([7; 16]), channel: 3 }.to_bytes();
+        let bytes = InitialPacket::new(Uuid([7; 16]), 3).to_bytes();
         for end in 0..bytes.len() {
             match open(&bytes[..end], 64).0 {
                 Ok(opened) => assert!(opened == Opened::Nothing && end < 4, "{end}"),

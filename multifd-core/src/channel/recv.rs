@@ -6,7 +6,7 @@ use super::{ChannelCounters, ChannelStats, Frame, Framing, PacketBuffer, Wanted}
 use crate::error::{Error, PeerError, UsageError};
 use crate::method::{ChannelConfig, MultiFdMethods, PageAccess, RecvMethod};
 use crate::page_size::PageSize;
-use crate::ram::{GuestPages, GuestSlices, Ram, RamBlock};
+use crate::ram::{GuestPages, GuestSlices, Ram, RamBlock, RamDigests};
 use crate::wire::{Compression, InitialPacket, MAX_PAYLOAD, RamPacket};
 
 /// The receiving side of one channel, from behind its initial packet: a machine.
@@ -38,6 +38,14 @@ pub struct RecvMachine {
     placement: Placement,
     state: State,
     counters: Arc<ChannelCounters>,
+    digests: Option<Digests>,
+}
+
+/// Where the hashes of pages are noted, and room for one of them.
+#[derive(Debug)]
+struct Digests {
+    all: Arc<RamDigests>,
+    scratch: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +181,14 @@ impl RecvMachine {
             placement: Placement { page_size, place, offsets, normal: 0 },
             state: State::Packet,
             counters,
+            digests: None,
         })
+    }
+
+    /// Notes the hash of each page, once it is in its RAM, in `digests`.
+    #[must_use]
+    pub fn with_digests(self, digests: Option<Arc<RamDigests>>) -> Self {
+        Self { digests: digests.map(|all| Digests { all, scratch: Vec::new() }), ..self }
     }
 
     /// What is to be done next.
@@ -370,6 +385,9 @@ impl RecvMachine {
     /// The packet's pages are in place.
     fn complete(&mut self) {
         self.placement.zero_pages();
+        if let Some(digests) = &mut self.digests {
+            self.placement.note(digests);
+        }
         let (stats, sync) = self.packet;
         self.counters.add(stats);
         self.state = State::Received(if sync { Received::Sync } else { Received::Pages });
@@ -421,6 +439,18 @@ impl Placement {
             Place::Buffer(buffer) => buffer.normal_pages(),
             Place::Nowhere => unreachable!("a packet with pages has been placed"),
         }
+    }
+
+    /// Notes the hashes of the pages of the packet, which are in place.
+    fn note(&self, Digests { all, scratch }: &mut Digests) {
+        let Place::Block(block) = &self.place else { return };
+        let Some(hashes) = all.of(block) else { return };
+        let (normal, zero) = self.offsets.split_at(self.normal);
+        for &offset in normal {
+            let page = block.slice(offset, self.page_size.bytes());
+            hashes.note_guest(offset, page, scratch);
+        }
+        zero.iter().for_each(|&offset| hashes.note_zero(offset));
     }
 
     /// Takes in the zero pages of the packet that is placed.

@@ -9,7 +9,8 @@ use crate::error::{Error, UsageError};
 use crate::method::{ChannelConfig, MultiFdMethods, PageAccess, SendMethod};
 use crate::page_size::PACKET_BYTES;
 use crate::ram::{
-    GuestPages, GuestSlices, NormalPages, PageBatch, PageMemory, copy_unless_zero, is_zero,
+    GuestPages, GuestSlices, NormalPages, PageBatch, PageHashes, PageMemory, RamDigests,
+    copy_unless_zero, is_zero,
 };
 use crate::wire::{Compression, InitialPacket, RamPacketBuilder, Uuid};
 
@@ -28,13 +29,25 @@ pub struct SendConfig {
     pub packet_num: Arc<AtomicU64>,
     /// Where the channel counts what it carries.
     pub counters: Arc<ChannelCounters>,
+    /// Whether the channel says that the digests of the RAM come at the end of the main channel.
+    pub announce_digests: bool,
+    /// Where the channel notes the hash of each page of a batch.
+    pub digests: Option<Arc<RamDigests>>,
 }
 
 impl SendConfig {
     /// A channel of a VM without a UUID that looks for zero pages and shares no counter.
     pub fn new(channel: ChannelConfig) -> Self {
         let (packet_num, counters) = Default::default();
-        Self { channel, uuid: Uuid::default(), detect_zero_pages: true, packet_num, counters }
+        Self {
+            channel,
+            uuid: Uuid::default(),
+            detect_zero_pages: true,
+            packet_num,
+            counters,
+            announce_digests: false,
+            digests: None,
+        }
     }
 
     /// The VM's UUID.
@@ -59,6 +72,19 @@ impl SendConfig {
     #[must_use]
     pub fn with_counters(self, counters: Arc<ChannelCounters>) -> Self {
         Self { counters, ..self }
+    }
+
+    /// Whether the channel says that the digests of the RAM come at the end of the main channel, as
+    /// for a relay of a source that does.
+    #[must_use]
+    pub fn with_announced_digests(self, announce_digests: bool) -> Self {
+        Self { announce_digests, ..self }
+    }
+
+    /// Where the channel notes the hash of each page of a batch, which it announces then.
+    #[must_use]
+    pub fn with_digests(self, digests: Option<Arc<RamDigests>>) -> Self {
+        Self { announce_digests: digests.is_some(), digests, ..self }
     }
 }
 
@@ -207,7 +233,8 @@ impl SendMachine {
         let method = methods.send_setup(&config.channel).await;
         let method = method.map_err(|error| error.on_channel(channel).with_method(compression))?;
         config.counters.set_method(method.counters());
-        let initial = InitialPacket { uuid: config.uuid, channel }.to_bytes();
+        let initial = InitialPacket::new(config.uuid, channel);
+        let initial = initial.with_digests(config.announce_digests).to_bytes();
         Ok(Self {
             compression,
             work: Work::Initial(initial),
@@ -229,10 +256,14 @@ impl SendMachine {
     /// The machine is busy or has failed.
     pub fn pages(&mut self, batch: PageBatch) -> Result<(), Error> {
         self.expect_idle("SendMachine::pages")?;
+        let pages = batch.pages();
         if batch.is_known_zero() {
-            self.batch.set_zero(batch.pages());
+            self.batch.set_zero(pages);
         } else {
-            self.batch.partition(batch.pages(), self.config.detect_zero_pages);
+            self.batch.partition(pages, self.config.detect_zero_pages);
+        }
+        if let Some(hashes) = self.config.digests.as_ref().and_then(|all| all.of(pages.block())) {
+            self.batch.note(pages, hashes);
         }
         self.work = Work::Pages(batch);
         self.begin_packet();
@@ -463,6 +494,8 @@ struct PartitionedBatch {
     zero: Vec<u64>,
     /// Room for the copies of a whole packet; `None` for a method that reads in place.
     private: Option<PageMemory>,
+    /// Room for a page that is read in place, while it is hashed.
+    scratch: Vec<u8>,
 }
 
 impl PartitionedBatch {
@@ -471,7 +504,7 @@ impl PartitionedBatch {
             PageAccess::PrivateCopy => Some(PageMemory::new(PACKET_BYTES)),
             PageAccess::InPlace => None,
         };
-        Self { normal: Vec::new(), zero: Vec::new(), private }
+        Self { normal: Vec::new(), zero: Vec::new(), private, scratch: Vec::new() }
     }
 
     fn set_zero(&mut self, pages: GuestPages<'_>) {
@@ -500,6 +533,23 @@ impl PartitionedBatch {
                 }
             };
             if has_data { self.normal.push(offset) } else { self.zero.push(offset) }
+        }
+    }
+
+    /// Notes the hashes of `pages`, which have been partitioned. One that is read in place may change
+    /// until it is sent: it is dirty then, and sent and noted once more.
+    fn note(&mut self, pages: GuestPages<'_>, hashes: &PageHashes) {
+        self.zero.iter().for_each(|&offset| hashes.note_zero(offset));
+        let (block, page_bytes) = (pages.block(), pages.page_size().bytes());
+        match &self.private {
+            Some(private) => {
+                let copies = private.as_slice().chunks_exact(page_bytes);
+                copies.zip(&self.normal).for_each(|(copy, &offset)| hashes.note(offset, copy));
+            }
+            None => self.normal.iter().for_each(|&offset| {
+                let page = block.slice(offset, page_bytes);
+                hashes.note_guest(offset, page, &mut self.scratch);
+            }),
         }
     }
 }

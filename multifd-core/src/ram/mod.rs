@@ -5,6 +5,7 @@
 
 mod block;
 mod copy;
+mod digest;
 mod memory;
 mod pages;
 mod slices;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use block::{BlockMemory, RamBlock};
 pub use copy::{copy_unless_zero, is_zero};
+pub use digest::{BlockDigest, MalformedDigest, PageHashes, RamDigests};
 pub use memory::PageMemory;
 pub use pages::{GuestPages, NormalPages, PageBatch};
 pub use slices::GuestSlices;

@@ -18,6 +18,13 @@ pub(super) struct RamSection {
     ended: bool,
 }
 
+impl RamSection {
+    /// How many blocks the RAM has.
+    pub(super) fn block_count(&self) -> usize {
+        self.blocks.as_slice().len()
+    }
+}
+
 /// What comes next in a body.
 #[derive(Clone, Copy, Debug)]
 enum State {

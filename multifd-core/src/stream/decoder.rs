@@ -4,6 +4,7 @@ use std::mem;
 
 use super::body::{InBody, RamSection};
 use super::configuration_decoder::ConfigurationDecoder;
+use super::described_digests::{MalformedDigests, described_digests, without_digests};
 use super::device_state::{self, Collector};
 use super::early::{self, EarlySection, Ended, Place};
 use super::input::{Input, Stop};
@@ -15,6 +16,7 @@ use super::{
     SyncForm,
 };
 use crate::PageSize;
+use crate::ram::BlockDigest;
 
 /// Decodes the main channel: it is given the bytes as they come and says what they say, event by
 /// event.
@@ -68,6 +70,7 @@ pub struct MainDecoder {
     /// What came behind an early section before its end showed, and is still to be decoded. Less
     /// than the head of another section.
     replay: Vec<u8>,
+    digests: Option<Vec<BlockDigest>>,
 }
 
 /// What comes next.
@@ -127,6 +130,7 @@ impl MainDecoder {
             pass_postcopy: false,
             early_state: 0,
             replay: Vec::new(),
+            digests: None,
         }
     }
 
@@ -138,7 +142,7 @@ impl MainDecoder {
     }
 
     /// The same decoder, which gives the device state as it comes, in
-    /// [`MainEvent::DeviceStatePiece`]s, whose sizes are those of the pieces in which the stream comes.
+    /// [`MainEvent::DeviceStatePiece`]s of any size. What may be its end is held back until it is known.
     /// Its [`MainEvent::DeviceState`] is empty. The size is limited all the same.
     #[must_use]
     pub fn giving_device_state_in_pieces(self) -> Self {
@@ -187,8 +191,8 @@ impl MainDecoder {
     }
 
     /// Takes note that the stream has ended, once [`next`](Self::next) has given `None`. The device
-    /// state of a source without a return path ends there, and is given. `None` where it has been
-    /// given before.
+    /// state of a source without a return path ends there, and is given; call again where that was in
+    /// pieces. `None` where it has been given before.
     ///
     /// # Errors
     ///
@@ -197,6 +201,10 @@ impl MainDecoder {
     pub fn finish(&mut self) -> Result<Option<MainEvent>, StreamError> {
         match &mut self.next {
             Next::Over => Ok(None),
+            Next::DeviceStateEnd => {
+                self.next = Next::Over;
+                Ok(Some(MainEvent::DeviceState(Vec::new())))
+            }
             Next::Postcopy => {
                 self.next = Next::Over;
                 Ok(None)
@@ -205,9 +213,8 @@ impl MainDecoder {
             Next::DeviceState(collector) => {
                 let bytes = mem::take(collector).into_bytes();
                 if device_state::is_whole(&bytes, self.footers) {
-                    self.next = Next::Over;
-                    let bytes = if self.device_state_in_pieces { Vec::new() } else { bytes };
-                    return Ok(Some(MainEvent::DeviceState(bytes)));
+                    let event = self.device_state_ended(bytes);
+                    return event.map(Some).map_err(|kind| self.refuse(kind));
                 }
                 Err(self.refuse(match device_state::trailing(&bytes) {
                     Some(bytes) => StreamErrorKind::Trailing { bytes },
@@ -226,6 +233,13 @@ impl MainDecoder {
     /// The page size. Certain from [`MainEvent::Configuration`] on.
     pub fn page_size(&self) -> PageSize {
         self.page_size
+    }
+
+    /// What the source says its RAM holds, a digest for each block in the order of `RamStart`; `None`
+    /// where it does not, as a QEMU. Known at [`MainEvent::DeviceState`], and not to a decoder that does
+    /// not keep the device state.
+    pub fn digests(&self) -> Option<&[BlockDigest]> {
+        self.digests.as_deref()
     }
 
     /// Whether the sections end in a FOOTER. Known at [`MainEvent::DeviceState`].
@@ -365,8 +379,8 @@ impl MainDecoder {
                     return misplaced("the EOF comes before the END of ram");
                 }
                 // This byte is part of it.
-                let end_alone = self.pass_device_state || self.device_state_in_pieces;
-                self.next = Next::DeviceState(Collector::new(end_alone, self.footers));
+                let collector = Collector::new(self.pass_device_state, self.footers);
+                self.next = Next::DeviceState(collector);
                 return Ok(None);
             }
             section::START => Next::Start(StartDecoder::new(self.page_size, self.start_place())),
@@ -556,23 +570,40 @@ impl MainDecoder {
             None
         };
         let count = end.unwrap_or(accepted.len());
-        let piece = self.device_state_in_pieces.then(|| accepted[..count].to_vec());
+        let all = end.is_some().then(|| mem::take(collector).into_bytes());
+        let piece = if self.device_state_in_pieces { collector.take_behind() } else { Vec::new() };
+        let refused = count < bytes.len() && end.is_none();
         self.input.skip(bytes, count);
         self.device_state += count;
-        match (end, piece) {
-            (_, Some(piece)) if !piece.is_empty() => {
-                if end.is_some() {
-                    self.next = Next::DeviceStateEnd;
-                }
-                Ok(Some(MainEvent::DeviceStatePiece(piece)))
-            }
-            (Some(_), _) => {
-                let bytes = mem::take(collector).into_bytes();
-                self.next = Next::Over;
-                Ok(Some(MainEvent::DeviceState(bytes)))
-            }
-            (None, _) if bytes.is_empty() => Err(Stop::Wait),
-            (None, _) => Err(StreamErrorKind::DeviceStateTooLarge { limit }.into()),
+        match all {
+            Some(bytes) => Ok(Some(self.device_state_ended(bytes)?)),
+            None if refused => Err(StreamErrorKind::DeviceStateTooLarge { limit }.into()),
+            None if !piece.is_empty() => Ok(Some(MainEvent::DeviceStatePiece(piece))),
+            None => Err(Stop::Wait),
+        }
+    }
+
+    /// The device state ends in `bytes`, which are all that has not been given in pieces. What the
+    /// source has put into them of its RAM is noted, for whoever has that RAM, and taken out.
+    fn device_state_ended(&mut self, bytes: Vec<u8>) -> Result<MainEvent, StreamErrorKind> {
+        if self.pass_device_state {
+            self.next = Next::Over;
+            return Ok(MainEvent::DeviceState(bytes));
+        }
+        let digests = described_digests(&bytes);
+        let digests = digests.map_err(|MalformedDigests| StreamErrorKind::Digests)?;
+        let blocks = self.ram.as_ref().map_or(0, RamSection::block_count);
+        if digests.as_ref().is_some_and(|digests| digests.len() != blocks) {
+            return Err(StreamErrorKind::Digests);
+        }
+        let bytes = if digests.is_some() { without_digests(&bytes) } else { bytes };
+        self.digests = digests;
+        if self.device_state_in_pieces {
+            self.next = Next::DeviceStateEnd;
+            Ok(MainEvent::DeviceStatePiece(bytes))
+        } else {
+            self.next = Next::Over;
+            Ok(MainEvent::DeviceState(bytes))
         }
     }
 }

@@ -143,10 +143,14 @@ pub(super) fn without_devices(page_size: PageSize) -> Vec<u8> {
 /// EOF and the VMDESCRIPTION that lists `devices`, which are JSON separated by commas.
 pub(super) fn described_end(page_size: PageSize, devices: &str) -> Vec<u8> {
     let bytes = page_size.bytes();
-    let json = format!("{{\"page_size\": {bytes}, \"devices\": [{devices}]}}");
+    with_json(format!("{{\"page_size\": {bytes}, \"devices\": [{devices}]}}").as_bytes())
+}
+
+/// EOF and the VMDESCRIPTION that is `json`.
+pub(super) fn with_json(json: &[u8]) -> Vec<u8> {
     let mut bytes = vec![section::EOF, section::DESCRIPTION];
     bytes.extend_from_slice(&(json.len() as u32).to_be_bytes());
-    bytes.extend_from_slice(json.as_bytes());
+    bytes.extend_from_slice(json);
     bytes
 }
 

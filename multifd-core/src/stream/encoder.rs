@@ -1,11 +1,15 @@
 //! The main channel, from what it is to say to its bytes.
 
+use std::borrow::Cow;
+
+use super::described_digests::with_digests;
 use super::device_state::{self, Collector};
 use super::early::{self, Place};
 use super::ram::{BlockList, Word, put_block_name};
 use super::wire::{self, command, section};
 use super::{BlockInfo, Configuration, PostcopyAdvise, StreamError, StreamErrorKind, SyncForm};
 use crate::PageSize;
+use crate::ram::BlockDigest;
 
 /// Encodes the main channel as QEMU writes it.
 ///
@@ -37,6 +41,8 @@ pub struct MainEncoder {
     collector: Option<Collector>,
     /// It has ended in a VMDESCRIPTION.
     described: bool,
+    /// What the VMDESCRIPTION is to say of the RAM.
+    digests: Vec<BlockDigest>,
 }
 
 /// Bytes of a device state that are looked at together.
@@ -74,6 +80,7 @@ impl MainEncoder {
             last_block: None,
             collector: None,
             described: false,
+            digests: Vec::new(),
         }
     }
 
@@ -323,6 +330,12 @@ impl MainEncoder {
         self.body_end()
     }
 
+    /// Has the VMDESCRIPTION of the device state say what the RAM holds: the digest of each block, in
+    /// the order of the blocks. A device state without a VMDESCRIPTION does not say it.
+    pub fn set_digests(&mut self, digests: Vec<BlockDigest>) {
+        self.digests = digests;
+    }
+
     /// Writes a device state as [`MainEvent::DeviceState`](super::MainEvent::DeviceState) gave it. It
     /// completes the stream.
     ///
@@ -330,23 +343,26 @@ impl MainEncoder {
     ///
     /// Misuse, which bytes without the end of a device state are too.
     pub fn device_state(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
-        self.end_with(bytes)?;
-        self.put(bytes);
+        let (sections, end) = self.end_with(bytes)?;
+        self.put(sections);
+        self.put(&end);
         Ok(())
     }
 
-    /// As [`device_state`](Self::device_state), for a caller that writes `bytes` itself, behind all
-    /// of [`bytes`](Self::bytes): a device state may be large, and is not copied then.
+    /// As [`device_state`](Self::device_state), for a caller that writes its sections, which are
+    /// returned, itself: a device state may be large, and is not copied then. All of
+    /// [`bytes`](Self::bytes) must have been written before; then they are what comes behind the sections.
     ///
     /// # Errors
     ///
     /// As [`device_state`](Self::device_state).
-    pub fn device_state_apart(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+    pub fn device_state_apart<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], StreamError> {
         let unwritten = !self.bytes().is_empty();
         self.expect(!unwritten, "bytes are still to be written before the device state")?;
-        self.end_with(bytes)?;
-        self.base += bytes.len() as u64;
-        Ok(())
+        let (sections, end) = self.end_with(bytes)?;
+        self.base += sections.len() as u64;
+        self.put(&end);
+        Ok(sections)
     }
 
     /// Takes a piece of the device state, of any size. What cannot be part of its end is to be written
@@ -385,12 +401,22 @@ impl MainEncoder {
         self.device_state(&end)
     }
 
-    fn end_with(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+    /// Completes the stream with the device state `bytes`. Returns its sections, and what comes behind
+    /// them: EOF and VMDESCRIPTION.
+    fn end_with<'a>(&mut self, bytes: &'a [u8]) -> Result<(&'a [u8], Cow<'a, [u8]>), StreamError> {
         self.expect(self.state == State::RamEnded, "the device state comes after the END of ram")?;
         let whole = device_state::is_whole(bytes, self.footers);
         self.expect(whole, "the device state is not whole")?;
         self.state = State::End;
-        Ok(())
+        let Some((sections, json)) = device_state::split_description(bytes) else {
+            let (sections, end) = bytes.split_at(bytes.len() - 1);
+            return Ok((sections, end.into()));
+        };
+        if self.digests.is_empty() {
+            return Ok((sections, (&bytes[sections.len()..]).into()));
+        }
+        let described = device_state::with_json(&with_digests(json, &self.digests));
+        Ok((sections, described.into()))
     }
 
     /// Writes a device state without devices, for a stream that is only RAM. It completes the

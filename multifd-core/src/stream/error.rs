@@ -63,6 +63,9 @@ pub enum StreamErrorKind {
     /// A subsection of CONFIGURATION that came already.
     #[error("CONFIGURATION has the subsection {0:?} twice")]
     RepeatedSubsection(&'static str),
+    /// What the VMDESCRIPTION says of the RAM is not what a source of this project writes.
+    #[error("the digests in the VMDESCRIPTION are malformed, or not one for each RAM block")]
+    Digests,
     /// The source's pages are smaller than 4 KiB or larger than 64 KiB.
     #[error(
         "the source's pages are 2^{0} bytes{small}, but only 4, 16 and 64 KiB are supported",

@@ -41,6 +41,7 @@ mod body;
 mod configuration;
 mod configuration_decoder;
 mod decoder;
+mod described_digests;
 mod device_state;
 mod early;
 mod encoder;
@@ -63,6 +64,7 @@ mod tests;
 
 pub use configuration::{Configuration, Subsection, SubsectionData};
 pub use decoder::MainDecoder;
+pub use described_digests::{MalformedDigests, described_digests};
 pub use device_state::split_description;
 pub use encoder::MainEncoder;
 pub use error::{StreamError, StreamErrorKind};

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::PageSize;
+use crate::ram::BlockDigest;
 use crate::wire::{BlockName, Uuid};
 
 /// Two blocks; the second has a longer name and is one page long.
@@ -129,12 +130,12 @@ pub(super) fn decode_pieces<'a>(
         }
         start += piece.len() as u64;
     }
-    match decoder.finish() {
-        Ok(event) => {
-            events.extend(event.map(|event| (decoder.offset(), event)));
-            (events, None)
+    loop {
+        match decoder.finish() {
+            Ok(Some(event)) => events.push((decoder.offset(), event)),
+            Ok(None) => return (events, None),
+            Err(error) => return (events, Some(error)),
         }
-        Err(error) => (events, Some(error)),
     }
 }
 
@@ -635,5 +636,55 @@ fn a_device_state_in_pieces_does_not_go_on_behind_its_end() {
         encoder.device_state_piece(&described_devices()).unwrap();
         encoder.device_state_piece(b"").unwrap();
         encoder.device_state_piece(more).unwrap_err();
+    }
+}
+
+#[test]
+fn digests_are_said_at_the_end_and_the_device_state_comes_as_it_was() {
+    let digests: Vec<BlockDigest> =
+        (0..blocks(PageSize::Kib4).len()).map(|at| format!("{at:032x}").parse().unwrap()).collect();
+    let devices = described_devices();
+    for return_path in [false, true] {
+        let encode = |digests: Vec<BlockDigest>, pieces: bool| {
+            let mut encoder = MainEncoder::new();
+            encoder.header(&Configuration::new("pc")).unwrap();
+            if return_path {
+                encoder.open_return_path().unwrap();
+            }
+            encoder.ram_start(1, 0, &blocks(PageSize::Kib4), SyncForm::Flush).unwrap();
+            encoder.ram_end().unwrap();
+            encoder.set_digests(digests);
+            if pieces {
+                encoder.device_state_piece(&devices).unwrap();
+                encoder.device_state_end().unwrap();
+            } else {
+                encoder.device_state(&devices).unwrap();
+            }
+            encoder.bytes().to_vec()
+        };
+        let bytes = encode(digests.clone(), false);
+        assert!(bytes == encode(digests.clone(), true));
+        for in_pieces in [false, true] {
+            let decoder = MainDecoder::new(Limits::default());
+            let mut decoder =
+                if in_pieces { decoder.giving_device_state_in_pieces() } else { decoder };
+            let (mut came, mut rest) = (Vec::new(), &bytes[..]);
+            loop {
+                let event = decoder.next(&mut rest).unwrap();
+                match event.or_else(|| decoder.finish().unwrap()) {
+                    Some(MainEvent::DeviceState(bytes) | MainEvent::DeviceStatePiece(bytes)) => {
+                        came.extend(bytes);
+                    }
+                    Some(_) => assert_eq!(decoder.digests(), None),
+                    None => break,
+                }
+            }
+            assert!(came == devices, "{return_path}, {in_pieces}");
+            assert_eq!(decoder.digests(), Some(&digests[..]));
+        }
+        for wrong in [&digests[1..], &[&digests[..], &digests[..1]].concat()] {
+            let refused = decode(&encode(wrong.to_vec(), false)).map(|_| ());
+            assert_eq!(refused.unwrap_err().kind, StreamErrorKind::Digests, "{}", wrong.len());
+        }
     }
 }

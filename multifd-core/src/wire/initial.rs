@@ -52,7 +52,13 @@ pub struct InitialPacket {
     pub uuid: Uuid,
     /// Channel number: 0 to channels - 1, each once.
     pub channel: u8,
+    /// The source will say at the end what its RAM holds: see
+    /// [`RamDigests`](crate::ram::RamDigests). QEMU's never does, and does not look.
+    pub digests: bool,
 }
+
+/// What the unused bytes begin with where the source will say what its RAM holds.
+const DIGESTS: [u8; 7] = *b"digest1";
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -61,10 +67,22 @@ struct Raw {
     version: U32<BE>,
     uuid: [u8; 16],
     id: u8,
-    unused: [u8; 39],
+    digests: [u8; DIGESTS.len()],
+    unused: [u8; 32],
 }
 
 impl InitialPacket {
+    /// The packet of channel `channel`.
+    pub const fn new(uuid: Uuid, channel: u8) -> Self {
+        Self { uuid, channel, digests: false }
+    }
+
+    /// Whether the source will say what its RAM holds.
+    #[must_use]
+    pub const fn with_digests(self, digests: bool) -> Self {
+        Self { digests, ..self }
+    }
+
     /// Size of the packet in bytes.
     pub const BYTES: usize = size_of::<Raw>();
 
@@ -75,7 +93,8 @@ impl InitialPacket {
             version: VERSION.into(),
             uuid: self.uuid.0,
             id: self.channel,
-            unused: [0; 39],
+            digests: if self.digests { DIGESTS } else { [0; DIGESTS.len()] },
+            unused: [0; 32],
         })
     }
 
@@ -87,7 +106,8 @@ impl InitialPacket {
     pub fn parse(bytes: &[u8; Self::BYTES]) -> Result<Self, PeerError> {
         let raw: Raw = zerocopy::transmute!(*bytes);
         check_magic_and_version(raw.magic.get(), raw.version.get())?;
-        Ok(Self { uuid: Uuid(raw.uuid), channel: raw.id })
+        let digests = raw.digests == DIGESTS;
+        Ok(Self { uuid: Uuid(raw.uuid), channel: raw.id, digests })
     }
 
     /// Checks the packet against what the receiver was set up for.
@@ -113,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_initial_packet_is_64_bytes_and_reads_back() {
-        let packet = InitialPacket { uuid: UUID.parse().unwrap(), channel: 3 };
+        let packet = InitialPacket::new(UUID.parse().unwrap(), 3);
         let bytes = packet.to_bytes();
         assert_eq!(bytes.len(), 64);
         assert_eq!(bytes[..8], [0x11, 0x22, 0x33, 0x44, 0, 0, 0, 1]);
@@ -123,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_channel_number_at_the_channel_count_is_refused() {
-        let packet = InitialPacket { uuid: Uuid::default(), channel: 2 };
+        let packet = InitialPacket::new(Uuid::default(), 2);
         assert_eq!(packet.expect(None, 3), Ok(()));
         assert_eq!(packet.expect(None, 2), Err(PeerError::ChannelId { id: 2, channels: 2 }));
     }
@@ -131,7 +151,7 @@ mod tests {
     #[test]
     fn another_uuid_is_refused() {
         let expected = UUID.parse().unwrap();
-        let packet = InitialPacket { uuid: Uuid::default(), channel: 0 };
+        let packet = InitialPacket::new(Uuid::default(), 0);
         assert_eq!(
             packet.expect(Some(expected), 1),
             Err(PeerError::Uuid { expected, found: Uuid::default() })

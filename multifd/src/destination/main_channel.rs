@@ -4,9 +4,9 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
-use multifd_core::ram::{Ram, RamBlock};
+use multifd_core::ram::{BlockDigest, PageHashes, Ram, RamBlock, RamDigests};
 
-use super::{Incoming, State};
+use super::{Filled, Incoming, State};
 use crate::driver::MainReader;
 use crate::early_state::EarlyState;
 use crate::engine::session::{Failure, Session, Waiter, Wake};
@@ -26,6 +26,7 @@ pub(super) struct Vm {
     pub(super) sync_form: SyncForm,
     pub(super) footers: bool,
     pub(super) device_state: Vec<u8>,
+    pub(super) digests: Option<Vec<BlockDigest>>,
 }
 
 /// The return path, from the destination.
@@ -117,18 +118,25 @@ impl<R: Read> MainChannel<'_, R> {
         if let Some(advise) = vm.postcopy_advise {
             heed(advise, &ram);
         }
-        self.session.update(Wake::Receivers, |state| state.more = Some(Arc::clone(&ram)))?;
+        let filled = Filled { ram: Arc::clone(&ram), digests: Arc::new(RamDigests::new(&ram)) };
+        let digests = Arc::clone(&filled.digests);
+        self.session.update(Wake::Receivers, |state| state.more = Some(filled))?;
         let blocks = find_blocks(&vm.blocks, &ram)?;
+        let hashes = |block: usize, note: &dyn Fn(&PageHashes)| {
+            digests.of(blocks[block]).into_iter().for_each(note);
+        };
         while let Some(event) = self.next()? {
             match event {
                 MainEvent::Sync => self.sync()?,
                 MainEvent::ZeroPage { block, offset } => {
                     blocks[block].receive_zero(offset, ram.page_size().bytes());
+                    hashes(block, &|hashes| hashes.note_zero(offset));
                     self.progress.count_zero_page();
                 }
                 MainEvent::Page { block, offset, data } => {
                     blocks[block].mark_received(offset);
                     blocks[block].write(offset, &data);
+                    hashes(block, &|hashes| hashes.note(offset, &data));
                 }
                 MainEvent::DeviceState(bytes) => vm.device_state = bytes,
                 MainEvent::DeviceStatePiece(piece) => {
@@ -149,6 +157,7 @@ impl<R: Read> MainChannel<'_, R> {
         end.map_err(|error| Error::Main(error.into()))?;
         self.session.update(Wake::Nobody, |state| state.barrier.complete())??;
         vm.footers = self.reader.decoder().footers();
+        vm.digests = self.check_digests(&blocks, &digests)?;
         Ok((vm, ram))
     }
 
@@ -167,6 +176,28 @@ impl<R: Read> MainChannel<'_, R> {
             }
         }
         Ok(())
+    }
+
+    /// Compares what has arrived with what the source says it has sent, if it does.
+    fn check_digests(
+        &mut self,
+        blocks: &[&RamBlock],
+        arrived: &RamDigests,
+    ) -> Result<Option<Vec<BlockDigest>>, Error> {
+        let Some(sent) = self.reader.decoder().digests() else { return Ok(None) };
+        if !self.session.look(|state| state.connections.all_announce_digests()) {
+            tracing::warn!(
+                "the source's digests cannot be compared: a relay has not announced them"
+            );
+            return Ok(None);
+        }
+        for (block, &sent) in blocks.iter().zip(sent) {
+            let arrived = arrived.of(block).map(PageHashes::digest);
+            if arrived != Some(sent) {
+                return Err(Error::Digest { name: block.name().clone() });
+            }
+        }
+        Ok(Some(sent.to_vec()))
     }
 
     fn next(&mut self) -> Result<Option<MainEvent>, Error> {

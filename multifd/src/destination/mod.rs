@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use multifd_core::channel::{MAIN_MAGIC, PacketBuffer, Target};
-use multifd_core::ram::{Ram, RamBlock};
+use multifd_core::ram::{BlockDigest, Ram, RamBlock, RamDigests};
 use multifd_core::wire::{RamPacket, Uuid};
 use multifd_core::{PageSize, Registry};
 
@@ -83,6 +83,9 @@ pub struct Arrived {
     /// The device state, byte for byte: FULL sections, EOF, VMDESCRIPTION. Empty where it was given
     /// [in pieces](Destination::receive_in_pieces).
     pub device_state: Vec<u8>,
+    /// What the source says its RAM holds, a digest for each block of [`blocks`](Self::blocks), which
+    /// is what has arrived here; `None` where it does not say it, as a QEMU.
+    pub digests: Option<Vec<BlockDigest>>,
     /// Whether the source waits for a confirmation.
     pub return_path: bool,
     migration: Migration,
@@ -102,32 +105,43 @@ struct Migration {
 
 /// What the threads of a destination know of each other: the RAM, from when the main channel has
 /// announced it.
-type State = Receiving<Option<Arc<Ram>>>;
+type State = Receiving<Option<Filled>>;
+
+/// The RAM that pages go to, and the hashes of what they have brought.
+#[derive(Clone, Debug)]
+struct Filled {
+    ram: Arc<Ram>,
+    digests: Arc<RamDigests>,
+}
 
 /// Has the channels' pages written to RAM.
 #[derive(Debug)]
 struct IntoRam(Codec);
 
 impl Intake for IntoRam {
-    type More = Option<Arc<Ram>>;
-    type Vm = Arc<Ram>;
+    type More = Option<Filled>;
+    type Vm = Filled;
 
     fn codec(&self) -> &Codec {
         &self.0
     }
 
-    fn vm(ram: &Option<Arc<Ram>>) -> Option<(Arc<Ram>, PageSize)> {
-        ram.as_ref().map(|ram| (Arc::clone(ram), ram.page_size()))
+    fn vm(filled: &Option<Filled>) -> Option<(Filled, PageSize)> {
+        filled.as_ref().map(|filled| (filled.clone(), filled.ram.page_size()))
+    }
+
+    fn digests(filled: &Filled) -> Option<Arc<RamDigests>> {
+        Some(Arc::clone(&filled.digests))
     }
 
     fn target(
         &self,
         _: &Session<State>,
-        ram: &Arc<Ram>,
+        filled: &Filled,
         _: u8,
         _: &RamPacket<'_>,
     ) -> Result<Target, Failure> {
-        Ok(Target::Ram(Arc::clone(ram)))
+        Ok(Target::Ram(Arc::clone(&filled.ram)))
     }
 
     fn received(&self, _: &Session<State>, _: Option<PacketBuffer>) -> Result<(), Failure> {
@@ -368,6 +382,7 @@ impl Migration {
             early_state: vm.early_state,
             postcopy_advise: vm.postcopy_advise,
             device_state: vm.device_state,
+            digests: vm.digests,
             return_path: self.return_path.is_open(),
             migration: self,
         })

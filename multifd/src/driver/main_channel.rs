@@ -4,7 +4,6 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use multifd_core::stream::{
     MainDecoder, MainEncoder, MainEvent, ReturnDecoder, ReturnMessage, StreamError,
-    split_description,
 };
 
 /// Bytes that are read at once.
@@ -140,16 +139,10 @@ impl<W: Write> MainWriter<W> {
         self.flush()?;
         let offset = self.encoder.offset();
         let failed = |source| MainChannelError::Write { offset, source };
-        self.encoder.device_state_apart(bytes).map_err(MainChannelError::from)?;
-        let eof = match split_description(bytes) {
-            Some((sections, _)) => sections.len(),
-            None => bytes.len() - 1,
-        };
-        let (sections, end) = bytes.split_at(eof);
+        let sections = self.encoder.device_state_apart(bytes).map_err(MainChannelError::from)?;
         self.writer.write_all(sections).map_err(failed)?;
         before_end()?;
-        self.writer.write_all(end).and_then(|()| self.writer.flush()).map_err(failed)?;
-        Ok(())
+        Ok(self.flush()?)
     }
 
     /// Writes what was encoded if it is much. Often enough after a page.

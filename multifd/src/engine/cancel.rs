@@ -67,3 +67,44 @@ impl fmt::Debug for CancelToken {
         f.write_str("CancelToken")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Counts how often it is cancelled.
+    #[derive(Default)]
+    struct Counting(AtomicUsize);
+
+    impl Cancel for Counting {
+        fn cancel(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_token_cancels_each_migration_once_and_keeps_none_that_is_over() {
+        let token = CancelToken::new();
+        let migrations: [Arc<Counting>; 3] = Default::default();
+        for migration in &migrations {
+            for _ in 0..10 {
+                token.attach(&Arc::new(Counting::default()));
+            }
+            token.attach(migration);
+        }
+        // The last of them, which nothing has looked for yet.
+        token.attach(&Arc::new(Counting::default()));
+        assert_eq!(token.lock().migrations.len(), migrations.len() + 1);
+        assert!(!token.is_cancelled());
+        for _ in 0..2 {
+            token.cancel();
+            assert!(token.is_cancelled());
+        }
+        let late = Arc::new(Counting::default());
+        token.attach(&late);
+        let all = migrations.iter().chain([&late]);
+        assert!(all.map(|migration| migration.0.load(Ordering::Relaxed)).eq([1; 4]));
+    }
+}

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use multifd_core::channel::{PacketBuffer, Received, RecvMachine, SendConfig, SendMachine, Target};
-use multifd_core::ram::PageBatch;
-use multifd_core::wire::{RamPacket, Uuid};
+use multifd_core::ram::{PageBatch, RamDigests};
+use multifd_core::wire::{InitialPacket, RamPacket};
 use multifd_core::{MultiFdMethods, PageSize};
 
 use super::Receiving;
@@ -61,6 +61,8 @@ pub(crate) struct Channels {
     /// The limit of all bytes to the destination.
     pub(crate) pace: Option<Arc<Pace>>,
     pub(crate) progress: Progress,
+    /// Where the channels note the hashes of the pages that they send.
+    pub(crate) digests: Option<Arc<RamDigests>>,
 }
 
 impl Channels {
@@ -72,13 +74,14 @@ impl Channels {
         self.to.main(session, self.connect_timeout)
     }
 
-    /// Connects all channels and starts a thread for each. `stream` makes of a connection, with the
+    /// Connects all channels and starts a thread for each. Of `announced`, an initial packet, all have
+    /// what is not the channel's number. `stream` makes of a connection, with the
     /// channel's number, what the channel is written to, and `explain` of its error the migration's.
     pub(crate) fn start<S, W>(
         &self,
         session: &Arc<Session<S>>,
         page_size: PageSize,
-        uuid: Uuid,
+        announced: InitialPacket,
         stream: impl Fn(Link, u8) -> W,
         explain: fn(&Session<S>, Error) -> Error,
     ) -> Result<(), Failure>
@@ -90,10 +93,12 @@ impl Channels {
         for number in 0..self.count {
             let config = self.methods.descriptor().config(number, page_size, self.level)?;
             let config = SendConfig::new(config)
-                .with_uuid(uuid)
+                .with_uuid(announced.uuid)
                 .with_detect_zero_pages(self.detect_zero_pages)
                 .with_packet_num(Arc::clone(&packet_num))
-                .with_counters(self.progress.counters(number));
+                .with_counters(self.progress.counters(number))
+                .with_digests(self.digests.clone())
+                .with_announced_digests(announced.digests);
             let connection = self.to.channel(number, session, self.connect_timeout)?;
             let stream = stream(Link::new(&connection), number);
             let stream = Paced::new(stream, session, self.pace.as_ref());
@@ -198,6 +203,9 @@ pub(crate) trait Intake: Send + Sync + Sized + 'static {
     /// The VM, as soon as it has been announced.
     fn vm(more: &Self::More) -> Option<(Self::Vm, PageSize)>;
 
+    /// Where the hashes of its pages are noted, if its source announces their digests.
+    fn digests(vm: &Self::Vm) -> Option<Arc<RamDigests>>;
+
     /// Where the pages of a packet of `channel` go.
     fn target(
         &self,
@@ -237,6 +245,8 @@ pub(crate) fn receive<I: Intake>(
     let Codec { methods, progress } = intake.codec();
     let counters = progress.counters(number);
     let machine = session.run(RecvMachine::new(&**methods, number, page_size, counters))??;
+    let announced = session.look(|state| state.connections.announces_digests(number));
+    let machine = machine.with_digests(I::digests(&vm).filter(|_| announced));
     let mut channel = RecvChannel::new(machine, stream);
     loop {
         let admit = |packet: &RamPacket<'_>| {

@@ -46,6 +46,8 @@ struct Channel<H> {
     handle: Option<H>,
     /// Its pages are being taken in.
     begun: bool,
+    /// Its source will say what its RAM holds.
+    digests: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -146,7 +148,8 @@ impl<H> Connections<H> {
         now: Instant,
         has_left: impl Fn(&H) -> bool,
     ) -> Result<bool, PeerError> {
-        let channel = Channel { arrival, since: now, handle, begun: false };
+        let digests = initial.digests;
+        let channel = Channel { arrival, since: now, handle, begun: false, digests };
         let left = channel.has_left(&has_left);
         if left && self.main_arrival.is_some_and(|main| arrival < main) {
             self.unknown.remove(&arrival);
@@ -229,6 +232,22 @@ impl<H> Connections<H> {
     /// The UUID that all channels have, from the first on.
     pub(crate) fn uuid(&self) -> Option<Uuid> {
         self.expected.or(self.uuid.filter(|_| self.connected() > 0))
+    }
+
+    /// What the channels that are there announce alike, in an initial packet, once there is one.
+    pub(crate) fn announced(&self) -> Option<InitialPacket> {
+        let initial = InitialPacket::new(self.uuid.filter(|_| self.connected() > 0)?, 0);
+        Some(initial.with_digests(self.all_announce_digests()))
+    }
+
+    /// Whether the source will say what its RAM holds, as far as the channel `number` knows.
+    pub(crate) fn announces_digests(&self, number: u8) -> bool {
+        self.channels[usize::from(number)].as_ref().is_some_and(|channel| channel.digests)
+    }
+
+    /// Whether each channel that is there says so.
+    pub(crate) fn all_announce_digests(&self) -> bool {
+        self.channels.iter().flatten().all(|channel| channel.digests)
     }
 
     /// Channels that are expected.
@@ -371,7 +390,7 @@ mod tests {
                 true
             }
             Who::Channel(channel, uuid) => {
-                let initial = InitialPacket { uuid, channel };
+                let initial = InitialPacket::new(uuid, channel);
                 let now = Instant::now();
                 connections.add_channel(connection, initial, Some(0), now, |_| false).is_ok()
             }
@@ -465,7 +484,7 @@ mod tests {
             left: bool,
         ) -> Result<bool, PeerError> {
             let handle = Some(if left { 100 } else { 0 });
-            let initial = InitialPacket { uuid, channel };
+            let initial = InitialPacket::new(uuid, channel);
             self.0.add_channel(arrival, initial, handle, Instant::now(), |handle| *handle >= 100)
         }
 
@@ -558,7 +577,7 @@ mod tests {
             let mut attempts = Connections::new(1, None);
             let [old, main, new] = [(); 3].map(|()| attempts.add().unwrap());
             let add = |connections: &mut Connections<u8>, arrival, uuid| {
-                let initial = InitialPacket { uuid, channel: 0 };
+                let initial = InitialPacket::new(uuid, 0);
                 // The first handle is that of the old channel.
                 let handle = if arrival == old { 1 } else { 2 };
                 let has_left = |handle: &u8| *handle == 1 && left.get();
@@ -616,7 +635,7 @@ mod tests {
         let [first, second, given] = [(); 3].map(|()| attempts.arrive());
         attempts.channel(first, 0, UUID, true).unwrap();
         attempts.channel(second, 1, UUID, false).unwrap();
-        let initial = InitialPacket { uuid: UUID, channel: 2 };
+        let initial = InitialPacket::new(UUID, 2);
         attempts.0.add_channel(given, initial, None, Instant::now(), |_| true).unwrap();
         assert_eq!(attempts.0.sweep(|handle| *handle >= 100), 2);
         assert!(!attempts.0.is_here(first) && attempts.0.is_here(second));

@@ -124,3 +124,103 @@ impl<H> Path<H> {
         Ok(more)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::session::Terms;
+
+    /// Takes what is heard, to the end or to the word `over`.
+    #[derive(Debug, Default)]
+    struct Words(Vec<u8>);
+
+    impl Hears<()> for Words {
+        fn hear(&mut self, _: &Session<()>, bytes: &[u8]) -> Result<More, Failure> {
+            self.0.extend(bytes);
+            let is_over = bytes.is_empty() || self.0.ends_with(b"over");
+            Ok(if is_over { More::Never } else { More::Later })
+        }
+
+        fn failed(&self, _: &Session<()>, error: io::Error) -> Error {
+            Error::Unconfirmed(error)
+        }
+    }
+
+    fn session() -> Arc<Session<()>> {
+        Session::new((), &Terms::default()).unwrap()
+    }
+
+    /// Reads that give these results, and then the end.
+    struct Reads(VecDeque<io::Result<&'static [u8]>>);
+
+    impl Read for Reads {
+        fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+            let bytes = self.0.pop_front().unwrap_or(Ok(b""))?;
+            room[..bytes.len()].copy_from_slice(bytes);
+            Ok(bytes.len())
+        }
+    }
+
+    /// Listens to a stream of the caller's own. Returns what was heard and how it ended.
+    fn listened<const N: usize>(
+        reads: [io::Result<&'static [u8]>; N],
+    ) -> (Vec<u8>, Result<(), Failure>) {
+        let reads = Reads(reads.into());
+        let connection = Connection::from_stream(reads, io::sink(), |_| Ok(()));
+        let (session, hearing) = (session(), Hearing::new(&connection, Words::default()));
+        let ended = hearing.listen(&session);
+        session.end();
+        (hearing.with(|words| std::mem::take(&mut words.0)), ended)
+    }
+
+    #[test]
+    fn a_read_that_is_interrupted_is_made_again_and_one_that_fails_is_an_error() {
+        let interrupted = || Err(io::ErrorKind::Interrupted.into());
+        let (heard, ended) = listened([Ok(b"he"), interrupted(), Ok(b"ard"), interrupted()]);
+        assert!(heard == b"heard" && ended.is_ok(), "{ended:?}");
+        let (heard, ended) =
+            listened([Ok(b"heard"), Err(io::ErrorKind::ConnectionReset.into()), Ok(b"more")]);
+        assert_eq!(heard, b"heard");
+        assert!(matches!(ended, Err(Failure::Error(Error::Unconfirmed(_)))), "{ended:?}");
+    }
+
+    #[test]
+    fn nothing_is_heard_after_the_last_word() {
+        let (heard, ended) = listened([Ok(b"and "), Ok(b"over"), Ok(b"more")]);
+        assert!(heard == b"and over" && ended.is_ok(), "{ended:?}");
+
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let connection = Connection::from_socket(ours).unwrap();
+        let (session, hearing) = (session(), Hearing::new(&connection, Words::default()));
+        theirs.write_all(b"over").unwrap();
+        assert_eq!(hearing.hear(&session).unwrap(), More::Never);
+        theirs.write_all(b"more").unwrap();
+        assert_eq!(hearing.hear(&session).unwrap(), More::Never);
+        hearing.listen(&session).unwrap();
+        assert_eq!(hearing.with(|words| words.0.clone()), b"over");
+        session.end();
+    }
+
+    #[test]
+    fn what_has_been_said_by_now_is_heard_without_waiting_and_the_rest_by_listening() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let connection = Connection::from_socket(ours).unwrap();
+        let (session, hearing) = (session(), Hearing::new(&connection, Words::default()));
+        assert_eq!(hearing.hear(&session).unwrap(), More::Later);
+        theirs.write_all(&[b'x'; 3 * BUFFER]).unwrap();
+        assert_eq!(hearing.hear(&session).unwrap(), More::Later);
+        assert_eq!(hearing.with(|words| words.0.len()), 3 * BUFFER);
+        std::thread::scope(|scope| {
+            let listening = scope.spawn(|| hearing.listen(&session));
+            theirs.write_all(b"over").unwrap();
+            listening.join().unwrap().unwrap();
+        });
+        assert!(hearing.with(|words| words.0.ends_with(b"xover")));
+        session.end();
+    }
+}

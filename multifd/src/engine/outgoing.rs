@@ -156,3 +156,44 @@ impl From<&Uri> for Outgoing {
         uri.clone().into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::engine::session::Terms;
+
+    fn pair() -> (Connection, UnixStream) {
+        let (left, right) = UnixStream::pair().unwrap();
+        (Connection::from_socket(left).unwrap(), right)
+    }
+
+    #[test]
+    fn connections_that_are_there_end_with_the_migration_even_unused() {
+        let ((main, main_peer), (channel, channel_peer)) = (pair(), pair());
+        let outgoing = Outgoing::over(main, [channel]);
+        let session = Session::new((), &Terms::default()).unwrap();
+        outgoing.register(&session);
+        for mut peer in [&main_peer, &channel_peer] {
+            peer.set_nonblocking(true).unwrap();
+            peer.read(&mut [0]).unwrap_err();
+        }
+        session.end();
+        for mut peer in [&main_peer, &channel_peer] {
+            assert_eq!(peer.read(&mut [0]).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn there_are_as_many_channels_as_given_or_else_as_asked_and_never_none() {
+        let over = |channels: usize| Outgoing::over(pair().0, (0..channels).map(|_| pair().0));
+        let connect = Outgoing::from(Uri::Unnamed);
+        assert_eq!(over(2).count(7).unwrap(), 2);
+        assert_eq!(connect.count(7).unwrap(), 7);
+        for (outgoing, asked) in [(over(0), 7), (connect, 0)] {
+            assert!(matches!(outgoing.count(asked), Err(Error::ChannelCount(0))));
+        }
+    }
+}

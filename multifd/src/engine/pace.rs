@@ -245,13 +245,47 @@ mod tests {
                 Ok(())
             }
         }
+        // A byte a second: to pay for any of it again would take hours.
         let session = Session::new((), &Terms::default()).unwrap();
-        let pace = Arc::new(Pace::new(NonZeroU64::new(1 << 40).unwrap()));
+        let pace = Arc::new(Pace::new(NonZeroU64::MIN));
         let mut stream = Paced::new(Slow(0), &session, Some(&pace));
-        stream.write_all(&[0; 1000]).unwrap();
-        assert_eq!((stream.stream.0, stream.paid), (1000, 0));
+        stream.write_all(&[0; 10_000]).unwrap();
+        assert_eq!((stream.stream.0, stream.paid), (10_000, 0));
         let free = pace.bucket.lock().unwrap().free;
-        assert!(free < (pace.began.elapsed().as_nanos() << 40) + 1001 * NANOSECONDS);
+        assert!(free <= pace.began.elapsed().as_nanos() + 10_000 * NANOSECONDS);
+        session.end();
+    }
+
+    #[test]
+    fn what_has_been_written_leaves_with_a_flush_with_and_without_a_limit() {
+        struct Flushed(u32);
+        impl Write for Flushed {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                self.0 += 1;
+                Ok(())
+            }
+        }
+        impl Transmit for Flushed {
+            async fn write(&mut self, parts: Parts<'_>) -> io::Result<usize> {
+                Ok(parts.map(|part| part.bytes()).sum())
+            }
+
+            async fn flush(&mut self) -> io::Result<()> {
+                Write::flush(self)
+            }
+        }
+        let session = Session::new((), &Terms::default()).unwrap();
+        let pace = Arc::new(Pace::new(NonZeroU64::MIN));
+        for pace in [None, Some(&pace)] {
+            let mut stream = Paced::new(Flushed(0), &session, pace);
+            Write::flush(&mut stream).unwrap();
+            session.run(Transmit::flush(&mut stream)).unwrap().unwrap();
+            assert_eq!(stream.stream.0, 2);
+        }
         session.end();
     }
 }

@@ -58,7 +58,7 @@ impl ReturnPath {
         if !self.complete {
             return Err(Error::EarlyConfirmation);
         }
-        self.heard = Heard::Confirmed;
+        self.hear(Heard::Confirmed);
         Ok(())
     }
 
@@ -68,7 +68,15 @@ impl ReturnPath {
 
     /// The destination has said that it failed.
     pub(crate) fn refuse(&mut self) {
-        self.heard = Heard::Refused;
+        self.hear(Heard::Refused);
+    }
+
+    /// The first word counts: who has said that the guest is there, or is not, cannot take it back, since
+    /// this side has acted on it.
+    fn hear(&mut self, word: Heard) {
+        if self.heard == Heard::Nothing {
+            self.heard = word;
+        }
     }
 
     /// Whose the guest is, of a migration that ends as it is. It depends on what was written and
@@ -84,9 +92,7 @@ impl ReturnPath {
 
     /// The destination has closed its end.
     pub(crate) fn close(&mut self) {
-        if self.heard == Heard::Nothing {
-            self.heard = Heard::Closed;
-        }
+        self.hear(Heard::Closed);
     }
 
     /// Whether the destination may still say something on why it failed.
@@ -141,6 +147,9 @@ mod tests {
             let confirm = |path: &mut ReturnPath| path.confirm().unwrap();
             assert_eq!(end(&[confirm]), Owner::Destination);
             assert_eq!(end(&[confirm, ReturnPath::close]), Owner::Destination);
+            assert_eq!(end(&[confirm, ReturnPath::refuse]), Owner::Destination);
+            assert_eq!(end(&[ReturnPath::refuse, confirm]), Owner::Source);
+            assert_eq!(end(&[ReturnPath::refuse, ReturnPath::close]), Owner::Source);
         }
     }
 

@@ -525,7 +525,6 @@ impl<T: Send + 'static> Cancel for Session<T> {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     const WHAT: &str = "a test";
@@ -548,7 +547,11 @@ mod tests {
     }
 
     fn session<T: Send + 'static>(state: T) -> Ended<T> {
-        Ended(Session::new(state, &Terms::default()).unwrap())
+        session_on(state, &Terms::default())
+    }
+
+    fn session_on<T: Send + 'static>(state: T, terms: &Terms) -> Ended<T> {
+        Ended(Session::new(state, terms).unwrap())
     }
 
     #[test]
@@ -596,6 +599,36 @@ mod tests {
         let session = session(());
         let limit = Duration::from_millis(1);
         assert_eq!(session.wait_for::<()>(Waiter::Main, WHAT, limit, |()| None), Ok(None));
+    }
+
+    #[test]
+    fn only_the_main_thread_is_limited_and_only_where_it_waits_for_the_peer() {
+        let limit = Duration::from_millis(20);
+        let terms = Terms { progress_timeout: Some(limit), ..Terms::default() };
+        let waits: [(Waiter, bool, Wake); 3] = [
+            (Waiter::Main, true, Wake::Main),
+            (Waiter::Receiver, false, Wake::Receivers),
+            (Waiter::Sender, false, Wake::Senders),
+        ];
+        for (waiter, patiently, wake) in waits {
+            let session = session_on(false, &terms);
+            std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| {
+                    let ready = |done: &mut bool| done.then_some(());
+                    if patiently {
+                        session.wait_patiently(waiter, WHAT, ready)
+                    } else {
+                        session.wait(waiter, WHAT, ready)
+                    }
+                });
+                std::thread::sleep(10 * limit);
+                _ = session.update(wake, |done| *done = true);
+                assert_eq!(waiting.join().unwrap(), Ok(()), "{waiter:?}");
+            });
+        }
+        let session = session_on(false, &terms);
+        assert_eq!(session.wait::<()>(Waiter::Main, WHAT, |_| None), Err(Stopped));
+        assert!(matches!(session.reason(), Error::Stalled { waiting_for: WHAT, .. }));
     }
 
     #[test]
@@ -648,6 +681,27 @@ mod tests {
     }
 
     #[test]
+    fn a_future_that_is_pending_is_not_polled_before_it_is_woken() {
+        let session = session(());
+        let woken = Arc::new(AtomicBool::new(false));
+        let mut polls = 0;
+        let output = session.run(std::future::poll_fn(|context| {
+            polls += 1;
+            if polls > 1 {
+                return Poll::Ready(woken.load(Ordering::Acquire));
+            }
+            let (waker, woken) = (context.waker().clone(), Arc::clone(&woken));
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(50));
+                woken.store(true, Ordering::Release);
+                waker.wake();
+            });
+            Poll::Pending
+        }));
+        assert_eq!(output, Ok(true));
+    }
+
+    #[test]
     fn a_future_that_hangs_is_dropped_when_the_migration_stops() {
         struct SaysDropped(mpsc::Sender<()>);
         impl Drop for SaysDropped {
@@ -671,6 +725,22 @@ mod tests {
         was_dropped.recv_timeout(Duration::from_secs(10)).unwrap();
         // And one that is run only now.
         assert_eq!(session.run(std::future::pending::<()>()), Err(Stopped));
+    }
+
+    #[test]
+    fn the_end_waits_for_threads_that_are_still_busy() {
+        let session = session(());
+        let left = Arc::new(AtomicBool::new(false));
+        let leaves = Arc::clone(&left);
+        let busy = move |session: &Session<()>| {
+            _ = session.wait_patiently::<()>(Waiter::Receiver, WHAT, |()| None);
+            std::thread::sleep(Duration::from_millis(50));
+            leaves.store(true, Ordering::Release);
+            Ok(())
+        };
+        session.spawn("busy", busy).unwrap();
+        session.end();
+        assert!(left.load(Ordering::Acquire));
     }
 
     #[test]

@@ -65,3 +65,32 @@ impl fmt::Debug for Threads {
         f.debug_struct("Threads").field("prefix", &self.prefix).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prefix_and_what_comes_first_are_set_in_any_order() {
+        let refuses = |name: &str| match name {
+            "x-accept" => Err(io::Error::other("a test's")),
+            "x-recv" => panic!("a test's"),
+            _ => Ok(()),
+        };
+        for threads in
+            [Threads::new().prefix("x-").first(refuses), Threads::new().first(refuses).prefix("x-")]
+        {
+            for (role, fails) in [("watch", false), ("accept", true), ("recv", true)] {
+                let name = threads.name(role);
+                assert_eq!(name, format!("x-{role}"));
+                match threads.begin(&name) {
+                    Ok(()) => assert!(!fails),
+                    Err(Error::Thread { name: said, .. }) => assert!(fails && said == name),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert_eq!(format!("{threads:?}"), "Threads { prefix: \"x-\", .. }");
+        }
+        assert_eq!(Threads::new().name("send-0"), "multifd-send-0");
+    }
+}

@@ -360,6 +360,111 @@ mod tests {
         assert_eq!(look(&mut patience, 100, Some(3), 0), 0);
     }
 
+    /// What a watch says that looks after so many seconds.
+    fn look_after(watch: &Watch, seconds: u32) -> Option<Error> {
+        watch.lock().look(SECOND * seconds, watch.limit)
+    }
+
+    /// A connection and the other end of it.
+    fn pair() -> (Connection, UnixStream) {
+        let (left, right) = UnixStream::pair().unwrap();
+        (Connection::from_socket(left).unwrap(), right)
+    }
+
+    #[test]
+    fn bytes_of_any_connection_are_progress_and_so_is_the_next_wait() {
+        use std::io::Write;
+
+        let ((first, _first_peer), (second, _second_peer)) = (pair(), pair());
+        let watch = Watch::new(Some(10 * SECOND));
+        watch.add(&first);
+        watch.add(&second);
+        let awaiting = watch.awaiting("a word");
+        assert!(look_after(&watch, 0).is_none() && look_after(&watch, 9).is_none());
+        first.clone().write_all(b"x").unwrap();
+        assert!(look_after(&watch, 11).is_none() && look_after(&watch, 20).is_none());
+        second.clone().write_all(b"x").unwrap();
+        assert!(look_after(&watch, 22).is_none() && look_after(&watch, 31).is_none());
+        // It has come, and something else is waited for without a look in between.
+        drop(awaiting);
+        let awaiting = watch.awaiting("another");
+        assert!(look_after(&watch, 33).is_none() && look_after(&watch, 42).is_none());
+        // Nothing is.
+        drop(awaiting);
+        assert!(look_after(&watch, 99).is_none());
+        let _awaiting = watch.awaiting("the last");
+        assert!(look_after(&watch, 100).is_none());
+        let stalled = look_after(&watch, 110);
+        assert!(matches!(stalled, Some(Error::Stalled { seconds: 10, .. })), "{stalled:?}");
+        assert!(look_after(&watch, 200).is_none(), "it is said once");
+    }
+
+    #[test]
+    fn an_ended_main_channel_is_said_after_the_grace_or_the_limit_and_not_before() {
+        // The grace, the limit, and when it is said.
+        for (grace, limit, at) in [
+            (Some(3), Some(10), 3),
+            (Some(3), None, 3),
+            (Some(10), Some(3), 3),
+            (None, Some(10), 10),
+        ] {
+            let (main, peer) = pair();
+            let watch = Watch::new(limit.map(|limit| limit * SECOND));
+            watch.set_main(&main, grace.map(|grace| grace * SECOND));
+            let _awaiting = watch.awaiting("a sync");
+            drop(peer);
+            assert!(look_after(&watch, 0).is_none() && look_after(&watch, at - 1).is_none());
+            let said = look_after(&watch, at);
+            assert!(matches!(said, Some(Error::MainEnded { waiting_for: "a sync" })), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_main_channel_that_is_there_has_the_limit_and_not_the_grace() {
+        let (main, _peer) = pair();
+        let watch = Watch::new(Some(10 * SECOND));
+        watch.set_main(&main, Some(3 * SECOND));
+        let _awaiting = watch.awaiting("a sync");
+        assert!(look_after(&watch, 0).is_none() && look_after(&watch, 9).is_none());
+        assert!(matches!(look_after(&watch, 10), Some(Error::Stalled { .. })));
+    }
+
+    #[test]
+    fn a_peer_is_said_with_its_address() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = std::net::TcpStream::connect(address).unwrap();
+        let watch = Watch::new(Some(SECOND));
+        watch.set_peer("the destination", &Connection::from_socket(stream).unwrap());
+        let _awaiting = watch.awaiting("a word");
+        assert!(look_after(&watch, 0).is_none());
+        let said = look_after(&watch, 1).unwrap().to_string();
+        assert!(said.contains(&format!("the destination at {address}")), "{said}");
+    }
+
+    #[test]
+    fn it_is_looked_eight_times_within_a_limit_but_neither_all_the_time_nor_hardly_ever() {
+        for (limit, expected) in [(800, 100), (8, 5), (80_000, 1000)] {
+            assert_eq!(pace(Duration::from_millis(limit)), Duration::from_millis(expected));
+        }
+    }
+
+    #[test]
+    fn the_watch_sleeps_until_the_first_of_its_timers_and_looks_and_for_ever_without() {
+        let (main, _peer) = pair();
+        let (watch, now) = (Watch::new(None), Instant::now());
+        let next = |limit| watch.lock().next(now, limit);
+        assert_eq!(next(None), None);
+        let _later = watch.cut_off(&main, 7200 * SECOND, Shutdown::Both);
+        let _limit = watch.cut_off(&main, 3600 * SECOND, Shutdown::Both);
+        let timer = next(None).unwrap();
+        assert!((3600 * SECOND..7200 * SECOND).contains(&timer), "{timer:?}");
+        assert_eq!(next(Some(8 * SECOND)), Some(SECOND));
+        watch.set_main(&main, Some(4 * SECOND));
+        assert_eq!(next(Some(8 * SECOND)), Some(SECOND / 2));
+        assert_eq!(next(Some(2 * SECOND)), Some(SECOND / 4));
+    }
+
     /// Runs a watch of `limit` until it fails.
     fn fails(watch: &Arc<Watch>) -> Error {
         let (said, error) = std::sync::mpsc::channel();
@@ -382,8 +487,7 @@ mod tests {
 
     #[test]
     fn an_ended_main_channel_is_said_even_without_another_limit() {
-        let (left, right) = UnixStream::pair().unwrap();
-        let main = Connection::from_socket(left).unwrap();
+        let (main, right) = pair();
         let watch = Watch::new(None);
         watch.set_main(&main, Some(Duration::from_millis(50)));
         let _awaiting = watch.awaiting("a sync");
@@ -393,8 +497,7 @@ mod tests {
 
     #[test]
     fn room_that_is_waited_for_in_vain_is_not_put_down_to_an_ended_main_channel() {
-        let (left, right) = UnixStream::pair().unwrap();
-        let main = Connection::from_socket(left).unwrap();
+        let (main, right) = pair();
         drop(right);
         let watch = Watch::new(Some(Duration::from_millis(50)));
         watch.set_main(&main, Some(Duration::ZERO));
@@ -426,16 +529,15 @@ mod tests {
 
     #[test]
     fn a_connection_is_cut_off_when_its_time_is_over_and_only_then() {
-        let pair = || {
-            let (left, right) = UnixStream::pair().unwrap();
-            (Connection::from_socket(left).unwrap(), right)
-        };
         let ((cut, mut cut_peer), (kept, kept_peer)) = (pair(), pair());
         let watch = Watch::new(None);
         std::thread::scope(|scope| {
             scope.spawn(|| watch.run(|error| panic!("{error}")));
             // Far away: the machine may be slow between it and the drop.
+            let left_alone = watch.cut_off(&kept, 3600 * SECOND, Shutdown::Both);
             drop(watch.cut_off(&kept, 3600 * SECOND, Shutdown::Both));
+            assert_eq!(watch.lock().timed.len(), 1);
+            drop(left_alone);
             assert!(watch.lock().timed.is_empty());
             let _limit = watch.cut_off(&cut, Duration::from_millis(30), Shutdown::Both);
             assert_eq!(std::io::Read::read(&mut cut_peer, &mut [0]).unwrap(), 0);

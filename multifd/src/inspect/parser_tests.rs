@@ -26,7 +26,7 @@ fn qpl(lengths: &[u32], payload_bytes: usize) -> Option<Chunks> {
     let head = packets.pages(Compression::Qpl, 0, &block, [&offsets, &[]], payload_bytes).to_vec();
     let lengths: Vec<u8> = lengths.iter().flat_map(|length| length.to_be_bytes()).collect();
     let chunks = vec![0; payload_bytes - lengths.len()];
-    let initial = InitialPacket { uuid: Default::default(), channel: 0 }.to_bytes();
+    let initial = InitialPacket::new(Default::default(), 0).to_bytes();
     let bytes = [&initial[..], &head, &lengths, &chunks].concat();
     let mut parser = ChannelParser::new(0);
     let mut bytes = &bytes[..];

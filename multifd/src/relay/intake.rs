@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use multifd_core::PageSize;
 use multifd_core::channel::{PacketBuffer, Target};
+use multifd_core::ram::RamDigests;
 use multifd_core::wire::RamPacket;
 
 use super::state::{Relaying, State, Vm};
@@ -31,6 +32,10 @@ impl Intake for IntoQueue {
 
     fn vm(state: &Relaying) -> Option<(Arc<Vm>, PageSize)> {
         state.vm.as_ref().map(|vm| (Arc::clone(vm), vm.page_size))
+    }
+
+    fn digests(_: &Arc<Vm>) -> Option<Arc<RamDigests>> {
+        None
     }
 
     fn target(

@@ -111,13 +111,13 @@ impl MainChannel<'_> {
         Ok(())
     }
 
-    /// Connects the channels to the destination, under the UUID that the source's have. It sees
+    /// Connects the channels to the destination, which announce what the source's do. It sees
     /// nothing of the main channel behind its CONFIGURATION before they are there: it takes the
     /// channels that are there at the first sync for all.
     fn open_channels(&self) -> Result<(), Failure> {
         let (limit, what) = (self.acceptor.timeout, "the first channel");
-        let uuid = |state: &mut State| state.connections.uuid();
-        let Some(uuid) = self.session.wait_for(Waiter::Main, what, limit, uuid)? else {
+        let announced = |state: &mut State| state.connections.announced();
+        let Some(announced) = self.session.wait_for(Waiter::Main, what, limit, announced)? else {
             let channels = self.session.look(|state| state.connections.channels());
             let main_ended = self.pipe.from.stream.connection().has_left();
             let missing = Error::missing_channels(0, channels, limit, main_ended);
@@ -126,7 +126,7 @@ impl MainChannel<'_> {
         let tapped =
             |link, number| Tapped::new(link, Taps::new(self.tap, Side::To, Wire::Channel(number)));
         let page_size = self.decoder.page_size();
-        let started = self.channels.start(self.session, page_size, uuid, tapped, explained);
+        let started = self.channels.start(self.session, page_size, announced, tapped, explained);
         started.map_err(|failure| failure.map(Error::on(Side::To)))
     }
 

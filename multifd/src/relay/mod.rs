@@ -144,6 +144,7 @@ impl Relay {
             count: to_channels,
             // Pages go on as they came.
             detect_zero_pages: false,
+            digests: None,
             pace: setup.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
             progress: Progress::new(to_channels),
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multifd_core::Registry;
-use multifd_core::ram::Ram;
+use multifd_core::ram::{BlockDigest, Ram};
 use multifd_core::wire::Uuid;
 
 use super::Source;
@@ -55,6 +55,8 @@ pub struct SourceBuilder<'a> {
     pub(super) connect_timeout: Duration,
     pub(super) terms: Terms,
     pub(super) max_bandwidth: Option<NonZeroU64>,
+    pub(super) digests: bool,
+    pub(super) expected_digests: Option<Vec<BlockDigest>>,
     secure: Option<Arc<dyn Secure>>,
 }
 
@@ -81,6 +83,8 @@ impl<'a> SourceBuilder<'a> {
             connect_timeout: Duration::from_secs(10),
             terms: Terms::default(),
             max_bandwidth: None,
+            digests: true,
+            expected_digests: None,
             secure: None,
         }
     }
@@ -211,6 +215,25 @@ impl<'a> SourceBuilder<'a> {
     #[must_use]
     pub fn max_bandwidth(self, limit: Option<NonZeroU64>) -> Self {
         Self { max_bandwidth: limit, ..self }
+    }
+
+    /// Whether the destination is told in the end what the RAM holds, a digest for each block, so that
+    /// one of this library notices a bit that has flipped, or a codec's fault, before it confirms. It is
+    /// unless said otherwise; a QEMU does not look at it. It costs a hash of each page, and memory: 8
+    /// bytes for each page of RAM in use.
+    #[must_use]
+    pub fn digests(self, digests: bool) -> Self {
+        Self { digests, ..self }
+    }
+
+    /// What the RAM must hold in the end, a digest for each block in their order, such as
+    /// [`Arrived::digests`](crate::Arrived::digests) of when it was stored: [`Source::finish`] fails
+    /// with [`Error::Changed`] otherwise, before anything is handed over. Turns
+    /// [`digests`](Self::digests) on.
+    #[must_use]
+    pub fn expected_digests(self, digests: impl IntoIterator<Item = BlockDigest>) -> Self {
+        let expected_digests = Some(digests.into_iter().collect());
+        Self { digests: true, expected_digests, ..self }
     }
 
     /// Has all connections encrypted, also those that are there already, which must be sockets then.

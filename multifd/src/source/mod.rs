@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multifd_core::Registry;
-use multifd_core::ram::{PageBatch, Ram, is_zero};
+use multifd_core::ram::{BlockDigest, PageBatch, Ram, RamDigests, is_zero};
+use multifd_core::wire::InitialPacket;
 
 pub use builder::{SourceBuilder, ZeroPages};
 use hearing::FromDestination;
@@ -47,6 +48,7 @@ pub struct Source {
     main_connection: Connection,
     hearing: Arc<Hearing<FromDestination>>,
     channels: Channels,
+    expected_digests: Option<Vec<BlockDigest>>,
 }
 
 /// Where a device state comes from.
@@ -95,6 +97,7 @@ impl Source {
             level: setup.level,
             count,
             detect_zero_pages: setup.zero_pages == ZeroPages::Channels,
+            digests: setup.digests.then(|| Arc::new(RamDigests::new(&setup.ram))),
             pace: setup.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
             progress: Progress::new(count),
         };
@@ -117,6 +120,7 @@ impl Source {
             hearing: Arc::new(Hearing::new(&main_connection, FromDestination::default())),
             main_connection,
             channels,
+            expected_digests: setup.expected_digests.clone(),
             session,
         };
         let opened = source.open(setup);
@@ -133,7 +137,9 @@ impl Source {
         }
         self.main.flush()?;
         let page_size = self.ram.page_size();
-        self.channels.start(&self.session, page_size, setup.uuid, |link, _| link, explained)?;
+        let digests = self.channels.digests.is_some();
+        let announced = InitialPacket::new(setup.uuid, 0).with_digests(digests);
+        self.channels.start(&self.session, page_size, announced, |link, _| link, explained)?;
         let page_bytes = setup.block_page_bytes.iter().copied().chain(iter::repeat(None));
         let blocks = self.ram.blocks().iter().zip(page_bytes).map(|(block, page_bytes)| {
             BlockInfo::new(block.name().clone(), block.bytes()).with_page_bytes(page_bytes)
@@ -243,6 +249,7 @@ impl Source {
     ) -> Result<(), Failure> {
         self.main.encoder().end_begin()?;
         self.body(pages)?;
+        self.tell_digests()?;
         let Self { session, hearing, main, .. } = self;
         let complete = || {
             if session.look(|state| state.return_path.is_open()) {
@@ -266,6 +273,20 @@ impl Source {
         self.flush()?;
         self.wait_for_confirmation()?;
         Ok(self.session.succeed()?)
+    }
+
+    /// Has the end of the stream say what the RAM holds, as it was sent.
+    fn tell_digests(&mut self) -> Result<(), Error> {
+        let Some(digests) = &self.channels.digests else { return Ok(()) };
+        let sent: Vec<_> = digests.blocks().map(|(_, digest)| digest).collect();
+        let expected = self.expected_digests.iter().flatten();
+        for ((block, sent), expected) in self.ram.blocks().iter().zip(&sent).zip(expected) {
+            if sent != expected {
+                return Err(Error::Changed { name: block.name().clone() });
+            }
+        }
+        self.main.encoder().set_digests(sent);
+        Ok(())
     }
 
     /// Cancels the migration when `limit` is over.
@@ -299,6 +320,9 @@ impl Source {
                 return Ok(false);
             }
             main.encoder().zero_page(block, offset)?;
+            if let Some(digests) = &channels.digests {
+                digests.of(&ram.blocks()[block]).into_iter().for_each(|own| own.note_zero(offset));
+            }
             main.flush_if_much()?;
             channels.progress.count_zero_page();
             Ok::<_, Failure>(true)

@@ -46,7 +46,7 @@ fn connect(uri: &Uri) -> Box<dyn Stream> {
 
 fn channel(uri: &Uri, channel: u8, uuid: Uuid) -> Box<dyn Stream> {
     let mut connection = connect(uri);
-    connection.write_all(&InitialPacket { uuid, channel }.to_bytes()).unwrap();
+    connection.write_all(&InitialPacket::new(uuid, channel).to_bytes()).unwrap();
     connection
 }
 
@@ -90,7 +90,7 @@ fn an_attempt_that_ended_in_an_initial_packet_does_not_disturb_the_next() {
         for bytes in [3, 4, 63] {
             let (uri, received) = listen(&listening, |setup| setup);
             let mut cut = connect(&uri);
-            let initial = InitialPacket { uuid: Uuid::default(), channel: 0 }.to_bytes();
+            let initial = InitialPacket::new(Uuid::default(), 0).to_bytes();
             cut.write_all(&initial[..bytes]).unwrap();
             drop(cut);
             migrate(&uri, received);

@@ -91,10 +91,7 @@ fn a_relay_whose_source_closed_its_main_channel_early_says_so() {
     let mut main = main;
     main.write_all(&announcement(&guest())).unwrap();
     for (number, channel) in (0..).zip(&channels) {
-        channel
-            .clone()
-            .write_all(&InitialPacket { uuid: Uuid::default(), channel: number }.to_bytes())
-            .unwrap();
+        channel.clone().write_all(&InitialPacket::new(Uuid::default(), number).to_bytes()).unwrap();
     }
     drop(main);
     let error = relay.run().unwrap_err();

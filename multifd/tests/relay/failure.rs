@@ -449,7 +449,7 @@ fn flipped_bits_anywhere_end_the_relay_and_never_panic() {
 fn two_channels_of_one_number_are_refused() {
     let (uri, _destination) = sink(1);
     let running = relay(&uri, |setup| setup);
-    let initial = InitialPacket { uuid: Uuid::default(), channel: 1 }.to_bytes();
+    let initial = InitialPacket::new(Uuid::default(), 1).to_bytes();
     let mut connections: Vec<_> = (0..2).map(|_| connect(&running.uri)).collect();
     connections.iter_mut().for_each(|connection| connection.write_all(&initial).unwrap());
     let error = on(Side::From, running.join());

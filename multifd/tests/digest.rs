@@ -1,0 +1,212 @@
+//! Digests: what arrives is what was sent, or nobody takes it for that.
+
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use common::{
+    all_compressions, any_port, assert_equal, cause, chain, complete, content, fill, guest,
+    provide, ram, receive, registry, send,
+};
+use multifd::core::Compression;
+use multifd::core::ram::{BlockDigest, Ram, RamDigests};
+use multifd::relay::Relay;
+use multifd::stream::FullSection;
+use multifd::{Connection, Destination, Error, PageSet, Source, Unfinished, Uri, ZeroPages};
+
+/// The digests of what `ram` holds.
+fn digests(ram: &Ram) -> Vec<BlockDigest> {
+    let digests = RamDigests::new(ram);
+    for block in ram.blocks() {
+        let bytes = content(ram, block.name().as_str());
+        let hashes = digests.of(block).unwrap();
+        (0..).step_by(4096).zip(bytes.chunks(4096)).for_each(|(at, page)| hashes.note(at, page));
+    }
+    digests.blocks().map(|(_, digest)| digest).collect()
+}
+
+#[test]
+fn a_destination_knows_what_the_source_s_ram_holds_with_every_codec_and_way_of_zero_pages() {
+    for compression in all_compressions() {
+        for zero_pages in [ZeroPages::Channels, ZeroPages::Main, ZeroPages::Off] {
+            let ram = guest();
+            let (uri, destination) = receive(|setup| setup.compression(compression));
+            let mut source =
+                send(&ram, &uri, |setup| setup.compression(compression).zero_pages(zero_pages))
+                    .unwrap();
+            source.round(&PageSet::all(&ram)).unwrap();
+            // Pages that change, one of them to zero, and one that was zero.
+            fill(&ram, "pc.ram", 1, 8);
+            fill(&ram, "pc.ram", 3, 9);
+            ram.block("vga").unwrap().write(4096, &[0; 4096]);
+            let mut dirty = PageSet::none(&ram);
+            for (block, page) in [(0, 1), (0, 3), (2, 1)] {
+                dirty.insert(block, page * 4096).unwrap();
+            }
+            let sent = std::thread::spawn(move || source.finish(&dirty, None));
+            let arrived = destination.join().unwrap().unwrap();
+            assert_equal(&ram, &arrived.ram);
+            assert_eq!(arrived.digests, Some(digests(&ram)), "{compression}, {zero_pages:?}");
+            arrived.confirm().unwrap();
+            sent.join().unwrap().unwrap();
+        }
+    }
+}
+
+/// Flips the lowest bit of the byte at `at`.
+struct Flipping {
+    to: TcpStream,
+    at: Option<usize>,
+}
+
+impl Write for Flipping {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut bytes = bytes.to_vec();
+        if let Some(byte) = self.at.and_then(|at| bytes.get_mut(at)) {
+            *byte ^= 1;
+        }
+        let count = self.to.write(&bytes)?;
+        self.at = self.at.and_then(|at| at.checked_sub(count));
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A source of `ram` without compression over one channel, of which the byte at `at` arrives wrong.
+fn send_flipping(ram: &Arc<Ram>, uri: &Uri, at: Option<usize>, digests: bool) -> Source {
+    let Uri::Tcp { host, port } = uri else { panic!("{uri}") };
+    let connection = |at| {
+        let stream = TcpStream::connect((&host[..], *port)).unwrap();
+        let shut = stream.try_clone().unwrap();
+        let to = Flipping { to: stream.try_clone().unwrap(), at };
+        Connection::from_stream(stream, to, move |how| shut.shutdown(how))
+    };
+    let registry = registry();
+    let setup = Source::builder(&registry, Arc::clone(ram)).digests(digests);
+    setup.connect_over(connection(None), [connection(at)]).unwrap()
+}
+
+#[test]
+fn a_bit_that_flips_in_a_page_fails_both_sides_by_the_block_s_name() {
+    let ram = ram(&[("pc.rom", 4096), ("pc.ram", 256 << 10)]);
+    (1..64).for_each(|page| fill(&ram, "pc.ram", page, 1));
+    // The initial packet, two SYNC packets' worth of heads and then pages, whatever else is before.
+    for (at, digests, taken) in [
+        (None, true, true),
+        (Some(20_000), true, false),
+        (Some(200_000), true, false),
+        // Nothing in the format shows it.
+        (Some(20_000), false, true),
+    ] {
+        let (uri, destination) = receive(|setup| setup.channels(1));
+        let mut source = send_flipping(&ram, &uri, at, digests);
+        source.round(&PageSet::all(&ram)).unwrap();
+        let none = PageSet::none(&ram);
+        let sent = std::thread::spawn(move || source.finish(&none, None));
+        let arrived = destination.join().unwrap();
+        assert_eq!(arrived.is_ok(), taken, "{at:?}, {digests}");
+        match arrived {
+            Ok(arrived) => {
+                assert_eq!(arrived.digests.is_some(), digests);
+                let is_equal = content(&ram, "pc.ram") == content(&arrived.ram, "pc.ram");
+                assert_eq!(is_equal, at.is_none());
+                arrived.confirm().unwrap();
+                sent.join().unwrap().unwrap();
+            }
+            Err(error) => {
+                assert!(
+                    matches!(&error, Error::Digest { name } if name.as_str() == "pc.ram"),
+                    "{}",
+                    chain(&error)
+                );
+                let failed = sent.join().unwrap().unwrap_err();
+                assert!(matches!(failed, Unfinished::Failed(Error::DestinationFailed(1))));
+            }
+        }
+    }
+}
+
+#[test]
+fn digests_pass_through_a_relay_that_changes_the_codec() {
+    let source_ram = guest();
+    let (uri, destination) = receive(|setup| setup.compression(Compression::Zlib).channels(3));
+    let relay = Relay::builder(&registry())
+        .from_compression(Compression::Zstd)
+        .to_compression(Compression::Zlib)
+        .to_channels(3)
+        .listen(&any_port(), &uri)
+        .unwrap();
+    let from = relay.uri().clone();
+    let relayed = std::thread::spawn(move || relay.run());
+    let mut source =
+        send(&source_ram, &from, |setup| setup.compression(Compression::Zstd)).unwrap();
+    source.round(&PageSet::all(&source_ram)).unwrap();
+    let none = PageSet::none(&source_ram);
+    let sent = std::thread::spawn(move || source.finish(&none, None));
+    let arrived = destination.join().unwrap().unwrap();
+    assert_eq!(arrived.digests, Some(digests(&source_ram)));
+    arrived.confirm().unwrap();
+    sent.join().unwrap().unwrap();
+    relayed.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_device_state_arrives_as_it_was_given_whole_and_in_pieces() {
+    let ram = guest();
+    let devices = FullSection { name: "vcpu", version: 1, body: &[7; 100_000] };
+    let devices = devices.to_device_state(multifd::core::PageSize::Kib4).unwrap();
+    for in_pieces in [false, true] {
+        let destination = Destination::builder(&registry()).listen(&any_port()).unwrap();
+        let uri = destination.uri().clone();
+        let received = std::thread::spawn(move || {
+            let mut pieces = Vec::new();
+            let arrived = if in_pieces {
+                destination.receive_in_pieces(provide, |piece| {
+                    pieces.extend_from_slice(piece);
+                    Ok(())
+                })
+            } else {
+                destination.receive(provide)
+            };
+            (pieces, arrived.unwrap())
+        });
+        let mut source = send(&ram, &uri, |setup| setup).unwrap();
+        source.round(&PageSet::all(&ram)).unwrap();
+        let (none, state) = (PageSet::none(&ram), devices.clone());
+        let sent = std::thread::spawn(move || source.finish(&none, Some(&state)));
+        let (pieces, arrived) = received.join().unwrap();
+        assert!(if in_pieces { pieces == devices } else { arrived.device_state == devices });
+        assert!(arrived.digests.is_some());
+        arrived.confirm().unwrap();
+        sent.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn ram_that_is_not_what_it_should_be_is_not_handed_over() {
+    let ram = guest();
+    let right = digests(&ram);
+    let (uri, destination) = receive(|setup| setup);
+    let source = send(&ram, &uri, |setup| setup.expected_digests(right.clone())).unwrap();
+    complete(source, PageSet::all(&ram), &ram, destination);
+    // One bit of what was stored.
+    let mut page = [0; 4096];
+    let block = ram.block("vga").unwrap();
+    block.slice(4096, 4096).copy_to(&mut page[..]);
+    page[77] ^= 4;
+    block.write(4096, &page);
+    let (uri, destination) = receive(|setup| setup);
+    let source = send(&ram, &uri, |setup| setup.expected_digests(right)).unwrap();
+    let failed = source.finish(&PageSet::all(&ram), None).unwrap_err();
+    assert!(matches!(failed, Unfinished::Failed(_)), "{failed}");
+    let error = cause(failed);
+    assert!(matches!(&error, Error::Changed { name } if name.as_str() == "vga"), "{error}");
+    destination.join().unwrap().unwrap_err();
+}
