@@ -28,8 +28,8 @@ fn main() -> ExitCode {
         relays::trials(),
         hosts::trials(),
         failures::trials(),
-        tls::trials(),
         cancellations::trials(),
+        tls::trials(),
         libvirt::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
