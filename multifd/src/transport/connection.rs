@@ -15,7 +15,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{Socket, Type};
 
-use super::layer::{Layer, Line, Patience};
+use super::layer::{Layer, Line, Now, Patience};
 use super::set_up;
 use crate::driver::ended;
 use crate::engine::watch::Watch;
@@ -195,8 +195,18 @@ impl Connection {
     /// Waits until there is something to read, or the end. At once where that cannot be told.
     pub(crate) fn wait_readable(&self) -> io::Result<()> {
         let Some(socket) = self.socket() else { return Ok(()) };
-        retry_on_intr(|| poll(&mut [PollFd::new(socket, PollFlags::IN)], None))?;
-        Ok(())
+        loop {
+            // What has been decrypted is not in the socket any more, and what is there may be none of it.
+            let layer = self.layer();
+            let now = layer.map(|(layer, line)| layer.look(line));
+            if now.is_some_and(|now| !matches!(now, Ok(Now::Nothing))) {
+                return Ok(());
+            }
+            retry_on_intr(|| poll(&mut [PollFd::new(socket, PollFlags::IN)], None))?;
+            if layer.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// As [`wait_readable`](Self::wait_readable), for `limit` at most. Whether there is something. What is
@@ -253,7 +263,7 @@ impl Connection {
     /// be told.
     pub(crate) fn is_silent(&self) -> bool {
         if let Some((layer, line)) = self.layer() {
-            return layer.is_silent(line);
+            return layer.look(line).is_ok_and(|now| now == Now::Nothing);
         }
         let Some(socket) = self.socket() else { return true };
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;

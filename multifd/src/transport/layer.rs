@@ -25,8 +25,8 @@ pub(super) trait Layer: fmt::Debug + Send + Sync {
     /// As [`read`](Self::read), what is there now; `None` where nothing is.
     fn read_now(&self, line: Line<'_>, room: &mut [u8]) -> io::Result<Option<usize>>;
 
-    /// Whether the peer has said nothing that is yet to be read, and has not closed.
-    fn is_silent(&self, line: Line<'_>) -> bool;
+    /// What there is to be read, without taking it.
+    fn look(&self, line: Line<'_>) -> io::Result<Now>;
 
     /// Writes some of `bytes` bytes, however long that takes. `gather` puts the first of them into the
     /// room that it is given, and says how many.
@@ -61,6 +61,18 @@ pub(crate) fn is_refusal(error: &io::Error) -> bool {
         _ = error;
         false
     }
+}
+
+/// What there is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "every layer is behind that feature"))]
+pub(super) enum Now {
+    Nothing,
+    Bytes,
+    /// Nothing comes any more.
+    End,
+    /// An error.
+    Failure,
 }
 
 /// Whether something may take its time.

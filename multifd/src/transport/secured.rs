@@ -11,7 +11,7 @@ use rustls::Connection as Session;
 use self::input::Input;
 use self::output::Output;
 use super::Connection;
-use super::layer::{Layer, Line, Patience};
+use super::layer::{Layer, Line, Now, Patience};
 use crate::tls::TlsError;
 
 mod input;
@@ -105,9 +105,9 @@ impl Secured {
         let Some(mut input) = try_lock(&self.input) else { return error };
         loop {
             match input.look(&mut lock(&self.session)) {
-                Ok(true) => {}
-                Ok(false) => return error,
-                Err(reason) => return reason,
+                Now::Nothing => {}
+                Now::Bytes | Now::End => return error,
+                Now::Failure => return input.failure().unwrap_or(error),
             }
             match input.receive_now(line) {
                 Ok(Some(1..)) => {}
@@ -185,23 +185,21 @@ impl Layer for Secured {
         }
     }
 
-    fn is_silent(&self, line: Line<'_>) -> bool {
+    fn look(&self, line: Line<'_>) -> io::Result<Now> {
         // Somebody waits for it to say something.
-        let Some(mut input) = try_lock(&self.input) else { return true };
+        let Some(mut input) = try_lock(&self.input) else { return Ok(Now::Nothing) };
         loop {
             let mut session = lock(&self.session);
-            let silent = input.look(&mut session);
+            let now = input.look(&mut session);
             self.note_pending(&session);
             drop(session);
             self.send_pending(line);
-            match silent {
-                Ok(true) => {}
-                Ok(false) | Err(_) => return false,
+            match now {
+                Now::Nothing => {}
+                something => return Ok(something),
             }
-            match input.receive_now(line) {
-                Ok(None) => return true,
-                Ok(Some(_)) => {}
-                Err(_) => return false,
+            if input.receive_now(line)?.is_none() {
+                return Ok(Now::Nothing);
             }
         }
     }

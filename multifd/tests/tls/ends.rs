@@ -112,7 +112,7 @@ fn a_source_says_close_notify_on_every_connection() {
 fn a_destination_says_close_notify_behind_its_last_word() {
     let folder = Authority::new().folder();
     let (uri, received) = receive(|setup| {
-        setup.channels(1).channel_timeout(Duration::from_secs(1)).tls(folder.server())
+        setup.channels(1).channel_timeout(Duration::from_secs(2)).tls(folder.server())
     });
     let announced = announcement_with_return_path(&ram(&[("pc.ram", 4096)]));
     let mut connection = peer::connect(&uri, &folder);

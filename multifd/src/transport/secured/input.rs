@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read};
 
 use rustls::Connection as Session;
 
-use super::super::layer::Line;
+use super::super::layer::{Line, Now};
 use super::failed;
 use crate::tls::TlsError;
 
@@ -128,17 +128,33 @@ impl Input {
         Ok(Some(filled))
     }
 
-    /// Looks whether there is nothing to be read, not even an end.
-    pub(super) fn look(&mut self, session: &mut Session) -> io::Result<bool> {
+    /// Looks what there is to be read of what has been received.
+    pub(super) fn look(&mut self, session: &mut Session) -> Now {
+        if self.failed.is_some() {
+            return Now::Failure;
+        }
         loop {
-            let state = session.process_new_packets().map_err(|error| failed(error.into()))?;
-            if state.plaintext_bytes_to_read() > 0 || state.peer_has_closed() {
-                return Ok(false);
-            }
-            if !self.go_on(session).map_err(failed)? {
-                return Ok(!self.ended);
+            let now = match session.process_new_packets() {
+                Ok(state) if state.plaintext_bytes_to_read() > 0 => return Now::Bytes,
+                Ok(state) if state.peer_has_closed() => return Now::End,
+                Ok(_) => self.go_on(session),
+                Err(error) => Err(error.into()),
+            };
+            match now {
+                Ok(true) => {}
+                Ok(false) => return if self.ended { Now::End } else { Now::Nothing },
+                Err(error) => {
+                    // For whoever reads next.
+                    self.failed = Some(error);
+                    return Now::Failure;
+                }
             }
         }
+    }
+
+    /// Why nothing more can be read.
+    pub(super) fn failure(&mut self) -> Option<io::Error> {
+        self.failed.take().map(failed)
     }
 
     /// Gives the session the next record, if it is there. A connection may end without a word, but not

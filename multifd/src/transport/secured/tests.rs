@@ -98,7 +98,8 @@ fn much_goes_over_in_both_directions_at_once() {
 fn tickets_are_nothing_to_be_read() {
     let (near, far) = pair(4);
     // They have come: the socket has something, and the connection has not.
-    near.wait_readable().unwrap();
+    let (_, line) = near.layer().unwrap();
+    line.socket.peek(&mut [std::mem::MaybeUninit::uninit()]).unwrap();
     assert!(near.is_silent() && !near.has_left());
     assert_eq!(near.read_now(&mut [0; 8]).unwrap(), None);
     assert!(near.is_silent());
@@ -106,12 +107,31 @@ fn tickets_are_nothing_to_be_read() {
     near.wait_readable().unwrap();
     assert!(!near.is_silent(), "it has been seen, and not been taken");
     let mut bytes = [0; 8];
-    assert_eq!(near.read_now(&mut bytes).unwrap(), Some(4));
+    assert_eq!(near.read_now(&mut bytes[..1]).unwrap(), Some(1));
+    // The rest is not in the socket any more.
+    near.wait_readable().unwrap();
+    assert_eq!(near.read_now(&mut bytes).unwrap(), Some(3));
     assert!(near.is_silent());
     far.shut_down(Shutdown::Write);
     near.wait_readable().unwrap();
     assert!(!near.is_silent() && near.has_left());
     assert_eq!(near.read_now(&mut bytes).unwrap(), Some(0));
+}
+
+#[test]
+fn what_was_looked_at_in_vain_is_an_error_to_whoever_reads() {
+    let (near, far) = pair(0);
+    far.clone().write_all(b"all").unwrap();
+    // Not a record.
+    let (_, line) = far.layer().unwrap();
+    line.send(&[0x17, 3, 3, 0, 3, 1, 2, 3]).unwrap();
+    let mut bytes = [0; 3];
+    near.clone().read_exact(&mut bytes).unwrap();
+    for _ in 0..2 {
+        near.wait_readable().unwrap();
+        assert!(!near.is_silent());
+    }
+    near.read_now(&mut bytes).unwrap_err();
 }
 
 #[test]
