@@ -83,6 +83,8 @@ impl Migration<'_> {
                 .compression(Arc::clone(self.codec))
                 .level(self.level)
                 .channels(self.channels)
+                // Here every page is compared, and said by its place.
+                .digests(false)
                 .connect(uri)
         })?;
         let _watch = interrupt.watch(source.cancel_token());

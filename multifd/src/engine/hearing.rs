@@ -56,6 +56,7 @@ impl<H> Hearing<H> {
     /// Hears what the destination says, to the end.
     pub(crate) fn listen<S>(&self, session: &Session<S>) -> Result<(), Failure>
     where
+        S: Send + 'static,
         H: Hears<S>,
     {
         if !self.connection.can_poll() {
@@ -70,6 +71,7 @@ impl<H> Hearing<H> {
 
     fn listen_blocking<S>(&self, session: &Session<S>) -> Result<(), Failure>
     where
+        S: Send + 'static,
         H: Hears<S>,
     {
         let mut connection = self.connection.clone();
@@ -85,6 +87,7 @@ impl<H> Hearing<H> {
     /// Hears what the destination has said by now.
     pub(crate) fn hear<S>(&self, session: &Session<S>) -> Result<More, Failure>
     where
+        S: Send + 'static,
         H: Hears<S>,
     {
         let mut path = self.path();
@@ -96,7 +99,7 @@ impl<H> Hearing<H> {
             heard += read.as_ref().map_or(0, |&count| count);
             // Whoever talks without end is not to keep this side from its work.
             if heard > MOST {
-                return Err(Error::TooManyAnswers.into());
+                return Ok(session.settle(Err(Error::TooManyAnswers.into()))?);
             }
             path.take(session, read, &buffer)?;
         }
@@ -121,14 +124,16 @@ impl<H> Path<H> {
         buffer: &[u8],
     ) -> Result<More, Failure>
     where
+        S: Send + 'static,
         H: Hears<S>,
     {
-        let bytes = match read {
-            Ok(count) => &buffer[..count],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(More::Later),
-            Err(error) => return Err(self.hears.failed(session, error).into()),
+        let heard = match read {
+            Ok(count) => self.hears.hear(session, &buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(More::Later),
+            Err(error) => Err(self.hears.failed(session, error).into()),
         };
-        let more = self.hears.hear(session, bytes)?;
+        // While the path is locked: the other thread must not go on as if nothing had been said.
+        let more = session.settle(heard)?;
         self.over = more == More::Never;
         Ok(more)
     }
@@ -178,11 +183,12 @@ mod tests {
     /// Listens to a stream of the caller's own. Returns what was heard and how it ended.
     fn listened<const N: usize>(
         reads: [io::Result<&'static [u8]>; N],
-    ) -> (Vec<u8>, Result<(), Failure>) {
+    ) -> (Vec<u8>, Result<(), Error>) {
         let reads = Reads(reads.into());
         let connection = Connection::from_stream(reads, io::sink(), |_| Ok(()));
         let (session, hearing) = (session(), Hearing::new(&connection, Words::default()));
-        let ended = hearing.listen(&session);
+        // The session has the reason.
+        let ended = hearing.listen(&session).map_err(|_| session.reason());
         session.end();
         (hearing.with(|words| std::mem::take(&mut words.0)), ended)
     }
@@ -195,7 +201,7 @@ mod tests {
         let (heard, ended) =
             listened([Ok(b"heard"), Err(io::ErrorKind::ConnectionReset.into()), Ok(b"more")]);
         assert_eq!(heard, b"heard");
-        assert!(matches!(ended, Err(Failure::Error(Error::Unconfirmed(_)))), "{ended:?}");
+        assert!(matches!(ended, Err(Error::Unconfirmed(_))), "{ended:?}");
     }
 
     #[test]
