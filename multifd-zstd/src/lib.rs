@@ -44,8 +44,7 @@ impl Zstd {
     /// [`MIN_WINDOW`](Self::MIN_WINDOW) and [`MAX_WINDOW`](Self::MAX_WINDOW).
     ///
     /// A receiver refuses a frame whose header asks for more: each channel takes as much memory as it
-    /// asks for. A sender of levels 20 to 22 makes no larger ones either; those of lower levels are 8
-    /// MiB at most by themselves.
+    /// asks for. A sender makes none above `bytes` and 8 MiB, whichever is more, at any level.
     #[must_use]
     pub const fn with_window_limit(self, bytes: u64) -> Self {
         let log = match bytes.checked_ilog2() {

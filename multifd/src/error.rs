@@ -173,8 +173,8 @@ pub enum Error {
     },
     /// A packet's number came before, or is lower than that of the one before it.
     #[error(
-        "packet {number} came twice, or behind a later one of its channel: a channel is not the \
-         source's, or the source numbers its packets wrongly"
+        "packet {number} came twice, behind a later one of its channel, or with too many gaps before it: a \
+         channel is not the source's, or the source numbers its packets wrongly"
     )]
     OutOfTurn {
         /// The packet's number.
@@ -218,6 +218,12 @@ pub enum Error {
         /// The block's name.
         name: BlockName,
     },
+    /// What the source would say of its RAM is not there.
+    #[error(
+        "the source's channels announce digests of its RAM, and none have come: its VMDESCRIPTION has \
+         changed on the way; migrate again"
+    )]
+    NoDigests,
     /// The RAM that was to be sent is not what it should be.
     #[error(
         "the RAM block '{name}' does not hold what it should: its memory or its file has changed; \

@@ -95,8 +95,9 @@ impl Progress {
         self.main.zero_pages.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn count_refused(&self) {
-        self.main.refused.fetch_add(1, Relaxed);
+    /// Counts a connection that is refused. Returns how many there are.
+    pub(crate) fn count_refused(&self) -> u64 {
+        self.main.refused.fetch_add(1, Relaxed) + 1
     }
 
     pub(crate) fn count_sync(&self) {

@@ -7,13 +7,16 @@ mod common;
 use std::io::{self, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use common::{
     all_compressions, any_port, assert_equal, cause, chain, complete, content, fill, guest,
     provide, ram, receive, registry, send,
 };
-use multifd::core::Compression;
-use multifd::core::ram::{BlockDigest, Ram, RamDigests};
+use multifd::core::ram::{BlockDigest, BlockMemory, Ram, RamBlock, RamDigests};
+use multifd::core::vm_memory::{MmapRegion, VolatileSlice};
+use multifd::core::wire::BlockName;
+use multifd::core::{Compression, PageSize};
 use multifd::relay::Relay;
 use multifd::stream::FullSection;
 use multifd::{Connection, Destination, Error, PageSet, Source, Unfinished, Uri, ZeroPages};
@@ -94,7 +97,7 @@ fn send_flipping(ram: &Arc<Ram>, uri: &Uri, at: Option<usize>, digests: bool) ->
 }
 
 #[test]
-fn a_bit_that_flips_in_a_page_fails_both_sides_by_the_block_s_name() {
+fn a_bit_that_flips_in_a_page_is_refused_by_the_block_s_name_and_the_guest_stays() {
     let ram = ram(&[("pc.rom", 4096), ("pc.ram", 256 << 10)]);
     (1..64).for_each(|page| fill(&ram, "pc.ram", page, 1));
     // The initial packet, two SYNC packets' worth of heads and then pages, whatever else is before.
@@ -161,7 +164,7 @@ fn digests_pass_through_a_relay_that_changes_the_codec() {
 fn a_device_state_arrives_as_it_was_given_whole_and_in_pieces() {
     let ram = guest();
     let devices = FullSection { name: "vcpu", version: 1, body: &[7; 100_000] };
-    let devices = devices.to_device_state(multifd::core::PageSize::Kib4).unwrap();
+    let devices = devices.to_device_state(PageSize::Kib4).unwrap();
     for in_pieces in [false, true] {
         let destination = Destination::builder(&registry()).listen(&any_port()).unwrap();
         let uri = destination.uri().clone();
@@ -209,4 +212,43 @@ fn ram_that_is_not_what_it_should_be_is_not_handed_over() {
     let error = cause(failed);
     assert!(matches!(&error, Error::Changed { name } if name.as_str() == "vga"), "{error}");
     destination.join().unwrap().unwrap_err();
+}
+
+/// Memory in which a page changes between being looked at and being sent.
+#[derive(Debug)]
+struct Changing {
+    memory: MmapRegion<()>,
+    looks: AtomicUsize,
+}
+
+impl BlockMemory for Changing {
+    fn bytes(&self) -> u64 {
+        BlockMemory::bytes(&self.memory)
+    }
+
+    fn slice(&self, offset: usize, len: usize) -> Option<VolatileSlice<'_>> {
+        let slice = BlockMemory::slice(&self.memory, offset, len)?;
+        slice.copy_from(&[self.looks.fetch_add(1, Relaxed) as u8][..]);
+        Some(slice)
+    }
+}
+
+#[test]
+fn a_page_that_changes_while_it_is_sent_and_never_comes_again_is_as_it_was_sent() {
+    for compression in all_compressions() {
+        let memory = MmapRegion::new(64 << 12).unwrap();
+        let memory = Changing { memory, looks: AtomicUsize::new(1) };
+        let block = RamBlock::new(BlockName::new("pc.ram").unwrap(), memory);
+        let ram = Arc::new(Ram::new(PageSize::Kib4, [block]).unwrap());
+        let (uri, destination) = receive(|setup| setup.compression(compression));
+        let mut source = send(&ram, &uri, |setup| setup.compression(compression)).unwrap();
+        source.round(&PageSet::all(&ram)).unwrap();
+        // The guest has freed the pages: they are not of the last round.
+        let none = PageSet::none(&ram);
+        let sent = std::thread::spawn(move || source.finish(&none, None));
+        let arrived = destination.join().unwrap().unwrap();
+        assert!(arrived.digests.is_some(), "{compression}");
+        arrived.confirm().unwrap();
+        sent.join().unwrap().unwrap();
+    }
 }

@@ -7,7 +7,7 @@ use super::{ChannelCounters, ChannelStats, PacketBuffer};
 use crate::codec::Payload;
 use crate::error::{Error, UsageError};
 use crate::method::{ChannelConfig, MultiFdMethods, PageAccess, SendMethod};
-use crate::page_size::PACKET_BYTES;
+use crate::page_size::{PACKET_BYTES, PageSize};
 use crate::ram::{
     GuestPages, GuestSlices, NormalPages, PageBatch, PageHashes, PageMemory, RamDigests,
     copy_unless_zero, is_zero,
@@ -239,7 +239,11 @@ impl SendMachine {
             compression,
             work: Work::Initial(initial),
             state: State::Write { sent: 0, total: initial.len() },
-            batch: PartitionedBatch::new(method.access()),
+            // What is hashed has to be what is sent.
+            batch: PartitionedBatch::new(match config.digests {
+                Some(_) => PageAccess::PrivateCopy,
+                None => method.access(),
+            }),
             method,
             payload: Payload::new(),
             packet: RamPacketBuilder::new(config.channel.page_size),
@@ -263,7 +267,7 @@ impl SendMachine {
             self.batch.partition(pages, self.config.detect_zero_pages);
         }
         if let Some(hashes) = self.config.digests.as_ref().and_then(|all| all.of(pages.block())) {
-            self.batch.note(pages, hashes);
+            self.batch.note(pages.page_size(), hashes);
         }
         self.work = Work::Pages(batch);
         self.begin_packet();
@@ -494,8 +498,6 @@ struct PartitionedBatch {
     zero: Vec<u64>,
     /// Room for the copies of a whole packet; `None` for a method that reads in place.
     private: Option<PageMemory>,
-    /// Room for a page that is read in place, while it is hashed.
-    scratch: Vec<u8>,
 }
 
 impl PartitionedBatch {
@@ -504,7 +506,7 @@ impl PartitionedBatch {
             PageAccess::PrivateCopy => Some(PageMemory::new(PACKET_BYTES)),
             PageAccess::InPlace => None,
         };
-        Self { normal: Vec::new(), zero: Vec::new(), private, scratch: Vec::new() }
+        Self { normal: Vec::new(), zero: Vec::new(), private }
     }
 
     fn set_zero(&mut self, pages: GuestPages<'_>) {
@@ -536,20 +538,14 @@ impl PartitionedBatch {
         }
     }
 
-    /// Notes the hashes of `pages`, which have been partitioned. One that is read in place may change
-    /// until it is sent: it is dirty then, and sent and noted once more.
-    fn note(&mut self, pages: GuestPages<'_>, hashes: &PageHashes) {
+    /// Notes the hashes of the pages, which have been partitioned: of the private copies, which are sent.
+    /// A page in guest memory may change until it is sent, and never be sent again, if the guest frees it.
+    fn note(&self, page_size: PageSize, hashes: &PageHashes) {
         self.zero.iter().for_each(|&offset| hashes.note_zero(offset));
-        let (block, page_bytes) = (pages.block(), pages.page_size().bytes());
-        match &self.private {
-            Some(private) => {
-                let copies = private.as_slice().chunks_exact(page_bytes);
-                copies.zip(&self.normal).for_each(|(copy, &offset)| hashes.note(offset, copy));
-            }
-            None => self.normal.iter().for_each(|&offset| {
-                let page = block.slice(offset, page_bytes);
-                hashes.note_guest(offset, page, &mut self.scratch);
-            }),
-        }
+        let copies = self
+            .private
+            .iter()
+            .flat_map(|private| private.as_slice().chunks_exact(page_size.bytes()));
+        copies.zip(&self.normal).for_each(|(copy, &offset)| hashes.note(offset, copy));
     }
 }

@@ -4,7 +4,7 @@ use std::mem;
 
 use super::body::{InBody, RamSection};
 use super::configuration_decoder::ConfigurationDecoder;
-use super::described_digests::{MalformedDigests, described_digests, without_digests};
+use super::described_digests::{MalformedDigests, described_digests, remove_digests};
 use super::device_state::{self, Collector};
 use super::early::{self, EarlySection, Ended, Place};
 use super::input::{Input, Stop};
@@ -71,6 +71,7 @@ pub struct MainDecoder {
     /// than the head of another section.
     replay: Vec<u8>,
     digests: Option<Vec<BlockDigest>>,
+    described: bool,
 }
 
 /// What comes next.
@@ -131,6 +132,7 @@ impl MainDecoder {
             early_state: 0,
             replay: Vec::new(),
             digests: None,
+            described: false,
         }
     }
 
@@ -240,6 +242,12 @@ impl MainDecoder {
     /// not keep the device state.
     pub fn digests(&self) -> Option<&[BlockDigest]> {
         self.digests.as_deref()
+    }
+
+    /// Whether the device state has a VMDESCRIPTION, which is where [`digests`](Self::digests) are. Known
+    /// as they are.
+    pub fn is_described(&self) -> bool {
+        self.described
     }
 
     /// Whether the sections end in a FOOTER. Known at [`MainEvent::DeviceState`].
@@ -596,7 +604,11 @@ impl MainDecoder {
         if digests.as_ref().is_some_and(|digests| digests.len() != blocks) {
             return Err(StreamErrorKind::Digests);
         }
-        let bytes = if digests.is_some() { without_digests(&bytes) } else { bytes };
+        self.described = device_state::split_description(&bytes).is_some();
+        let mut bytes = bytes;
+        if digests.is_some() {
+            remove_digests(&mut bytes);
+        }
         self.digests = digests;
         if self.device_state_in_pieces {
             self.next = Next::DeviceStateEnd;

@@ -138,6 +138,7 @@ impl<R: Read> MainChannel<'_, R> {
                     blocks[block].write(offset, &data);
                     hashes(block, &|hashes| hashes.note(offset, &data));
                 }
+                MainEvent::BodyEnd { last: true } => self.session.watch().calm(),
                 MainEvent::DeviceState(bytes) => vm.device_state = bytes,
                 MainEvent::DeviceStatePiece(piece) => {
                     if let Some(take) = &mut take {
@@ -156,7 +157,6 @@ impl<R: Read> MainChannel<'_, R> {
         let end = self.reader.decoder().expect_end(self.reader.unread());
         end.map_err(|error| Error::Main(error.into()))?;
         self.session.update(Wake::Nobody, State::complete)??;
-        self.session.watch().calm();
         vm.footers = self.reader.decoder().footers();
         vm.digests = self.check_digests(&blocks, &digests)?;
         Ok((vm, ram))
@@ -185,7 +185,16 @@ impl<R: Read> MainChannel<'_, R> {
         blocks: &[&RamBlock],
         arrived: &RamDigests,
     ) -> Result<Option<Vec<BlockDigest>>, Error> {
-        let Some(sent) = self.reader.decoder().digests() else { return Ok(None) };
+        let decoder = self.reader.decoder();
+        let Some(sent) = decoder.digests() else {
+            let announced = self.session.look(|state| {
+                state.connections.connected() > 0 && state.connections.all_announce_digests()
+            });
+            if announced && decoder.is_described() {
+                return Err(Error::NoDigests);
+            }
+            return Ok(None);
+        };
         if !self.session.look(|state| state.connections.all_announce_digests()) {
             tracing::warn!(
                 "the source's digests cannot be compared: a relay has not announced them"
@@ -209,6 +218,7 @@ impl<R: Read> MainChannel<'_, R> {
 
     fn open_return_path(&mut self, configuration: &Configuration) -> Result<(), Error> {
         self.return_path.opened = true;
+        self.session.watch().listens();
         // From now on the source closes the main channel only when it is done. One that does not wait
         // for an answer closes when it has sent everything, however slow this side is.
         if let Some(stream) = &self.return_path.stream {

@@ -16,7 +16,7 @@ use super::busy;
 use super::channels::Intake;
 use super::connections::{Added, Arrival, Begin};
 use super::greeting::Greeting;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, chain};
 use super::session::{Failure, Session, Stopped, Waiter, Wake};
 use super::watch::Timer;
 use crate::driver::{self, Receive};
@@ -60,6 +60,9 @@ enum NotOfIt {
     /// The migration has failed, or is over.
     Failed(Failure),
 }
+
+/// How many refusals are logged each; of further ones, those whose count is a power of two.
+const LOGGED: u64 = 32;
 
 /// How long connections are listened to yet when the migration has failed for what they may say.
 const HEARING: Duration = Duration::from_secs(1);
@@ -186,13 +189,16 @@ impl<I: Accept> Acceptor<I> {
         let Some(listener) = &self.listener else { return Ok(Accepted::All) };
         // Locked from before a connection is taken until the state knows of it.
         let _accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
+        // Whoever connects faster than that is not to keep this thread from its work.
+        for _ in 0..Listener::MOST_WAITING {
+            self.session.check()?;
             match listener.accept() {
                 Ok(Some(connection)) => self.take_accepted(&connection)?,
-                Ok(None) => return Ok(Accepted::All),
+                Ok(None) => break,
                 Err(error) => return self.not_accepted(error),
             }
         }
+        Ok(Accepted::All)
     }
 
     /// What it means that accepting failed: nothing for a migration that has its channels.
@@ -225,7 +231,7 @@ impl<I: Accept> Acceptor<I> {
         match self.take_in(connection.clone()) {
             Ok(true) => Ok(()),
             Ok(false) => {
-                self.refuse(connection, &Refusal::GaveWay);
+                self.refuse(connection, &Refusal::TooMany);
                 Ok(())
             }
             // Not the migration's fault, and it may go on without this one.
@@ -340,8 +346,13 @@ impl<I: Accept> Acceptor<I> {
 
     /// Shuts a connection down that has been refused.
     fn end(&self, connection: &Connection, from: &str, refusal: &Refusal) {
-        tracing::warn!(%from, why = %refusal, "a connection was refused");
-        self.intake.codec().progress.count_refused();
+        let count = self.intake.codec().progress.count_refused();
+        // Whoever connects again and again is not to fill the log.
+        if count <= LOGGED || count.is_power_of_two() {
+            tracing::warn!(%from, why = %refusal, count, "a connection was refused");
+        } else {
+            tracing::debug!(%from, why = %refusal, "a connection was refused");
+        }
         connection.shut_down(Shutdown::Both);
     }
 
@@ -362,20 +373,28 @@ impl<I: Accept> Acceptor<I> {
         let opened = self.session.run(driver::open(link, opening))?;
         match opened.map_err(|error| self.not_said(error, came, opening.is_empty()))? {
             Opened::Channel(initial) => {
-                drop(limit);
+                self.in_time(limit)?;
                 tracing::debug!(channel = initial.channel, uuid = %initial.uuid, "connected");
                 self.begin(arrival, initial, connection, came).map(Some)
             }
             Opened::Main => {
                 let mut greeting = Greeting::new();
                 self.greet(link, &mut greeting, came)?;
-                drop(limit);
+                self.in_time(limit)?;
                 tracing::debug!("the main channel connected");
                 self.hand_over(arrival, greeting, connection).map(|()| None)
             }
             Opened::Nothing => {
                 Err(self.not_said(PeerError::Truncated.into(), came, opening.is_empty()))
             }
+        }
+    }
+
+    /// What it means that a connection has said what it is: not where it was cut off meanwhile.
+    fn in_time(&self, mut limit: Timer) -> Result<(), NotOfIt> {
+        match limit.stop() {
+            true => Err(Refusal::Silent(self.admission.timeout.as_secs()).into()),
+            false => Ok(()),
         }
     }
 
@@ -392,7 +411,7 @@ impl<I: Accept> Acceptor<I> {
             NotOfIt::Left
         } else {
             let why = std::error::Error::source(&error).unwrap_or(&error);
-            Refusal::NoTls(why.to_string()).into()
+            Refusal::NoTls(chain(why)).into()
         })
     }
 

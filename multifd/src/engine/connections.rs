@@ -114,8 +114,8 @@ impl<H: Clone> Connections<H> {
 
     /// A connection that has not said yet what it is. Where too many wait, one gives way: the oldest
     /// that has said nothing, of which `is_silent` says that nothing is there to be read either; or the
-    /// oldest that has claimed a number and said no more. `None` where all that wait are channels that
-    /// speak.
+    /// oldest that has claimed a number and said no more; or, as long as there is no main channel, the
+    /// oldest channel that speaks. `None` where all that wait are channels that speak and may be of it.
     pub(crate) fn add(&mut self, handle: H, is_silent: impl Fn(&H) -> bool) -> Option<Added<H>> {
         let most = self.most_waiting + usize::from(self.channels);
         let gives_way = if self.waiting() < most { None } else { Some(self.make_room(is_silent)?) };
@@ -137,9 +137,12 @@ impl<H: Clone> Connections<H> {
             self.gave_way.insert(oldest);
             return self.unknown.remove(&oldest);
         }
-        let mut claims = self.claims.iter();
-        let (&oldest, _) =
-            claims.find(|(_, claim)| claim.state == State::Silent && claim.handle.is_some())?;
+        let of = |state| {
+            let mut claims = self.claims.iter();
+            claims.find(|(_, claim)| claim.state == state && claim.handle.is_some())
+        };
+        let speaks = || of(State::Speaks).filter(|_| self.main_arrival.is_none());
+        let (&oldest, _) = of(State::Silent).or_else(speaks)?;
         self.gave_way.insert(oldest);
         self.claims.remove(&oldest)?.handle
     }
@@ -630,10 +633,12 @@ mod tests {
         for expected in [Some(4), Some(5)] {
             assert_eq!(connections.make_room(|_| true), expected);
         }
-        // Then those that say they are a channel and no more; and never one that speaks.
+        // Then those that say they are a channel and no more; one that speaks where there is no main
+        // channel.
         assert_eq!(connections.make_room(|_| true), Some(2));
-        assert_eq!(connections.make_room(|_| true), None);
         let mut full = connections.clone();
+        assert_eq!(connections.make_room(|_| true), Some(3));
+        assert_eq!(connections.make_room(|_| true), None);
         for handle in 6..9 {
             assert_eq!(full.add(handle, |_| true).unwrap().gives_way, None);
         }
@@ -641,14 +646,23 @@ mod tests {
     }
 
     #[test]
-    fn where_all_that_wait_are_channels_that_speak_nobody_is_let_in() {
-        let mut connections = Connections::new(1, None, 1);
-        for handle in 0..2 {
-            let arrival = connections.add(handle, |_| true).unwrap().arrival;
-            connections.claim(arrival, InitialPacket::new(UUID, 0), Some(handle)).unwrap();
-            connections.speaks(arrival);
+    fn channels_that_speak_give_way_only_before_there_is_a_main_channel() {
+        for has_main in [false, true] {
+            let mut connections = Connections::new(1, None, 2);
+            let main = connections.add(9, |_| true).unwrap().arrival;
+            if has_main {
+                assert!(connections.add_main(main, 9, Vec::new(), |_| false));
+            } else {
+                connections.remove(main);
+            }
+            for handle in 0..3 {
+                let arrival = connections.add(handle, |_| true).unwrap().arrival;
+                connections.claim(arrival, InitialPacket::new(UUID, 0), Some(handle)).unwrap();
+                connections.speaks(arrival);
+            }
+            let added = connections.add(3, |_| true);
+            assert_eq!(added.map(|added| added.gives_way), (!has_main).then_some(Some(0)));
         }
-        assert!(connections.add(2, |_| true).is_none());
     }
 
     #[test]

@@ -38,8 +38,10 @@ pub(crate) enum Fault {
     OutOfTurn(u64),
 }
 
-/// The most runs of numbers between two syncs: an honest source's channels are a few packets apart.
-const MOST_RUNS: usize = 1 << 16;
+/// The most runs of numbers between two syncs. Channels are apart by what is on its way on each: some
+/// thousands of packets where their sockets have much room. A run takes some 40 bytes, and a packet of
+/// 1344 at least to make.
+const MOST_RUNS: usize = 1 << 20;
 
 /// What is looked at of a packet that carries pages or a SYNC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,6 +22,8 @@ pub(crate) enum Refusal {
     NoMain(u64),
     #[error("it was the oldest of too many that had not said what they are")]
     GaveWay,
+    #[error("too many channels wait here already")]
+    TooMany,
     /// Its attempt was given up before its main channel came: nothing is wrong with that.
     #[error("it left before its main channel came")]
     GivenUp,
@@ -64,9 +66,9 @@ impl From<PeerError> for Refusal {
 }
 
 /// An error and its causes.
-fn chain(error: &multifd_core::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(error) = cause {
         line += &format!(": {error}");
         cause = error.source();

@@ -46,17 +46,28 @@ struct Inner {
 /// Why the source is known to have stopped, if nothing more comes of the main channel for so long.
 #[derive(Clone, Copy, Debug, Default)]
 struct Hurry {
-    /// It has had a channel refused.
-    refused: Option<Duration>,
-    /// It has ended a channel.
-    ended: Option<Duration>,
+    /// When it has had a channel refused, and for how long it may be silent from then on.
+    refused: Option<(Duration, Duration)>,
+    /// When it has ended a channel.
+    ended: Option<(Duration, Duration)>,
+    /// It has opened a return path, and waits there. Any other has closed when it is silent.
+    listens: bool,
     /// All pages have been sent: whatever its channels do says nothing.
     never: bool,
 }
 
 impl Hurry {
     fn grace(&self) -> Option<Duration> {
-        self.refused.or(self.ended).filter(|_| !self.never)
+        let (_, grace) = self.refused.or(self.ended).filter(|_| self.listens && !self.never)?;
+        Some(grace)
+    }
+
+    /// Whether it has been silent for too long, where nothing has moved for `idle`.
+    fn is_over(&self, now: Duration, idle: Duration) -> bool {
+        let over = |since: Option<(Duration, Duration)>| {
+            since.is_some_and(|(from, grace)| idle.min(now.saturating_sub(from)) >= grace)
+        };
+        self.listens && !self.never && (over(self.refused) || over(self.ended))
     }
 }
 
@@ -174,13 +185,21 @@ impl Watch {
     /// The source has ended a channel, and has failed if nothing more comes of the main channel for
     /// `grace`. Some sources keep that open then, and wait for an answer.
     pub(crate) fn has_ended_one(&self, grace: Duration) {
-        self.lock().hurry.ended = Some(grace);
+        let now = self.began.elapsed();
+        self.lock().hurry.ended.get_or_insert((now, grace));
         self.changed.notify_all();
     }
 
     /// As [`has_ended_one`](Self::has_ended_one), where a channel was refused, which may be the source's.
     pub(crate) fn has_refused_one(&self, grace: Duration) {
-        self.lock().hurry.refused = Some(grace);
+        let now = self.began.elapsed();
+        self.lock().hurry.refused.get_or_insert((now, grace));
+        self.changed.notify_all();
+    }
+
+    /// The source has opened a return path: it keeps the main channel open until it is done.
+    pub(crate) fn listens(&self) {
+        self.lock().hurry.listens = true;
         self.changed.notify_all();
     }
 
@@ -313,7 +332,7 @@ impl Inner {
             Awaited::Peer(what) => (what, false, false),
             Awaited::Room(what) => (what, true, false),
         };
-        let stopped = for_main && over_of(idle, self.hurry.grace());
+        let stopped = for_main && self.hurry.is_over(now, idle);
         let over = |limit| over_of(idle, limit);
         let main_ended = |(main, grace): &(WeakConnection, Option<Duration>)| {
             (over(*grace) || over(limit)) && main.upgrade().is_some_and(|main| main.has_left())
@@ -569,25 +588,35 @@ mod tests {
         let grace = Duration::from_millis(50);
         for hurry in [Watch::has_refused_one, Watch::has_ended_one] {
             let watch = Watch::new(None);
+            watch.listens();
             hurry(&watch, grace);
             let _awaiting = watch.awaiting_main();
             assert!(matches!(fails(&watch), Error::SourceStopped { .. }));
         }
-        // Not where something else is waited for, where all have come, and where all pages have.
+        // Not where something else is waited for, where all have come, and where all pages have; and not of
+        // one that waits for no answer: it may be gone, and what it has sent be on its way.
         let limit = Some(Duration::from_millis(200));
         let stalls = |watch: &Arc<Watch>| matches!(fails(watch), Error::Stalled { .. });
         let watch = Watch::new(limit);
+        watch.has_ended_one(grace);
+        let awaiting = watch.awaiting_main();
+        assert!(stalls(&watch));
+        drop(awaiting);
+        let watch = Watch::new(limit);
+        watch.listens();
         watch.has_ended_one(grace);
         let awaiting = watch.awaiting("a sync");
         assert!(stalls(&watch));
         drop(awaiting);
         let watch = Watch::new(limit);
+        watch.listens();
         watch.has_refused_one(grace);
         watch.has_all();
         let awaiting = watch.awaiting_main();
         assert!(stalls(&watch));
         drop(awaiting);
         let watch = Watch::new(limit);
+        watch.listens();
         watch.calm();
         watch.has_ended_one(grace);
         let _awaiting = watch.awaiting_main();

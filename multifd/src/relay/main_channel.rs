@@ -78,6 +78,7 @@ impl MainChannel<'_> {
             MainEvent::Configuration(_) => self.open_channels()?,
             MainEvent::OpenReturnPath => {
                 self.session.update(Wake::Nobody, |state| state.more.return_path.open())?;
+                self.session.watch().listens();
             }
             MainEvent::RamStart { blocks, sync, .. } => {
                 let (page_size, once_a_round) = (self.decoder.page_size(), sync == SyncForm::Flush);

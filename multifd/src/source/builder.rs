@@ -235,10 +235,11 @@ impl<'a> SourceBuilder<'a> {
         Self { digests, ..self }
     }
 
-    /// What the RAM must hold in the end, a digest for each block in their order, such as
-    /// [`Arrived::digests`](crate::Arrived::digests) of when it was stored: [`Source::finish`] fails
-    /// with [`Error::Changed`] otherwise, before anything is handed over. Turns
-    /// [`digests`](Self::digests) on.
+    /// What the RAM must hold in the end, a digest for each of its blocks in the order that they have
+    /// here, such as [`Arrived::digests`](crate::Arrived::digests) of when it was stored, which has the
+    /// order of [`Arrived::blocks`](crate::Arrived::blocks). [`Source::finish`] fails with
+    /// [`Error::Changed`] otherwise, before anything is handed over; for a block without a digest, too.
+    /// Turns [`digests`](Self::digests) on.
     #[must_use]
     pub fn expected_digests(self, digests: impl IntoIterator<Item = BlockDigest>) -> Self {
         let expected_digests = Some(digests.into_iter().collect());

@@ -128,9 +128,10 @@ impl ClientCertVerifier for Named {
     ) -> Result<ClientCertVerified, rustls::Error> {
         let verified = self.known.verify_client_cert(certificate, between, now)?;
         let names = names::of(certificate);
-        if self.allowed.iter().any(|pattern| names.iter().any(|name| pattern.matches(name))) {
+        if self.allowed.iter().any(|pattern| names.iter().any(|name| pattern.allows(name))) {
             return Ok(verified);
         }
+        let names = names.iter().map(ToString::to_string).collect();
         let error = OtherError(Arc::new(NotAllowed { names }));
         Err(CertificateError::Other(error).into())
     }

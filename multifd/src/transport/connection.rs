@@ -13,7 +13,7 @@ use multifd_core::channel::Part;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
-use socket2::{Socket, Type};
+use socket2::{SockAddr, Socket, Type};
 
 use super::layer::{Layer, Line, Now, Patience};
 use super::set_up;
@@ -38,6 +38,8 @@ struct Inner {
     layer: OnceLock<Box<dyn Layer>>,
     /// Bytes that have been read and written.
     moved: AtomicU64,
+    /// From where it was accepted: a socket whose peer has reset the connection does not know it.
+    from: Option<SocketAddr>,
 }
 
 #[derive(Debug)]
@@ -110,9 +112,20 @@ impl Connection {
         Ok(Self::new(Stream::Socket(socket)))
     }
 
+    /// As [`connected`](Self::connected), of a socket that was accepted from the address `from`.
+    pub(super) fn accepted(socket: Socket, from: &SockAddr) -> io::Result<Self> {
+        socket.set_nonblocking(false)?;
+        set_up(&socket, socket.domain()?)?;
+        Ok(Self::from_address(Stream::Socket(socket), from.as_socket()))
+    }
+
     fn new(stream: Stream) -> Self {
+        Self::from_address(stream, None)
+    }
+
+    fn from_address(stream: Stream, from: Option<SocketAddr>) -> Self {
         let (layer, moved) = (OnceLock::new(), AtomicU64::new(0));
-        Self(Arc::new(Inner { stream, layer, moved }))
+        Self(Arc::new(Inner { stream, layer, moved, from }))
     }
 
     pub(crate) fn downgrade(&self) -> WeakConnection {
@@ -209,20 +222,24 @@ impl Connection {
         }
     }
 
-    /// As [`wait_readable`](Self::wait_readable), for `limit` at most. Whether there is something. What is
-    /// encrypted may have been read already: at once, too.
+    /// As [`wait_readable`](Self::wait_readable), for `limit` at most. Whether there is something.
     pub(crate) fn wait_readable_for(&self, limit: Option<Duration>) -> io::Result<bool> {
-        if self.layer().is_some() {
-            return Ok(true);
-        }
         let Some(socket) = self.socket() else { return Ok(true) };
         // A limit past the end of time is no limit.
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         loop {
+            // As in `wait_readable`.
+            let layer = self.layer();
+            let now = layer.map(|(layer, line)| layer.look(line));
+            if now.is_some_and(|now| !matches!(now, Ok(Now::Nothing))) {
+                return Ok(true);
+            }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             let left = left.and_then(|left| Timespec::try_from(left).ok());
             match poll(&mut [PollFd::new(socket, PollFlags::IN)], left.as_ref()) {
-                Ok(count) => return Ok(count > 0),
+                Ok(0) => return Ok(false),
+                Ok(_) if layer.is_some() => {}
+                Ok(_) => return Ok(true),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -231,8 +248,9 @@ impl Connection {
 
     /// Whether there are bytes to be read, and not the end, as far as that can be told.
     pub(crate) fn has_more(&self) -> io::Result<bool> {
-        if self.layer().is_some() {
-            return Ok(true);
+        if let Some((layer, line)) = self.layer() {
+            // Whoever reads finds out what has failed.
+            return Ok(layer.look(line).map_or(true, |now| now == Now::Bytes));
         }
         let Some(socket) = self.socket() else { return Ok(true) };
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
@@ -284,22 +302,22 @@ impl Connection {
 
     /// Who is on the other side of a TCP connection.
     pub(crate) fn peer_address(&self) -> Option<SocketAddr> {
-        self.socket()?.peer_addr().ok()?.as_socket()
+        self.0.from.or_else(|| self.socket()?.peer_addr().ok()?.as_socket())
     }
 
     /// Who is on the other side, where that has a name.
     pub(crate) fn peer(&self) -> Option<String> {
-        let address = self.socket()?.peer_addr().ok()?;
-        match address.as_socket() {
-            Some(address) => Some(address.to_string()),
-            None => address.as_vsock_address().map(|(cid, port)| format!("vsock {cid}:{port}")),
+        if let Some(address) = self.peer_address() {
+            return Some(address.to_string());
         }
+        let address = self.socket()?.peer_addr().ok()?;
+        address.as_vsock_address().map(|(cid, port)| format!("vsock {cid}:{port}"))
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let Self { stream, layer, moved } = self;
+        let Self { stream, layer, moved, .. } = self;
         if let (Stream::Socket(socket), Some(layer)) = (stream, layer.get()) {
             layer.end(Line { socket, moved });
         }

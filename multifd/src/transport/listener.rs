@@ -40,6 +40,9 @@ struct SocketFile {
 }
 
 impl Listener {
+    /// The most connections that can wait at once: as many on each of two families' sockets.
+    pub(crate) const MOST_WAITING: usize = 2 * BACKLOG as usize + 2;
+
     /// Listens on `uri`: on each of a name's addresses that are this machine's, all on one port.
     ///
     /// # Errors
@@ -163,7 +166,7 @@ impl Listener {
         for socket in &self.sockets {
             loop {
                 match socket.accept() {
-                    Ok((socket, _)) => match Connection::connected(socket) {
+                    Ok((socket, from)) => match Connection::accepted(socket, &from) {
                         Ok(connection) => return Ok(Some(connection)),
                         // It is this connection that fails, and not the listener.
                         Err(error) => tracing::debug!(%error, "a connection cannot be set up"),

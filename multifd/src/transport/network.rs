@@ -83,6 +83,12 @@ impl FromStr for Network {
         if first != address {
             return Err(malformed("it has bits behind its prefix"));
         }
+        // The form of IPv6 that an address of IPv4 has.
+        if let (IpAddr::V6(mapped), Some(bits)) = (address, prefix.checked_sub(96)) {
+            if let Some(address) = mapped.to_ipv4_mapped() {
+                return Ok(Self { address: address.into(), prefix: bits });
+            }
+        }
         Ok(Self { address, prefix })
     }
 }
@@ -107,6 +113,7 @@ mod tests {
             ("192.0.2.0/24", "192.0.2.255", "192.0.3.0"),
             ("192.0.2.7", "192.0.2.7", "192.0.2.6"),
             ("10.0.0.0/8", "::ffff:10.9.8.7", "::ffff:11.0.0.0"),
+            ("::ffff:10.0.0.0/104", "10.9.8.7", "11.0.0.0"),
             ("0.0.0.0/0", "255.255.255.255", "::1"),
             ("2001:db8::/33", "2001:db8:7fff::1", "2001:db8:8000::"),
             ("::1", "::1", "::2"),

@@ -26,8 +26,8 @@ pub(crate) struct Secured {
     input: Mutex<Input>,
     output: Mutex<Output>,
     session: Mutex<Session>,
-    /// The session has something to send that reading has brought about: an answer to a new key, an
-    /// alert. Whoever has the output sends it.
+    /// The session has something to send that reading has brought about, such as an alert. Whoever has the
+    /// output sends it.
     pending: AtomicBool,
 }
 
@@ -35,7 +35,8 @@ impl Secured {
     /// Has `connection`, on which nothing has been said yet, encrypted by `session`. That ends when the
     /// connection is shut down.
     pub(crate) fn shake_hands(connection: &Connection, session: Session) -> Result<(), TlsError> {
-        let line = connection.line().ok_or(TlsError::NotASocket)?;
+        let bare = connection.bare_socket().and_then(|_| connection.line());
+        let line = bare.ok_or(TlsError::NotASocket)?;
         let secured = Self::over(line, session)?;
         match connection.put_on(Box::new(secured)) {
             true => Ok(()),

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use multifd::{Destination, Error, Network, PageSet};
+use multifd::{Destination, Error, Listener, Network, PageSet};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::common::{any_port, complete, guest, is_alone, provide, send, threads};
@@ -73,7 +73,7 @@ fn the_oldest_that_is_silent_gives_way_and_sees_it() {
 
 #[test]
 fn a_silent_one_has_its_time_and_the_destination_goes_on_waiting() {
-    let destination = Destination::builder(registry()).channel_timeout(Duration::from_millis(200));
+    let destination = Destination::builder(registry()).channel_timeout(Duration::from_secs(2));
     let destination = destination.listen(&any_port()).unwrap();
     let (uri, progress) = (destination.uri().clone(), destination.progress());
     let received = std::thread::spawn(move || destination.receive(provide));
@@ -88,6 +88,26 @@ fn a_silent_one_has_its_time_and_the_destination_goes_on_waiting() {
     let ram = guest();
     let source = send(&ram, &uri, |setup| setup).unwrap();
     complete(source, PageSet::all(&ram), &ram, received);
+}
+
+#[test]
+fn a_connection_that_was_reset_before_it_was_accepted_is_of_the_network_that_it_came_from() {
+    let listener = Listener::bind(&any_port()).unwrap();
+    let uri = listener.uri().clone();
+    let mut stranger = TcpStream::connect(address(&uri)).unwrap();
+    // All that a main channel says before it counts as one, and then a reset.
+    std::io::Write::write_all(&mut stranger, b"QEVM\0\0\0\x03\x01").unwrap();
+    let stranger = socket2::Socket::from(stranger);
+    stranger.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stranger);
+    let destination =
+        Destination::builder(registry()).allow_from(["192.0.2.0/24".parse().unwrap()]);
+    let destination = destination.listen_on(listener).unwrap();
+    let (progress, token) = (destination.progress(), destination.cancel_token());
+    let received = std::thread::spawn(move || destination.receive(provide));
+    wait_until(&progress, "it is counted", |stats| stats.refused_connections == 1);
+    token.cancel();
+    assert!(matches!(received.join().unwrap(), Err(Error::Cancelled)));
 }
 
 #[test]

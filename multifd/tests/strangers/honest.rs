@@ -21,8 +21,7 @@ fn received(
     streams: &Streams,
     setup: impl FnOnce(DestinationBuilder<'_>) -> DestinationBuilder<'_>,
 ) -> Error {
-    let (uri, received) =
-        receive(|builder| setup(builder).channel_timeout(Duration::from_millis(500)));
+    let (uri, received) = receive(|builder| setup(builder).channel_timeout(Duration::from_secs(2)));
     let at = address(&uri);
     let main = streams.play_main(at);
     // A source connects all before it sends on any. It may be over by now.
@@ -166,7 +165,7 @@ fn a_source_that_stops_and_keeps_its_main_channel_open_is_told_within_the_time_l
     for channels in [3, 2, 1] {
         let streams = Streams::of(3, |setup| setup);
         let (uri, received) = receive(|builder| {
-            builder.channel_timeout(Duration::from_millis(500)).progress_timeout(None)
+            builder.channel_timeout(Duration::from_secs(2)).progress_timeout(None)
         });
         let at = address(&uri);
         let mut main = TcpStream::connect(at).unwrap();

@@ -53,7 +53,7 @@ fn a_source_is_cancelled_while_its_handshake_hangs() {
 fn a_client_that_says_nothing_is_cut_off_and_the_next_is_taken() {
     let folder = Authority::new().folder();
     let (uri, received) =
-        receive(|setup| setup.channel_timeout(Duration::from_secs(2)).tls(folder.server()));
+        receive(|setup| setup.channel_timeout(Duration::from_secs(5)).tls(folder.server()));
     let mut silent = peer::plain(&uri);
     let began = Instant::now();
     // The end, or a reset.
@@ -85,7 +85,9 @@ fn a_destination_that_stops_reading_ends_its_source_with_what_was_waited_for() {
     let (done, over) = channel();
     let sent = std::thread::spawn(move || {
         let ram = guest();
-        let sent = send(&ram, &uri, |setup| setup.progress_timeout(Some(LIMIT)).tls(client));
+        // It holds while the connections are set up, too.
+        let limit = Some(Duration::from_secs(3));
+        let sent = send(&ram, &uri, |setup| setup.progress_timeout(limit).tls(client));
         let failed = sent.and_then(|mut source| {
             loop {
                 source.round(&PageSet::all(&ram))?;
