@@ -4,7 +4,7 @@ use std::mem;
 
 use super::body::{InBody, RamSection};
 use super::configuration_decoder::ConfigurationDecoder;
-use super::described_digests::{MalformedDigests, described_digests, remove_digests};
+use super::described_digests::{digests, without_digests};
 use super::device_state::{self, Collector};
 use super::early::{self, EarlySection, Ended, Place};
 use super::input::{Input, Stop};
@@ -593,23 +593,24 @@ impl MainDecoder {
 
     /// The device state ends in `bytes`, which are all that has not been given in pieces. What the
     /// source has put into them of its RAM is noted, for whoever has that RAM, and taken out.
-    fn device_state_ended(&mut self, bytes: Vec<u8>) -> Result<MainEvent, StreamErrorKind> {
+    fn device_state_ended(&mut self, mut bytes: Vec<u8>) -> Result<MainEvent, StreamErrorKind> {
         if self.pass_device_state {
             self.next = Next::Over;
             return Ok(MainEvent::DeviceState(bytes));
         }
-        let digests = described_digests(&bytes);
-        let digests = digests.map_err(|MalformedDigests| StreamErrorKind::Digests)?;
-        let blocks = self.ram.as_ref().map_or(0, RamSection::block_count);
-        if digests.as_ref().is_some_and(|digests| digests.len() != blocks) {
-            return Err(StreamErrorKind::Digests);
+        if let Some((sections, json)) = device_state::split_description(&bytes) {
+            self.described = true;
+            if let Some(digests) = digests(json)? {
+                if Some(digests.len()) != self.ram.as_ref().map(RamSection::block_count) {
+                    return Err(StreamErrorKind::Digests);
+                }
+                // The sections, which may be much, stay in place.
+                let (eof, end) = (sections.len(), device_state::with_json(&without_digests(json)));
+                bytes.truncate(eof);
+                bytes.extend_from_slice(&end);
+                self.digests = Some(digests);
+            }
         }
-        self.described = device_state::split_description(&bytes).is_some();
-        let mut bytes = bytes;
-        if digests.is_some() {
-            remove_digests(&mut bytes);
-        }
-        self.digests = digests;
         if self.device_state_in_pieces {
             self.next = Next::DeviceStateEnd;
             Ok(MainEvent::DeviceStatePiece(bytes))

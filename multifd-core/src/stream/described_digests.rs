@@ -10,48 +10,30 @@
 //!
 //! It is always written like that, to the byte, and only read if it is.
 
-use super::device_state::{split_description, with_json};
+use super::StreamErrorKind;
 use crate::ram::BlockDigest;
 
 const HEAD: &str = "{\"multifd\": {\"digests\": [";
 const TAIL: &str = "]}, ";
 
-/// Digests in a VMDESCRIPTION that are not what a source writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the digests of the RAM in the VMDESCRIPTION are malformed")]
-#[non_exhaustive]
-pub struct MalformedDigests;
-
-/// The digests of the RAM blocks that a device state says, in the order of the blocks; `None` where it
-/// says none, as QEMU's does not.
-///
-/// # Errors
-/// Digests that are malformed.
-pub fn described_digests(
-    device_state: &[u8],
-) -> Result<Option<Vec<BlockDigest>>, MalformedDigests> {
-    let Some((_, json)) = split_description(device_state) else { return Ok(None) };
+/// The digests of the RAM blocks that the JSON of a VMDESCRIPTION says, in the order of the blocks;
+/// `None` where it says none, as QEMU's does not.
+pub(super) fn digests(json: &[u8]) -> Result<Option<Vec<BlockDigest>>, StreamErrorKind> {
+    let malformed = StreamErrorKind::Digests;
     let Some(list) = json.strip_prefix(HEAD.as_bytes()) else { return Ok(None) };
-    let end = list.iter().position(|&byte| byte == b']').ok_or(MalformedDigests)?;
+    let Some(end) = list.iter().position(|&byte| byte == b']') else { return Err(malformed) };
     let (list, rest) = list.split_at(end);
     if !rest.starts_with(TAIL.as_bytes()) {
-        return Err(MalformedDigests);
+        return Err(malformed);
     }
-    let list = std::str::from_utf8(list).map_err(|_| MalformedDigests)?;
-    let digest = |quoted: &str| {
-        let text = quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-        text.and_then(|text| text.parse().ok()).ok_or(MalformedDigests)
-    };
-    list.split(", ").map(digest).collect::<Result<_, _>>().map(Some)
+    let Ok(list) = std::str::from_utf8(list) else { return Err(malformed) };
+    let digest = |quoted: &str| quoted.strip_prefix('"')?.strip_suffix('"')?.parse().ok();
+    list.split(", ").map(digest).collect::<Option<_>>().map(Some).ok_or(malformed)
 }
 
-/// Removes from a device state what it says of the RAM. Its sections, which may be much, stay in place.
-pub(super) fn remove_digests(device_state: &mut Vec<u8>) {
-    let Some((sections, json)) = split_description(device_state) else { return };
-    let end = with_json(&[b"{", others(json)].concat());
-    let sections = sections.len();
-    device_state.truncate(sections);
-    device_state.extend_from_slice(&end);
+/// The JSON of a VMDESCRIPTION without what it says of the RAM.
+pub(super) fn without_digests(json: &[u8]) -> Vec<u8> {
+    [b"{", others(json)].concat()
 }
 
 /// The JSON of a VMDESCRIPTION behind its brace and the digests that it may have.
@@ -73,51 +55,42 @@ pub(super) fn with_digests(json: &[u8], digests: &[BlockDigest]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::device_state::described_end;
+    use super::super::device_state::{described_end, split_description};
     use super::*;
     use crate::PageSize;
 
     const ONE: &str = "00112233445566778899aabbccddeeff";
     const TWO: &str = "ffeeddccbbaa99887766554433221100";
 
-    fn state(json: &[u8]) -> Vec<u8> {
-        with_json(json)
-    }
-
     #[test]
     fn digests_are_read_as_they_were_written_and_replace_those_that_were_there() {
         let plain = described_end(PageSize::Kib4, "");
-        assert_eq!(described_digests(&plain), Ok(None));
         let json = split_description(&plain).unwrap().1;
+        assert_eq!(digests(json), Ok(None));
         let (one, two) = (ONE.parse().unwrap(), TWO.parse().unwrap());
         let first = with_digests(json, &[one]);
-        assert_eq!(described_digests(&state(&first)), Ok(Some(vec![one])));
+        assert_eq!(digests(&first), Ok(Some(vec![one])));
         let second = with_digests(&first, &[two, one]);
-        assert_eq!(described_digests(&state(&second)), Ok(Some(vec![two, one])));
+        assert_eq!(digests(&second), Ok(Some(vec![two, one])));
         assert!(second.ends_with(&json[1..]));
-        let mut removed = state(&second);
-        remove_digests(&mut removed);
-        assert_eq!(removed, plain);
+        assert_eq!(without_digests(&second), json);
         assert_eq!(second.windows(7).filter(|bytes| bytes == b"multifd").count(), 1);
     }
 
     #[test]
     fn what_no_source_of_ours_writes_is_malformed_or_not_looked_at() {
-        let state = |inner: &str| {
-            state(
-                format!("{{\"multifd\": {inner}, \"page_size\": 4096, \"devices\": []}}")
-                    .as_bytes(),
-            )
+        let json = |inner: &str| {
+            format!("{{\"multifd\": {inner}, \"page_size\": 4096, \"devices\": []}}").into_bytes()
         };
         for other in ["1", "{}", "{\"digest\": []}"] {
-            assert_eq!(described_digests(&state(other)), Ok(None), "{other}");
+            assert_eq!(digests(&json(other)), Ok(None), "{other}");
         }
         let long = format!("\"{ONE}0\"");
         for wrong in ["", "1", "\"\"", ONE, "\"0011\"", &long, &format!("\"{ONE}\",\"{TWO}\"")] {
             let wrong = format!("{{\"digests\": [{wrong}]}}");
-            assert_eq!(described_digests(&state(&wrong)), Err(MalformedDigests), "{wrong}");
+            assert_eq!(digests(&json(&wrong)), Err(StreamErrorKind::Digests), "{wrong}");
         }
         let more = format!("{{\"digests\": [\"{ONE}\"], \"more\": 1}}");
-        assert_eq!(described_digests(&state(&more)), Err(MalformedDigests));
+        assert_eq!(digests(&json(&more)), Err(StreamErrorKind::Digests));
     }
 }

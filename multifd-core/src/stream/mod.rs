@@ -64,7 +64,6 @@ mod tests;
 
 pub use configuration::{Configuration, Subsection, SubsectionData};
 pub use decoder::MainDecoder;
-pub use described_digests::{MalformedDigests, described_digests};
 pub use device_state::split_description;
 pub use encoder::MainEncoder;
 pub use error::{StreamError, StreamErrorKind};
