@@ -122,21 +122,19 @@ impl<R: Read> MainChannel<'_, R> {
         let digests = Arc::clone(&filled.digests);
         self.session.update(Wake::Receivers, |state| state.more = Some(filled))?;
         let blocks = find_blocks(&vm.blocks, &ram)?;
-        let hashes = |block: usize, note: &dyn Fn(&PageHashes)| {
-            digests.of(blocks[block]).into_iter().for_each(note);
-        };
+        let hashes: Vec<_> = blocks.iter().map(|block| digests.of(block)).collect();
         while let Some(event) = self.next()? {
             match event {
                 MainEvent::Sync => self.sync()?,
                 MainEvent::ZeroPage { block, offset } => {
                     blocks[block].receive_zero(offset, ram.page_size().bytes());
-                    hashes(block, &|hashes| hashes.note_zero(offset));
+                    hashes[block].inspect(|hashes| hashes.note_zero(offset));
                     self.progress.count_zero_page();
                 }
                 MainEvent::Page { block, offset, data } => {
                     blocks[block].mark_received(offset);
                     blocks[block].write(offset, &data);
-                    hashes(block, &|hashes| hashes.note(offset, &data));
+                    hashes[block].inspect(|hashes| hashes.note(offset, &data));
                 }
                 MainEvent::BodyEnd { last: true } => self.session.watch().calm(),
                 MainEvent::DeviceState(bytes) => vm.device_state = bytes,
@@ -158,7 +156,7 @@ impl<R: Read> MainChannel<'_, R> {
         end.map_err(|error| Error::Main(error.into()))?;
         self.session.update(Wake::Nobody, State::complete)??;
         vm.footers = self.reader.decoder().footers();
-        vm.digests = self.check_digests(&blocks, &digests)?;
+        vm.digests = self.check_digests(&blocks, &hashes)?;
         Ok((vm, ram))
     }
 
@@ -183,27 +181,24 @@ impl<R: Read> MainChannel<'_, R> {
     fn check_digests(
         &mut self,
         blocks: &[&RamBlock],
-        arrived: &RamDigests,
+        arrived: &[Option<&PageHashes>],
     ) -> Result<Option<Vec<BlockDigest>>, Error> {
         let decoder = self.reader.decoder();
-        let Some(sent) = decoder.digests() else {
-            let announced = self.session.look(|state| {
-                state.connections.connected() > 0 && state.connections.all_announce_digests()
-            });
-            if announced && decoder.is_described() {
-                return Err(Error::NoDigests);
+        // Every channel has begun by now.
+        let announced = self.session.look(|state| state.connections.all_announce_digests());
+        let sent = match (decoder.digests(), announced) {
+            (Some(sent), true) => sent,
+            (None, true) if decoder.is_described() => return Err(Error::NoDigests),
+            (None, _) => return Ok(None),
+            (Some(_), false) => {
+                tracing::warn!(
+                    "the source's digests cannot be compared: a relay has not announced them"
+                );
+                return Ok(None);
             }
-            return Ok(None);
         };
-        if !self.session.look(|state| state.connections.all_announce_digests()) {
-            tracing::warn!(
-                "the source's digests cannot be compared: a relay has not announced them"
-            );
-            return Ok(None);
-        }
-        for (block, &sent) in blocks.iter().zip(sent) {
-            let arrived = arrived.of(block).map(PageHashes::digest);
-            if arrived != Some(sent) {
+        for ((block, arrived), &sent) in blocks.iter().zip(arrived).zip(sent) {
+            if arrived.map(PageHashes::digest) != Some(sent) {
                 return Err(Error::Digest { name: block.name().clone() });
             }
         }

@@ -573,24 +573,18 @@ impl<I: Accept> Admit for Acceptor<I> {
             true => Ok(false),
             false => self.take_in(connection.clone()),
         };
-        match taken {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(Failure::Stopped) => {
-                connection.shut_down(Shutdown::Both);
-                return Err(Error::Over);
-            }
-            Err(Failure::Error(error)) => {
-                connection.shut_down(Shutdown::Both);
-                let again = error.again();
-                self.session.fail(error);
-                return Err(again);
-            }
+        if matches!(taken, Ok(true)) {
+            return Ok(());
         }
         connection.shut_down(Shutdown::Both);
-        match self.session.check() {
+        match taken.and_then(|_| Ok(self.session.check()?)) {
             Ok(()) => Err(Error::NotTakenIn),
-            Err(Stopped) => Err(Error::Over),
+            Err(Failure::Stopped) => Err(Error::Over),
+            Err(Failure::Error(error)) => {
+                let again = error.again();
+                self.session.fail(error);
+                Err(again)
+            }
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use multifd_core::channel::MAIN_MAGIC;
 
+use crate::stream::section::{COMMAND, CONFIGURATION, FULL, START};
+
 /// The first bytes of a main channel, up to the name of the machine: header and CONFIGURATION, or the
 /// first byte of another section where there is none. Whoever has said less has not said who it is.
 #[derive(Clone, Debug)]
@@ -32,10 +34,6 @@ const SECTION: usize = 9;
 const LENGTH: usize = 13;
 
 const VERSION: u32 = 3;
-const START: u8 = 0x01;
-const FULL: u8 = 0x04;
-const CONFIGURATION: u8 = 0x07;
-const COMMAND: u8 = 0x08;
 
 impl Greeting {
     /// The most bytes that are wanted at once.

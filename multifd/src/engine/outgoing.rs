@@ -129,19 +129,16 @@ impl Outgoing {
         let mut cut = session.watch().cut_off(connection, limit, Shutdown::Both);
         let secured = secure.secure(connection, host);
         let late = cut.stop();
-        let error = match secured {
-            Ok(()) if !late => return Ok(()),
-            Ok(()) => None,
-            Err(error) => Some(error),
-        };
-        // What has been shut down says nothing of why.
-        session.check()?;
-        let Some(error) = error.filter(|_| !late) else {
+        if late || secured.is_err() {
+            // What has been shut down says nothing of why.
+            session.check()?;
+        }
+        if late {
             let why = "no answer to the TLS handshake in time: the destination may not speak TLS";
             let source = io::Error::new(io::ErrorKind::TimedOut, why);
             return Err(Error::Connect { uri: uri.clone(), source }.into());
-        };
-        Err(error.into())
+        }
+        Ok(secured?)
     }
 }
 

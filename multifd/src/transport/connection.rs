@@ -75,8 +75,7 @@ impl Connection {
     }
 
     /// A connection of the caller's own making, such as an encrypted one that this library does not know:
-    /// its two halves, and a way to
-    /// shut it down.
+    /// its two halves, and a way to shut it down.
     ///
     /// Both halves block. Each is used by one thread at a time, and both at the same time. What has
     /// been written is flushed when it has to leave. `shut_down` is called from any thread, more than
@@ -98,32 +97,29 @@ impl Connection {
         writer: impl Write + Send + 'static,
         shut_down: impl Fn(Shutdown) -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        Self::new(Stream::Given(Given {
-            reader: Mutex::new(Box::new(reader)),
-            writer: Mutex::new(Box::new(writer)),
-            shut_down: Box::new(shut_down),
-        }))
+        let (reader, writer) =
+            (Mutex::new(Box::new(reader) as _), Mutex::new(Box::new(writer) as _));
+        let given = Given { reader, writer, shut_down: Box::new(shut_down) };
+        Self::new(Stream::Given(given), None)
     }
 
     /// The connection of a socket that is known to be a connected stream.
     pub(super) fn connected(socket: Socket) -> io::Result<Self> {
-        socket.set_nonblocking(false)?;
-        set_up(&socket, socket.domain()?)?;
-        Ok(Self::new(Stream::Socket(socket)))
+        Self::over(socket, None)
     }
 
     /// As [`connected`](Self::connected), of a socket that was accepted from the address `from`.
     pub(super) fn accepted(socket: Socket, from: &SockAddr) -> io::Result<Self> {
+        Self::over(socket, from.as_socket())
+    }
+
+    fn over(socket: Socket, from: Option<SocketAddr>) -> io::Result<Self> {
         socket.set_nonblocking(false)?;
         set_up(&socket, socket.domain()?)?;
-        Ok(Self::from_address(Stream::Socket(socket), from.as_socket()))
+        Ok(Self::new(Stream::Socket(socket), from))
     }
 
-    fn new(stream: Stream) -> Self {
-        Self::from_address(stream, None)
-    }
-
-    fn from_address(stream: Stream, from: Option<SocketAddr>) -> Self {
+    fn new(stream: Stream, from: Option<SocketAddr>) -> Self {
         let (layer, moved) = (OnceLock::new(), AtomicU64::new(0));
         Self(Arc::new(Inner { stream, layer, moved, from }))
     }
@@ -207,19 +203,7 @@ impl Connection {
 
     /// Waits until there is something to read, or the end. At once where that cannot be told.
     pub(crate) fn wait_readable(&self) -> io::Result<()> {
-        let Some(socket) = self.socket() else { return Ok(()) };
-        loop {
-            // What has been decrypted is not in the socket any more, and what is there may be none of it.
-            let layer = self.layer();
-            let now = layer.map(|(layer, line)| layer.look(line));
-            if now.is_some_and(|now| !matches!(now, Ok(Now::Nothing))) {
-                return Ok(());
-            }
-            retry_on_intr(|| poll(&mut [PollFd::new(socket, PollFlags::IN)], None))?;
-            if layer.is_none() {
-                return Ok(());
-            }
-        }
+        self.wait_readable_for(None).map(drop)
     }
 
     /// As [`wait_readable`](Self::wait_readable), for `limit` at most. Whether there is something.
@@ -228,7 +212,7 @@ impl Connection {
         // A limit past the end of time is no limit.
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         loop {
-            // As in `wait_readable`.
+            // What has been decrypted is not in the socket any more, and what is there may be none of it.
             let layer = self.layer();
             let now = layer.map(|(layer, line)| layer.look(line));
             if now.is_some_and(|now| !matches!(now, Ok(Now::Nothing))) {
