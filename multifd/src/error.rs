@@ -377,7 +377,7 @@ impl From<Error> for Unfinished {
 pub struct Refused {
     /// How many there were.
     pub connections: u64,
-    /// How many of them had said that they were a channel.
+    /// How many of them had said that they were a channel, and came from the main channel's host.
     pub channels: u64,
     /// The last of these, or the last of all if there were none: where it came from, and why it was
     /// refused.
@@ -385,7 +385,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Takes note of a connection from `peer`, which may have said that it is a channel.
+    /// Takes note of a connection from `peer`, which may be a channel of the source's.
     pub(crate) fn add(&mut self, peer: &str, why: &str, is_channel: bool) {
         self.connections += 1;
         self.channels += u64::from(is_channel);

@@ -9,6 +9,7 @@ mod crowd;
 mod honest;
 mod kinds;
 mod play;
+mod rivals;
 mod table;
 
 /// The bundled codecs, for builders that a test keeps.
