@@ -14,6 +14,7 @@ use crate::options::codec::{self, Agreed};
 use crate::options::limits::{ChannelTimeout, Limits};
 use crate::options::store::Store;
 use crate::options::tls::FromTls;
+use crate::options::token::TokenFile;
 use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
@@ -50,6 +51,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     tls: FromTls,
     #[command(flatten)]
+    token: TokenFile,
+    #[command(flatten)]
     qpl: Qpl,
     #[command(flatten)]
     zstd: Zstd,
@@ -59,7 +62,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let registry = args.zstd.in_registry(args.qpl.registry()?)?;
     let codec = codec::find(&registry, &args.agreed.compression, None)?;
     let networks = args.admission.networks(&args.listen)?;
-    let tls = args.tls.server()?;
+    let (tls, token) = (args.tls.server()?, args.token.token()?);
     let interrupt = Interrupt::listen()?;
     // Before listening: no source shall send a VM that cannot be stored.
     let place = Place::new(&args.store.to, args.store.force)?;
@@ -73,15 +76,18 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .time_limit(args.limits.time_limit)
         .allow_from(networks)
         .device_state_limit(args.store.device_state_limit.in_memory());
-    let is_open = tls.is_none();
+    let (is_open, has_token) = (tls.is_none(), token.is_some());
     if let Some(tls) = tls {
         setup = setup.tls(tls);
+    }
+    if let Some(token) = token {
+        setup = setup.token(token);
     }
     let destination = setup.listen(&args.listen)?;
     // Also with --quiet: a program that asked for port 0 waits for this line.
     output::note(&format!("listening on {}", destination.uri()));
     if is_open {
-        admission::warn_of_network(destination.uri(), "--tls-creds", output);
+        admission::warn_of_network(destination.uri(), "--tls-creds", has_token, output);
     }
     let _watch = interrupt.watch(destination.cancel_token());
     let waiting = format!("waiting for a source on {}", destination.uri());

@@ -19,6 +19,7 @@ use crate::options::codec::{self, Agreed};
 use crate::options::device_state::DeviceStateLimit;
 use crate::options::limits::{Bandwidth, Limits};
 use crate::options::tls::ToTls;
+use crate::options::token::TokenFile;
 use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
@@ -78,6 +79,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     tls: ToTls,
     #[command(flatten)]
+    token: TokenFile,
+    #[command(flatten)]
     qpl: Qpl,
     #[command(flatten)]
     zstd: Zstd,
@@ -116,7 +119,7 @@ struct Sent<'a> {
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let registry = args.zstd.in_registry(args.qpl.registry()?)?;
     let codec = codec::find(&registry, &args.agreed.compression, args.level)?;
-    let tls = args.tls.client()?;
+    let (tls, token) = (args.tls.client()?, args.token.token()?);
     let (image, ram) = match (&args.from, &args.ram) {
         (Some(folder), _) => {
             let image = Image::open(folder, &args.device_state_limit)?;
@@ -143,6 +146,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .max_bandwidth(args.bandwidth.max_bandwidth);
     if let Some(tls) = tls {
         setup = setup.tls(tls);
+    }
+    if let Some(token) = token {
+        setup = setup.token(token);
     }
     if let Some(image) = &image {
         setup = as_it_came(setup, image);

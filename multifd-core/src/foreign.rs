@@ -15,7 +15,12 @@ pub enum Foreign {
     Http,
     /// The greeting of SSH.
     Ssh,
+    /// A migration whose connections prove by a token that they are of it.
+    Token,
 }
+
+/// What the hello of a connection with a token starts with.
+pub(crate) const TOKEN: [u8; 4] = *b"MFDT";
 
 impl Foreign {
     /// What starts with these bytes, if it is known.
@@ -26,6 +31,7 @@ impl Foreign {
             b"Libv" => Some(Self::LibvirtSave),
             b"GET " | b"POST" | b"PUT " | b"HEAD" => Some(Self::Http),
             b"SSH-" => Some(Self::Ssh),
+            &TOKEN => Some(Self::Token),
             _ => None,
         }
     }
@@ -45,6 +51,10 @@ impl fmt::Display for Foreign {
             }
             Self::Http => "it is HTTP: something else than a migration connects here",
             Self::Ssh => "it is SSH: something else than a migration connects here",
+            Self::Token => {
+                "its source has a token, and this side has none: give this side the same file \
+                 (--token-file), or leave it off at the source"
+            }
         })
     }
 }
@@ -68,6 +78,7 @@ mod tests {
             (b"Libv", Some(Foreign::LibvirtSave)),
             (b"GET ", Some(Foreign::Http)),
             (b"SSH-", Some(Foreign::Ssh)),
+            (b"MFDT", Some(Foreign::Token)),
             (b"QEVM", None),
             (&[0x11, 0x22, 0x33, 0x44], None),
             (&[0x16, 0x04, 0, 0], None),

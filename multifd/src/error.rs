@@ -47,6 +47,15 @@ pub enum Error {
         /// Why.
         source: crate::tls::TlsError,
     },
+    /// A peer is not known to have the token.
+    #[cfg(feature = "token")]
+    #[error("the token does not agree with {peer}")]
+    Token {
+        /// Who it is.
+        peer: String,
+        /// Why.
+        source: crate::token::TokenError,
+    },
     /// The address cannot be listened on.
     #[error("cannot listen on {uri}{}", listen_hint(source))]
     Listen {
@@ -517,6 +526,8 @@ impl Error {
         match self {
             #[cfg(feature = "tls")]
             Self::Tls { source, .. } => source.is_silence(),
+            #[cfg(feature = "token")]
+            Self::Token { source, .. } => source.is_silence(),
             _ => false,
         }
     }
@@ -548,6 +559,8 @@ impl Error {
                 _ => return false,
             },
             Self::Main(MainChannelError::Write { source, .. }) => source,
+            #[cfg(feature = "token")]
+            Self::Token { source, .. } => return source.is_disconnect(),
             // A destination that has failed listens no more.
             Self::Connect { .. } => return true,
             _ => return false,

@@ -12,11 +12,15 @@ mod error;
 pub mod inspect;
 mod page_set;
 pub mod precopy;
+#[cfg(any(feature = "tls", feature = "token"))]
+mod private_file;
 mod progress;
 pub mod relay;
 mod source;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "token")]
+pub mod token;
 mod transport;
 
 #[doc(no_inline)]

@@ -27,12 +27,15 @@ impl Admission {
 }
 
 /// Warns of listening at `uri` without TLS, which `option` asks for, where everybody on the way can read
-/// what comes, and change it.
-pub(crate) fn warn_of_network(uri: &Uri, option: &str, output: &Output) {
+/// what comes, and change it, though a token keeps those out who can only connect.
+pub(crate) fn warn_of_network(uri: &Uri, option: &str, has_token: bool, output: &Output) {
     if is_on_network(uri) {
+        let lack = match has_token {
+            true => "not encrypted, and the token says who connects, not what they send then",
+            false => "neither encrypted nor proven to be from the source",
+        };
         output.warn(&format!(
-            "what comes to {uri} is neither encrypted nor proven to be from the source: use {option} \
-             DIR, or listen on 127.0.0.1 behind a tunnel"
+            "what comes to {uri} is {lack}: use {option} DIR, or listen on 127.0.0.1 behind a tunnel"
         ));
     }
 }

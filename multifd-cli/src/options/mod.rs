@@ -6,5 +6,6 @@ pub(crate) mod device_state;
 pub(crate) mod limits;
 pub(crate) mod store;
 pub(crate) mod tls;
+pub(crate) mod token;
 pub(crate) mod verbosity;
 pub(crate) mod zstd;

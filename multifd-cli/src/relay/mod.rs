@@ -20,6 +20,7 @@ use crate::options::admission::{self, Admission};
 use crate::options::codec::{self, channel_count};
 use crate::options::limits::{Bandwidth, ChannelTimeout, Limits};
 use crate::options::tls::BothTls;
+use crate::options::token::BothTokenFiles;
 use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
@@ -94,6 +95,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     tls: BothTls,
     #[command(flatten)]
+    token: BothTokenFiles,
+    #[command(flatten)]
     qpl: Qpl,
     #[command(flatten)]
     zstd: Zstd,
@@ -105,6 +108,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let to = codec::find(&registry, &args.to_compression, args.to_level)?;
     let networks = args.admission.networks(&args.listen)?;
     let (from_tls, to_tls) = (args.tls.server()?, args.tls.client()?);
+    let (from_token, to_token) = (args.token.from()?, args.token.to()?);
     let interrupt = Interrupt::listen()?;
     let mut setup = Relay::builder(&registry)
         .from_compression(Arc::clone(&from))
@@ -117,12 +121,18 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .time_limit(args.limits.time_limit)
         .allow_from(networks)
         .max_bandwidth(args.bandwidth.max_bandwidth);
-    let is_open = from_tls.is_none();
+    let (is_open, has_token) = (from_tls.is_none(), from_token.is_some());
     if let Some(tls) = from_tls {
         setup = setup.from_tls(tls);
     }
     if let Some(tls) = to_tls {
         setup = setup.to_tls(tls);
+    }
+    if let Some(token) = from_token {
+        setup = setup.from_token(token);
+    }
+    if let Some(token) = to_token {
+        setup = setup.to_token(token);
     }
     let recorder = args.record.as_deref().map(Recorder::new).transpose()?.map(Arc::new);
     let inspection = args.inspect.then(|| Arc::new(Inspection::new(args.from_channels)));
@@ -133,7 +143,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     // Also with --quiet: a program that asked for port 0 waits for this line.
     output::note(&format!("listening on {}", relay.uri()));
     if is_open {
-        admission::warn_of_network(relay.uri(), "--from-tls-creds", output);
+        admission::warn_of_network(relay.uri(), "--from-tls-creds", has_token, output);
     }
     let _watch = interrupt.watch(relay.cancel_token());
     let progress = relay.progress();

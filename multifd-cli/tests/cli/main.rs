@@ -19,3 +19,4 @@ mod show;
 mod strangers;
 mod terminal;
 mod tls;
+mod token;

@@ -1,7 +1,7 @@
 //! What can be wrong with a stream.
 
 use crate::PageSize;
-use crate::foreign::described;
+use crate::foreign::{TOKEN, described};
 use crate::wire::BlockName;
 
 /// What is wrong with a stream, and where in it.
@@ -22,6 +22,12 @@ impl StreamError {
     /// understood nothing of the migration.
     pub fn is_tls_alert(&self) -> bool {
         self.offset == 0 && self.kind == StreamErrorKind::UnknownMessage(TLS_ALERT)
+    }
+
+    /// Whether the return path starts as the hello of a connection with a token does: the destination
+    /// wants one, and has taken nothing of the migration.
+    pub fn is_token_wanted(&self) -> bool {
+        self.offset == 0 && self.kind == StreamErrorKind::UnknownMessage(TOKEN_HELLO)
     }
 }
 
@@ -224,12 +230,19 @@ pub enum StreamErrorKind {
 /// The first bytes of an alert of any version of TLS, as those of a message.
 const TLS_ALERT: u16 = 0x1503;
 
+/// The first bytes of a token's hello, as those of a message.
+const TOKEN_HELLO: u16 = u16::from_be_bytes([TOKEN[0], TOKEN[1]]);
+
 /// What is known of a message that is none.
 fn hint(message: u16) -> &'static str {
     match message {
         TLS_ALERT => {
             ": it is an alert of TLS: the destination speaks TLS, so turn it on here, too (multifd's \
              --tls-creds), or off there"
+        }
+        TOKEN_HELLO => {
+            ": the destination wants a token, and there is none here: give both sides the same file \
+             (multifd's --token-file), or leave it off there"
         }
         _ => "",
     }

@@ -222,6 +222,14 @@ mod tests {
     }
 
     #[test]
+    fn the_answer_of_a_destination_with_a_token_is_said_to_be_one() {
+        let error = decode(b"MFDTOKEN\x01\x03", 10).unwrap_err();
+        assert!(error.is_token_wanted() && error.to_string().contains("--token-file"), "{error}");
+        let later = [ALL[0].1, b"MFDT"].concat();
+        assert!(!decode(&later, 4).unwrap_err().is_token_wanted());
+    }
+
+    #[test]
     fn messages_of_postcopy_are_passed_over_where_that_is_asked_for() {
         let request = [&[0, 3, 0, 12][..], &[7; 12]].concat();
         let bytes = [&request[..], ALL[0].1, &[0, 6, 0, 0], &request, ALL[2].1].concat();

@@ -156,6 +156,16 @@ impl<'a> DestinationBuilder<'a> {
         Self { secure: Some(Arc::new(tls)), ..self }
     }
 
+    /// Takes connections in that prove, inside of TLS where there is TLS, that they are of one migration and
+    /// that their source has the same token. One that does not is logged and dropped, whoever it is: a
+    /// QEMU has no token. The proof is part of the time that a connection has to say what it is.
+    #[cfg(feature = "token")]
+    #[must_use]
+    pub fn token(mut self, token: crate::token::Token) -> Self {
+        self.admission.token = Some(Arc::new(token));
+        self
+    }
+
     /// Listens on `uri`.
     ///
     /// # Errors

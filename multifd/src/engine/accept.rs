@@ -1,5 +1,7 @@
 //! Connections of a migration: which of them is which.
 
+mod hello;
+
 use std::fmt;
 use std::io;
 use std::net::Shutdown;
@@ -372,8 +374,11 @@ impl<I: Accept> Acceptor<I> {
         let mut limit =
             self.session.watch().cut_off(connection, self.admission.timeout, Shutdown::Both);
         self.secure(connection, &mut limit)?;
+        let introduction = self.meet(arrival, connection, came, &mut limit)?;
         let opened = self.session.run(driver::open(link, opening))?;
-        match opened.map_err(|error| self.not_said(error, came, opening.is_empty()))? {
+        let opened = opened.map_err(|error| self.not_said(error, came, opening.is_empty()))?;
+        hello::agree(introduction, &opened)?;
+        match opened {
             Opened::Channel(initial) => {
                 self.in_time(limit)?;
                 tracing::debug!(channel = initial.channel, uuid = %initial.uuid, "connected");

@@ -1,8 +1,9 @@
 //! What a receiving side asks of connections before they are of a migration.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::transport::Network;
+use crate::transport::{Introduce, Network};
 
 /// What a receiving side asks of connections before they are of a migration.
 #[derive(Clone, Debug)]
@@ -13,10 +14,17 @@ pub(crate) struct Admission {
     pub(crate) allow_from: Vec<Network>,
     /// How many connections may wait at once, beside as many as there are channels.
     pub(crate) most_waiting: usize,
+    /// What they prove that they are of the migration by.
+    pub(crate) token: Option<Arc<dyn Introduce>>,
 }
 
 impl Default for Admission {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(10), allow_from: Vec::new(), most_waiting: 256 }
+        Self {
+            timeout: Duration::from_secs(10),
+            allow_from: Vec::new(),
+            most_waiting: 256,
+            token: None,
+        }
     }
 }

@@ -262,6 +262,11 @@ impl<H: Clone> Connections<H> {
         self.main_came.is_none_or(|(_, main)| main == host)
     }
 
+    /// When the main channel came, once it is known which it is.
+    pub(crate) fn main_arrival(&self) -> Option<Arrival> {
+        self.main_arrival
+    }
+
     /// A connection has said by its initial packet which channel it is. That another has begun in its
     /// place is looked at when it says more, unless it came when all were there.
     pub(crate) fn claim(

@@ -9,6 +9,7 @@
 //! admission    what is asked of them before
 //! greeting     what a main channel says before it counts as one                (pure)
 //! connections  who is there                                                    (pure)
+//! introduced   which migration a main channel has proven to be of              (pure)
 //! refusal      why a connection is not taken in
 //! busy         what a second source is told
 //! barrier      how far the channels and the main channel are                   (pure)
@@ -30,6 +31,7 @@ pub(crate) mod channels;
 pub(crate) mod connections;
 mod greeting;
 pub(crate) mod hearing;
+mod introduced;
 mod numbers;
 pub(crate) mod outgoing;
 pub(crate) mod pace;
@@ -46,12 +48,14 @@ use crate::error::{Error, Refused};
 use crate::transport::Connection;
 use barrier::{Barrier, Content};
 use connections::Connections;
+use introduced::Introduced;
 use numbers::{Fault, Numbers};
 
 /// What the threads of a receiving side know of each other, and `M` that is that side's own.
 #[derive(Debug)]
 pub(crate) struct Receiving<M> {
     pub(crate) connections: Connections<Connection>,
+    introduced: Introduced,
     /// Connections that were refused.
     pub(crate) refused: Refused,
     pub(crate) barrier: Barrier,
@@ -63,6 +67,7 @@ impl<M> Receiving<M> {
     pub(crate) fn new(channels: u8, uuid: Option<Uuid>, most_waiting: usize, more: M) -> Self {
         Self {
             connections: Connections::new(channels, uuid, most_waiting),
+            introduced: Introduced::default(),
             refused: Refused::default(),
             barrier: Barrier::new(channels),
             numbers: Numbers::new(channels),

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::session::{Failure, Session};
 use crate::error::Error;
-use crate::transport::{Attempt, Connection, Secure, Uri, connect};
+use crate::transport::{
+    Attempt, Connection, Introduce, Introduction, MigrationId, Role, Secure, Uri, connect,
+};
 
 /// Where a migration goes: an address that is connected to, or connections that are there already.
 #[derive(Clone, Debug)]
@@ -15,6 +17,8 @@ pub struct Outgoing {
     way: Way,
     /// Encrypts each connection.
     secure: Option<Arc<dyn Secure>>,
+    /// Proves on each that it is of this attempt.
+    token: Option<(Arc<dyn Introduce>, MigrationId)>,
 }
 
 #[derive(Clone, Debug)]
@@ -33,6 +37,13 @@ impl Outgoing {
     /// Has each connection encrypted before it is used.
     pub(crate) fn secured_by(self, secure: Option<Arc<dyn Secure>>) -> Self {
         Self { secure, ..self }
+    }
+
+    /// Has each connection prove, before it is used, that it is of one attempt, a new one.
+    pub(crate) fn known_by(self, token: Option<Arc<dyn Introduce>>) -> Result<Self, Error> {
+        let Some(token) = token else { return Ok(self) };
+        let migration = token.new_migration()?;
+        Ok(Self { token: Some((token, migration)), ..self })
     }
 
     /// The number of channels: those that are given, or else `asked`.
@@ -63,8 +74,8 @@ impl Outgoing {
         limit: Duration,
     ) -> Result<Connection, Failure> {
         match &self.way {
-            Way::Connect(uri) => self.made(session, uri, limit),
-            Way::Given { main, .. } => self.given(session, main, limit),
+            Way::Connect(uri) => self.made(session, uri, Role::Main, limit),
+            Way::Given { main, .. } => self.given(session, main, Role::Main, limit),
         }
     }
 
@@ -76,10 +87,11 @@ impl Outgoing {
         session: &Session<S>,
         limit: Duration,
     ) -> Result<Connection, Failure> {
+        let role = Role::Channel(number);
         match &self.way {
-            Way::Connect(uri) => self.made(session, uri, limit),
+            Way::Connect(uri) => self.made(session, uri, role, limit),
             Way::Given { channels, .. } => {
-                self.given(session, &channels[usize::from(number)], limit)
+                self.given(session, &channels[usize::from(number)], role, limit)
             }
         }
     }
@@ -88,6 +100,7 @@ impl Outgoing {
         &self,
         session: &Session<S>,
         uri: &Uri,
+        role: Role,
         limit: Duration,
     ) -> Result<Connection, Failure> {
         let began = Instant::now();
@@ -95,7 +108,8 @@ impl Outgoing {
             Ok(Attempt::Connected(connection)) => {
                 tracing::debug!(to = %uri, "connected");
                 session.register(&connection, Shutdown::Both);
-                self.secure(session, &connection, uri, limit.saturating_sub(began.elapsed()))?;
+                let left = limit.saturating_sub(began.elapsed());
+                self.prepare(session, &connection, uri, role, left)?;
                 Ok(connection)
             }
             Ok(Attempt::Stopped) => Err(Failure::Stopped),
@@ -107,44 +121,67 @@ impl Outgoing {
         &self,
         session: &Session<S>,
         connection: &Connection,
+        role: Role,
         limit: Duration,
     ) -> Result<Connection, Failure> {
-        self.secure(session, connection, &Uri::Unnamed, limit)?;
+        self.prepare(session, connection, &Uri::Unnamed, role, limit)?;
         Ok(connection.clone())
     }
 
-    /// Encrypts a connection to `uri`, if that is asked for.
-    fn secure<S: Send + 'static>(
+    /// Encrypts a connection to `uri`, and proves on it that it is of this attempt, if that is asked for.
+    fn prepare<S: Send + 'static>(
         &self,
         session: &Session<S>,
         connection: &Connection,
         uri: &Uri,
+        role: Role,
         limit: Duration,
     ) -> Result<(), Failure> {
-        let Some(secure) = &self.secure else { return Ok(()) };
-        let host = match uri {
-            Uri::Tcp { host, .. } => Some(host.as_str()),
-            _ => None,
-        };
-        let mut cut = session.watch().cut_off(connection, limit, Shutdown::Both);
-        let secured = secure.secure(connection, host);
-        let late = cut.stop();
-        if late || secured.is_err() {
-            // What has been shut down says nothing of why.
-            session.check()?;
+        let began = Instant::now();
+        if let Some(secure) = &self.secure {
+            let host = match uri {
+                Uri::Tcp { host, .. } => Some(host.as_str()),
+                _ => None,
+            };
+            let late = "no answer to the TLS handshake in time: the destination may not speak TLS";
+            within(session, (connection, uri), limit, late, || secure.secure(connection, host))?;
         }
-        if late {
-            let why = "no answer to the TLS handshake in time: the destination may not speak TLS";
-            let source = io::Error::new(io::ErrorKind::TimedOut, why);
-            return Err(Error::Connect { uri: uri.clone(), source }.into());
+        if let Some((token, migration)) = &self.token {
+            let introduction = Introduction { migration: *migration, role };
+            let late = "no answer to the token's hello in time: the destination may have no token";
+            let left = limit.saturating_sub(began.elapsed());
+            let introduce = || token.introduce(connection, introduction);
+            within(session, (connection, uri), left, late, introduce)?;
         }
-        Ok(secured?)
+        Ok(())
     }
+}
+
+/// Does something with a connection, which is shut down when `limit` is over: its error is `late` then.
+fn within<S: Send + 'static>(
+    session: &Session<S>,
+    (connection, uri): (&Connection, &Uri),
+    limit: Duration,
+    late: &'static str,
+    action: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Failure> {
+    let mut cut = session.watch().cut_off(connection, limit, Shutdown::Both);
+    let done = action();
+    let is_late = cut.stop();
+    if is_late || done.is_err() {
+        // What has been shut down says nothing of why.
+        session.check()?;
+    }
+    if is_late {
+        let source = io::Error::new(io::ErrorKind::TimedOut, late);
+        return Err(Error::Connect { uri: uri.clone(), source }.into());
+    }
+    Ok(done?)
 }
 
 impl From<Way> for Outgoing {
     fn from(way: Way) -> Self {
-        Self { way, secure: None }
+        Self { way, secure: None, token: None }
     }
 }
 

@@ -3,6 +3,7 @@
 use multifd_core::{ErrorKind, PeerError};
 
 use super::greeting::Unfit;
+use crate::transport::Role;
 
 /// Why a connection is not taken in. The migration goes on.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +41,13 @@ pub(crate) enum Refusal {
          for another name; its own messages say why"
     )]
     LeftBehindTls,
+    #[error("it has not proven that it is of the migration (token): {0}")]
+    NotIntroduced(String),
+    #[error(
+        "it has proven that it is {role}, and says that it is {found}: its program has a fault, or somebody \
+         has changed it on its way (TLS keeps them from that)"
+    )]
+    OtherRole { role: Role, found: Role },
     #[error("no thread could be started for it: {0}")]
     NoThread(std::io::Error),
 }

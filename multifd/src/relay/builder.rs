@@ -14,7 +14,7 @@ use crate::engine::outgoing::Outgoing;
 use crate::engine::session::Terms;
 use crate::engine::threads::Threads;
 use crate::error::Error;
-use crate::transport::{Listener, Network, Secure, Uri};
+use crate::transport::{Introduce, Listener, Network, Secure, Uri};
 
 /// How a relay is set up. Each side's compression and channels must be what the peer there has.
 #[derive(Clone, Debug)]
@@ -33,6 +33,7 @@ pub struct RelayBuilder<'a> {
     pub(super) terms: Terms,
     pub(super) from_secure: Option<Arc<dyn Secure>>,
     to_secure: Option<Arc<dyn Secure>>,
+    to_token: Option<Arc<dyn Introduce>>,
 }
 
 impl<'a> RelayBuilder<'a> {
@@ -53,6 +54,7 @@ impl<'a> RelayBuilder<'a> {
             terms: Terms::default(),
             from_secure: None,
             to_secure: None,
+            to_token: None,
         }
     }
 
@@ -190,6 +192,23 @@ impl<'a> RelayBuilder<'a> {
         Self { to_secure: Some(Arc::new(tls)), ..self }
     }
 
+    /// Takes connections from the source in that prove that they are of one migration, and that the source has
+    /// the same token. One that does not is logged and dropped.
+    #[cfg(feature = "token")]
+    #[must_use]
+    pub fn from_token(mut self, token: crate::token::Token) -> Self {
+        self.admission.token = Some(Arc::new(token));
+        self
+    }
+
+    /// Has all connections to the destination prove that they are of this migration, and the destination
+    /// that it has the same token. It may be another one than the source's.
+    #[cfg(feature = "token")]
+    #[must_use]
+    pub fn to_token(self, token: crate::token::Token) -> Self {
+        Self { to_token: Some(Arc::new(token)), ..self }
+    }
+
     /// Listens on `listen` for a source, to relay it to `to`. Nobody connects to `to` yet.
     ///
     /// # Errors
@@ -223,6 +242,7 @@ impl<'a> RelayBuilder<'a> {
         to: Outgoing,
         listener: impl FnOnce() -> Result<Option<Listener>, Error>,
     ) -> Result<Relay, Error> {
-        Relay::build(&self, to.secured_by(self.to_secure.clone()), listener)
+        let to = to.secured_by(self.to_secure.clone()).known_by(self.to_token.clone())?;
+        Relay::build(&self, to, listener)
     }
 }

@@ -60,8 +60,9 @@ impl Hears<State> for ToSource {
                 }
                 Ok(None) => break Ok(()),
                 Err(error) => {
-                    // What speaks TLS has not got the guest, however much was passed on to it.
-                    if error.is_tls_alert() {
+                    // What speaks TLS, or wants a token, has not got the guest, however much was passed
+                    // on to it.
+                    if error.is_tls_alert() || error.is_token_wanted() {
                         session.note(|state| state.more.return_path.refuse());
                     }
                     break Err(pipe.blame(error));

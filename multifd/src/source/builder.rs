@@ -17,7 +17,7 @@ use crate::engine::session::Terms;
 use crate::engine::threads::Threads;
 use crate::error::Error;
 use crate::stream::{Configuration, PostcopyAdvise, SyncForm};
-use crate::transport::{Connection, Secure, Uri};
+use crate::transport::{Connection, Introduce, Secure, Uri};
 
 /// Who looks for zero pages, in memory that is not known to be untouched.
 #[non_exhaustive]
@@ -58,6 +58,7 @@ pub struct SourceBuilder<'a> {
     pub(super) digests: bool,
     pub(super) expected_digests: Option<Vec<BlockDigest>>,
     secure: Option<Arc<dyn Secure>>,
+    token: Option<Arc<dyn Introduce>>,
 }
 
 impl<'a> SourceBuilder<'a> {
@@ -86,6 +87,7 @@ impl<'a> SourceBuilder<'a> {
             digests: true,
             expected_digests: None,
             secure: None,
+            token: None,
         }
     }
 
@@ -254,6 +256,15 @@ impl<'a> SourceBuilder<'a> {
         Self { secure: Some(Arc::new(tls)), ..self }
     }
 
+    /// Has all connections prove, inside of TLS where there is TLS, that they are of this migration, and the
+    /// destination that it has the same token. Its destination must be one with a token, which no QEMU is.
+    /// That is part of the [`connect_timeout`](Self::connect_timeout).
+    #[cfg(feature = "token")]
+    #[must_use]
+    pub fn token(self, token: crate::token::Token) -> Self {
+        Self { token: Some(Arc::new(token)), ..self }
+    }
+
     /// Connects all channels to `uri` and announces the RAM.
     ///
     /// # Errors
@@ -277,6 +288,7 @@ impl<'a> SourceBuilder<'a> {
     }
 
     fn connect_to(self, to: Outgoing) -> Result<Source, Error> {
-        Source::connect(&self, to.secured_by(self.secure.clone()))
+        let to = to.secured_by(self.secure.clone()).known_by(self.token.clone())?;
+        Source::connect(&self, to)
     }
 }

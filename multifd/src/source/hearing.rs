@@ -27,8 +27,8 @@ impl Hears<State> for FromDestination {
         }
         let mut next = || {
             self.decoder.next(&mut bytes).inspect_err(|error| {
-                // What speaks TLS has not got the guest, however much was written to it.
-                if error.is_tls_alert() {
+                // What speaks TLS, or wants a token, has not got the guest, however much was written to it.
+                if error.is_tls_alert() || error.is_token_wanted() {
                     session.note(|state| state.return_path.refuse());
                 }
             })

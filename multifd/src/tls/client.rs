@@ -12,9 +12,9 @@ use rustls::{ClientConfig, ClientConnection, SignatureScheme};
 
 use super::error::{SetupError, TlsError};
 use super::folder::{Folder, Role};
-use super::{name_of, provider};
+use super::provider;
 use crate::error::Error;
-use crate::transport::{Connection, Secure, Secured};
+use crate::transport::{Connection, Secure, Secured, name_of};
 
 /// What the side that connects needs for TLS: whom it trusts, and who it is.
 #[derive(Clone)]

@@ -321,6 +321,11 @@ fn plain(first: [u8; 4]) -> String {
             .to_owned();
     }
     match Foreign::of(first) {
+        Some(Foreign::Token) => {
+            "it is a migration with a token and without TLS: turn TLS on there (--tls-creds), \
+                                 or off here"
+                .to_owned()
+        }
         Some(foreign) => foreign.to_string(),
         None => "turn TLS on there, or off here".to_owned(),
     }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use super::error::SetupError;
+use crate::private_file::{self, Unreadable};
 
 /// A folder in the form of QEMU's `tls-creds-x509`.
 #[derive(Clone, Copy, Debug)]
@@ -25,9 +25,6 @@ pub(super) enum Role {
 
 /// A certificate with those between it and the CA, and its key.
 pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
-/// The permission of all users to read, write and run a file.
-const OTHERS: u32 = 0o007;
 
 impl<'a> Folder<'a> {
     pub(super) fn new(path: &'a Path) -> Self {
@@ -115,15 +112,15 @@ fn malformed(path: &Path, error: pem::Error) -> SetupError {
 
 /// The key in a file that not every user can read.
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, SetupError> {
-    let failed = |source| SetupError::Read { path: path.to_owned(), source };
-    let mut file = open(path)?;
-    // Of the file that is read, whatever its name comes to stand for.
-    let mode = file.metadata().map_err(failed)?.permissions().mode();
-    if mode & OTHERS != 0 {
-        return Err(SetupError::PublicKey { path: path.to_owned(), mode: mode & 0o777 });
-    }
     let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(failed)?;
+    private_file::read(path, u64::MAX, &mut bytes).map_err(|why| {
+        let path = path.to_owned();
+        match why {
+            Unreadable::Missing => SetupError::Missing { path },
+            Unreadable::Public { mode } => SetupError::PublicKey { path, mode },
+            Unreadable::Io(source) => SetupError::Read { path, source },
+        }
+    })?;
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| malformed(path, error))
 }
 

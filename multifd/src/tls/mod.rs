@@ -37,17 +37,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-use crate::transport::Connection;
-
 /// The provider of cryptography, in place of one that the process may have installed.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
-}
-
-/// `who`, at the other end of `connection`: asked for while it is connected.
-fn name_of(who: &str, connection: &Connection) -> String {
-    match connection.peer() {
-        Some(address) => format!("{who} at {address}"),
-        None => who.to_owned(),
-    }
 }

@@ -16,9 +16,9 @@ use rustls::{
 use super::error::{NotAllowed, SetupError, TlsError};
 use super::folder::{Folder, Role};
 use super::names::{self, NamePattern};
-use super::{name_of, provider};
+use super::provider;
 use crate::error::Error;
-use crate::transport::{Connection, Secure, Secured};
+use crate::transport::{Connection, Secure, Secured, name_of};
 
 /// What the side that listens needs for TLS: who it is, and whom it lets in.
 #[derive(Clone)]

@@ -15,6 +15,8 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::{SockAddr, Socket, Type};
 
+#[cfg(feature = "token")]
+use super::introduction::Binding;
 use super::layer::{Layer, Line, Now, Patience};
 use super::set_up;
 use crate::driver::ended;
@@ -150,6 +152,12 @@ impl Connection {
     /// The socket below a layer.
     pub(super) fn line(&self) -> Option<Line<'_>> {
         self.socket().map(|socket| Line { socket, moved: &self.0.moved })
+    }
+
+    /// What a proof on this connection can be bound to.
+    #[cfg(feature = "token")]
+    pub(crate) fn binding(&self) -> Binding {
+        self.layer().map_or(Binding::Plain, |(layer, _)| layer.binding())
     }
 
     /// Has everything go through `layer` from now on. Says whether there was none before.

@@ -43,6 +43,10 @@ pub(super) trait Layer: fmt::Debug + Send + Sync {
     /// Says, behind everything that was written, that nothing more comes.
     fn close(&self, line: Line<'_>, patience: Patience);
 
+    /// What a proof on this connection can be bound to.
+    #[cfg(feature = "token")]
+    fn binding(&self) -> super::introduction::Binding;
+
     /// The connection is about to be closed.
     fn end(&self, line: Line<'_>);
 }

@@ -3,6 +3,7 @@
 mod address;
 mod connect;
 mod connection;
+mod introduction;
 mod layer;
 mod link;
 mod listener;
@@ -20,6 +21,9 @@ use socket2::{Domain, Socket, TcpKeepalive};
 pub(crate) use connect::{Attempt, connect};
 pub use connection::Connection;
 pub(crate) use connection::{Impatient, Unsaid, WeakConnection};
+#[cfg(feature = "token")]
+pub(crate) use introduction::Binding;
+pub(crate) use introduction::{Introduce, Introduction, MigrationId, Role};
 pub(crate) use layer::{Secure, is_refusal};
 pub(crate) use link::Link;
 pub use listener::Listener;
@@ -34,6 +38,15 @@ pub(crate) use watched::Watched;
 /// How long a connection is silent before the other host is probed, and between two probes.
 const PROBE_AFTER: Duration = Duration::from_secs(30);
 const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// `who`, at the other end of `connection`: asked for while it is connected.
+#[cfg(any(feature = "tls", feature = "token"))]
+pub(crate) fn name_of(who: &str, connection: &Connection) -> String {
+    match connection.peer() {
+        Some(address) => format!("{who} at {address}"),
+        None => who.to_owned(),
+    }
+}
 
 /// What a TCP connection needs. A packet leaves in one write: waiting for more only costs time. And a
 /// host that vanishes says nothing: probes find out.

@@ -11,6 +11,8 @@ use rustls::Connection as Session;
 use self::input::Input;
 use self::output::Output;
 use super::Connection;
+#[cfg(feature = "token")]
+use super::introduction::Binding;
 use super::layer::{Layer, Line, Now, Patience};
 use crate::tls::TlsError;
 
@@ -261,6 +263,18 @@ impl Layer for Secured {
         if let Err(error) = said {
             tracing::debug!(%error, "saying that nothing more comes");
         }
+    }
+
+    #[cfg(feature = "token")]
+    fn binding(&self) -> Binding {
+        let session = lock(&self.session);
+        // Of TLS 1.2 without its extended master secret, two sessions may export the same.
+        if session.protocol_version() != Some(rustls::ProtocolVersion::TLSv1_3) {
+            return Binding::OldTls;
+        }
+        session
+            .export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b""))
+            .map_or(Binding::OldTls, Binding::Tls)
     }
 
     fn end(&self, line: Line<'_>) {

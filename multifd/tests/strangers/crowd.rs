@@ -4,7 +4,7 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use multifd::{Destination, Error, Listener, Network, PageSet};
+use multifd::{Destination, DestinationBuilder, Error, Listener, Network, PageSet, SourceBuilder};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::common::{any_port, complete, guest, is_alone, provide, send, threads};
@@ -21,9 +21,25 @@ fn descriptors() -> u64 {
 
 #[test]
 fn of_3000_that_are_silent_none_keeps_the_source_out() {
-    if !is_alone("crowd::of_3000_that_are_silent_none_keeps_the_source_out") {
-        return;
+    if is_alone("crowd::of_3000_that_are_silent_none_keeps_the_source_out") {
+        gets_through_a_crowd(|setup| setup, |setup| setup);
     }
+}
+
+#[cfg(feature = "token")]
+#[test]
+fn of_3000_that_are_silent_none_keeps_a_source_with_a_token_out() {
+    let token = || multifd::token::Token::new(&[7; 32]).unwrap();
+    if is_alone("crowd::of_3000_that_are_silent_none_keeps_a_source_with_a_token_out") {
+        gets_through_a_crowd(|setup| setup.token(token()), |setup| setup.token(token()));
+    }
+}
+
+/// A source gets through, whose destination 3000 that are silent have connected to.
+fn gets_through_a_crowd(
+    destination: impl FnOnce(DestinationBuilder<'static>) -> DestinationBuilder<'static>,
+    source: impl FnOnce(SourceBuilder<'_>) -> SourceBuilder<'_>,
+) {
     // Both ends are of this process.
     let most = descriptors().saturating_sub(400);
     let crowd = 3000.min(most * 4 / 5) as usize;
@@ -36,13 +52,13 @@ fn of_3000_that_are_silent_none_keeps_the_source_out() {
         return;
     }
     let before = threads();
-    let destination = Destination::builder(registry()).listen(&any_port()).unwrap();
+    let destination = destination(Destination::builder(registry())).listen(&any_port()).unwrap();
     let (uri, progress) = (destination.uri().clone(), destination.progress());
     let received = std::thread::spawn(move || destination.receive(provide));
     let silent: Vec<_> = (0..crowd).map(|_| TcpStream::connect(address(&uri)).unwrap()).collect();
     let began = Instant::now();
     let ram = guest();
-    let source = send(&ram, &uri, |setup| setup).unwrap();
+    let source = send(&ram, &uri, source).unwrap();
     wait_until(&progress, "the source is through", |stats| {
         stats.channels.iter().all(|channel| channel.wire_bytes > 0)
     });

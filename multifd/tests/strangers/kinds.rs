@@ -97,14 +97,37 @@ impl Kind {
     /// Connects to `address` and does what it does. What is returned keeps the connection.
     pub(crate) fn come(self, address: (&str, u16)) -> Option<TcpStream> {
         let mut stream = TcpStream::connect(address).unwrap();
+        if self == Self::Resets {
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            return None;
+        }
+        if self == Self::AByteASecond {
+            slowly(stream);
+            return None;
+        }
+        // It may have been shut down in the middle.
+        _ = stream.write_all(&self.said());
+        (!self.leaves()).then_some(stream)
+    }
+
+    /// Whether it closes when it has said what it says.
+    pub(crate) fn leaves(self) -> bool {
+        matches!(
+            self,
+            Self::ClosesAtOnce
+                | Self::Resets
+                | Self::MagicAndLeaves
+                | Self::TakenIdAndLeaves
+                | Self::HalfAnInitialPacketAndLeaves
+        )
+    }
+
+    /// What it says.
+    pub(crate) fn said(self) -> Vec<u8> {
         let initial = |channel, uuid| InitialPacket::new(uuid, channel).to_bytes();
         let main = b"QEVM\0\0\0\x03\x07\0\0\0\x0apc-q35-9.2";
-        let said: Vec<u8> = match self {
-            Self::ClosesAtOnce => return None,
-            Self::Resets => {
-                SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
-                return None;
-            }
+        match self {
+            Self::ClosesAtOnce | Self::Resets | Self::AByteASecond => Vec::new(),
             Self::Http => b"GET / HTTP/1.1\r\nHost: here\r\n\r\n".to_vec(),
             Self::TlsHello => {
                 [&b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03"[..], &[7; 506]].concat()
@@ -127,25 +150,18 @@ impl Kind {
             }
             Self::SecondMain => announcement(&guest()),
             Self::SecondMainWithReturnPath => announcement_with_return_path(&guest()),
-            Self::AByteASecond => {
-                std::thread::spawn(move || {
-                    for byte in initial(0, Uuid::default()) {
-                        if stream.write_all(&[byte]).is_err() {
-                            return;
-                        }
-                        std::thread::sleep(Duration::from_secs(1));
-                    }
-                });
-                return None;
-            }
-        };
-        // It may have been shut down in the middle.
-        _ = stream.write_all(&said);
-        match self {
-            Self::MagicAndLeaves | Self::TakenIdAndLeaves | Self::HalfAnInitialPacketAndLeaves => {
-                None
-            }
-            _ => Some(stream),
         }
     }
+}
+
+/// Sends an initial packet, a byte a second.
+pub(crate) fn slowly(mut stream: impl Write + Send + 'static) {
+    std::thread::spawn(move || {
+        for byte in InitialPacket::new(Uuid::default(), 0).to_bytes() {
+            if stream.write_all(&[byte]).and_then(|()| stream.flush()).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    });
 }

@@ -5,7 +5,21 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[cfg(all(feature = "tls", feature = "token"))]
+#[path = "../tls/authority.rs"]
+#[allow(dead_code, reason = "the tests of TLS use all of it")]
+mod authority;
+#[cfg(feature = "token")]
+#[path = "../common/hello.rs"]
+mod hello;
+#[cfg(all(feature = "tls", feature = "token"))]
+#[path = "../tls/peer.rs"]
+#[allow(dead_code, reason = "the tests of TLS use all of it")]
+mod peer;
+
 mod crowd;
+#[cfg(all(feature = "tls", feature = "token"))]
+mod guarded;
 mod honest;
 mod kinds;
 mod play;

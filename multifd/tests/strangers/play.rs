@@ -39,7 +39,7 @@ impl Streams {
     }
 
     /// Where each channel is in its first packet behind the setup's SYNC.
-    const FIRST: usize = 64 + 1344 + 100;
+    pub(crate) const FIRST: usize = 64 + 1344 + 100;
 
     /// Connects the main channel and sends all of it.
     pub(crate) fn play_main(&self, address: (&str, u16)) -> TcpStream {

@@ -1,0 +1,123 @@
+//! Migrations whose connections prove by a token that they are of them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use crate::common::{Ended, Running, command, memory, multifd, text};
+
+/// Two tokens, and a guest's memory.
+struct Scene {
+    folder: TempDir,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let scene = Self { folder: tempfile::tempdir().unwrap() };
+        fs::write(scene.path("guest.ram"), memory(300)).unwrap();
+        scene.write("token", "the secret of both sides, of 32 bytes or more\n");
+        scene.write("other", "another secret, of somebody else, as long\n");
+        scene
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        fs::write(self.path(name), content).unwrap();
+        self.mode(name, 0o600);
+    }
+
+    fn mode(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn recv(&self, options: &[&str]) -> (Running, String) {
+        let image = self.path("vm");
+        let at = ["--listen", "tcp:127.0.0.1:0", "--to", text(&image), "--force"];
+        Running::recv(&[&at[..], options].concat())
+    }
+
+    fn send(&self, to: &str, options: &[&str]) -> Ended {
+        let ram = self.path("guest.ram");
+        multifd(&[&["send", "--ram", text(&ram), "--to", to], options].concat())
+    }
+
+    fn assert_arrived(&self) {
+        let arrived = fs::read(self.path("vm").join("pc.ram")).unwrap();
+        assert!(arrived == fs::read(self.path("guest.ram")).unwrap());
+    }
+}
+
+#[test]
+fn an_image_arrives_with_a_token_and_through_a_relay_with_one_on_each_side() {
+    let scene = Scene::new();
+    let (token, other) = (scene.path("token"), scene.path("other"));
+    let (token, other) = (["--token-file", text(&token)], ["--token-file", text(&other)]);
+    let (recv, uri) = scene.recv(&token);
+    scene.send(&uri, &token).succeeded();
+    recv.wait().succeeded();
+    scene.assert_arrived();
+
+    let (recv, uri) = scene.recv(&other);
+    let relay = ["relay", "--listen", "tcp:127.0.0.1:0", "--to", &uri];
+    let tokens = ["--from-token-file", token[1], "--to-token-file", other[1]];
+    let mut relay = Running::start(command(&relay).args(tokens));
+    let at = relay.listening();
+    scene.send(&at, &token).succeeded();
+    relay.wait().succeeded();
+    recv.wait().succeeded();
+    scene.assert_arrived();
+}
+
+#[test]
+fn each_combination_that_does_not_fit_ends_at_once_with_what_to_do_and_the_next_arrives() {
+    let scene = Scene::new();
+    let (token, other) = (scene.path("token"), scene.path("other"));
+    let (token, other) = (["--token-file", text(&token)], ["--token-file", text(&other)]);
+    let (recv, uri) = scene.recv(&token);
+    scene.send(&uri, &[]).failed_saying(&["the destination wants a token", "--token-file"]);
+    scene.send(&uri, &other).failed_saying(&["its token is another one", "--token-file"]);
+    scene.send(&uri, &token).succeeded();
+    let log = recv.wait().succeeded().stderr;
+    for words in [
+        "it is a migration without a token: give its source the same file as here (--token-file)",
+        "its token is another one: give both sides the same file (--token-file)",
+    ] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+    scene.assert_arrived();
+
+    let (recv, uri) = scene.recv(&[]);
+    scene.send(&uri, &token).failed_saying(&["it has no token", "--token-file"]);
+    scene.send(&uri, &[]).succeeded();
+    let log = recv.wait().succeeded().stderr;
+    assert!(log.contains("its source has a token, and this side has none"), "{log}");
+    scene.assert_arrived();
+}
+
+#[test]
+fn files_that_cannot_be_tokens_are_refused_before_anything_is_sent() {
+    let scene = Scene::new();
+    let nowhere = "tcp:127.0.0.1:1";
+    let token = scene.path("token");
+    let options = ["--token-file", text(&token)];
+    scene.mode("token", 0o644);
+    let mending = format!("chmod o= {}", token.display());
+    scene.send(nowhere, &options).failed_saying(&[&mending]);
+    let image = scene.path("vm");
+    let listen = ["--listen", "tcp:127.0.0.1:0"];
+    multifd(&[&["recv", "--to", text(&image)], &listen[..], &options].concat())
+        .failed_saying(&[&mending]);
+    for side in ["--from-token-file", "--to-token-file"] {
+        let relay = ["relay", "--to", nowhere, side, text(&token)];
+        multifd(&[&relay[..], &listen].concat()).failed_saying(&[&mending]);
+    }
+    scene.write("token", "too short\n");
+    scene.send(nowhere, &options).failed_saying(&["has 9 bytes", "/dev/urandom"]);
+    fs::remove_file(&token).unwrap();
+    scene.send(nowhere, &options).failed_saying(&["there is no token in", "/dev/urandom"]);
+}
