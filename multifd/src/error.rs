@@ -249,8 +249,9 @@ pub enum Error {
     DeviceState(#[source] io::Error),
     /// The destination said that it failed.
     #[error(
-        "the destination reports failure (status {0}): its own messages say why; the guest's \
-         memory here is untouched"
+        "the destination reports failure (status {0}{changed}): its own messages say why; the guest's \
+         memory here is untouched",
+        changed = changed_hint(*.0)
     )]
     DestinationFailed(u32),
     /// The destination went away before it said that it has everything.
@@ -270,8 +271,9 @@ pub enum Error {
     },
     /// The destination said, through a relay, that it failed.
     #[error(
-        "the destination reports failure (status {0}), and the source has been told: the \
-         destination's own messages say why"
+        "the destination reports failure (status {0}{changed}), and the source has been told: the \
+         destination's own messages say why",
+        changed = changed_hint(*.0)
     )]
     DestinationRefused(u32),
     /// The source of a relay closed before the destination had confirmed.
@@ -564,6 +566,11 @@ impl From<StreamError> for Error {
 
 fn in_seconds(limit: Duration) -> String {
     format!("{} s", limit.as_secs_f64())
+}
+
+/// As part of a status that is not the one that destinations say.
+fn changed_hint(status: u32) -> &'static str {
+    if status == 1 { "" } else { ", which may have changed on its way" }
 }
 
 fn missing_hint(main_ended: bool) -> &'static str {
