@@ -109,12 +109,15 @@ pub enum Error {
     /// The other side does nothing.
     #[error(
         "no byte has come from {peer} or gone there for {seconds} s, while {waiting_for} was waited \
-         for: the other side, the network or a codec's device hangs; where it is only slow, set a \
-         longer progress timeout"
+         for{missing}: the other side, the network or a codec's device hangs; where it is only slow, set a \
+         longer progress timeout",
+        missing = missing_channels(channels)
     )]
     Stalled {
         /// What was waited for.
         waiting_for: &'static str,
+        /// The channels that it was waited for, if it was for channels.
+        channels: Vec<u8>,
         /// From whom.
         peer: String,
         /// For how long nothing moved, in seconds.
@@ -307,7 +310,10 @@ pub enum Error {
     #[error("the VMM failed")]
     Guest(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A codec, or something given to the migration, panicked.
-    #[error("a thread of the migration panicked: a codec is at fault; its message is on stderr")]
+    #[error(
+        "a thread of the migration panicked: a codec, or the memory of the guest, is at fault; its \
+         message is on stderr"
+    )]
     Panicked,
     /// A connection that was handed in is one too many.
     #[error(
@@ -490,6 +496,16 @@ impl Error {
         }
     }
 
+    /// The error with the channels that were waited for, where it is that it was for `what` in vain.
+    pub(crate) fn lacking(self, what: &str, channels: Vec<u8>) -> Self {
+        match self {
+            Self::Stalled { waiting_for, peer, seconds, .. } if waiting_for == what => {
+                Self::Stalled { waiting_for, channels, peer, seconds }
+            }
+            error => error,
+        }
+    }
+
     /// The error as that of one side of a relay.
     pub(crate) fn on(side: Side) -> impl Fn(Self) -> Self {
         move |error| match error {
@@ -566,6 +582,16 @@ impl From<StreamError> for Error {
 
 fn in_seconds(limit: Duration) -> String {
     format!("{} s", limit.as_secs_f64())
+}
+
+/// As an addition to what is waited for.
+fn missing_channels(channels: &[u8]) -> String {
+    let numbers = channels.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    match channels {
+        [] => String::new(),
+        [_] => format!(" (missing: channel {numbers})"),
+        _ => format!(" (missing: channels {numbers})"),
+    }
 }
 
 /// As part of a status that is not the one that destinations say.
