@@ -1,6 +1,6 @@
 //! The guest that is migrated: some 200 pages, what it writes between two rounds, and its device state.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use multifd::PageSet;
 use multifd::core::PageSize;
@@ -39,13 +39,13 @@ impl Guest {
 
     /// A guest whose memory is behind what `wrap` makes of it.
     pub(crate) fn in_memory<M: BlockMemory + 'static>(wrap: impl Fn(MmapRegion<()>) -> M) -> Self {
-        let expected: Vec<Vec<u8>> = BLOCKS
-            .iter()
-            .enumerate()
-            .map(|(block, &(_, pages))| {
+        static INITIAL: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+            let block = |(block, (_, pages)): (usize, (&str, usize))| {
                 (0..pages).flat_map(|at| page(block, at, (at % 3) as u8)).collect()
-            })
-            .collect();
+            };
+            BLOCKS.into_iter().enumerate().map(block).collect()
+        });
+        let expected = INITIAL.clone();
         let blocks = BLOCKS.iter().zip(&expected).map(|((name, _), bytes)| {
             let memory = MmapRegion::new(bytes.len()).unwrap();
             BlockMemory::slice(&memory, 0, bytes.len()).unwrap().copy_from(&bytes[..]);
@@ -78,8 +78,9 @@ impl Guest {
                 return Err(format!("{name} has {} bytes", block.bytes()));
             }
             let there = content(ram, name);
-            if let Some(at) = there.iter().zip(expected).position(|(there, own)| there != own) {
-                return Err(format!("{name} differs from byte {at:#x} on"));
+            if there != *expected {
+                let at = there.iter().zip(expected).position(|(there, own)| there != own);
+                return Err(format!("{name} differs from byte {at:x?} on"));
             }
         }
         Ok(())
@@ -102,6 +103,6 @@ fn page(block: usize, at: usize, kind: u8) -> Vec<u8> {
 
 /// What the devices hold.
 pub(crate) fn device_state() -> Vec<u8> {
-    let body: Vec<u8> = (0..200_u8).map(|byte| byte.wrapping_mul(77)).collect();
+    let body: Vec<u8> = (0..60_u8).map(|byte| byte.wrapping_mul(77)).collect();
     FullSection { name: "vcpu", version: 1, body: &body }.to_device_state(PageSize::Kib4).unwrap()
 }

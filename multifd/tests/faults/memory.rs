@@ -28,6 +28,11 @@ impl Fuse {
         self.0.armed.store(armed, SeqCst);
     }
 
+    /// It fails where there is nothing to be counted.
+    pub(crate) fn blow(&self) {
+        self.0.blown.store(true, SeqCst);
+    }
+
     pub(crate) fn is_blown(&self) -> bool {
         self.0.blown.load(SeqCst)
     }

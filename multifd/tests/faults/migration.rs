@@ -146,23 +146,24 @@ struct Migration {
 
 impl Migration {
     fn run(&self) -> Result<Outcome, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let (at, destination, arriving) = self.destination(folder.path());
+        let folder = (self.case.way == Way::Unix).then(|| tempfile::tempdir().unwrap());
+        let folder = folder.as_ref().map_or(Path::new(""), |folder| folder.path());
+        let (at, destination, arriving) = self.destination(folder);
         let behaviour = self.case.fault.behaviour(self.case.way);
         let (line, relay, to) = match self.case.way {
             Way::BeforeRelay => {
                 let (at, relay) = self.relay(&at);
-                let line = Line::to(&at, folder.path(), behaviour);
+                let line = Line::to(&at, folder, behaviour);
                 let uri = line.uri.clone();
                 (line, Some(relay), uri)
             }
             Way::BehindRelay => {
-                let line = Line::to(&at, folder.path(), behaviour);
+                let line = Line::to(&at, folder, behaviour);
                 let (at, relay) = self.relay(&line.uri);
                 (line, Some(relay), at)
             }
             _ => {
-                let line = Line::to(&at, folder.path(), behaviour);
+                let line = Line::to(&at, folder, behaviour);
                 let uri = line.uri.clone();
                 (line, None, uri)
             }
@@ -327,18 +328,27 @@ fn send(
     fault: Fault,
     fuse: &Fuse,
 ) -> Result<(), Unfinished> {
-    fuse.arm(matches!(fault, Fault::Own(Own::Read, _)));
+    let is_read = matches!(fault, Fault::Own(Own::Read, _));
+    let arm = |armed| {
+        if is_read {
+            fuse.arm(armed);
+        }
+    };
+    arm(true);
     let mut pages = PageSet::all(&guest.ram);
+    while let Fault::Deaf(_) = fault {
+        // More than is on its way at any time.
+        source.round(&pages)?;
+    }
     for round in 0..ROUNDS {
         source.round(&pages)?;
-        fuse.arm(false);
+        arm(false);
         pages = guest.write(round);
-        fuse.arm(matches!(fault, Fault::Own(Own::Read, _)));
+        arm(true);
     }
     let state = device_state();
     match fault {
         Fault::Own(Own::StateOut, bytes) => {
-            fuse.arm(true);
             let rest = io::Cursor::new(&state).take(bytes.into());
             source.finish_from(&pages, rest.chain(Unreadable(fuse)))
         }
@@ -352,7 +362,7 @@ struct Unreadable<'a>(&'a Fuse);
 
 impl Read for Unreadable<'_> {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        while self.0.holds() {}
+        self.0.blow();
         Err(io::Error::other("the device is gone"))
     }
 }
@@ -363,8 +373,7 @@ fn receive(destination: Destination, fault: Fault, fuse: &Fuse) -> Received {
     let is = |kind: Own| own.is_some_and(|(own, _)| own == kind);
     let provide = |incoming: &Incoming<'_>| {
         if is(Own::Provide) {
-            fuse.arm(true);
-            while fuse.holds() {}
+            fuse.blow();
             return Err(Error::caller("no memory left"));
         }
         let in_marks = own.is_some_and(|(_, nth)| nth % 2 == 1);
@@ -379,7 +388,9 @@ fn receive(destination: Destination, fault: Fault, fuse: &Fuse) -> Received {
             }
         });
         let ram = Ram::new(incoming.page_size, blocks.collect::<Vec<_>>())?;
-        fuse.arm(is(Own::Write));
+        if is(Own::Write) {
+            fuse.arm(true);
+        }
         Ok(Arc::new(ram))
     };
     let mut pieces = Vec::new();
@@ -392,7 +403,9 @@ fn receive(destination: Destination, fault: Fault, fuse: &Fuse) -> Received {
     } else {
         destination.receive(provide)
     };
-    fuse.arm(false);
+    if is(Own::Write) {
+        fuse.arm(false);
+    }
     match arrived {
         Err(error) => Received { vm: None, ended: Err(error) },
         Ok(arrived) => store(arrived, pieces, is(Own::Store).then_some(fuse)),
@@ -402,8 +415,7 @@ fn receive(destination: Destination, fault: Fault, fuse: &Fuse) -> Received {
 /// Stores what has arrived, if that can be done, and confirms it.
 fn store(arrived: Arrived, pieces: Vec<u8>, fails: Option<&Fuse>) -> Received {
     if let Some(fuse) = fails {
-        fuse.arm(true);
-        while fuse.holds() {}
+        fuse.blow();
         return Received { vm: None, ended: Err(Error::caller("the disk is full")) };
     }
     let state = if pieces.is_empty() { arrived.device_state.clone() } else { pieces };

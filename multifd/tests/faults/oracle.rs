@@ -67,6 +67,15 @@ fn blame(error: &Error) -> Option<Blame> {
     })
 }
 
+/// Whether an error that says which channels were waited for says this one.
+fn waits_for(error: &Error, channel: u8) -> bool {
+    match error {
+        Error::Stalled { channels, .. } => channels.is_empty() || channels.contains(&channel),
+        Error::AfterRefusal { error, .. } => waits_for(error, channel),
+        _ => true,
+    }
+}
+
 /// The errors of all sides that failed.
 fn errors(outcome: &Outcome) -> Vec<(Side, &Error)> {
     let mut errors = Vec::new();
@@ -236,6 +245,7 @@ fn named(case: Case, outcome: &Outcome) -> Result<(), String> {
     }
     // Where it was not yet said which it is, or by no number, the side that waited says for what.
     let names = |error: &Error| match (blame(error), place.wire) {
+        (_, Wire::Channel(own)) if !waits_for(error, own) => false,
         (Some(Blame::Main), Wire::Main) => true,
         (Some(Blame::Channel(number)), Wire::Channel(own)) => number == own,
         (Some(Blame::Channels), Wire::Channel(_)) => true,

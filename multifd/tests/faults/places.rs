@@ -162,8 +162,10 @@ impl Fields {
         }
         let pages = number(16) + number(32);
         let payload = if pages == 0 { 0 } else { number(20) };
-        let offsets = (0..pages).map(|page| self.begin + OFFSETS + 8 * page);
-        self.known.extend(offsets.collect::<Vec<_>>());
+        // Those between the first two and the last are like them.
+        let begin = self.begin + OFFSETS;
+        let some = [0, 1, pages.saturating_sub(1)].into_iter().filter(|page| *page < pages);
+        self.known.extend(some.map(|page| begin + 8 * page));
         self.known.push(self.begin + PACKET_BYTES);
         self.begin_at(self.begin + PACKET_BYTES + payload);
     }
@@ -172,14 +174,14 @@ impl Fields {
 #[test]
 fn fields_are_found_however_a_stream_is_split() {
     let mut packet = vec![0; PACKET_BYTES as usize];
-    packet[19] = 2;
+    packet[19] = 4;
     packet[23] = 100;
     packet[35] = 1;
     let stream = [&vec![0; 64][..], &packet, &[7; 100], &[0; 20]].concat();
     let second = 64 + PACKET_BYTES + 100;
     let mut expected: Vec<u64> = INITIAL.to_vec();
     expected.extend(PACKET.map(|at| 64 + at));
-    expected.extend([0, 8, 16].map(|at| 64 + OFFSETS + at));
+    expected.extend([0, 8, 32].map(|at| 64 + OFFSETS + at));
     expected.push(64 + PACKET_BYTES);
     expected.extend(PACKET.iter().map(|at| second + at).filter(|&at| at <= second + 20));
     for size in [1, 3, 64, 1000, stream.len()] {

@@ -10,13 +10,14 @@ use multifd::core::Compression;
 
 use crate::case::{Case, Fault, codec_name};
 use crate::common::{is_alone, threads};
-use crate::line::AllSeen;
+use crate::line::{Act, AllSeen};
 use crate::migration::{self, HANGS};
 use crate::oracle;
+use crate::places::{At, Direction, Place, Wire};
 use crate::way::{CODECS, Way};
 
 /// Migrations at once. They are each other's load.
-const WORKERS: usize = 16;
+const WORKERS: usize = 24;
 
 /// Cases after which threads and descriptors are counted.
 const BATCH: usize = 64;
@@ -90,7 +91,7 @@ pub(crate) fn test(name: &str, faults: impl Fn(&mut Draw<'_>) -> Vec<Fault>) {
     table.conclude();
 }
 
-/// Repeats the case that is named, one after the other.
+/// Repeats the case that is named, one after the other, and says what each side says.
 pub(crate) fn repeat(name: &str) {
     if !is_alone(name) {
         return;
@@ -139,7 +140,12 @@ struct Table {
 
 impl Table {
     fn run(&mut self, cases: &[Case], workers: usize) {
-        for batch in cases.chunks(BATCH) {
+        let began = Instant::now();
+        for (number, batch) in cases.chunks(BATCH).enumerate() {
+            if scale() == Scale::Full && number % 16 == 0 {
+                let (done, all, failed) = (number * BATCH, cases.len(), self.failures.len());
+                say(&format!("{done} of {all}, {failed} failed, {:?}", began.elapsed()));
+            }
             let before = left();
             let mut verdicts = run_batch(batch, workers);
             if let Err(left) = nothing_left(before) {
@@ -162,26 +168,30 @@ impl Table {
                 let (tried, survived) = self.rows.entry(key).or_default();
                 *tried += 1;
                 *survived += usize::from(verdict.is_ok());
-                self.failures.extend(verdict.err());
+                if let Err(failure) = verdict {
+                    say(&failure);
+                    self.failures.push(failure);
+                }
             }
         }
     }
 
     /// Says what has come of it, and fails if something has not been survived.
     fn conclude(self) {
-        // Not captured: it is what a full run is for.
-        let mut out = std::io::stderr().lock();
         if scale() == Scale::Full || !self.failures.is_empty() {
             for ((kind, way, codec), (tried, survived)) in &self.rows {
-                writeln!(out, "| {kind} | {way} | {codec} | {tried} | {survived} |").unwrap();
-            }
-            for failure in &self.failures {
-                writeln!(out, "{failure}").unwrap();
+                say(&format!("| {kind} | {way} | {codec} | {tried} | {survived} |"));
             }
         }
         assert!(!self.rows.is_empty(), "nothing was tried");
         assert!(self.failures.is_empty(), "{} of them: see above", self.failures.len());
     }
+}
+
+/// Says a line where it is not captured: it is what a full run is for.
+fn say(line: &str) {
+    let mut out = std::io::stderr().lock();
+    writeln!(out, "{line}").unwrap();
 }
 
 /// Runs the cases of a batch, several at once.
@@ -210,6 +220,9 @@ fn run_case(case: Case) -> Result<(), String> {
     );
     let failed = |why: String| format!("{case}: {why}\n    {repeat}");
     let outcome = migration::run(case).map_err(failed)?;
+    if std::env::var_os("MULTIFD_FAULT").is_some() {
+        say(&format!("{case}:\n    {}", oracle::described(&outcome)));
+    }
     oracle::check(case, &outcome)
         .map_err(|why| failed(format!("{why}\n    {}", oracle::described(&outcome))))?;
     drop(outcome);
@@ -227,7 +240,11 @@ fn left() -> (usize, usize) {
 
 /// Waits until there are no more than before.
 fn nothing_left(before: (usize, usize)) -> Result<(), String> {
-    let deadline = Instant::now() + HANGS / 4;
+    nothing_left_within(HANGS / 4, before)
+}
+
+fn nothing_left_within(limit: Duration, before: (usize, usize)) -> Result<(), String> {
+    let deadline = Instant::now() + limit;
     loop {
         let now = left();
         if now.0 <= before.0 && now.1 <= before.1 {
@@ -238,4 +255,44 @@ fn nothing_left(before: (usize, usize)) -> Result<(), String> {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// A run whose bytes are changed and that nothing else notices, and what is asked of it where it should
+/// have been noticed.
+#[test]
+fn what_is_taken_for_whole_and_is_not_is_noticed() {
+    let act = Act::Flip(1);
+    // In the pages of the first packet, if that comes on this channel.
+    let at = At::Byte(64 + 1344 + 1344 + 5000);
+    for number in [0, 1].into_iter().cycle().take(100) {
+        let place = Place { wire: Wire::Channel(number), direction: Direction::Forward, at };
+        let fault = Fault::Unchecked(place, act);
+        let case = Case { fault, way: Way::Unix, codec: Compression::None };
+        let outcome = migration::run(case).unwrap();
+        oracle::check(case, &outcome).unwrap();
+        let case = Case { fault: Fault::Line(place, act), ..case };
+        match oracle::check(case, &outcome) {
+            Err(why) => return assert!(why.contains("taken for whole: "), "{why}"),
+            Ok(()) => assert!(!outcome.acted, "a byte has changed"),
+        }
+    }
+    panic!("no packet has come");
+}
+
+#[test]
+fn what_is_left_behind_is_noticed() {
+    if !is_alone("run::what_is_left_behind_is_noticed") {
+        return;
+    }
+    let before = left();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    nothing_left_within(Duration::ZERO, before).unwrap_err();
+    drop(file);
+    nothing_left(before).unwrap();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || ended.recv());
+    nothing_left_within(Duration::ZERO, before).unwrap_err();
+    drop(end);
+    thread.join().unwrap().unwrap_err();
+    nothing_left(before).unwrap();
 }

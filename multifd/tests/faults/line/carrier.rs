@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 
 use super::tamper::{State, Tamper};
-use super::{End, Shared};
+use super::{Deaf, End, Shared};
 use crate::places::{Direction, Form, Wire};
 
 /// What is needed to know which connection it is: a channel's number is the 25th byte.
@@ -61,7 +61,7 @@ impl<'a> Carrier<'a> {
             back: Half::default(),
             began: Instant::now(),
             rate: None,
-            deaf: false,
+            deaf: shared.behaviour.deaf == Deaf::All,
         };
         if let Some(wire) = wire {
             carrier.is_known(wire);
