@@ -8,6 +8,7 @@ use super::return_path::ToSource;
 use super::state::{State, Vm};
 use super::tap::{Tap, Tapped, Taps, Wire};
 use crate::engine::accept::Acceptor;
+use crate::engine::barrier::AT_SYNC;
 use crate::engine::channels::Channels;
 use crate::engine::hearing::Hearing;
 use crate::engine::return_path::hear_last_word;
@@ -141,8 +142,8 @@ impl MainChannel<'_> {
             let all = self.acceptor.wait_for_all(self.pipe.from.stream.connection());
             all.map_err(|failure| failure.map(Error::on(Side::From)))?;
         }
-        let what = "every channel at its SYNC";
-        let passed = self.session.wait(Waiter::Main, what, State::pass_sync)?;
+        // Which of them the destination holds up is not known here, and so not said.
+        let passed = self.session.wait(Waiter::Main, AT_SYNC, State::pass_sync)?;
         passed.map_err(Error::on(Side::From))?;
         self.session.wake(Wake::Senders);
         self.session.wake(Wake::Receivers);

@@ -21,7 +21,7 @@ use crate::engine::channels::{self, Channels, Sending};
 use crate::engine::hearing::Hearing;
 use crate::engine::outgoing::Outgoing;
 use crate::engine::pace::{Pace, Paced};
-use crate::engine::queue::Queue;
+use crate::engine::queue::{Queue, SYNCS};
 use crate::engine::return_path::{ReturnPath, hear_last_word};
 use crate::engine::session::{Failure, Session, Stopped, Waiter, Wake};
 use crate::engine::watch::Timer;
@@ -350,9 +350,7 @@ impl Source {
     }
 
     fn wait_for_sync(&self) -> Result<(), Stopped> {
-        self.session.wait(Waiter::Main, "every channel to send its SYNC", |state| {
-            state.queue.all_synced().then_some(())
-        })
+        self.session.wait(Waiter::Main, SYNCS, |state| state.queue.all_synced().then_some(()))
     }
 
     fn wait_for_confirmation(&self) -> Result<(), Stopped> {
@@ -370,7 +368,10 @@ impl Source {
     fn concluded<R>(&self, result: Result<R, Failure>) -> Result<R, Error> {
         let session = &self.session;
         let result = result.map_err(|failure| failure.map(|error| explained(session, error)));
-        session.settle(result).map_err(|Stopped| session.reason())
+        session.settle(result).map_err(|Stopped| {
+            let behind = session.look(|state| state.queue.behind());
+            session.reason().lacking(SYNCS, behind)
+        })
     }
 }
 
