@@ -155,8 +155,8 @@ impl Source {
         encoder.early_state(&setup.early_state.before_start)?;
         encoder.ram_start(setup.section_id, 0, &blocks, setup.sync_form)?;
         encoder.early_state(&setup.early_state.behind_start)?;
-        self.flush()?;
-        Ok(self.wait_for_sync()?)
+        self.wait_for_sync()?;
+        Ok(self.flush()?)
     }
 
     /// Reads the return path in a thread of its own, so that a destination that fails is heard at
@@ -334,8 +334,8 @@ impl Source {
         self.ask_sync()?;
         self.main.encoder().sync()?;
         self.main.encoder().body_end()?;
-        self.flush()?;
-        Ok(self.wait_for_sync()?)
+        self.wait_for_sync()?;
+        Ok(self.flush()?)
     }
 
     fn flush(&mut self) -> Result<(), MainChannelError> {
@@ -349,6 +349,9 @@ impl Source {
         self.session.update(Wake::Senders, |state| state.queue.ask_sync())
     }
 
+    /// Waits until each channel has sent its SYNC. Only then may the main channel say that it is to be
+    /// waited for: a QEMU that waits for one that never comes, since its channel has closed, hangs for
+    /// ever, deaf to its monitor.
     fn wait_for_sync(&self) -> Result<(), Stopped> {
         self.session.wait(Waiter::Main, SYNCS, |state| state.queue.all_synced().then_some(()))
     }
