@@ -1,5 +1,5 @@
 //! Writes a corpus to begin with for each target into `fuzz/corpus`: the recordings of real QEMUs, cut to
-//! their first packets, and payloads that the codecs make.
+//! their first packets, payloads that the codecs make, and the inputs that are kept.
 
 use std::fs;
 use std::io;
@@ -9,10 +9,28 @@ use multifd_conformance::ends::{Sender, noise};
 use multifd_conformance::recordings;
 use multifd_core::MultiFdMethods;
 use multifd_core::codec::PacketMethods;
-use multifd_fuzz::join;
+use multifd_fuzz_targets::{TARGETS, join};
+use rcgen::{CertificateParams, KeyPair};
 
 /// How much of each connection is kept: libFuzzer is slow with more.
 const MOST: usize = 16 << 10;
+
+/// An image's, of version 2.
+const MANIFEST: &str = r#"{
+"version": 2, "machine": "pc", "uuid": "00000000-0000-0000-0000-000000000000", "page_size": 4096,
+"blocks": [{"name": "pc.ram", "bytes": 4096, "file": "pc.ram", "sha256": "00", "page_bytes": 2097152,
+    "digest": "xxh3-128:00"}],
+"device_state": "device-state.bin", "device_state_sha256": "00",
+"early_state": {"file": "early-state.bin", "sha256": "00"},
+"stream": {
+    "configuration": [
+        {"version": 1, "data": {"target-page-bits": 12}},
+        {"version": 1, "data": {"capabilities": ["multifd"]}},
+        {"version": 1, "data": {"uuid": "01020304-0506-0708-090a-0b0c0d0e0f10"}}
+    ],
+    "ram_section": 2, "sync": "flush", "footers": true,
+    "postcopy_advise": {"postcopy-ram": {"page_sizes": 4096, "target_page_bytes": 4096}}
+}}"#;
 
 fn main() -> io::Result<()> {
     let registry = multifd::registry().map_err(io::Error::other)?;
@@ -25,8 +43,10 @@ fn main() -> io::Result<()> {
         let parts = [&[recording.main][..], &channels].concat();
         let name = recording.name;
         put("destination", name, &join(choice, &parts))?;
+        put("relay", name, &join(choice | 0x10, &parts))?;
         if whole.iter().map(|part| part.len()).sum::<usize>() < 1 << 20 {
             put("destination", &format!("{name}-whole"), &join(choice, &whole))?;
+            put("relay", &format!("{name}-whole"), &join(choice | 0x20, &whole))?;
         }
         put("inspect", name, &join(0, &parts))?;
         put("main_channel", name, &[&[0], recording.main].concat())?;
@@ -45,7 +65,32 @@ fn main() -> io::Result<()> {
         put(target, "two-packets", &join(2, &[&payloads[0], &payloads[1]]))?;
     }
     put("qpl", "three-pages", &[&[2][..], &Sender::new(&qpl, None).send(&pages)].concat())?;
-    put("return_path", "messages", b"\0\x02\0\x04\0\0\0\x01\0\x07\0\0\0\x01\0\x04\0\0\0\0")
+    put("return_path", "messages", b"\0\x02\0\x04\0\0\0\x01\0\x07\0\0\0\x01\0\x04\0\0\0\0")?;
+    put("manifest", "pc", MANIFEST.as_bytes())?;
+    let [certificate, key] = identity().map_err(io::Error::other)?;
+    let files = [&certificate, &certificate, &key].map(String::as_bytes);
+    put("tls_folder", "self-signed", &join(0, &files))?;
+    TARGETS.iter().try_for_each(|(target, _)| put_kept(target))
+}
+
+/// A certificate that is its own CA's, and its key.
+fn identity() -> Result<[String; 2], rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let certificate = CertificateParams::new(["host".to_owned()])?.self_signed(&key)?;
+    Ok([certificate.pem(), key.serialize_pem()])
+}
+
+fn put_kept(target: &str) -> io::Result<()> {
+    let folder = Path::new("fuzz-targets/kept").join(target);
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        put(target, &name, &fs::read(&path)?)?;
+    }
+    Ok(())
 }
 
 fn put(target: &str, name: &str, input: &[u8]) -> io::Result<()> {
