@@ -2,13 +2,20 @@
 //! their first packets, payloads that the codecs make, and the inputs that are kept.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread::spawn;
 
+use multifd::{Connection, PageSet, Source};
 use multifd_conformance::ends::{Sender, noise};
 use multifd_conformance::recordings;
-use multifd_core::MultiFdMethods;
 use multifd_core::codec::PacketMethods;
+use multifd_core::ram::{Ram, RamBlock};
+use multifd_core::vm_memory::MmapRegion;
+use multifd_core::wire::BlockName;
+use multifd_core::{MultiFdMethods, PageSize, Registry};
 use multifd_fuzz_targets::{TARGETS, join};
 use rcgen::{CertificateParams, KeyPair};
 
@@ -54,6 +61,14 @@ fn main() -> io::Result<()> {
             put("channel", name, &[&[choice], channel].concat())?;
         }
     }
+    for (number, codec) in registry.iter().enumerate() {
+        let small = small(&registry, codec)?;
+        let small: Vec<_> = small.iter().map(Vec::as_slice).collect();
+        let name = format!("small-{}", codec.compression());
+        put("destination", &name, &join(number as u8, &small))?;
+        put("relay", &name, &join(number as u8 | 0x20, &small))?;
+        put("inspect", &name, &join(0, &small))?;
+    }
     let pages = [&noise(4096)[..], &[7; 4096], &b"some text, ".repeat(373)[..4096]].concat();
     let zlib = PacketMethods::new(multifd_zlib::Zlib::new());
     let zstd = PacketMethods::new(multifd_zstd::Zstd::new());
@@ -71,6 +86,32 @@ fn main() -> io::Result<()> {
     let files = [&certificate, &certificate, &key].map(String::as_bytes);
     put("tls_folder", "self-signed", &join(0, &files))?;
     TARGETS.iter().try_for_each(|(target, _)| put_kept(target))
+}
+
+/// A whole migration of a few pages: the main channel's bytes and those of two channels.
+fn small(registry: &Registry, codec: &Arc<dyn MultiFdMethods>) -> io::Result<Vec<Vec<u8>>> {
+    let memory = MmapRegion::<()>::new(16 << 12).map_err(io::Error::other)?;
+    let name = BlockName::new("pc.ram").expect("a short name");
+    let block = RamBlock::new(name, memory);
+    block.write(4096, &b"some text, ".repeat(800)[..2 * 4096]);
+    block.write(9 << 12, &noise(4096));
+    let ram = Arc::new(Ram::new(PageSize::Kib4, [block]).map_err(io::Error::other)?);
+    let (mut ours, mut takers) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let (left, mut right) = UnixStream::pair()?;
+        ours.push(Connection::from_socket(left)?);
+        takers.push(spawn(move || {
+            let mut bytes = Vec::new();
+            right.read_to_end(&mut bytes).map(|_| bytes)
+        }));
+    }
+    let main = ours.remove(0);
+    let source = Source::builder(registry, Arc::clone(&ram));
+    let source = source.compression(Arc::clone(codec)).return_path(false);
+    let mut source = source.connect_over(main, ours).map_err(io::Error::other)?;
+    source.round(&PageSet::all(&ram)).map_err(io::Error::other)?;
+    source.finish(&PageSet::all(&ram), None).map_err(io::Error::other)?;
+    takers.into_iter().map(|taker| taker.join().expect("a thread that reads")).collect()
 }
 
 /// A certificate that is its own CA's, and its key.
