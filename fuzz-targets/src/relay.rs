@@ -56,11 +56,19 @@ pub fn relay(input: &[u8]) {
     if relayed.is_err() {
         return;
     }
-    let before = decode(from, main, channels).expect("what was passed on as whole");
     let passed_channels: Vec<_> = passed_channels.iter().map(Vec::as_slice).collect();
-    let behind = decode(to, &passed_on, &passed_channels).expect("what has come of it is whole");
-    assert!(before.device_state == behind.device_state);
-    assert!(content(&before.ram) == content(&behind.ram));
+    let behind = decode(to, &passed_on, &passed_channels);
+    match (decode(from, main, channels), behind) {
+        (Ok(before), Ok(behind)) => {
+            assert!(before.device_state == behind.device_state);
+            assert!(content(&before.ram) == content(&behind.ram));
+        }
+        // What the destination checks and a relay passes on.
+        (Err(before @ (Error::Digest { .. } | Error::Caller(_))), Err(behind)) => {
+            assert_eq!(before.to_string(), behind.to_string());
+        }
+        (before, behind) => panic!("before: {before:?}, behind: {behind:?}"),
+    }
 }
 
 fn joined<T>(thread: JoinHandle<T>) -> T {
