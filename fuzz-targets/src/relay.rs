@@ -1,5 +1,6 @@
 //! A whole relay: what it says has gone through is whole behind it, too, and holds the same.
 
+use std::collections::BTreeSet;
 use std::io::{self, Cursor, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use multifd::core::MultiFdMethods;
 use multifd::relay::Relay;
 use multifd::{Arrived, Connection, Destination, Error, Outgoing};
+use multifd_core::channel::{Opened, Opening};
 use multifd_core::stream::{Limits, MainDecoder, ReturnMessage};
 
 use crate::{codec, content, parts, provide, registry};
@@ -17,8 +19,8 @@ use crate::{codec, content, parts, provide, registry};
 /// Channels on the side of the destination.
 const CHANNELS: usize = 2;
 
-/// How long channels are waited for that do not come.
-const LIMIT: Duration = Duration::from_millis(100);
+/// How long a relay may take, which waits for its source for as long as that takes otherwise.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// Runs the target on one input.
 pub fn relay(input: &[u8]) {
@@ -26,6 +28,10 @@ pub fn relay(input: &[u8]) {
     let Some((&main, channels)) = parts.split_first().filter(|(_, rest)| !rest.is_empty()) else {
         return;
     };
+    // Who connects is another matter, and what does not come is waited for.
+    if !(is_main(main) && are_channels(channels)) {
+        return;
+    }
     let (from, to) = (codec(choice & 0xf), codec(choice >> 4));
     let pairs: Vec<_> = (0..=CHANNELS).map(|_| pair()).collect();
     let (ours, theirs): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
@@ -35,8 +41,7 @@ pub fn relay(input: &[u8]) {
         .from_compression(Arc::clone(from))
         .to_compression(Arc::clone(to))
         .from_channels(channels.len() as u8)
-        .channel_timeout(LIMIT)
-        .progress_timeout(Some(Duration::from_secs(5)))
+        .time_limit(Some(LIMIT))
         .without_listener(out)
         .expect("it can be set up");
     let mut senders = Vec::new();
@@ -68,6 +73,39 @@ pub fn relay(input: &[u8]) {
             assert_eq!(before.to_string(), behind.to_string());
         }
         (before, behind) => panic!("before: {before:?}, behind: {behind:?}"),
+    }
+}
+
+fn is_main(bytes: &[u8]) -> bool {
+    matches!(opened(bytes), Some(Opened::Main))
+}
+
+/// Whether there is a channel of each number, of one VM.
+fn are_channels(all: &[&[u8]]) -> bool {
+    let initial = |bytes: &&[u8]| match opened(bytes) {
+        Some(Opened::Channel(initial)) => Some(initial),
+        _ => None,
+    };
+    let Some(initials) = all.iter().map(initial).collect::<Option<Vec<_>>>() else {
+        return false;
+    };
+    let numbers: BTreeSet<_> = initials.iter().map(|initial| initial.channel).collect();
+    initials.iter().all(|initial| initial.uuid == initials[0].uuid)
+        && numbers.into_iter().map(usize::from).eq(0..all.len())
+}
+
+fn opened(mut bytes: &[u8]) -> Option<Opened> {
+    let mut opening = Opening::new();
+    loop {
+        let room = opening.want();
+        let count = room.len().min(bytes.len());
+        room[..count].copy_from_slice(&bytes[..count]);
+        bytes = &bytes[count..];
+        match opening.filled(count) {
+            Ok(None) => {}
+            Ok(opened) => return opened,
+            Err(_) => return None,
+        }
     }
 }
 
