@@ -183,6 +183,18 @@ pub enum Error {
         /// Connections that were refused: one of them may be the channel's.
         refused: Refused,
     },
+    /// Channels of one source that do not announce the same.
+    #[error(
+        "some channels announce digests of the source's RAM, and others do not: a channel is not the \
+         source's; migrate again"
+    )]
+    MixedDigests,
+    /// A relay has announced its channels as those of somebody else than the source.
+    #[error(
+        "somebody else's channel was here before the source's, and what it announced has been passed on: \
+         migrate again"
+    )]
+    Forestalled,
     /// A packet's number came before, or is lower than that of the one before it.
     #[error(
         "packet {number} came twice, behind a later one of its channel, or with too many gaps before it: a \

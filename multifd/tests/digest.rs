@@ -82,8 +82,9 @@ impl Write for Flipping {
     }
 }
 
-/// A source of `ram` without compression over one channel, of which the byte at `at` arrives wrong.
-fn send_flipping(ram: &Arc<Ram>, uri: &Uri, at: Option<usize>, digests: bool) -> Source {
+/// A source of `ram` without compression, over a channel for each of `flips`, of which the byte there
+/// arrives wrong.
+fn send_flipping(ram: &Arc<Ram>, uri: &Uri, flips: &[Option<usize>], digests: bool) -> Source {
     let Uri::Tcp { host, port } = uri else { panic!("{uri}") };
     let connection = |at| {
         let stream = TcpStream::connect((&host[..], *port)).unwrap();
@@ -93,7 +94,7 @@ fn send_flipping(ram: &Arc<Ram>, uri: &Uri, at: Option<usize>, digests: bool) ->
     };
     let registry = registry();
     let setup = Source::builder(&registry, Arc::clone(ram)).digests(digests);
-    setup.connect_over(connection(None), [connection(at)]).unwrap()
+    setup.connect_over(connection(None), flips.iter().map(|&at| connection(at))).unwrap()
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn a_bit_that_flips_in_a_page_is_refused_by_the_block_s_name_and_the_guest_stays
         (Some(20_000), false, true),
     ] {
         let (uri, destination) = receive(|setup| setup.channels(1));
-        let mut source = send_flipping(&ram, &uri, at, digests);
+        let mut source = send_flipping(&ram, &uri, &[at], digests);
         source.round(&PageSet::all(&ram)).unwrap();
         let none = PageSet::none(&ram);
         let sent = std::thread::spawn(move || source.finish(&none, None));
@@ -131,6 +132,37 @@ fn a_bit_that_flips_in_a_page_is_refused_by_the_block_s_name_and_the_guest_stays
                 );
                 let failed = sent.join().unwrap().unwrap_err();
                 assert!(matches!(failed, Unfinished::Failed(Error::DestinationFailed(1))));
+            }
+        }
+    }
+}
+
+#[test]
+fn channels_that_do_not_agree_whether_there_are_digests_are_refused_whoever_comes_first() {
+    // In the initial packet's bytes that say so.
+    const SAYS_DIGESTS: usize = 25;
+    for flips in [[None, Some(SAYS_DIGESTS)], [Some(SAYS_DIGESTS), None]] {
+        for has_relay in [false, true] {
+            for _ in 0..10 {
+                let ram = guest();
+                let (uri, destination) = receive(|setup| setup);
+                let registry = registry();
+                let setup = Relay::builder(&registry).from_channels(2).to_channels(2);
+                let relay = has_relay.then(|| setup.listen(&any_port(), &uri).unwrap());
+                let to = relay.as_ref().map_or(uri, |relay| relay.uri().clone());
+                let relayed = relay.map(|relay| std::thread::spawn(move || relay.run()));
+                let mut source = send_flipping(&ram, &to, &flips, true);
+                let all = PageSet::all(&ram);
+                let sent = source.round(&all).map_err(Unfinished::Failed);
+                let sent = sent.and_then(|()| source.finish(&all, None));
+                assert!(matches!(sent, Err(Unfinished::Failed(_))), "{sent:?}");
+                let arrived = destination.join().unwrap();
+                let said = match relayed.map(|relayed| relayed.join().unwrap().unwrap_err()) {
+                    Some(failed) => chain(&failed),
+                    None => chain(arrived.as_ref().unwrap_err()),
+                };
+                assert!(said.contains("some channels announce digests"), "{said}");
+                assert!(arrived.is_err());
             }
         }
     }

@@ -185,8 +185,9 @@ impl<R: Read> MainChannel<'_, R> {
         arrived: &[Option<&PageHashes>],
     ) -> Result<Option<Vec<BlockDigest>>, Error> {
         let decoder = self.reader.decoder();
-        // Every channel has begun by now.
-        let announced = self.session.look(|state| state.connections.all_announce_digests());
+        // Every channel has begun by now, and they agree.
+        let announced = self.session.look(|state| state.connections.begun_announce_digests());
+        let announced = announced.unwrap_or_default();
         let sent = match (decoder.digests(), announced) {
             (Some(sent), true) => sent,
             (None, true) if decoder.is_described() => return Err(Error::NoDigests),

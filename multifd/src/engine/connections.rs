@@ -264,7 +264,7 @@ impl<H: Clone> Connections<H> {
 
     /// When the main channel came, once it is known which it is.
     pub(crate) fn main_arrival(&self) -> Option<Arrival> {
-        self.main_arrival
+        self.main_came.map(|(at, _)| at)
     }
 
     /// A connection has said by its initial packet which channel it is. That another has begun in its
@@ -382,7 +382,8 @@ impl<H: Clone> Connections<H> {
         self.claims.values().filter(|claim| claim.state == State::Begun)
     }
 
-    fn begun_uuid(&self) -> Option<Uuid> {
+    /// The UUID of the channels that have begun.
+    pub(crate) fn begun_uuid(&self) -> Option<Uuid> {
         self.begun().next().map(|claim| claim.initial.uuid)
     }
 
@@ -422,9 +423,11 @@ impl<H: Clone> Connections<H> {
         self.begun().any(|claim| claim.initial.channel == number && claim.initial.digests)
     }
 
-    /// Whether each channel that has begun says so.
-    pub(crate) fn all_announce_digests(&self) -> bool {
-        self.begun().all(|claim| claim.initial.digests)
+    /// What the channels that have begun announce: whether there will be digests, if they agree.
+    pub(crate) fn begun_announce_digests(&self) -> Option<bool> {
+        let mut announced = self.begun().map(|claim| claim.initial.digests);
+        let first = announced.next().unwrap_or_default();
+        announced.all(|other| other == first).then_some(first)
     }
 
     /// Channels that are expected.

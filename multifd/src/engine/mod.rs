@@ -95,7 +95,8 @@ impl<M> Receiving<M> {
     /// has come.
     pub(crate) fn complete(&mut self) -> Result<(), Error> {
         self.barrier.complete()?;
-        self.numbers.complete().map_err(|fault| self.wrong(fault))
+        self.numbers.complete().map_err(|fault| self.wrong(fault))?;
+        self.connections.begun_announce_digests().map(|_| ()).ok_or(Error::MixedDigests)
     }
 
     fn wrong(&self, fault: Fault) -> Error {

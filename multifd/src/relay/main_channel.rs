@@ -122,7 +122,10 @@ impl MainChannel<'_> {
     /// channels that are there at the first sync for all.
     fn open_channels(&self) -> Result<(), Failure> {
         let (limit, what) = (self.acceptor.admission.timeout, "the first channel");
-        let announced = |state: &mut State| state.connections.announced();
+        let announced = |state: &mut State| {
+            state.more.announced = state.connections.announced();
+            state.more.announced
+        };
         let Some(announced) = self.session.wait_for(Waiter::Main, what, limit, announced)? else {
             let main_ended = self.pipe.from.stream.connection().has_left();
             let missing = self.session.look(|state| {
@@ -147,6 +150,7 @@ impl MainChannel<'_> {
         if !self.session.look(|state| state.barrier.has_synced()) {
             let all = self.acceptor.wait_for_all(self.pipe.from.stream.connection());
             all.map_err(|failure| failure.map(Error::on(Side::From)))?;
+            self.session.look(State::check_announced).map_err(Error::on(Side::From))?;
         }
         // Which of them the destination holds up is not known here, and so not said.
         let passed = self.session.wait(Waiter::Main, AT_SYNC, State::pass_sync)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use multifd_core::channel::PacketBuffer;
-use multifd_core::wire::{Pages, RamPacket};
+use multifd_core::wire::{InitialPacket, Pages, RamPacket};
 use multifd_core::{PageSize, PeerError};
 
 use crate::engine::Receiving;
@@ -21,6 +21,8 @@ pub(super) type State = Receiving<Relaying>;
 pub(super) struct Relaying {
     /// The VM, from when the main channel has announced it.
     pub(super) vm: Option<Arc<Vm>>,
+    /// As what the channels to the destination have been announced.
+    pub(super) announced: Option<InitialPacket>,
     /// Packets on their way from the receiving to the sending channels.
     pub(super) queue: Queue<PacketBuffer>,
     /// Buffers that nobody uses. There are never more buffers than channels on both sides and
@@ -47,6 +49,7 @@ impl Relaying {
     pub(super) fn new(to_channels: u8) -> Self {
         Self {
             vm: None,
+            announced: None,
             queue: Queue::new(to_channels),
             spares: Vec::new(),
             return_path: ReturnPath::default(),
@@ -80,6 +83,17 @@ impl Relaying {
 }
 
 impl State {
+    /// Checks that every channel that has begun is what has been announced to the destination, which was
+    /// done as soon as one spoke.
+    pub(super) fn check_announced(&self) -> Result<(), Error> {
+        let connections = &self.connections;
+        let digests = connections.begun_announce_digests().ok_or(Error::MixedDigests)?;
+        let is_it = |announced: InitialPacket| {
+            connections.begun_uuid() == Some(announced.uuid) && announced.digests == digests
+        };
+        if self.more.announced.is_some_and(is_it) { Ok(()) } else { Err(Error::Forestalled) }
+    }
+
     /// Has every sending channel sync, and the receiving ones go on, if all of these are at their
     /// SYNC: then every page before it has been queued.
     pub(super) fn pass_sync(&mut self) -> Option<Result<(), Error>> {
