@@ -82,16 +82,16 @@ pub enum Error {
     },
     /// Not all channels connected in time.
     #[error(
-        "{connected} of {channels} channels connected within {seconds} s: {}{refused}",
-        missing_hint(*main_ended)
+        "{connected} of {channels} channels connected within {}: {}{refused}",
+        Seconds(*limit), missing_hint(*main_ended)
     )]
     MissingChannels {
         /// Channels that did.
         connected: usize,
         /// Channels that are agreed.
         channels: usize,
-        /// How long was waited, in seconds.
-        seconds: u64,
+        /// How long was waited.
+        limit: Duration,
         /// The source had closed its main channel by then.
         main_ended: bool,
         /// Connections that were refused by then: one of them may be the channel's.
@@ -108,18 +108,20 @@ pub enum Error {
     },
     /// The source does nothing more, and has ended a channel, or had one refused, before.
     #[error(
-        "the source stopped: a channel of it ended or was refused, and no byte has come for {seconds} s \
-         of the main channel, which had more to come: its own messages say why"
+        "the source stopped: a channel of it ended or was refused, and no byte has come for {} \
+         of the main channel, which had more to come: its own messages say why",
+        Seconds(*idle)
     )]
     SourceStopped {
-        /// For how long nothing moved, in seconds.
-        seconds: u64,
+        /// For how long nothing moved.
+        idle: Duration,
     },
     /// The other side does nothing.
     #[error(
-        "no byte has come from {peer} or gone there for {seconds} s, while {waiting_for} was waited \
+        "no byte has come from {peer} or gone there for {}, while {waiting_for} was waited \
          for{missing}: the other side, the network or a codec's device hangs; where it is only slow, set a \
          longer progress timeout",
+        Seconds(*idle),
         missing = missing_channels(channels)
     )]
     Stalled {
@@ -129,23 +131,24 @@ pub enum Error {
         channels: Vec<u8>,
         /// From whom.
         peer: String,
-        /// For how long nothing moved, in seconds.
-        seconds: u64,
+        /// For how long nothing moved.
+        idle: Duration,
     },
     /// The migration has taken longer than it may.
-    #[error("the migration is not over after {}: allow it more time", in_seconds(*limit))]
+    #[error("the migration is not over after {}: allow it more time", Seconds(*limit))]
     TimeIsOver {
         /// The limit that was set.
         limit: Duration,
     },
     /// No channel connected in time.
     #[error(
-        "no channel connected within {seconds} s, only the main channel: the source does not use \
-         multifd (turn the capability on there), or its further connections do not get through"
+        "no channel connected within {}, only the main channel: the source does not use \
+         multifd (turn the capability on there), or its further connections do not get through",
+        Seconds(*limit)
     )]
     NoChannels {
-        /// How long was waited, in seconds.
-        seconds: u64,
+        /// How long was waited.
+        limit: Duration,
     },
     /// The source has not waited for the confirmation.
     #[error(
@@ -319,7 +322,7 @@ pub enum Error {
     #[error(
         "the time for the migration is over after {rounds} whole rounds, and sending the rest would \
          take longer than the downtime of {} ms: allow more of either, or slow the guest down",
-        downtime.as_millis()
+        downtime.as_micros() as f64 / 1e3
     )]
     NotConverging {
         /// Rounds that have been sent.
@@ -470,10 +473,9 @@ impl Error {
         main_ended: bool,
         refused: Refused,
     ) -> Self {
-        let seconds = limit.as_secs();
         match connected {
-            0 if !main_ended && refused.connections == 0 => Self::NoChannels { seconds },
-            _ => Self::MissingChannels { connected, channels, seconds, main_ended, refused },
+            0 if !main_ended && refused.connections == 0 => Self::NoChannels { limit },
+            _ => Self::MissingChannels { connected, channels, limit, main_ended, refused },
         }
     }
 
@@ -605,8 +607,18 @@ impl From<StreamError> for Error {
     }
 }
 
-fn in_seconds(limit: Duration) -> String {
-    format!("{} s", limit.as_secs_f64())
+/// A time in a message, in seconds: below ten to a millisecond, above to a tenth. No limit is said to be 0.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seconds(pub(crate) Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_millis() {
+            0 => write!(f, "{} s", self.0.as_secs_f64()),
+            millis @ 1..10_000 => write!(f, "{} s", millis as f64 / 1e3),
+            millis => write!(f, "{} s", (millis / 100) as f64 / 10.0),
+        }
+    }
 }
 
 /// As an addition to what is waited for.
@@ -638,5 +650,25 @@ fn listen_hint(source: &io::Error) -> &'static str {
         io::ErrorKind::AddrInUse => " (another program, or an earlier run, has it; pick another)",
         io::ErrorKind::AddrNotAvailable => " (it is not an address of this machine)",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_said_in_seconds_and_none_that_is_short_as_0() {
+        for (micros, said) in [
+            (120_003_000, "120 s"),
+            (12_570_000, "12.5 s"),
+            (9_999_900, "9.999 s"),
+            (2_000_000, "2 s"),
+            (50_000, "0.05 s"),
+            (20, "0.00002 s"),
+            (0, "0 s"),
+        ] {
+            assert_eq!(Seconds(Duration::from_micros(micros)).to_string(), said);
+        }
     }
 }

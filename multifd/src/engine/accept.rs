@@ -23,7 +23,9 @@ use super::session::{Failure, Session, Stopped, Waiter, Wake};
 use super::watch::Timer;
 use crate::driver::{self, Receive};
 use crate::error::Error;
-use crate::transport::{Connection, Link, Listener, Secure, Uri, is_allowed, is_shortage};
+use crate::transport::{
+    Connection, Link, Listener, Secure, Uri, WeakConnection, is_allowed, is_shortage,
+};
 
 /// Takes connections in, and finds out what each is.
 #[derive(Debug)]
@@ -49,7 +51,8 @@ enum Accepted {
     NoMore,
 }
 
-/// How long until it is tried again to accept connections where the system is short of something.
+/// How long until it is tried again what may not be possible yet: to accept a connection where the system is
+/// short of something and nobody gives way, to look at who is in the middle of saying what it is.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a connection is not a part of the migration.
@@ -177,9 +180,11 @@ impl<I: Accept> Acceptor<I> {
                     if !std::mem::replace(&mut is_short, true) {
                         tracing::warn!(%error, "connections wait to be accepted");
                     }
-                    self.make_room()?;
+                    let gave_way = self.make_room()?;
+                    let is_gone = || gave_way.as_ref().is_some_and(|one| one.upgrade().is_none());
                     let what = "room to accept a connection";
-                    self.session.wait_for::<()>(Waiter::Limit, what, PAUSE, |_| None)?;
+                    self.session
+                        .wait_for(Waiter::Receiver, what, PAUSE, |_| is_gone().then_some(()))?;
                 }
             }
         }
@@ -215,13 +220,15 @@ impl<I: Accept> Acceptor<I> {
         Err(Error::System { doing: "accepting a connection", source }.into())
     }
 
-    /// Has a connection give way that has not said what it is, for what the system is short of.
-    fn make_room(&self) -> Result<(), Stopped> {
+    /// Has a connection give way that has not said what it is, for what the system is short of. There is
+    /// room when it is gone.
+    fn make_room(&self) -> Result<Option<WeakConnection>, Stopped> {
         let room = |state: &mut Receiving<_>| state.connections.make_room(Connection::is_silent);
-        if let Some(oldest) = self.session.update(Wake::Receivers, room)? {
+        let oldest = self.session.update(Wake::Receivers, room)?;
+        Ok(oldest.map(|oldest| {
             oldest.shut_down(Shutdown::Both);
-        }
-        Ok(())
+            oldest.downgrade()
+        }))
     }
 
     /// Takes a connection in that was accepted, whoever it is.
@@ -257,7 +264,13 @@ impl<I: Accept> Acceptor<I> {
             oldest.shut_down(Shutdown::Both);
         }
         let acceptor = Arc::clone(self);
-        let take = move |_: &Session<_>| acceptor.take(arrival, &connection);
+        let take = move |session: &Session<_>| {
+            let taken = acceptor.take(arrival, &connection);
+            drop(connection);
+            // Its descriptor is free for the next.
+            session.wake(Wake::Receivers);
+            taken
+        };
         let spawned = self.session.spawn("recv", take);
         if spawned.is_err() {
             self.session.note(|state| state.connections.remove(arrival));
@@ -400,7 +413,7 @@ impl<I: Accept> Acceptor<I> {
     /// What it means that a connection has said what it is: not where it was cut off meanwhile.
     fn in_time(&self, mut limit: Timer) -> Result<(), NotOfIt> {
         match limit.stop() {
-            true => Err(Refusal::Silent(self.admission.timeout.as_secs()).into()),
+            true => Err(Refusal::Silent(self.admission.timeout).into()),
             false => Ok(()),
         }
     }
@@ -412,7 +425,7 @@ impl<I: Accept> Acceptor<I> {
         // What has been shut down says nothing of why.
         self.session.check()?;
         Err(if limit.stop() {
-            Refusal::SlowHandshake(self.admission.timeout.as_secs()).into()
+            Refusal::SlowHandshake(self.admission.timeout).into()
         } else if error.is_silence() {
             // A port scanner, a health check: nothing of the migration's.
             NotOfIt::Left
@@ -426,9 +439,7 @@ impl<I: Accept> Acceptor<I> {
     fn not_said(&self, error: multifd_core::Error, came: Instant, said_nothing: bool) -> NotOfIt {
         let timeout = self.admission.timeout;
         match is_end(&error) {
-            true if came.elapsed() >= timeout => {
-                NotOfIt::Refused(Refusal::Silent(timeout.as_secs()))
-            }
+            true if came.elapsed() >= timeout => NotOfIt::Refused(Refusal::Silent(timeout)),
             // A port scanner does no handshake. QEMU looks at the certificate behind it.
             true if said_nothing && self.secure.is_some() => Refusal::LeftBehindTls.into(),
             true if said_nothing => NotOfIt::Left,
@@ -505,7 +516,7 @@ impl<I: Accept> Acceptor<I> {
             (connections.has_main() || !connections.is_waiting(arrival)).then_some(())
         })?;
         if main.is_none() {
-            return Err(Refusal::NoMain(self.admission.timeout.as_secs()).into());
+            return Err(Refusal::NoMain(self.admission.timeout).into());
         }
         wait_to_begin::<I>(&self.session, arrival)?;
         Ok(initial.channel)
@@ -522,7 +533,7 @@ impl<I: Accept> Acceptor<I> {
         let mut readable = connection.wait_readable_for(Some(left));
         if matches!(readable, Ok(false)) {
             if !self.session.look(|state| state.connections.has_main()) {
-                return Err(Refusal::NoMain(timeout.as_secs()).into());
+                return Err(Refusal::NoMain(timeout).into());
             }
             readable = connection.wait_readable_for(None);
         }

@@ -58,8 +58,8 @@ pub(crate) struct Connections<H> {
     closed: Option<Arrival>,
 }
 
-/// The machine that a connection comes from, where it has an address: none has a Unix socket, nor a stream
-/// of the program's own.
+/// The machine that a connection comes from, where it has an address: none has a Unix or vsock socket, nor a
+/// stream of the program's own. All these are one host.
 pub(crate) type Host = Option<IpAddr>;
 
 /// A connection that has not said what it is.
@@ -943,6 +943,66 @@ mod tests {
             assert!(matches!(connections.begin(arrival, |_| true), Begin::Begun));
         }
         assert!(connections.close());
+    }
+
+    #[test]
+    fn what_a_claim_announces_that_says_no_more_counts_only_where_nobody_says_more() {
+        let mut connections = Connections::new(2, None, 8);
+        let claims = [(0, UUID, true), (1, UUID, false), (1, OTHER, false)];
+        let arrivals = claims.map(|(number, uuid, digests)| {
+            let arrival = connections.add(number, None, |_| true).unwrap().arrival;
+            if uuid == UUID {
+                let initial = InitialPacket::new(uuid, number).with_digests(digests);
+                connections.claim(arrival, initial, Some(number)).unwrap();
+            }
+            arrival
+        });
+        let digests = |connections: &Connections<u8>| {
+            connections.announced().map(|announced| (announced.uuid, announced.digests))
+        };
+        assert_eq!(digests(&connections), Some((UUID, false)));
+        connections.claim(arrivals[2], InitialPacket::new(OTHER, 1), Some(2)).unwrap();
+        assert_eq!(digests(&connections), None);
+        connections.speaks(arrivals[0]);
+        assert_eq!(digests(&connections), Some((UUID, true)));
+    }
+
+    #[test]
+    fn of_streams_that_were_given_the_first_has_the_number_whichever_is_read_first() {
+        for digests in [false, true] {
+            let mut connections = Connections::<usize>::new(1, None, 8);
+            let [first, second] = [(); 2].map(|()| connections.add_given());
+            let initial = InitialPacket::new(UUID, 0).with_digests(digests);
+            for arrival in [second, first] {
+                assert!(!matches!(connections.begin(second, |_| false), Begin::Begun));
+                connections.claim(arrival, initial, None).unwrap();
+                connections.speaks(arrival);
+            }
+            assert!(matches!(connections.begin(second, |_| false), Begin::Wait));
+            assert!(matches!(connections.begin(first, |_| false), Begin::Begun));
+            let refused = connections.begin(second, |_| false);
+            assert!(matches!(refused, Begin::Refused(Refusal::Said(_))), "{refused:?}");
+            assert!(connections.is_waiting(second) && !connections.is_waiting(first));
+            // That its thread ends takes nothing back.
+            assert!(!connections.remove(first) && connections.connected() == 1);
+            assert_eq!(connections.announces_digests(0), digests);
+            assert_eq!(connections.all_announce_digests(), digests);
+        }
+    }
+
+    #[test]
+    fn whoever_comes_or_says_what_it_is_is_a_change() {
+        let mut connections = Connections::new(1, None, 8);
+        let mut seen = vec![connections.changes()];
+        for handle in [0, 1] {
+            let arrival = connections.add(handle, None, |_| true).unwrap().arrival;
+            seen.push(connections.changes());
+            assert_eq!(connections.unknown(), 1);
+            connections.claim(arrival, InitialPacket::new(UUID, 0), Some(handle)).unwrap();
+            seen.push(connections.changes());
+            assert_eq!(connections.unknown(), 0);
+        }
+        assert!(seen.is_sorted_by(|before, after| before < after), "{seen:?}");
     }
 
     #[test]

@@ -20,6 +20,7 @@
 //! outgoing     where a migration goes: an address, or connections
 //! pace         how fast bytes may go out                                       (pure)
 //! channels     a thread each: one loop that sends, one that receives
+//! jitter       delays between threads, for tests
 //! ```
 
 pub(crate) mod accept;
@@ -32,6 +33,8 @@ pub(crate) mod connections;
 mod greeting;
 pub(crate) mod hearing;
 mod introduced;
+#[cfg(debug_assertions)]
+mod jitter;
 mod numbers;
 pub(crate) mod outgoing;
 pub(crate) mod pace;

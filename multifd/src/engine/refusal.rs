@@ -1,8 +1,11 @@
 //! Why connections are not taken in.
 
+use std::time::Duration;
+
 use multifd_core::{ErrorKind, PeerError};
 
 use super::greeting::Unfit;
+use crate::error::Seconds;
 use crate::transport::Role;
 
 /// Why a connection is not taken in. The migration goes on.
@@ -13,14 +16,14 @@ pub(crate) enum Refusal {
     Said(#[from] multifd_core::Error),
     #[error(transparent)]
     Unfit(#[from] Unfit),
-    #[error("it did not say what it is within {0} s")]
-    Silent(u64),
+    #[error("it did not say what it is within {}", Seconds(*.0))]
+    Silent(Duration),
     #[error("it closed within the first bytes of its main channel")]
     CutOff,
     #[error("it closed before it sent more than its initial packet")]
     LeftEarly,
-    #[error("no main channel came within {0} s of it: start the migration anew")]
-    NoMain(u64),
+    #[error("no main channel came within {} of it: start the migration anew", Seconds(*.0))]
+    NoMain(Duration),
     #[error("it was the oldest of too many that had not said what they are")]
     GaveWay,
     #[error("too many channels wait here already")]
@@ -32,8 +35,8 @@ pub(crate) enum Refusal {
     Busy,
     #[error("it comes from no network that is allowed")]
     NotAllowed,
-    #[error("its TLS handshake was not done within {0} s")]
-    SlowHandshake(u64),
+    #[error("its TLS handshake was not done within {}", Seconds(*.0))]
+    SlowHandshake(Duration),
     #[error("no TLS with it: {0}")]
     NoTls(String),
     #[error(

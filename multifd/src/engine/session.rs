@@ -265,6 +265,8 @@ impl<T: Send + 'static> Session<T> {
     }
 
     pub(crate) fn wake(&self, affected: Wake) {
+        #[cfg(debug_assertions)]
+        super::jitter::delay();
         match affected {
             Wake::Nobody => {}
             Wake::Main => self.main.notify_all(),
@@ -461,6 +463,8 @@ impl<T: Send + 'static> Session<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
+        #[cfg(debug_assertions)]
+        super::jitter::delay();
         // A thread that panics fails the migration; the state stays usable.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

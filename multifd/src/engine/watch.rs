@@ -340,10 +340,10 @@ impl Inner {
         let error = if !for_room && self.main.as_ref().is_some_and(main_ended) {
             Error::MainEnded { waiting_for }
         } else if stopped {
-            Error::SourceStopped { seconds: idle.as_secs() }
+            Error::SourceStopped { idle }
         } else if over(limit) {
-            let (peer, seconds) = (self.peer.clone(), idle.as_secs());
-            Error::Stalled { waiting_for, channels: Vec::new(), peer, seconds }
+            let peer = self.peer.clone();
+            Error::Stalled { waiting_for, channels: Vec::new(), peer, idle }
         } else {
             return None;
         };
@@ -482,7 +482,10 @@ mod tests {
         let _awaiting = watch.awaiting("the last");
         assert!(look_after(&watch, 100).is_none());
         let stalled = look_after(&watch, 110);
-        assert!(matches!(stalled, Some(Error::Stalled { seconds: 10, .. })), "{stalled:?}");
+        assert!(
+            matches!(stalled, Some(Error::Stalled { idle, .. }) if idle == SECOND * 10),
+            "{stalled:?}"
+        );
         assert!(look_after(&watch, 200).is_none(), "it is said once");
     }
 

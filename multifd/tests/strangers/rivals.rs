@@ -4,15 +4,17 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use multifd::core::wire::InitialPacket;
-use multifd::{Arrived, Error, Uri};
+use multifd::core::wire::{InitialPacket, Uuid};
+use multifd::{Arrived, Destination, Error, Uri};
 use socket2::{Domain, Socket, Type};
 
-use crate::common::{assert_equal, receive};
-use crate::play::{Streams, address};
+use crate::common::{announcement_with_return_path, any_port, assert_equal, provide, receive};
+use crate::play::{Streams, address, wait_until};
+use crate::registry;
 
 /// Another machine, as far as addresses say.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -86,6 +88,8 @@ fn migrate(streams: &Streams, who: &[Who]) -> Result<Arrived, Error> {
 fn is_whole(streams: &Streams, who: &[Who]) {
     let arrived = migrate(streams, who).unwrap_or_else(|error| panic!("{who:?}: {error}"));
     assert_equal(&streams.ram, &arrived.ram);
+    let from_elsewhere = who.iter().any(|who| matches!(who, Who::Rival(ELSEWHERE)));
+    assert!(!from_elsewhere || arrived.refused().channels == 0, "none is the source's");
 }
 
 #[test]
@@ -122,6 +126,35 @@ fn a_rival_from_the_main_channels_host_that_comes_before_the_channel_ends_the_mi
 }
 
 #[test]
+fn a_refusal_shortens_the_time_of_a_silent_source_only_where_it_may_be_the_sources() {
+    const TIME: Duration = Duration::from_secs(1);
+    let streams = Streams::of(2, |setup| setup);
+    // All but the sync at its end.
+    let mut announcement = announcement_with_return_path(&streams.ram);
+    announcement.truncate(announcement.len() - 24);
+    for from in [ELSEWHERE, HERE] {
+        let destination =
+            Destination::builder(registry()).channel_timeout(TIME).progress_timeout(None);
+        let destination = destination.listen(&any_port()).unwrap();
+        let (uri, progress) = (destination.uri().clone(), destination.progress());
+        let received = std::thread::spawn(move || destination.receive(provide));
+        let mut main = connect(&uri, HERE);
+        main.write_all(&announcement).unwrap();
+        wait_until(&progress, "the main channel is there", |stats| stats.main_bytes > 0);
+        let mut stranger = connect(&uri, from);
+        stranger.write_all(&InitialPacket::new(Uuid::default(), 2).to_bytes()).unwrap();
+        wait_until(&progress, "it is refused", |stats| stats.refused_connections == 1);
+        if from == ELSEWHERE {
+            std::thread::sleep(3 * TIME);
+            assert!(!received.is_finished());
+            drop(main);
+        }
+        let error = received.join().unwrap().map(drop).unwrap_err();
+        assert_eq!(matches!(error, Error::AfterRefusal { .. }), from == HERE, "{error}");
+    }
+}
+
+#[test]
 fn claims_that_say_no_more_do_not_hold_up_channels_that_came_before_their_main_channel() {
     let streams = Streams::of(2, |setup| setup);
     for who in [
@@ -129,5 +162,19 @@ fn claims_that_say_no_more_do_not_hold_up_channels_that_came_before_their_main_c
         [Who::Claims(1), Who::Channel(1), Who::Main, Who::Claims(0), Who::Channel(0)],
     ] {
         is_whole(&streams, &who);
+    }
+}
+
+#[test]
+fn all_of_it_holds_where_threads_are_delayed_between_each_other() {
+    const SEED: &str = "MULTIFD_TEST_JITTER";
+    // By the tests themselves, under other seeds.
+    if std::env::var_os(SEED).is_some() {
+        return;
+    }
+    for seed in ["1", "2"] {
+        let mut tests = Command::new(std::env::current_exe().unwrap());
+        let output = tests.arg("rivals").env(SEED, seed).output().unwrap();
+        assert!(output.status.success(), "{seed}: {}", String::from_utf8_lossy(&output.stdout));
     }
 }
