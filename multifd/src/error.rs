@@ -49,7 +49,7 @@ pub enum Error {
     },
     /// A peer is not known to have the token.
     #[cfg(feature = "token")]
-    #[error("the token does not agree with {peer}")]
+    #[error("no agreement on a token with {peer}")]
     Token {
         /// Who it is.
         peer: String,

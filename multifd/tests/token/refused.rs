@@ -76,7 +76,7 @@ fn of_another_token_both_sides_say_that_it_is_another_one() {
         |setup| setup.token(token()),
         |setup| setup.token(other()),
         |setup| setup.token(token()),
-        &["the token does not agree with the destination at 127.0.0.1", "its token is another one"],
+        &["no agreement on a token with the destination at 127.0.0.1", "its token is another one"],
         &["its token is another one: give both sides the same file"],
     );
 }
