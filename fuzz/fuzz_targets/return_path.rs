@@ -1,28 +1,3 @@
-//! The return path: no panic, and the same messages however the bytes are split.
-
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use multifd_core::stream::{ReturnDecoder, ReturnMessage};
-
-fn decode(bytes: &[u8], step: usize) -> (Vec<ReturnMessage>, Option<String>) {
-    let mut decoder = ReturnDecoder::new();
-    let mut said = Vec::new();
-    for mut piece in bytes.chunks(step) {
-        loop {
-            match decoder.next(&mut piece) {
-                Ok(Some(message)) => said.push(message),
-                Ok(None) => break,
-                Err(error) => return (said, Some(error.to_string())),
-            }
-        }
-    }
-    (said, decoder.finish().err().map(|error| error.to_string()))
-}
-
-fuzz_target!(|bytes: &[u8]| {
-    let whole = decode(bytes, usize::MAX);
-    for step in [1, 5] {
-        assert_eq!(whole, decode(bytes, step), "in steps of {step}");
-    }
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| multifd_fuzz_targets::return_path(input));

@@ -49,6 +49,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether somebody did not answer in time.
+    pub(crate) fn is_timeout(&self) -> bool {
+        let Self::Io { source, .. } = self else { return matches!(self, Self::Timeout { .. }) };
+        matches!(source.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+    }
+
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing: doing.into(), source }
     }

@@ -142,8 +142,17 @@ impl Multifd {
         Err(Error::Failed(format!("multifd failed: {}", ended.stderr.trim_end())))
     }
 
-    fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
+    /// How it has ended, if it has.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
         self.child.try_wait().map_err(Error::io("look after multifd"))
+    }
+
+    /// What it has said on stderr so far.
+    pub fn stderr(&self) -> String {
+        self.read("stderr")
     }
 
     fn read(&self, name: &str) -> String {

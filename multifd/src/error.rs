@@ -118,12 +118,15 @@ pub enum Error {
     /// The other side does nothing.
     #[error(
         "no byte has come from {peer} or gone there for {seconds} s, while {waiting_for} was waited \
-         for: the other side, the network or a codec's device hangs; where it is only slow, set a \
-         longer progress timeout"
+         for{missing}: the other side, the network or a codec's device hangs; where it is only slow, set a \
+         longer progress timeout",
+        missing = missing_channels(channels)
     )]
     Stalled {
         /// What was waited for.
         waiting_for: &'static str,
+        /// The channels that it was waited for, if it was for channels.
+        channels: Vec<u8>,
         /// From whom.
         peer: String,
         /// For how long nothing moved, in seconds.
@@ -258,8 +261,9 @@ pub enum Error {
     DeviceState(#[source] io::Error),
     /// The destination said that it failed.
     #[error(
-        "the destination reports failure (status {0}): its own messages say why; the guest's \
-         memory here is untouched"
+        "the destination reports failure (status {0}{changed}): its own messages say why; the guest's \
+         memory here is untouched",
+        changed = changed_hint(*.0)
     )]
     DestinationFailed(u32),
     /// The destination went away before it said that it has everything.
@@ -279,8 +283,9 @@ pub enum Error {
     },
     /// The destination said, through a relay, that it failed.
     #[error(
-        "the destination reports failure (status {0}), and the source has been told: the \
-         destination's own messages say why"
+        "the destination reports failure (status {0}{changed}), and the source has been told: the \
+         destination's own messages say why",
+        changed = changed_hint(*.0)
     )]
     DestinationRefused(u32),
     /// The source of a relay closed before the destination had confirmed.
@@ -314,7 +319,10 @@ pub enum Error {
     #[error("the VMM failed")]
     Guest(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A codec, or something given to the migration, panicked.
-    #[error("a thread of the migration panicked: a codec is at fault; its message is on stderr")]
+    #[error(
+        "a thread of the migration panicked: a codec, or the memory of the guest, is at fault; its \
+         message is on stderr"
+    )]
     Panicked,
     /// A connection that was handed in is one too many.
     #[error(
@@ -386,7 +394,7 @@ impl From<Error> for Unfinished {
 pub struct Refused {
     /// How many there were.
     pub connections: u64,
-    /// How many of them had said that they were a channel.
+    /// How many of them had said that they were a channel, and came from the main channel's host.
     pub channels: u64,
     /// The last of these, or the last of all if there were none: where it came from, and why it was
     /// refused.
@@ -394,7 +402,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Takes note of a connection from `peer`, which may have said that it is a channel.
+    /// Takes note of a connection from `peer`, which may be a channel of the source's.
     pub(crate) fn add(&mut self, peer: &str, why: &str, is_channel: bool) {
         self.connections += 1;
         self.channels += u64::from(is_channel);
@@ -497,6 +505,16 @@ impl Error {
         }
     }
 
+    /// The error with the channels that were waited for, where it is that it was for `what` in vain.
+    pub(crate) fn lacking(self, what: &str, channels: Vec<u8>) -> Self {
+        match self {
+            Self::Stalled { waiting_for, peer, seconds, .. } if waiting_for == what => {
+                Self::Stalled { waiting_for, channels, peer, seconds }
+            }
+            error => error,
+        }
+    }
+
     /// The error as that of one side of a relay.
     pub(crate) fn on(side: Side) -> impl Fn(Self) -> Self {
         move |error| match error {
@@ -577,6 +595,21 @@ impl From<StreamError> for Error {
 
 fn in_seconds(limit: Duration) -> String {
     format!("{} s", limit.as_secs_f64())
+}
+
+/// As an addition to what is waited for.
+fn missing_channels(channels: &[u8]) -> String {
+    let numbers = channels.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+    match channels {
+        [] => String::new(),
+        [_] => format!(" (missing: channel {numbers})"),
+        _ => format!(" (missing: channels {numbers})"),
+    }
+}
+
+/// As part of a status that is not the one that destinations say.
+fn changed_hint(status: u32) -> &'static str {
+    if status == 1 { "" } else { ", which may have changed on its way" }
 }
 
 fn missing_hint(main_ended: bool) -> &'static str {

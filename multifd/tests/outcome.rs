@@ -134,6 +134,34 @@ fn a_word_that_came_before_the_cancellation_counts() {
     }
 }
 
+/// A confirmation of which a bit or a byte has changed, so that it reads as a refusal.
+const CHANGED: [[u8; 8]; 2] = [[0, 1, 0, 4, 0, 8, 0, 0], [0, 1, 0, 4, 4, 0, 0, 0]];
+
+#[test]
+fn a_source_that_hears_a_status_that_no_destination_says_does_not_know() {
+    for word in CHANGED {
+        let sent = everything_sent(|peer, _| peer.main.write_all(&word).unwrap());
+        assert!(
+            matches!(sent, Err(Unfinished::Unclear(Error::DestinationFailed(2..)))),
+            "{sent:?}"
+        );
+        let text = std::error::Error::source(&sent.unwrap_err()).unwrap().to_string();
+        assert!(text.contains(", which may have changed on its way)"), "{text}");
+    }
+}
+
+#[test]
+fn a_relay_that_passes_such_a_status_on_does_not_know_nor_does_its_source() {
+    for word in CHANGED {
+        let (relayed, sent) = everything_relayed(|peer, _| peer.main.write_all(&word).unwrap());
+        assert!(matches!(relayed, Err(Unfinished::Unclear(Error::DestinationRefused(2..)))));
+        assert!(
+            matches!(sent, Err(Unfinished::Unclear(Error::DestinationFailed(2..)))),
+            "{sent:?}"
+        );
+    }
+}
+
 #[test]
 fn an_unclear_end_says_what_to_do_and_why() {
     let error = everything_sent(|_, token| token.cancel()).unwrap_err();

@@ -7,6 +7,7 @@ mod version;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -99,7 +100,7 @@ impl Qemu {
     pub fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value, Error> {
         match self.qmp.execute(command, arguments) {
             // Its socket closes a moment before it ends.
-            Err(error @ Error::Io { .. }) => match self.wait() {
+            Err(error @ Error::Io { .. }) if !error.is_timeout() => match self.wait() {
                 Ok(status) => Err(ended_with(status, &self.file("stderr"))),
                 Err(_) => Err(error),
             },
@@ -177,6 +178,22 @@ impl Qemu {
     /// What it has said so far.
     pub fn stderr(&self) -> String {
         read(&self.file("stderr"))
+    }
+
+    /// Has [`execute`](Self::execute) wait no longer than this for an answer.
+    ///
+    /// # Errors
+    /// The system refuses that.
+    pub fn set_patience(&mut self, patience: Duration) -> Result<(), Error> {
+        self.qmp.set_patience(patience)
+    }
+
+    /// How it has ended, if it has.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
+        ended(&mut self.child)
     }
 
     /// Waits until it ends by itself.

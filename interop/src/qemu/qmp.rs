@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -25,16 +26,23 @@ impl Qmp {
     }
 
     fn greet(stream: UnixStream) -> Result<Self, Error> {
-        for set in [UnixStream::set_read_timeout, UnixStream::set_write_timeout] {
-            set(&stream, Some(LIMIT)).map_err(Error::io("set up the QMP socket"))?;
-        }
         let mut qmp = Self { stream: BufReader::new(stream) };
+        qmp.set_patience(LIMIT)?;
         let greeting = qmp.read()?;
         if greeting.get("QMP").is_none() {
             return Err(Error::Protocol(format!("no greeting, but {greeting}")));
         }
         qmp.execute("qmp_capabilities", &json!({}))?;
         Ok(qmp)
+    }
+
+    /// Waits no longer than this for what is to be read or written.
+    pub(super) fn set_patience(&mut self, patience: Duration) -> Result<(), Error> {
+        let stream = self.stream.get_ref();
+        for set in [UnixStream::set_read_timeout, UnixStream::set_write_timeout] {
+            set(stream, Some(patience)).map_err(Error::io("set up the QMP socket"))?;
+        }
+        Ok(())
     }
 
     /// Executes a command and gives what it returns. Events are passed over.

@@ -9,6 +9,7 @@ use multifd_core::ram::{BlockDigest, PageHashes, Ram, RamBlock, RamDigests};
 use super::{Filled, Incoming, State};
 use crate::driver::MainReader;
 use crate::early_state::EarlyState;
+use crate::engine::barrier::AT_SYNC;
 use crate::engine::session::{Failure, Session, Waiter, Wake};
 use crate::error::Error;
 use crate::progress::Progress;
@@ -257,7 +258,7 @@ impl<R: Read> MainChannel<'_, R> {
         if !self.session.look(|state| state.barrier.has_synced()) {
             (self.wait_for_all)()?;
         }
-        self.session.wait(Waiter::Main, "every channel at its SYNC", State::pass)??;
+        self.session.wait(Waiter::Main, AT_SYNC, State::pass)??;
         self.session.wake(Wake::Receivers);
         Ok(())
     }

@@ -20,6 +20,7 @@ use crate::driver::{Blocking, MainReader};
 use crate::early_state::EarlyState;
 use crate::engine::Receiving;
 use crate::engine::accept::{self, Accept, Acceptor, Entrance};
+use crate::engine::barrier::AT_SYNC;
 use crate::engine::cancel::CancelToken;
 use crate::engine::channels::{self, Codec, Intake};
 use crate::engine::session::{Failure, Session, Stopped, Terms, Waiter, Wake};
@@ -409,8 +410,9 @@ impl Migration {
         if let Err(error) = self.return_path.refuse() {
             tracing::debug!(%error, "the source cannot be told");
         }
-        let refused = self.session.look(|state| state.refused.clone());
-        self.session.reason().after(&refused)
+        let (refused, behind) =
+            self.session.look(|state| (state.refused.clone(), state.barrier.behind()));
+        self.session.reason().lacking(AT_SYNC, behind).after(&refused)
     }
 
     fn confirm(&mut self) -> Result<Stats, Error> {

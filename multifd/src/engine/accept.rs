@@ -16,7 +16,7 @@ use super::Receiving;
 use super::admission::Admission;
 use super::busy;
 use super::channels::Intake;
-use super::connections::{Added, Arrival, Begin};
+use super::connections::{Added, Arrival, Begin, Host};
 use super::greeting::Greeting;
 use super::refusal::{Refusal, chain};
 use super::session::{Failure, Session, Stopped, Waiter, Wake};
@@ -248,9 +248,9 @@ impl<I: Accept> Acceptor<I> {
 
     /// Takes a connection in, if not too many wait, in a thread of its own. Returns whether it does.
     fn take_in(self: &Arc<Self>, connection: Connection) -> Result<bool, Failure> {
-        let handle = connection.clone();
-        let added = self.session.update(Wake::Receivers, |state| {
-            state.connections.add(handle, Connection::is_silent)
+        let (handle, host) = (connection.clone(), host(&connection));
+        let added = self.session.update(Wake::Feeders, |state| {
+            state.connections.add(handle, host, Connection::is_silent)
         })?;
         let Some(Added { arrival, gives_way }) = added else { return Ok(false) };
         if let Some(oldest) = gives_way {
@@ -310,12 +310,12 @@ impl<I: Accept> Acceptor<I> {
                 true => Some(Refusal::GaveWay),
                 false => refusal,
             };
-            refusal.inspect(|refusal| note(state, from, refusal))
+            refusal.inspect(|refusal| note(state, connection, refusal))
         })?;
         match refusal {
             Some(refusal) => {
                 self.end(connection, from, &refusal);
-                self.hurry(&refusal);
+                self.hurry(connection, &refusal);
             }
             None => {
                 tracing::debug!("it left, and is not of a migration");
@@ -326,10 +326,13 @@ impl<I: Accept> Acceptor<I> {
     }
 
     /// A source that had a channel refused before all were there has failed, most likely, and may wait for
-    /// this side to say something.
-    fn hurry(&self, refusal: &Refusal) {
-        let setting_up =
-            |state: &Receiving<_>| state.connections.has_main() && !state.connections.is_closed();
+    /// this side to say something. Whoever comes from elsewhere is none of its.
+    fn hurry(&self, connection: &Connection, refusal: &Refusal) {
+        let host = host(connection);
+        let setting_up = |state: &Receiving<_>| {
+            let connections = &state.connections;
+            connections.has_main() && connections.may_be_main_host(host) && !connections.is_closed()
+        };
         if refusal.is_of_channel() && self.session.look(setting_up) {
             self.session.watch().has_refused_one(self.admission.timeout);
             // They may all have come meanwhile.
@@ -341,9 +344,8 @@ impl<I: Accept> Acceptor<I> {
 
     /// Refuses a connection that was never taken in; the migration goes on.
     fn refuse(&self, connection: &Connection, refusal: &Refusal) {
-        let from = name(connection);
-        self.session.note(|state| note(state, &from, refusal));
-        self.end(connection, &from, refusal);
+        self.session.note(|state| note(state, connection, refusal));
+        self.end(connection, &name(connection), refusal);
     }
 
     /// Shuts a connection down that has been refused.
@@ -640,30 +642,74 @@ fn wait_to_begin<I: Intake>(
     match begin {
         Begin::Begun | Begin::Wait => Ok(()),
         Begin::Refused(refusal) => Err(refusal.into()),
-        Begin::Unclear(error) => Err(NotOfIt::Failed(multifd_core::Error::from(error).into())),
     }
 }
 
-/// Waits until every channel has begun.
+/// Waits until every channel has begun. The main channel is at its first sync.
 pub(crate) fn wait_for_all<M: Send + 'static>(
     session: &Session<Receiving<M>>,
     limit: Duration,
     main: Option<&Connection>,
 ) -> Result<(), Failure> {
     let what = "every channel to connect";
-    let all = session
-        .wait_for(Waiter::Main, what, limit, |state| state.connections.close().then_some(()))?;
-    if all.is_none() {
-        let main_ended = main.is_some_and(Connection::has_left);
-        let missing = session.look(|state| {
-            let (connected, channels) =
-                (state.connections.connected(), state.connections.channels());
-            Error::missing_channels(connected, channels, limit, main_ended, state.refused.clone())
-        });
-        return Err(missing.into());
+    let began = Instant::now();
+    loop {
+        let seen = pass_over_silent(session, began.elapsed() >= HEARING)?;
+        let left = limit.saturating_sub(began.elapsed());
+        // Whoever is in the middle of saying something may stop there.
+        let again = if seen.somebody_speaks { left.min(PAUSE) } else { left };
+        let closed = session.wait_for(Waiter::Main, what, again, |state| {
+            let closed = state.connections.close();
+            (closed || state.connections.changes() != seen.changes).then_some(closed)
+        })?;
+        if closed == Some(true) {
+            break;
+        }
+        if left.is_zero() {
+            return Err(missing_channels(session, limit, main).into());
+        }
     }
     session.watch().has_all();
     Ok(())
+}
+
+/// What was seen of those that may hold a channel up.
+struct Seen {
+    /// [`Connections::changes`](super::connections::Connections::changes) before.
+    changes: u64,
+    /// Somebody has sent something that is not read yet, or nobody can tell.
+    somebody_speaks: bool,
+}
+
+/// Has those that say nothing hold nobody up any more. Those of which that cannot be told without reading
+/// have said nothing where they are `out_of_time`.
+fn pass_over_silent<M: Send + 'static>(
+    session: &Session<Receiving<M>>,
+    out_of_time: bool,
+) -> Result<Seen, Stopped> {
+    let look = |state: &Receiving<M>| (state.connections.changes(), state.connections.holding_up());
+    let (changes, holding_up) = session.look(look);
+    let is_silent = |(_, connection): &(Arrival, Connection)| {
+        connection.is_quiet() && (connection.can_poll() || out_of_time)
+    };
+    // They are looked at while nothing is locked.
+    let (silent, speak): (Vec<_>, Vec<_>) = holding_up.into_iter().partition(is_silent);
+    let silent = silent.into_iter().map(|(arrival, _)| arrival);
+    session.update(Wake::Receivers, |state| state.connections.pass_over(silent))?;
+    Ok(Seen { changes, somebody_speaks: !speak.is_empty() })
+}
+
+/// Not every channel has begun within `limit`.
+fn missing_channels<M: Send + 'static>(
+    session: &Session<Receiving<M>>,
+    limit: Duration,
+    main: Option<&Connection>,
+) -> Error {
+    let main_ended = main.is_some_and(Connection::has_left);
+    session.look(|state| {
+        let (connected, channels) = (state.connections.connected(), state.connections.channels());
+        Error::missing_channels(connected, channels, limit, main_ended, state.refused.clone())
+    })
 }
 
 /// Whether a connection has ended, or failed, before it said what it is.
@@ -673,9 +719,17 @@ fn is_end(error: &multifd_core::Error) -> bool {
     matches!(error.kind(), ErrorKind::Io { .. } | ErrorKind::Peer(PeerError::Truncated))
 }
 
-/// Takes note of a connection that is refused.
-fn note<M>(state: &mut Receiving<M>, from: &str, refusal: &Refusal) {
-    state.refused.add(from, &refusal.to_string(), refusal.is_of_channel());
+/// Takes note of a connection that is refused: as one that may be a channel of the source's, if it comes
+/// from there.
+fn note<M>(state: &mut Receiving<M>, connection: &Connection, refusal: &Refusal) {
+    let is_of_channel =
+        refusal.is_of_channel() && state.connections.may_be_main_host(host(connection));
+    state.refused.add(&name(connection), &refusal.to_string(), is_of_channel);
+}
+
+/// The machine on the other side of a connection.
+fn host(connection: &Connection) -> Host {
+    connection.peer_address().map(|address| address.ip().to_canonical())
 }
 
 /// Who is on the other side of a connection.

@@ -4,6 +4,9 @@ use multifd_core::wire::RamPacket;
 
 use crate::error::Error;
 
+/// What the main channel waits for at a sync.
+pub(crate) const AT_SYNC: &str = "every channel at its SYNC";
+
 /// How far the channels and the main channel are, so that no page of a round overtakes one of the
 /// round before.
 ///
@@ -114,6 +117,11 @@ impl Barrier {
         self.channels.iter_mut().for_each(|channel| channel.position = Position::Idle);
         self.has_synced = true;
         Some(Ok(()))
+    }
+
+    /// The channels that are not at their SYNC.
+    pub(crate) fn behind(&self) -> Vec<u8> {
+        (0..).zip(&self.channels).filter(|(_, own)| !own.is_at_sync()).map(|(own, _)| own).collect()
     }
 
     /// Whether a sync has been passed.

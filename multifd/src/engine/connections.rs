@@ -1,6 +1,8 @@
 //! The connections of a receiving side: who is there.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use multifd_core::PeerError;
 use multifd_core::wire::{InitialPacket, Uuid};
@@ -15,19 +17,32 @@ use super::refusal::Refusal;
 /// ```
 ///
 /// Who has said less never keeps out who has said more: a number is a channel's when it has begun, not
-/// when somebody claims it. Of several that claim it, the one that speaks has it. All channels are of
-/// one VM, the one that is expected or that of the first that has begun.
+/// when somebody claims it. Of several that speak, the one of the best [`Rank`] has it, and the others are
+/// refused. All channels are of one VM, the one that is expected or that of the best rank.
+///
+/// So that this does not depend on whose thread is first, a channel waits with its beginning for those of
+/// a better rank that have not said yet what they are, or that may be on their way. The main channel's first
+/// sync ends that: a source has connected its channels by then and sent something on each, so what is silent
+/// holds nobody up any more. Who is refused was a stranger, or there is a stranger in its place: its packets
+/// show that (`engine::numbers`).
 ///
 /// A source connects its main channel before its channels. So what has left and came before the main
-/// channel did was of an attempt that was given up, and what is there from before gives way to what came
-/// after.
+/// channel did was of an attempt that was given up.
 #[derive(Clone, Debug)]
 pub(crate) struct Connections<H> {
     main: Main<H>,
-    /// When the main channel came, once it is known.
-    main_arrival: Option<Arrival>,
+    /// When the main channel came and from where, once it is known.
+    main_came: Option<(Arrival, Host)>,
     /// Connections that have not said yet what they are.
-    unknown: BTreeMap<Arrival, H>,
+    unknown: BTreeMap<Arrival, Unknown<H>>,
+    /// Streams that were given and have not been read yet.
+    given: BTreeSet<Arrival>,
+    /// Those that hold nobody up any more: they have had their time to say something.
+    passed_over: BTreeSet<Arrival>,
+    /// Counts whoever comes, or says what it is.
+    changes: u64,
+    /// The main channel is at its first sync: whoever is of its source has connected.
+    at_sync: bool,
     /// The latest connection so far.
     last: Arrival,
     /// Those that have given way, and do not know yet.
@@ -43,13 +58,35 @@ pub(crate) struct Connections<H> {
     closed: Option<Arrival>,
 }
 
+/// The machine that a connection comes from, where it has an address: none has a Unix socket, nor a stream
+/// of the program's own.
+pub(crate) type Host = Option<IpAddr>;
+
+/// A connection that has not said what it is.
+#[derive(Clone, Debug)]
+struct Unknown<H> {
+    handle: H,
+    host: Host,
+}
+
 /// A connection that has said which channel it is.
 #[derive(Clone, Debug)]
 struct Claim<H> {
     initial: InitialPacket,
     /// None for a stream that was given to be read, and does not leave.
     handle: Option<H>,
+    host: Host,
     state: State,
+}
+
+/// Who has the better claim of a number: the lower. It comes from the main channel's host; it came behind
+/// the main channel; it came first. But of those from before the main channel the last, since the others
+/// may be of an attempt before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    is_foreign: bool,
+    early: Option<Reverse<Arrival>>,
+    arrival: Arrival,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +108,7 @@ enum Main<H> {
 }
 
 /// A connection, by the order in which they came.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Arrival(u64);
 
 /// A connection that has come.
@@ -90,8 +127,6 @@ pub(crate) enum Begin {
     Wait,
     /// It has no place here.
     Refused(Refusal),
-    /// It, or the one that has begun in its place, is of the migration: nobody can tell which.
-    Unclear(PeerError),
 }
 
 impl<H: Clone> Connections<H> {
@@ -100,8 +135,12 @@ impl<H: Clone> Connections<H> {
     pub(crate) fn new(channels: u8, uuid: Option<Uuid>, most_waiting: usize) -> Self {
         Self {
             main: Main::Missing,
-            main_arrival: None,
+            main_came: None,
             unknown: BTreeMap::new(),
+            given: BTreeSet::new(),
+            passed_over: BTreeSet::new(),
+            changes: 0,
+            at_sync: false,
             last: Arrival::default(),
             gave_way: BTreeSet::new(),
             claims: BTreeMap::new(),
@@ -112,36 +151,43 @@ impl<H: Clone> Connections<H> {
         }
     }
 
-    /// A connection that has not said yet what it is. Where too many wait, one gives way: the oldest
+    /// A connection from `host` that has not said yet what it is. Where too many wait, one gives way: the oldest
     /// that has said nothing, of which `is_silent` says that nothing is there to be read either; or the
     /// oldest that has claimed a number and said no more; or, as long as there is no main channel, the
     /// oldest channel that speaks. `None` where all that wait are channels that speak and may be of it.
-    pub(crate) fn add(&mut self, handle: H, is_silent: impl Fn(&H) -> bool) -> Option<Added<H>> {
+    pub(crate) fn add(
+        &mut self,
+        handle: H,
+        host: Host,
+        is_silent: impl Fn(&H) -> bool,
+    ) -> Option<Added<H>> {
         let most = self.most_waiting + usize::from(self.channels);
         let gives_way = if self.waiting() < most { None } else { Some(self.make_room(is_silent)?) };
         self.last.0 += 1;
-        self.unknown.insert(self.last, handle);
+        self.changes += 1;
+        self.unknown.insert(self.last, Unknown { handle, host });
         Some(Added { arrival: self.last, gives_way })
     }
 
     /// A stream that was given to be a channel.
     pub(crate) fn add_given(&mut self) -> Arrival {
         self.last.0 += 1;
+        self.given.insert(self.last);
         self.last
     }
 
     /// Has the connection give way that has the least to lose: see [`add`](Self::add).
     pub(crate) fn make_room(&mut self, is_silent: impl Fn(&H) -> bool) -> Option<H> {
-        let quiet = self.unknown.iter().find(|(_, handle)| is_silent(handle));
+        let quiet = self.unknown.iter().find(|(_, unknown)| is_silent(&unknown.handle));
         if let Some(&oldest) = quiet.or_else(|| self.unknown.first_key_value()).map(|(at, _)| at) {
             self.gave_way.insert(oldest);
-            return self.unknown.remove(&oldest);
+            return self.unknown.remove(&oldest).map(|unknown| unknown.handle);
         }
         let of = |state| {
             let mut claims = self.claims.iter();
             claims.find(|(_, claim)| claim.state == state && claim.handle.is_some())
         };
-        let speaks = || of(State::Speaks).filter(|_| self.main_arrival.is_none());
+        let speaks = || of(State::Speaks).filter(|_| !self.has_main());
         let (&oldest, _) = of(State::Silent).or_else(speaks)?;
         self.gave_way.insert(oldest);
         self.claims.remove(&oldest)?.handle
@@ -164,6 +210,8 @@ impl<H: Clone> Connections<H> {
             self.unknown.remove(&arrival);
             self.claims.remove(&arrival);
         }
+        self.given.remove(&arrival);
+        self.passed_over.remove(&arrival);
         self.gave_way.remove(&arrival)
     }
 
@@ -176,12 +224,13 @@ impl<H: Clone> Connections<H> {
         greeting: Vec<u8>,
         has_left: impl Fn(&H) -> bool,
     ) -> bool {
-        if self.main_arrival.is_some() || self.unknown.remove(&arrival).is_none() {
+        if self.has_main() {
             return false;
         }
+        let Some(Unknown { host, .. }) = self.unknown.remove(&arrival) else { return false };
         self.claims.retain(|&at, claim| at > arrival || !claim.has_left(&has_left));
         self.main = Main::Here(main, greeting);
-        self.main_arrival = Some(arrival);
+        self.main_came = Some((arrival, host));
         true
     }
 
@@ -205,12 +254,17 @@ impl<H: Clone> Connections<H> {
 
     /// Whether there is, or was, a main channel.
     pub(crate) fn has_main(&self) -> bool {
-        self.main_arrival.is_some()
+        self.main_came.is_some()
+    }
+
+    /// Whether the main channel comes from `host`, or has not come yet.
+    pub(crate) fn may_be_main_host(&self, host: Host) -> bool {
+        self.main_came.is_none_or(|(_, main)| main == host)
     }
 
     /// When the main channel came, once it is known which it is.
     pub(crate) fn main_arrival(&self) -> Option<Arrival> {
-        self.main_arrival
+        self.main_came.map(|(arrival, _)| arrival)
     }
 
     /// A connection has said by its initial packet which channel it is. That another has begun in its
@@ -226,11 +280,15 @@ impl<H: Clone> Connections<H> {
             initial.expect(self.begun_uuid(), self.channels)?;
             return Err(PeerError::DuplicateChannel { id: initial.channel }.into());
         }
-        // One that has given way comes too late.
-        if self.unknown.remove(&arrival).is_none() && handle.is_some() {
-            return Err(Refusal::GaveWay);
-        }
-        self.claims.insert(arrival, Claim { initial, handle, state: State::Silent });
+        let host = match self.unknown.remove(&arrival) {
+            Some(unknown) => unknown.host,
+            None if self.given.remove(&arrival) => None,
+            // One that has given way comes too late.
+            None => return Err(Refusal::GaveWay),
+        };
+        self.passed_over.remove(&arrival);
+        self.changes += 1;
+        self.claims.insert(arrival, Claim { initial, handle, host, state: State::Silent });
         Ok(())
     }
 
@@ -247,27 +305,72 @@ impl<H: Clone> Connections<H> {
             // Its attempt was given up, or it has given way.
             return Begin::Refused(Refusal::GivenUp);
         };
-        let initial = claim.initial;
-        let early = |at: Arrival| self.main_arrival.is_some_and(|main| at < main);
-        if early(arrival) && claim.has_left(&has_left) {
+        let rank = self.rank(arrival, claim.host);
+        if rank.early.is_some() && claim.has_left(&has_left) {
             return Begin::Refused(Refusal::GivenUp);
         }
-        for (&at, other) in self.claims.iter().filter(|&(&at, _)| at != arrival) {
-            let Err(error) = other.admits(initial) else { continue };
-            if other.state == State::Begun {
-                return match early(arrival) || self.is_late(arrival) {
-                    true => Begin::Refused(error.into()),
-                    false => Begin::Unclear(error),
-                };
-            }
-            if early(arrival) && !early(at) {
-                return Begin::Wait;
-            }
+        if let Some(error) = self.begun().find_map(|other| other.admits(claim.initial).err()) {
+            return Begin::Refused(error.into());
+        }
+        if self.may_come_before(rank, claim.initial) {
+            return Begin::Wait;
         }
         if let Some(claim) = self.claims.get_mut(&arrival) {
             claim.state = State::Begun;
         }
         Begin::Begun
+    }
+
+    /// Whether one of a better rank than `rank` may turn out to be a channel beside which there is none of
+    /// `initial`.
+    fn may_come_before(&self, rank: Rank, initial: InitialPacket) -> bool {
+        let holds_up = |&arrival: &Arrival, host| {
+            !self.passed_over.contains(&arrival) && self.rank(arrival, host) < rank
+        };
+        // Whoever is better than those comes later.
+        (!self.at_sync && (rank.is_foreign || rank.early.is_some()))
+            || self.unknown.iter().any(|(at, unknown)| holds_up(at, unknown.host))
+            || self.given.iter().any(|at| holds_up(at, None))
+            || self.claims.iter().any(|(&at, claim)| {
+                let is_rival = claim.admits(initial).is_err();
+                is_rival
+                    && match claim.state {
+                        State::Silent => holds_up(&at, claim.host),
+                        State::Speaks => self.rank(at, claim.host) < rank,
+                        State::Begun => false,
+                    }
+            })
+    }
+
+    fn rank(&self, arrival: Arrival, host: Host) -> Rank {
+        let main = self.main_came;
+        Rank {
+            is_foreign: main.is_some_and(|(_, main)| host != main),
+            early: main.filter(|&(main, _)| arrival < main).map(|_| Reverse(arrival)),
+            arrival,
+        }
+    }
+
+    /// Those that may hold a channel up, each with its handle: they have not said what they are, or no
+    /// more than that.
+    pub(crate) fn holding_up(&self) -> Vec<(Arrival, H)> {
+        let unknown = self.unknown.iter().map(|(&at, unknown)| (at, unknown.handle.clone()));
+        let claims = self.claims.iter().filter(|(_, claim)| claim.state == State::Silent);
+        let claims = claims.filter_map(|(&at, claim)| Some((at, claim.handle.clone()?)));
+        unknown.chain(claims).filter(|(at, _)| !self.passed_over.contains(at)).collect()
+    }
+
+    /// The main channel is at its first sync, and those that have connected are known: has those that are
+    /// silent hold nobody up any more.
+    pub(crate) fn pass_over(&mut self, silent: impl IntoIterator<Item = Arrival>) {
+        self.at_sync = true;
+        let waiting = silent.into_iter().filter(|&at| self.is_waiting(at)).collect::<Vec<_>>();
+        self.passed_over.extend(waiting);
+    }
+
+    /// A number that changes when somebody has come, or has said what it is.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
     }
 
     fn is_late(&self, arrival: Arrival) -> bool {
@@ -284,19 +387,15 @@ impl<H: Clone> Connections<H> {
     }
 
     /// The UUID that all channels have, once that is clear: it is the one that is expected, that of the
-    /// channels that have begun, or that of the channels that speak. Of these, the ones that came after
-    /// the main channel count first. Where none speaks, it is clear when there is a channel of each
-    /// number and they agree.
+    /// channels that have begun, or that of the best rank of those that speak. Where none speaks, it is clear
+    /// when there is a channel of each number and they agree.
     pub(crate) fn uuid(&self) -> Option<Uuid> {
-        let early = |at: Arrival| self.main_arrival.is_some_and(|main| at < main);
-        let speaks = |is_early: bool| {
-            let mut claims = self.claims.iter();
-            let found =
-                claims.find(|&(&at, claim)| claim.state != State::Silent && early(at) == is_early);
-            found.map(|(_, claim)| claim.initial.uuid)
+        let speaks = || {
+            let claims = self.claims.iter().filter(|(_, claim)| claim.state != State::Silent);
+            let best = claims.min_by_key(|&(&at, claim)| self.rank(at, claim.host));
+            best.map(|(_, claim)| claim.initial.uuid)
         };
-        let known = self.expected.or(self.begun_uuid());
-        known.or_else(|| speaks(false)).or_else(|| speaks(true)).or_else(|| self.silent_uuid())
+        self.expected.or(self.begun_uuid()).or_else(speaks).or_else(|| self.silent_uuid())
     }
 
     fn silent_uuid(&self) -> Option<Uuid> {
@@ -372,6 +471,7 @@ impl<H> Claim<H> {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::collections::HashSet;
 
     use super::*;
 
@@ -384,13 +484,36 @@ mod tests {
         Main,
         /// A channel; whether it says more than that.
         Channel(u8, Uuid, bool),
+        /// As a channel that says more than that, from another host.
+        Foreign(u8, Uuid),
         /// It goes without a word, or says something wrong.
         Gone,
+        /// It says nothing.
+        Silent,
+    }
+
+    impl Who {
+        fn host(self) -> Host {
+            let octet = if matches!(self, Self::Foreign(..)) { 2 } else { 1 };
+            Some(IpAddr::from([192, 0, 2, octet]))
+        }
+
+        /// The initial packet of a channel that speaks.
+        fn speaks(self) -> Option<InitialPacket> {
+            match self {
+                Self::Channel(number, uuid, true) | Self::Foreign(number, uuid) => {
+                    Some(InitialPacket::new(uuid, number))
+                }
+                _ => None,
+            }
+        }
     }
 
     /// How far a connection has come.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     enum Stage {
+        /// It has not connected.
+        Away,
         Unknown,
         Claims,
         Speaks,
@@ -398,7 +521,8 @@ mod tests {
         Over,
     }
 
-    /// Connections that come in this order, and what becomes of them in any order of their threads.
+    /// Connections that come in this order, and what becomes of them in any order of their threads and of
+    /// the main channel's. Whatever they say has come before their threads run.
     #[derive(Clone, Debug)]
     struct Threads {
         connections: Connections<usize>,
@@ -412,28 +536,41 @@ mod tests {
     enum Verdict {
         /// Those that have begun.
         Whole(Vec<usize>),
-        Waits,
-        Unclear,
+        /// These have, and more is waited for.
+        Waits(Vec<usize>),
     }
+
+    /// What decides how it goes on.
+    type Seen = HashSet<(Vec<Stage>, BTreeSet<Arrival>, bool)>;
 
     impl Threads {
         fn new(who: &[Who]) -> Self {
-            let mut connections = Connections::new(2, None, 8);
-            let arrivals = (0..who.len())
-                .map(|handle| connections.add(handle, |_| true).unwrap().arrival)
-                .collect();
-            Self {
-                connections,
-                who: who.to_vec(),
-                arrivals,
-                stages: vec![Stage::Unknown; who.len()],
+            let connections = Connections::new(2, None, 8);
+            let stages = vec![Stage::Away; who.len()];
+            Self { connections, who: who.to_vec(), arrivals: Vec::new(), stages }
+        }
+
+        /// The next connects.
+        fn connect(&self) -> Option<Self> {
+            let at = self.arrivals.len();
+            let host = self.who.get(at)?.host();
+            let mut next = self.clone();
+            next.arrivals.push(next.connections.add(at, host, |_| true).unwrap().arrival);
+            next.stages[at] = Stage::Unknown;
+            Some(next)
+        }
+
+        fn all_connected(self) -> Self {
+            match self.connect() {
+                Some(next) => next.all_connected(),
+                None => self,
             }
         }
 
         /// The next step of one connection's thread; none where it waits or is over.
-        fn step(&self, at: usize) -> Option<Result<Self, Verdict>> {
+        fn step(&self, at: usize) -> Option<Self> {
             let mut next = self.clone();
-            let (arrival, connections) = (self.arrivals[at], &mut next.connections);
+            let (&arrival, connections) = (self.arrivals.get(at)?, &mut next.connections);
             next.stages[at] = match (self.stages[at], self.who[at]) {
                 (Stage::Unknown, Who::Main) => {
                     connections.add_main(arrival, at, vec![7], |_| false);
@@ -443,14 +580,14 @@ mod tests {
                     assert!(!connections.remove(arrival));
                     Stage::Over
                 }
-                (Stage::Unknown, Who::Channel(channel, uuid, _)) => {
+                (Stage::Unknown, Who::Channel(channel, uuid, _) | Who::Foreign(channel, uuid)) => {
                     let initial = InitialPacket::new(uuid, channel);
                     match connections.claim(arrival, initial, Some(at)) {
                         Ok(()) => Stage::Claims,
-                        Err(_) => Stage::Over,
+                        Err(_) => next.refuse(at),
                     }
                 }
-                (Stage::Claims, Who::Channel(_, _, true)) => {
+                (Stage::Claims, who) if who.speaks().is_some() => {
                     connections.speaks(arrival);
                     Stage::Speaks
                 }
@@ -459,47 +596,71 @@ mod tests {
                     match connections.begin(arrival, |_| false) {
                         Begin::Begun => Stage::Begun,
                         Begin::Wait => return None,
-                        Begin::Refused(_) => Stage::Over,
-                        Begin::Unclear(_) => return Some(Err(Verdict::Unclear)),
+                        Begin::Refused(_) => next.refuse(at),
                     }
                 }
                 _ => return None,
             };
-            Some(Ok(next))
+            Some(next)
+        }
+
+        fn refuse(&mut self, at: usize) -> Stage {
+            assert!(!self.connections.remove(self.arrivals[at]));
+            Stage::Over
+        }
+
+        /// The main channel comes to its first sync, when all have connected, or looks again who is
+        /// silent; none where nobody else is.
+        fn look(&self) -> Option<Self> {
+            if !self.connections.has_main() || self.arrivals.len() < self.who.len() {
+                return None;
+            }
+            let mut next = self.clone();
+            let silent = |&(_, at): &(Arrival, usize)| match self.stages[at] {
+                Stage::Unknown => self.who[at] == Who::Silent,
+                _ => self.who[at].speaks().is_none(),
+            };
+            let holding_up = self.connections.holding_up().into_iter().filter(silent);
+            next.connections.pass_over(holding_up.map(|(arrival, _)| arrival));
+            (next.key() != self.key()).then_some(next)
+        }
+
+        fn key(&self) -> (Vec<Stage>, BTreeSet<Arrival>, bool) {
+            let connections = &self.connections;
+            (self.stages.clone(), connections.passed_over.clone(), connections.at_sync)
+        }
+
+        fn begun(&self) -> Vec<usize> {
+            (0..self.who.len()).filter(|&at| self.stages[at] == Stage::Begun).collect()
         }
 
         /// Follows every order of the threads.
-        fn walk(self, verdicts: &mut Vec<Verdict>) -> usize {
+        fn walk(self, seen: &mut Seen, verdicts: &mut Vec<Verdict>) {
+            if !seen.insert(self.key()) {
+                return;
+            }
             self.check();
-            let mut note = |verdict| {
+            let mut closing = self.clone();
+            let whole = self.connections.at_sync && closing.connections.close();
+            let mut steps: Vec<_> = (0..self.who.len()).filter_map(|at| self.step(at)).collect();
+            steps.extend(self.connect().into_iter().chain(self.look()));
+            if whole {
+                // Whatever is looked at later changes nothing.
+                let late = (0..self.who.len()).filter_map(|at| closing.step(at));
+                assert!(late.into_iter().all(|late| late.begun() == self.begun()));
+            }
+            if whole || steps.is_empty() {
+                let verdict = if whole { Verdict::Whole } else { Verdict::Waits };
+                let verdict = verdict(self.begun());
                 if !verdicts.contains(&verdict) {
                     verdicts.push(verdict);
                 }
-            };
-            let mut closing = self.clone();
-            if closing.connections.close() {
-                let begun = |&at: &usize| self.stages[at] == Stage::Begun;
-                note(Verdict::Whole((0..self.who.len()).filter(begun).collect()));
-                return 1;
             }
-            let steps: Vec<_> = (0..self.who.len()).filter_map(|at| self.step(at)).collect();
-            if steps.is_empty() {
-                note(Verdict::Waits);
-            }
-            let mut ways = 1;
-            for step in steps {
-                match step {
-                    Ok(next) => ways += next.walk(verdicts),
-                    Err(verdict) if !verdicts.contains(&verdict) => verdicts.push(verdict),
-                    Err(_) => {}
-                }
-            }
-            ways
+            steps.into_iter().for_each(|next| next.walk(seen, verdicts));
         }
 
         fn check(&self) {
-            let begun = self.stages.iter().filter(|&&stage| stage == Stage::Begun).count();
-            assert_eq!(self.connections.connected(), begun);
+            assert_eq!(self.connections.connected(), self.begun().len());
             let main_came = (0..self.who.len())
                 .any(|at| self.who[at] == Who::Main && self.stages[at] == Stage::Over);
             assert_eq!(self.connections.has_main(), main_came);
@@ -511,93 +672,140 @@ mod tests {
 
     fn verdicts(who: &[Who]) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
-        Threads::new(who).walk(&mut verdicts);
+        Threads::new(who).walk(&mut Seen::new(), &mut verdicts);
         verdicts
     }
 
-    /// What strangers say that do not speak as a channel does.
-    const STRANGERS: [Who; 5] = [
+    /// What is to come of all, from what they say and the order in which they came alone: whoever has the
+    /// better rank has its place.
+    fn expected(who: &[Who]) -> Verdict {
+        let main = who.iter().position(|&who| who == Who::Main).unwrap();
+        let mut ranked: Vec<_> = (0..who.len())
+            .filter_map(|at| Some((at, who[at].speaks().filter(|initial| initial.channel < 2)?)))
+            .collect();
+        ranked.sort_by_key(|&(at, _)| {
+            let is_early = at < main;
+            let order = if is_early { who.len() - at } else { at };
+            (matches!(who[at], Who::Foreign(..)), is_early, order)
+        });
+        let mut begun: Vec<(usize, InitialPacket)> = Vec::new();
+        for (at, initial) in ranked {
+            if begun
+                .iter()
+                .all(|(_, other)| other.uuid == initial.uuid && other.channel != initial.channel)
+            {
+                begun.push((at, initial));
+            }
+        }
+        let mut begun: Vec<_> = begun.into_iter().map(|(at, _)| at).collect();
+        begun.sort_unstable();
+        if begun.len() == 2 { Verdict::Whole(begun) } else { Verdict::Waits(begun) }
+    }
+
+    const HONEST: [Who; 3] = [Who::Main, Who::Channel(0, UUID, true), Who::Channel(1, UUID, true)];
+
+    /// Strangers that do not speak as a channel of the source's host does.
+    const STRANGERS: [Who; 9] = [
         Who::Gone,
+        Who::Silent,
         Who::Channel(0, UUID, false),
         Who::Channel(1, OTHER, false),
         Who::Channel(2, UUID, false),
         Who::Channel(2, UUID, true),
+        Who::Foreign(0, UUID),
+        Who::Foreign(1, OTHER),
+        Who::Foreign(2, UUID),
     ];
+
+    /// Those that do.
+    const RIVALS: [Who; 3] =
+        [Who::Channel(0, UUID, true), Who::Channel(1, UUID, true), Who::Channel(0, OTHER, true)];
+
+    /// An honest migration with two others at any place each. The places are given as well.
+    fn with_two(first: Who, second: Who, each: impl Fn(&[Who], [usize; 2])) {
+        for (one, other) in (0..=3).flat_map(|one| (0..=4).map(move |other| (one, other))) {
+            let mut who = HONEST.to_vec();
+            who.insert(one, first);
+            who.insert(other, second);
+            each(&who, [one + usize::from(other <= one), other]);
+        }
+    }
 
     #[test]
     fn two_strangers_whenever_they_come_take_nobodys_place() {
-        let honest = [Who::Main, Who::Channel(0, UUID, true), Who::Channel(1, UUID, true)];
-        for first in STRANGERS {
-            for second in STRANGERS {
-                for (one, other) in (0..=3).flat_map(|one| (0..=4).map(move |other| (one, other))) {
-                    let mut who = honest.to_vec();
-                    who.insert(one, first);
-                    who.insert(other, second);
-                    let own = |&at: &usize| honest.contains(&who[at]);
-                    let own: Vec<_> = (0..who.len()).filter(own).collect();
-                    let own = own.into_iter().filter(|&at| who[at] != Who::Main).collect();
-                    assert_eq!(verdicts(&who), [Verdict::Whole(own)], "{who:?}");
-                }
-            }
+        for (first, second) in STRANGERS.iter().flat_map(|&one| STRANGERS.map(|other| (one, other)))
+        {
+            with_two(first, second, |who, strangers| {
+                let own = |at: &usize| !strangers.contains(at) && who[*at] != Who::Main;
+                let own = (0..who.len()).filter(own).collect();
+                assert_eq!(verdicts(who), [Verdict::Whole(own)], "{who:?}");
+            });
+        }
+    }
+
+    #[test]
+    fn whoever_speaks_the_verdict_is_one_in_every_order_of_the_threads() {
+        let all = || STRANGERS.iter().chain(&RIVALS);
+        for (&first, &second) in RIVALS.iter().flat_map(|one| all().map(move |other| (one, other)))
+        {
+            with_two(first, second, |who, _| {
+                assert_eq!(verdicts(who), [expected(who)], "{who:?}");
+            });
+        }
+    }
+
+    #[test]
+    fn a_rival_that_comes_behind_a_channel_never_takes_its_place() {
+        for rival in RIVALS {
+            let who = [HONEST[0], HONEST[1], HONEST[2], rival];
+            assert_eq!(verdicts(&who), [Verdict::Whole(vec![1, 2])]);
+        }
+    }
+
+    #[test]
+    fn channels_that_all_came_before_their_main_channel_or_from_elsewhere_are_taken_in() {
+        let foreign = [Who::Foreign(0, UUID), Who::Foreign(1, UUID)];
+        for who in [
+            [HONEST[1], HONEST[2], Who::Main, Who::Silent],
+            [HONEST[1], Who::Channel(0, UUID, false), HONEST[2], Who::Main],
+            [foreign[0], foreign[1], Who::Main, Who::Silent],
+            [Who::Main, Who::Silent, foreign[1], foreign[0]],
+            [Who::Main, foreign[1], HONEST[1], Who::Channel(1, UUID, false)],
+        ] {
+            assert!(matches!(expected(&who), Verdict::Whole(_)), "{who:?}");
+            assert_eq!(verdicts(&who), [expected(&who)], "{who:?}");
         }
     }
 
     #[test]
     fn a_second_main_channel_changes_nothing_for_the_first() {
-        let channels = [Who::Channel(1, UUID, true), Who::Channel(0, UUID, true)];
+        let channels = [HONEST[2], HONEST[1]];
         for who in [
             [Who::Main, Who::Main, channels[0], channels[1]],
             [Who::Main, channels[0], Who::Main, channels[1]],
             [Who::Main, channels[0], channels[1], Who::Main],
         ] {
-            let mut threads = Threads::new(&who);
+            let mut threads = Threads::new(&who).all_connected();
             // Whoever has said first that it is has the place.
-            threads = threads.step(0).unwrap().unwrap();
-            let mut seen = Vec::new();
-            threads.walk(&mut seen);
-            assert!(matches!(&seen[..], [Verdict::Whole(begun)] if begun.len() == 2), "{seen:?}");
-        }
-    }
-
-    #[test]
-    fn two_channels_that_speak_and_cannot_both_be_of_it_are_never_taken_for_whole_without_either() {
-        let channel = |number, uuid| Who::Channel(number, uuid, true);
-        for rival in [channel(0, UUID), channel(0, OTHER), channel(1, OTHER)] {
-            let who = [Who::Main, channel(0, UUID), rival, channel(1, UUID)];
-            let mut threads = Threads::new(&who);
-            for at in [0, 1, 2, 3] {
-                while let Some(Ok(next)) = threads.step(at) {
-                    threads = next;
-                }
-            }
-            // Where all have begun before the other was looked at, it is looked at all the same.
-            let seen = verdicts(&who);
-            assert!(seen.contains(&Verdict::Unclear), "{seen:?}");
-            let mut late = Threads::new(&who);
-            for at in [0, 1, 1, 1, 3, 3, 3] {
-                late = late.step(at).unwrap().unwrap();
-            }
-            assert!(late.connections.close());
-            for _ in 0..2 {
-                late = late.step(2).unwrap().unwrap();
-            }
-            assert!(matches!(late.step(2), Some(Err(Verdict::Unclear))));
+            threads = threads.step(0).unwrap();
+            let mut verdicts = Vec::new();
+            threads.walk(&mut Seen::new(), &mut verdicts);
+            assert!(matches!(&verdicts[..], [Verdict::Whole(begun)] if begun.len() == 2));
         }
     }
 
     #[test]
     fn what_connects_when_all_are_there_is_refused_whatever_it_is() {
-        let mut threads =
-            Threads::new(&[Who::Main, Who::Channel(0, UUID, true), Who::Channel(1, UUID, true)]);
+        let mut threads = Threads::new(&HONEST).all_connected();
         for at in [0, 1, 1, 1, 2, 2, 2] {
             assert!(!threads.connections.is_closed());
-            threads = threads.step(at).unwrap().unwrap();
+            threads = threads.step(at).unwrap();
         }
         assert!(threads.connections.close());
         for uuid in [UUID, OTHER] {
             for channel in [0, 1, 2] {
                 let mut connections = threads.connections.clone();
-                let late = connections.add(9, |_| true).unwrap().arrival;
+                let late = connections.add(9, None, |_| true).unwrap().arrival;
                 let initial = InitialPacket::new(uuid, channel);
                 connections.claim(late, initial, Some(9)).unwrap_err();
                 assert!(connections.close(), "closed stays closed");
@@ -608,7 +816,8 @@ mod tests {
     #[test]
     fn another_vm_is_refused_where_one_is_expected() {
         let mut connections = Connections::new(2, Some(UUID), 8);
-        let [one, other] = [0, 1].map(|handle| connections.add(handle, |_| true).unwrap().arrival);
+        let [one, other] =
+            [0, 1].map(|handle| connections.add(handle, None, |_| true).unwrap().arrival);
         let initial = InitialPacket::new(OTHER, 0);
         connections.claim(one, initial, Some(0)).unwrap_err();
         assert!(!connections.remove(one));
@@ -620,14 +829,14 @@ mod tests {
     fn when_too_many_wait_the_oldest_that_has_said_nothing_gives_way() {
         let mut connections = Connections::new(1, None, 3);
         let arrivals: Vec<_> =
-            (0..4).map(|handle| connections.add(handle, |_| true).unwrap().arrival).collect();
+            (0..4).map(|handle| connections.add(handle, None, |_| true).unwrap().arrival).collect();
         // The first has bytes that are to be read yet.
         let silent = |handle: &i32| *handle != 0;
-        let added = connections.add(4, silent).unwrap();
+        let added = connections.add(4, None, silent).unwrap();
         assert_eq!(added.gives_way, Some(1));
         assert!(connections.remove(arrivals[1]) && !connections.remove(arrivals[1]));
         // Where all have, the oldest.
-        assert_eq!(connections.add(5, |_| false).unwrap().gives_way, Some(0));
+        assert_eq!(connections.add(5, None, |_| false).unwrap().gives_way, Some(0));
         let claim = |connections: &mut Connections<i32>, arrival, handle| {
             connections.claim(arrival, InitialPacket::new(UUID, 0), Some(handle))
         };
@@ -645,27 +854,27 @@ mod tests {
         assert_eq!(connections.make_room(|_| true), Some(3));
         assert_eq!(connections.make_room(|_| true), None);
         for handle in 6..9 {
-            assert_eq!(full.add(handle, |_| true).unwrap().gives_way, None);
+            assert_eq!(full.add(handle, None, |_| true).unwrap().gives_way, None);
         }
-        assert_eq!(full.add(9, |_| true).unwrap().gives_way, Some(6));
+        assert_eq!(full.add(9, None, |_| true).unwrap().gives_way, Some(6));
     }
 
     #[test]
     fn channels_that_speak_give_way_only_before_there_is_a_main_channel() {
         for has_main in [false, true] {
             let mut connections = Connections::new(1, None, 2);
-            let main = connections.add(9, |_| true).unwrap().arrival;
+            let main = connections.add(9, None, |_| true).unwrap().arrival;
             if has_main {
                 assert!(connections.add_main(main, 9, Vec::new(), |_| false));
             } else {
                 connections.remove(main);
             }
             for handle in 0..3 {
-                let arrival = connections.add(handle, |_| true).unwrap().arrival;
+                let arrival = connections.add(handle, None, |_| true).unwrap().arrival;
                 connections.claim(arrival, InitialPacket::new(UUID, 0), Some(handle)).unwrap();
                 connections.speaks(arrival);
             }
-            let added = connections.add(3, |_| true);
+            let added = connections.add(3, None, |_| true);
             assert_eq!(added.map(|added| added.gives_way), (!has_main).then_some(Some(0)));
         }
     }
@@ -678,7 +887,7 @@ mod tests {
             let has_left = |handle: &usize| *handle == 0 && left.get();
             let mut connections = Connections::new(1, None, 8);
             let [old, main, new] =
-                [0, 1, 2].map(|handle| connections.add(handle, |_| true).unwrap().arrival);
+                [0, 1, 2].map(|handle| connections.add(handle, None, |_| true).unwrap().arrival);
             let claim = |connections: &mut Connections<usize>, arrival, uuid, handle| {
                 let initial = InitialPacket::new(uuid, 0);
                 connections.claim(arrival, initial, Some(handle)).unwrap();
@@ -701,7 +910,7 @@ mod tests {
         for rival in [InitialPacket::new(UUID, 0), InitialPacket::new(OTHER, 1)] {
             let mut connections = Connections::new(2, None, 8);
             let [old, main, new] =
-                [0, 1, 2].map(|handle| connections.add(handle, |_| true).unwrap().arrival);
+                [0, 1, 2].map(|handle| connections.add(handle, None, |_| true).unwrap().arrival);
             let initial = InitialPacket::new(UUID, 0);
             connections.claim(old, initial, Some(0)).unwrap();
             connections.speaks(old);
@@ -720,7 +929,7 @@ mod tests {
     fn what_came_after_its_main_channel_keeps_its_place_however_early_it_left() {
         let mut connections = Connections::new(2, None, 8);
         let [main, first, second] =
-            [0, 1, 2].map(|handle| connections.add(handle, |_| true).unwrap().arrival);
+            [0, 1, 2].map(|handle| connections.add(handle, None, |_| true).unwrap().arrival);
         for (arrival, channel) in [(first, 0), (second, 1)] {
             let initial = InitialPacket::new(UUID, channel);
             connections.claim(arrival, initial, Some(1)).unwrap();
@@ -736,7 +945,8 @@ mod tests {
     #[test]
     fn the_uuid_is_clear_when_a_channel_speaks_or_when_all_are_there_and_agree() {
         let mut connections = Connections::new(2, None, 8);
-        let arrivals = [0, 1, 2].map(|handle| connections.add(handle, |_| true).unwrap().arrival);
+        let arrivals =
+            [0, 1, 2].map(|handle| connections.add(handle, None, |_| true).unwrap().arrival);
         let initial = |channel, uuid| InitialPacket::new(uuid, channel);
         connections.claim(arrivals[0], initial(0, UUID), Some(0)).unwrap();
         assert_eq!(connections.uuid(), None);

@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 
+/// What is waited for when syncs have been asked for.
+pub(crate) const SYNCS: &str = "every channel to send its SYNC";
+
 /// What is to be sent, in batches `B` of a packet each, and how far the channels are. Work goes to
 /// whichever channel is idle.
 #[derive(Debug)]
@@ -74,6 +77,12 @@ impl<B> Queue<B> {
         self.sent.iter().all(|&sent| sent == self.asked)
     }
 
+    /// The channels that have not sent every sync.
+    pub(crate) fn behind(&self) -> Vec<u8> {
+        let is_behind = |(_, sent): &(u8, &u64)| **sent != self.asked;
+        (0..).zip(&self.sent).filter(is_behind).map(|(number, _)| number).collect()
+    }
+
     /// Ends the channels when the batches are sent.
     pub(crate) fn finish(&mut self) {
         self.finished = true;
@@ -124,7 +133,10 @@ mod tests {
             }
             assert_eq!(queue.next(channel), Some(Work::Finish));
         }
-        assert!(queue.all_synced());
+        assert!(queue.all_synced() && queue.behind().is_empty());
+        queue.ask_sync();
+        queue.note_sync(0);
+        assert_eq!(queue.behind(), [1]);
         queue.note_end();
         assert!(!queue.all_ended());
         queue.note_end();

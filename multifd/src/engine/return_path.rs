@@ -41,7 +41,7 @@ enum Heard {
     Confirmed,
     /// The destination has said that it failed.
     Refused,
-    /// The destination has closed without a word.
+    /// The destination has closed without a word that can be relied on.
     Closed,
 }
 
@@ -84,6 +84,13 @@ impl ReturnPath {
     /// The destination has said that it failed.
     pub(crate) fn refuse(&mut self) {
         self.hear(Heard::Refused);
+    }
+
+    /// The destination has said that it failed, with `status`. Destinations say 1. Another number may be
+    /// the 0 of one that has the guest, with a bit or a byte changed on its way: nothing in the format
+    /// would show it.
+    pub(crate) fn refuse_with(&mut self, status: u32) {
+        self.hear(if status == 1 { Heard::Refused } else { Heard::Closed });
     }
 
     /// The first word counts: who has said that the guest is there, or is not, cannot take it back, since
@@ -148,6 +155,7 @@ mod tests {
         assert_eq!(path(&[]).owner(), Owner::Source);
         assert_eq!(path(&[ReturnPath::open]).owner(), Owner::Source);
         assert_eq!(path(&[ReturnPath::open, ReturnPath::close]).owner(), Owner::Source);
+        assert_eq!(path(&[ReturnPath::open, |path| path.refuse_with(2)]).owner(), Owner::Source);
     }
 
     #[test]
@@ -159,6 +167,10 @@ mod tests {
             assert_eq!(end(&[]), Owner::Unclear);
             assert_eq!(end(&[ReturnPath::close]), Owner::Unclear);
             assert_eq!(end(&[ReturnPath::refuse]), Owner::Source);
+            assert_eq!(end(&[|path| path.refuse_with(1)]), Owner::Source);
+            // One byte of a confirmation has changed.
+            assert_eq!(end(&[|path| path.refuse_with(1 << 19)]), Owner::Unclear);
+            assert_eq!(end(&[|path| path.refuse_with(2)]), Owner::Unclear);
             let confirm = |path: &mut ReturnPath| path.confirm().unwrap();
             assert_eq!(end(&[confirm]), Owner::Destination);
             assert_eq!(end(&[confirm, ReturnPath::close]), Owner::Destination);

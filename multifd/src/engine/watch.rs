@@ -343,7 +343,7 @@ impl Inner {
             Error::SourceStopped { seconds: idle.as_secs() }
         } else if over(limit) {
             let (peer, seconds) = (self.peer.clone(), idle.as_secs());
-            Error::Stalled { waiting_for, peer, seconds }
+            Error::Stalled { waiting_for, channels: Vec::new(), peer, seconds }
         } else {
             return None;
         };

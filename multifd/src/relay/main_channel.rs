@@ -8,6 +8,7 @@ use super::return_path::ToSource;
 use super::state::{State, Vm};
 use super::tap::{Tap, Tapped, Taps, Wire};
 use crate::engine::accept::Acceptor;
+use crate::engine::barrier::AT_SYNC;
 use crate::engine::channels::Channels;
 use crate::engine::hearing::Hearing;
 use crate::engine::return_path::hear_last_word;
@@ -16,8 +17,8 @@ use crate::error::{Error, Side};
 use crate::stream::{MainDecoder, MainEvent, SyncForm};
 
 /// Follows the main channel from its header to its end, and passes its bytes on: up to the end of an
-/// event before it is acted on, and the rest behind it. Pages alone need nothing, and are passed on
-/// with what comes behind them.
+/// event before it is acted on, and the rest behind it. A sync is passed on only when it is made. Pages
+/// alone need nothing, and are passed on with what comes behind them.
 pub(super) struct MainChannel<'a> {
     pub(super) session: &'a Arc<Session<State>>,
     pub(super) acceptor: &'a Arc<Acceptor<IntoQueue>>,
@@ -53,7 +54,13 @@ impl MainChannel<'_> {
         while let Some(event) =
             self.decoder.next(&mut rest).map_err(|error| self.pipe.blame(error))?
         {
-            if !matches!(event, MainEvent::ZeroPage { .. } | MainEvent::Page { .. }) {
+            if matches!(event, MainEvent::Sync) {
+                // Its last byte stays here until the destination has all that it will then wait for.
+                self.sync()?;
+            }
+            // Behind the list of blocks there is a sync, of which it cannot be told apart.
+            let waits = matches!(event, MainEvent::RamStart { .. });
+            if !waits && !matches!(event, MainEvent::ZeroPage { .. } | MainEvent::Page { .. }) {
                 let taken = chunk.len() - rest.len();
                 self.pipe.write(&chunk[passed..taken])?;
                 passed = taken;
@@ -89,7 +96,6 @@ impl MainChannel<'_> {
                 // The channels from the source wait for it.
                 self.session.update(Wake::Receivers, |state| state.more.vm = Some(vm))?;
             }
-            MainEvent::Sync => self.sync()?,
             MainEvent::ZeroPage { .. } => {
                 self.acceptor.intake.codec.progress.count_zero_page();
                 self.channels.progress.count_zero_page();
@@ -132,8 +138,9 @@ impl MainChannel<'_> {
         started.map_err(|failure| failure.map(Error::on(Side::To)))
     }
 
-    /// Waits until every channel from the source is at its SYNC. Then those to the destination send
-    /// theirs.
+    /// Waits until every channel from the source is at its SYNC, and until those to the destination
+    /// have sent theirs: a QEMU that is told to wait for one that never comes, since its channel has
+    /// closed, hangs for ever, deaf to its monitor.
     fn sync(&self) -> Result<(), Failure> {
         self.acceptor.intake.codec.progress.count_sync();
         self.channels.progress.count_sync();
@@ -141,12 +148,14 @@ impl MainChannel<'_> {
             let all = self.acceptor.wait_for_all(self.pipe.from.stream.connection());
             all.map_err(|failure| failure.map(Error::on(Side::From)))?;
         }
-        let what = "every channel at its SYNC";
-        let passed = self.session.wait(Waiter::Main, what, State::pass_sync)?;
+        // Which of them the destination holds up is not known here, and so not said.
+        let passed = self.session.wait(Waiter::Main, AT_SYNC, State::pass_sync)?;
         passed.map_err(Error::on(Side::From))?;
         self.session.wake(Wake::Senders);
         self.session.wake(Wake::Receivers);
-        Ok(())
+        let what = "every channel to send its SYNC";
+        let sent = |state: &mut State| state.more.queue.all_synced().then_some(());
+        Ok(self.session.wait(Waiter::Main, what, sent)?)
     }
 }
 

@@ -20,7 +20,8 @@
 //! no page that came after is queued until all have. The destination, which waits at the same sync
 //! of the same main channel, so never has a page of a round overtaken by one of the round before.
 //! It needs no more: which of its channels a page comes on, and in which order within a round, is
-//! free.
+//! free. It gets to see the sync on the main channel only when all its channels have their SYNC: a
+//! relay that fails never leaves it waiting for one.
 //!
 //! All channels to the destination are connected before it gets to see more of the main channel than
 //! its header and CONFIGURATION, as a source would do it: a destination takes the channels that are

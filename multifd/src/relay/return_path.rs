@@ -73,7 +73,7 @@ impl Hears<State> for ToSource {
         match shut {
             Some(0) => session.note(|state| state.more.confirm()).map_err(Error::on(Side::To))?,
             Some(status) => {
-                session.note(|state| state.more.return_path.refuse());
+                session.note(|state| state.more.return_path.refuse_with(status));
                 // Fails where something else was first.
                 _ = session.update(Wake::Nobody, |state| state.more.refused = Some(status));
             }

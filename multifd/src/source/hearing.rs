@@ -41,7 +41,7 @@ impl Hears<State> for FromDestination {
                     return Ok(More::Never);
                 }
                 ReturnMessage::Shut(status) => {
-                    session.note(|state| state.return_path.refuse());
+                    session.note(|state| state.return_path.refuse_with(status));
                     return Err(Error::DestinationFailed(status).into());
                 }
                 // Answers to what this source does not ask.

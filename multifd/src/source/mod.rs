@@ -21,7 +21,7 @@ use crate::engine::channels::{self, Channels, Sending};
 use crate::engine::hearing::Hearing;
 use crate::engine::outgoing::Outgoing;
 use crate::engine::pace::{Pace, Paced};
-use crate::engine::queue::Queue;
+use crate::engine::queue::{Queue, SYNCS};
 use crate::engine::return_path::{ReturnPath, hear_last_word};
 use crate::engine::session::{Failure, Session, Stopped, Waiter, Wake};
 use crate::engine::watch::Timer;
@@ -155,8 +155,8 @@ impl Source {
         encoder.early_state(&setup.early_state.before_start)?;
         encoder.ram_start(setup.section_id, 0, &blocks, setup.sync_form)?;
         encoder.early_state(&setup.early_state.behind_start)?;
-        self.flush()?;
-        Ok(self.wait_for_sync()?)
+        self.wait_for_sync()?;
+        Ok(self.flush()?)
     }
 
     /// Reads the return path in a thread of its own, so that a destination that fails is heard at
@@ -334,8 +334,8 @@ impl Source {
         self.ask_sync()?;
         self.main.encoder().sync()?;
         self.main.encoder().body_end()?;
-        self.flush()?;
-        Ok(self.wait_for_sync()?)
+        self.wait_for_sync()?;
+        Ok(self.flush()?)
     }
 
     fn flush(&mut self) -> Result<(), MainChannelError> {
@@ -349,10 +349,11 @@ impl Source {
         self.session.update(Wake::Senders, |state| state.queue.ask_sync())
     }
 
+    /// Waits until each channel has sent its SYNC. Only then may the main channel say that it is to be
+    /// waited for: a QEMU that waits for one that never comes, since its channel has closed, hangs for
+    /// ever, deaf to its monitor.
     fn wait_for_sync(&self) -> Result<(), Stopped> {
-        self.session.wait(Waiter::Main, "every channel to send its SYNC", |state| {
-            state.queue.all_synced().then_some(())
-        })
+        self.session.wait(Waiter::Main, SYNCS, |state| state.queue.all_synced().then_some(()))
     }
 
     fn wait_for_confirmation(&self) -> Result<(), Stopped> {
@@ -370,7 +371,10 @@ impl Source {
     fn concluded<R>(&self, result: Result<R, Failure>) -> Result<R, Error> {
         let session = &self.session;
         let result = result.map_err(|failure| failure.map(|error| explained(session, error)));
-        session.settle(result).map_err(|Stopped| session.reason())
+        session.settle(result).map_err(|Stopped| {
+            let behind = session.look(|state| state.queue.behind());
+            session.reason().lacking(SYNCS, behind)
+        })
     }
 }
 

@@ -275,10 +275,16 @@ impl Connection {
         if let Some((layer, line)) = self.layer() {
             return layer.look(line).is_ok_and(|now| now == Now::Nothing);
         }
-        let Some(socket) = self.socket() else { return true };
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let peeked = retry_on_intr(|| recv(socket, &mut [0_u8; 1][..], flags));
-        peeked.is_err_and(|errno| errno == Errno::AGAIN)
+        self.socket().is_none_or(is_empty)
+    }
+
+    /// As [`is_silent`](Self::is_silent), where nothing has come either that somebody else reads just now,
+    /// and that may be no more than a part of a TLS record.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let Some(socket) = self.socket().filter(|_| self.layer().is_some()) else {
+            return self.is_silent();
+        };
+        is_empty(socket) && self.is_silent()
     }
 
     /// Whether the peer has closed its writing side, as far as that can be told. What it has written
@@ -453,6 +459,13 @@ pub(super) fn at_any_pace(mut attempt: impl FnMut() -> io::Result<usize>) -> io:
 /// Whether a read or write has only run into the socket's time limit, or into a signal.
 fn is_later(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Whether nothing is there to be read of a socket whose other side has not closed it.
+fn is_empty(socket: &Socket) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let peeked = retry_on_intr(|| recv(socket, &mut [0_u8; 1][..], flags));
+    peeked.is_err_and(|errno| errno == Errno::AGAIN)
 }
 
 fn lock<T: ?Sized>(half: &Mutex<Box<T>>) -> std::sync::MutexGuard<'_, Box<T>> {

@@ -34,6 +34,9 @@ fn a_destination_that_reads_nothing_ends_its_source_with_what_was_waited_for() {
         let error = sent.unwrap_err();
         assert!(matches!(error, Error::Stalled { .. }), "{kind:?}: {error}");
         assert!(error.to_string().contains("the destination"), "{error}");
+        let Error::Stalled { waiting_for, channels, .. } = &error else { panic!("{error}") };
+        // Room for a batch is any channel's.
+        assert_eq!(channels.is_empty(), *waiting_for == "room for a batch", "{error}");
     }
 }
 
@@ -52,6 +55,30 @@ fn a_source_that_says_nothing_more_ends_its_destination_with_what_was_waited_for
             assert_eq!((*waiting_for, &peer[..10]), ("more of the main channel", "the source"));
         }
     }
+}
+
+#[test]
+fn a_channel_that_stalls_before_its_sync_is_said_by_its_number() {
+    let ((mut main, channels), (to_main, to)) = Kind::Unix.pairs(2);
+    let destination = Destination::builder(registry()).progress_timeout(Some(LIMIT));
+    let destination = destination.without_listener().unwrap();
+    [to_main].into_iter().chain(to).for_each(|end| destination.entrance().add(end).unwrap());
+    main.write_all(&announcement(&guest())).unwrap();
+    // The initial packet, and a SYNC without pages, of which the second channel has a part.
+    let mut sync = vec![0; 1344];
+    sync[..12].copy_from_slice(&[0x11, 0x22, 0x33, 0x44, 0, 0, 0, 1, 0, 0, 0, 1]);
+    for ((number, mut channel), bytes) in (0..).zip(channels.clone()).zip([1344, 1343]) {
+        sync[31] = number;
+        channel.write_all(&InitialPacket::new(Uuid::default(), number).to_bytes()).unwrap();
+        channel.write_all(&sync[..bytes]).unwrap();
+    }
+    let error = destination.receive(provide).unwrap_err();
+    assert!(matches!(&error, Error::Stalled { channels, .. } if channels[..] == [1]), "{error:?}");
+    let text = error.to_string();
+    assert!(
+        text.contains("every channel at its SYNC was waited for (missing: channel 1)"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod cancel;
 mod given;
 mod limits;
 mod listening;
+mod syncs;
 mod threads;
 
 /// The bundled codecs, for builders that a test keeps.

@@ -147,18 +147,6 @@ fn a_second_source_hears_that_it_is_one_and_the_first_goes_on() {
 }
 
 #[test]
-fn two_channels_that_speak_under_one_number_end_the_migration_always() {
-    let whole = Streams::of(2, |setup| setup);
-    for _ in 0..20 {
-        let mut streams = whole.clone();
-        streams.channels.insert(1, streams.channels[0].clone());
-        let error = received(&streams, |setup| setup);
-        let text = chain(&error);
-        assert!(text.contains("a second channel with the number 0"), "{text}");
-    }
-}
-
-#[test]
 fn a_source_that_stops_and_keeps_its_main_channel_open_is_told_within_the_time_limit() {
     // A QEMU of which one channel is refused: it ends the others, and waits for an answer. Or it had all
     // its channels, and ended them.

@@ -23,6 +23,7 @@ mod guarded;
 mod honest;
 mod kinds;
 mod play;
+mod rivals;
 mod table;
 
 /// The bundled codecs, for builders that a test keeps.

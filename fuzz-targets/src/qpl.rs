@@ -1,0 +1,68 @@
+//! Payloads of method qpl, by what is built in: what is taken is what an independent decoder makes of it.
+
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
+use multifd::qpl::{Options, Path, Qpl};
+
+use crate::restored;
+
+const PAGE: usize = 4096;
+
+/// Runs the target on one input.
+pub fn qpl(input: &[u8]) {
+    let Some((&choice, payload)) = input.split_first() else { return };
+    let pages = usize::from(choice % 8) + 1;
+    let codec = Qpl::new(Options::new(Path::Portable));
+    let taken = restored(&codec, &[payload], pages);
+    let expected = expected(payload, pages);
+    match (taken.first(), expected) {
+        (Some(taken), Some(expected)) => assert!(*taken == expected),
+        (None, None) => {}
+        (taken, _) => assert!(is_excused(payload, pages), "taken: {}", taken.is_some()),
+    }
+}
+
+/// The pages of a payload (lengths, then chunks) as an independent decoder has them; none where it has
+/// to be refused.
+fn expected(payload: &[u8], pages: usize) -> Option<Vec<u8>> {
+    let mut restored = Vec::new();
+    for chunk in chunks(payload, pages)? {
+        if chunk.len() == PAGE {
+            restored.extend_from_slice(chunk);
+            continue;
+        }
+        let mut page = vec![0; PAGE];
+        let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+        let done = decompress(&mut DecompressorOxide::new(), chunk, &mut page, 0, flags);
+        if done != (TINFLStatus::Done, chunk.len(), PAGE) {
+            return None;
+        }
+        restored.extend(page);
+    }
+    Some(restored)
+}
+
+fn chunks(payload: &[u8], pages: usize) -> Option<Vec<&[u8]>> {
+    let (lengths, mut rest) = payload.split_at_checked(4 * pages)?;
+    let mut chunks = Vec::new();
+    for length in lengths.chunks(4) {
+        let length = u32::from_be_bytes(length.try_into().ok()?) as usize;
+        let (chunk, behind) = rest.split_at_checked(length).filter(|_| length <= PAGE)?;
+        chunks.push(chunk);
+        rest = behind;
+    }
+    rest.is_empty().then_some(chunks)
+}
+
+/// libdeflate takes the two codes that never occur (RFC 1951, section 3.2.6: 286 and 287) for the longest
+/// length, where others refuse the stream: whether that is all that they differ in, nobody can tell from
+/// outside, but that there is a code for them.
+fn is_excused(payload: &[u8], pages: usize) -> bool {
+    let inflate = |chunk: &&[u8]| {
+        let mut page = vec![0; PAGE];
+        let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+        decompress(&mut DecompressorOxide::new(), chunk, &mut page, 0, flags).0
+    };
+    chunks(payload, pages)
+        .is_some_and(|chunks| chunks.iter().any(|chunk| inflate(chunk) == TINFLStatus::Failed))
+}
