@@ -49,7 +49,7 @@ pub enum Error {
     },
     /// A peer is not known to have the token.
     #[cfg(feature = "token")]
-    #[error("the token does not agree with {peer}")]
+    #[error("no agreement on a token with {peer}")]
     Token {
         /// Who it is.
         peer: String,
@@ -522,8 +522,8 @@ impl Error {
     /// The error with the channels that were waited for, where it is that it was for `what` in vain.
     pub(crate) fn lacking(self, what: &str, channels: Vec<u8>) -> Self {
         match self {
-            Self::Stalled { waiting_for, peer, seconds, .. } if waiting_for == what => {
-                Self::Stalled { waiting_for, channels, peer, seconds }
+            Self::Stalled { waiting_for, peer, idle, .. } if waiting_for == what => {
+                Self::Stalled { waiting_for, channels, peer, idle }
             }
             error => error,
         }

@@ -74,8 +74,8 @@ fn a_folder_is_made_with_everything_and_the_lines_for_qemu() {
     }
     for words in [
         &format!("tls-creds-x509,id=tls0,dir={},endpoint=server", folder.display())[..],
-        "endpoint=client",
-        "migrate_set_parameter tls-creds tls0",
+        "endpoint=client\n",
+        "\n  migrate_set_parameter tls-creds tls0",
         "host.example, 192.0.2.1",
     ] {
         assert!(said.contains(words), "{words}: {said}");
@@ -104,6 +104,84 @@ fn a_host_that_is_none_and_a_time_that_is_none_are_wrong_usage() {
         assert_eq!(ended.status, Some(2), "{ended:?}");
     }
     assert!(!at.exists());
+}
+
+#[test]
+fn hosts_of_one_ca_have_folders_of_their_own_and_are_told_apart() {
+    let scene = Scene::new();
+    let (ca, other) = (scene.path("ca"), scene.path("other-ca"));
+    for ca in [&ca, &other] {
+        multifd(&["tls-init", text(ca), "--ca-only"]).succeeded();
+        assert_eq!(names(ca), FILES[..2]);
+        assert_eq!(mode(&ca.join("ca-key.pem")), 0o600);
+    }
+    let host = |name: &str, ca: &Path| {
+        let folder = scene.path(name);
+        let host = ["--host", name, "--host", "127.0.0.1"];
+        let made = multifd(&[&["tls-init", text(&folder), "--ca", text(ca)], &host[..]].concat());
+        let said = made.succeeded().stdout;
+        assert!(said.contains("by the CA in") && !said.contains("ca-key.pem"), "{said}");
+        // The CA's key stays where it is.
+        assert_eq!(names(&folder), [&FILES[..1], &FILES[2..]].concat());
+        folder
+    };
+    let one = host("host1.example", &ca);
+    let two = host("host2.example", &ca);
+    let three = host("host3.example", &ca);
+    let stranger = host("host1.example.stranger", &other);
+    // Of another CA, though it says that it trusts this one.
+    fs::copy(ca.join("ca-cert.pem"), stranger.join("ca-cert.pem")).unwrap();
+    let creds = |folder: &Path| ["--tls-creds".to_owned(), text(folder).to_owned()];
+    let send = |uri: &str, folder: &Path| {
+        let creds = creds(folder);
+        scene.send(uri, &[&creds[0], &creds[1]])
+    };
+    let [option, folder] = creds(&two);
+    let (recv, uri) = scene.recv(&[&option, &folder, "--tls-allow", "host1.example"]);
+    send(&uri, &three).failed_saying(&["allow-list"]);
+    send(&uri, &stranger).failed_saying(&["does not know the CA"]);
+    send(&uri, &one).succeeded();
+    let log = recv.wait().succeeded().stderr;
+    for words in ["CN=host3.example", "not of a CA in ca-cert.pem here"] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+    scene.assert_arrived();
+}
+
+#[test]
+fn a_ca_that_cannot_issue_is_refused_with_what_to_do_and_nothing_is_made() {
+    let scene = Scene::new();
+    let ca = scene.path("ca");
+    multifd(&["tls-init", text(&ca), "--ca-only"]).succeeded();
+    let host = scene.path("host");
+    let fails = |words: &[&str]| {
+        let options = ["--ca", text(&ca), "--host", "h"];
+        multifd(&[&["tls-init", text(&host)], &options[..]].concat()).failed_saying(words);
+        assert!(!host.exists());
+    };
+    let key = ca.join("ca-key.pem");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    fails(&[&format!("chmod o= {}", key.display())]);
+    // The key of another CA, what is none, and none.
+    fs::copy(scene.path("tls").join("ca-key.pem"), &key).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    fails(&["ca-cert.pem is not the certificate of the key", "ca-key.pem"]);
+    fs::write(&key, "no key").unwrap();
+    fails(&["ca-key.pem is not a private key"]);
+    fs::remove_file(&key).unwrap();
+    fails(&["ca-key.pem", "check the path"]);
+    for wrong in
+        [&["--ca-only", "--host", "h"][..], &["--ca-only", "--ca", text(&ca)], &["--ca", "x"]]
+    {
+        let ended = multifd(&[&["tls-init", text(&host)], wrong].concat());
+        assert_eq!(ended.status, Some(2), "{ended:?}");
+    }
+    // A server's certificate and key are no CA.
+    let tls = scene.path("tls");
+    for (from, to) in [("server-cert.pem", "ca-cert.pem"), ("server-key.pem", "ca-key.pem")] {
+        fs::copy(tls.join(from), ca.join(to)).unwrap();
+    }
+    fails(&["is not a CA's that tls-init has made"]);
 }
 
 #[test]

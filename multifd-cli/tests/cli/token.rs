@@ -121,3 +121,20 @@ fn files_that_cannot_be_tokens_are_refused_before_anything_is_sent() {
     fs::remove_file(&token).unwrap();
     scene.send(nowhere, &options).failed_saying(&["there is no token in", "/dev/urandom"]);
 }
+
+#[test]
+fn listening_on_the_network_without_tls_is_warned_of_with_what_a_token_does_not_do() {
+    let scene = Scene::new();
+    let (token, image) = (scene.path("token"), scene.path("vm"));
+    let recv = ["recv", "--to", text(&image), "--token-file", text(&token)];
+    let relay = ["relay", "--to", "tcp:127.0.0.1:1", "--from-token-file", text(&token)];
+    for args in [&recv, &relay] {
+        let mut running = Running::start(command(args).args(["--listen", "tcp::0"]));
+        running.listening();
+        let line = running.line();
+        running.signal(rustix::process::Signal::TERM);
+        running.wait();
+        let words = "not encrypted, and the token says who connects, not what they send then";
+        assert!(line.contains(words) && line.contains("tls-creds"), "{line}");
+    }
+}

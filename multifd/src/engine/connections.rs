@@ -264,7 +264,7 @@ impl<H: Clone> Connections<H> {
 
     /// When the main channel came, once it is known which it is.
     pub(crate) fn main_arrival(&self) -> Option<Arrival> {
-        self.main_came.map(|(at, _)| at)
+        self.main_came.map(|(arrival, _)| arrival)
     }
 
     /// A connection has said by its initial packet which channel it is. That another has begun in its

@@ -63,7 +63,7 @@ mod tests {
 
     /// A connection, silent or not.
     fn come(connections: &mut Connections<()>) -> Arrival {
-        connections.add((), |()| true).unwrap().arrival
+        connections.add((), None, |()| true).unwrap().arrival
     }
 
     #[test]

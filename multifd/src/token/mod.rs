@@ -138,8 +138,9 @@ impl Token {
 
 impl Introduce for Token {
     fn new_migration(&self) -> Result<MigrationId, Error> {
-        let random = random().map_err(|source| Error::Token { peer: "anybody".into(), source });
-        random.map(MigrationId)
+        let failed = |error: getrandom::Error| io::Error::other(error.to_string());
+        let random = random().map_err(failed).map_err(Error::system("getting random bytes"))?;
+        Ok(MigrationId(random))
     }
 
     fn introduce(&self, connection: &Connection, introduction: Introduction) -> Result<(), Error> {
@@ -235,8 +236,14 @@ fn failed(peer: String, source: TokenError) -> Error {
 }
 
 /// Bytes that nobody can guess.
-fn random<const N: usize>() -> Result<[u8; N], TokenError> {
+fn random<const N: usize>() -> Result<[u8; N], getrandom::Error> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| TokenError::Random(error.to_string()))?;
+    getrandom::fill(&mut bytes)?;
     Ok(bytes)
+}
+
+impl From<getrandom::Error> for TokenError {
+    fn from(error: getrandom::Error) -> Self {
+        Self::Random(error.to_string())
+    }
 }

@@ -1,13 +1,16 @@
 //! Every combination that does not fit ends at once, with its cause and what to do, and the destination goes
 //! on.
 
+use std::io::{Read, Write};
+
 use multifd::relay::Relay;
 use multifd::token::TokenError;
 use multifd::{DestinationBuilder, Error, PageSet, SourceBuilder};
 
 use crate::authority::Authority;
 use crate::common::{any_port, chain, guest, receive, registry, send};
-use crate::{arrives, fails, other, token};
+use crate::hello::answer;
+use crate::{SECRET, arrives, fails, other, peer, token};
 
 type Source = fn(SourceBuilder<'_>) -> SourceBuilder<'_>;
 type Destination = fn(DestinationBuilder<'_>) -> DestinationBuilder<'_>;
@@ -76,7 +79,7 @@ fn of_another_token_both_sides_say_that_it_is_another_one() {
         |setup| setup.token(token()),
         |setup| setup.token(other()),
         |setup| setup.token(token()),
-        &["the token does not agree with the destination at 127.0.0.1", "its token is another one"],
+        &["no agreement on a token with the destination at 127.0.0.1", "its token is another one"],
         &["its token is another one: give both sides the same file"],
     );
 }
@@ -158,4 +161,40 @@ fn a_relay_without_the_destinations_token_says_on_which_side_and_why() {
         let text = chain(&relayed.join().unwrap().unwrap_err());
         assert!(text.contains("to the destination") && text.contains(why), "{text}");
     }
+}
+
+#[test]
+fn a_destination_that_fails_while_channels_say_their_hello_is_heard() {
+    let (listener, uri) = peer::listener();
+    let destination = std::thread::spawn(move || {
+        let (mut main, _) = listener.accept().unwrap();
+        let mut request = [0; 64];
+        main.read_exact(&mut request).unwrap();
+        main.write_all(&answer(&SECRET, &request)).unwrap();
+        // The reply, and the first bytes of the main channel.
+        main.read_exact(&mut [0; 44]).unwrap();
+        let (mut channel, _) = listener.accept().unwrap();
+        channel.read_exact(&mut request).unwrap();
+        drop(channel);
+        // SHUT(1), later.
+        main.write_all(&[0, 1, 0, 4, 0, 0, 0, 1]).unwrap();
+        _ = main.read_to_end(&mut Vec::new());
+    });
+    let error = send(&guest(), &uri, |setup| setup.token(token())).unwrap_err();
+    assert!(matches!(error, Error::DestinationFailed(1)), "{}", chain(&error));
+    destination.join().unwrap();
+
+    // And where it says nothing: it is not taken for one without a token.
+    let (listener, uri) = peer::listener();
+    let destination = std::thread::spawn(move || {
+        let (mut main, _) = listener.accept().unwrap();
+        let mut request = [0; 64];
+        main.read_exact(&mut request).unwrap();
+        main.write_all(&answer(&SECRET, &request)).unwrap();
+        main.read_exact(&mut [0; 44]).unwrap();
+    });
+    let error = send(&guest(), &uri, |setup| setup.token(token())).unwrap_err();
+    let text = chain(&error);
+    assert!(text.contains("its own messages say why") && !text.contains("has no token"), "{text}");
+    destination.join().unwrap();
 }

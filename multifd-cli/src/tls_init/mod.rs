@@ -1,5 +1,7 @@
 //! `multifd tls-init`.
 
+mod authority;
+
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -8,33 +10,49 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PublicKeyData, date_time_ymd,
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
-use sha2::{Digest, Sha256};
 
+use crate::escape::one_line;
 use crate::failure::Failure;
 use crate::output::Output;
+use authority::Authority;
 
 /// Make a CA and certificates for TLS, ready for multifd and QEMU.
 ///
 /// The folder has the names of QEMU's tls-creds-x509: ca-cert.pem, a certificate with its key for the
 /// side that listens (server-cert.pem, server-key.pem) and one for the side that connects
-/// (client-cert.pem, client-key.pem), both for the hosts that are given; and the CA's own key,
-/// ca-key.pem, which no migration needs. Copy the others to each host; nothing is overwritten.
+/// (client-cert.pem, client-key.pem), both for the hosts that are given. Nothing is overwritten.
+///
+/// A folder of its own for each host lets them be told apart (--tls-allow): make the CA alone first
+/// (--ca-only), then each host's folder with it (--ca). The CA's own key is ca-key.pem in the CA's
+/// folder. No migration needs it, and whoever has it can make a certificate for any name: keep that
+/// folder away from the hosts. Without --ca the folder gets a CA of its own, with its ca-key.pem: copy the
+/// other files to each host.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Examples:
+Examples, of a folder for all hosts, and of one for each:
   multifd tls-init tls --host host1.example --host 192.0.2.1
-  multifd recv --listen tcp::4444 --to vm --tls-creds tls
-  multifd send --from vm --to tcp:host1.example:4444 --tls-creds tls")]
+
+  multifd tls-init ca --ca-only
+  multifd tls-init host1 --ca ca --host host1.example
+  multifd tls-init host2 --ca ca --host host2.example
+  multifd recv --listen tcp::4444 --to vm --tls-creds host2 --tls-allow host1.example
+  multifd send --from vm --to tcp:host2.example:4444 --tls-creds host1")]
 pub(crate) struct Args {
     /// The folder; it is made if it is not there
     folder: PathBuf,
     /// A DNS name or an IP address of a host that takes part; may be repeated
-    #[arg(long, value_name = "NAME", required = true, value_parser = host)]
+    #[arg(long, value_name = "NAME", required_unless_present = "ca_only", value_parser = host)]
     host: Vec<String>,
-    /// For how many days the certificates are valid
+    /// Have the certificates issued by the CA in this folder, whose ca-key.pem is there, in place of a
+    /// new one
+    #[arg(long, value_name = "DIR")]
+    ca: Option<PathBuf>,
+    /// Make a CA alone, for --ca
+    #[arg(long, conflicts_with_all = ["ca", "host"])]
+    ca_only: bool,
+    /// For how many days the certificates are valid, but no longer than their CA is
     #[arg(long, value_name = "N", default_value_t = 730, value_parser = clap::value_parser!(u32).range(1..=36500))]
     days: u32,
 }
@@ -52,18 +70,57 @@ const SKEW: Duration = Duration::from_secs(24 * 3600);
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let folder = std::path::absolute(&args.folder)
         .map_err(|error| Failure::io(format!("cannot use {}", args.folder.display()), &error))?;
-    let files = issue(&args.host, args.days)
-        .map_err(|error| Failure::new(format!("cannot make a certificate: {error}")))?;
+    let failed = |error| Failure::new(format!("cannot make a certificate: {error}"));
+    let authority = match &args.ca {
+        Some(folder) => Authority::open(folder)?,
+        None => Authority::new(args.days).map_err(failed)?,
+    };
+    let mut files = match &args.ca {
+        Some(_) => vec![authority.certificate_file()],
+        None => authority.files(),
+    };
+    if !args.ca_only {
+        files.extend(issue(&authority, &args.host, args.days).map_err(failed)?);
+    }
     write(&folder, &files)?;
-    let (dir, hosts) = (folder.display(), args.host.join(", "));
-    let days = args.days;
-    output.say(&format!(
-        "\
+    // A line at a time: a line that is said has no end within it.
+    made(args, &folder).lines().try_for_each(|line| output.say(line))
+}
+
+/// What has been made, and what is to be done with it.
+fn made(args: &Args, folder: &Path) -> String {
+    let dir = one_line(&folder.display().to_string());
+    let (hosts, days) = (args.host.join(", "), args.days);
+    if args.ca_only {
+        return format!(
+            "\
 made in {dir}, valid for {days} days:
+  ca-cert.pem   the CA's certificate, which tls-init copies to the folder of each host
+  ca-key.pem    for nobody: whoever has it can make certificates; keep this folder away from the hosts
+for each host:
+  multifd tls-init HOST --ca {dir} --host NAME"
+        );
+    }
+    let valid = match &args.ca {
+        Some(ca) => {
+            let ca = one_line(&ca.display().to_string());
+            format!("by the CA in {ca}, valid for {days} days, or as long as that is")
+        }
+        None => format!("valid for {days} days"),
+    };
+    let key = match &args.ca {
+        Some(_) => "",
+        None => {
+            "
+  ca-key.pem                        for nobody: whoever has it can make certificates"
+        }
+    };
+    format!(
+        "\
+made in {dir}, {valid}:
   ca-cert.pem                       for every host
   server-cert.pem, server-key.pem   for the side that listens: {hosts}
-  client-cert.pem, client-key.pem   for the side that connects: {hosts}
-  ca-key.pem                        for nobody: whoever has it can make certificates
+  client-cert.pem, client-key.pem   for the side that connects: {hosts}{key}
 multifd:
   multifd recv --tls-creds {dir} ...
   multifd send --tls-creds {dir} ...
@@ -72,7 +129,7 @@ QEMU, on the side that listens, then on the side that connects:
   -object tls-creds-x509,id=tls0,dir={dir},endpoint=client
 and on both, in its monitor, before migrate_incoming and migrate:
   migrate_set_parameter tls-creds tls0"
-    ))
+    )
 }
 
 /// Reads a DNS name, the first label of which may be `*`, or an IP address.
@@ -90,23 +147,11 @@ fn host(text: &str) -> Result<String, String> {
     Err(format!("'{text}' is neither a DNS name nor an IP address"))
 }
 
-/// A CA, and what it issues.
-fn issue(hosts: &[String], days: u32) -> Result<Vec<File>, rcgen::Error> {
+/// What a CA issues for these hosts.
+fn issue(authority: &Authority, hosts: &[String], days: u32) -> Result<Vec<File>, rcgen::Error> {
     use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
 
-    let key = KeyPair::generate()?;
-    let mut params = valid(CertificateParams::default(), days);
-    // So that two CAs of this program's are not taken for each other.
-    let id = Sha256::digest(key.der_bytes());
-    let name = format!("multifd CA {:02x}{:02x}{:02x}{:02x}", id[0], id[1], id[2], id[3]);
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let ca = CertifiedIssuer::self_signed(params, key)?;
-    let mut files = vec![
-        File { name: "ca-cert.pem", text: ca.pem(), secret: false },
-        File { name: "ca-key.pem", text: ca.key().serialize_pem(), secret: true },
-    ];
+    let mut files = Vec::new();
     for (purpose, certificate, private) in [
         (ServerAuth, "server-cert.pem", "server-key.pem"),
         (ClientAuth, "client-cert.pem", "client-key.pem"),
@@ -117,8 +162,9 @@ fn issue(hosts: &[String], days: u32) -> Result<Vec<File>, rcgen::Error> {
             vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
         params.extended_key_usages = vec![purpose];
         params.use_authority_key_identifier_extension = true;
+        authority.outlast(&mut params);
         let key = KeyPair::generate()?;
-        let issued = params.signed_by(&key, &ca)?;
+        let issued = params.signed_by(&key, &authority.issuer)?;
         files.push(File { name: certificate, text: issued.pem(), secret: false });
         files.push(File { name: private, text: key.serialize_pem(), secret: true });
     }
