@@ -94,7 +94,7 @@ const PAUSE: Duration = Duration::from_millis(80);
 impl Fault {
     /// What the line does.
     pub(crate) fn behaviour(self, way: Way) -> Behaviour {
-        let mut behaviour = Behaviour { encrypted: way == Way::Tls, ..Behaviour::default() };
+        let mut behaviour = Behaviour { encrypted: way.is_encrypted(), ..Behaviour::default() };
         match self {
             Self::Line(place, act) | Self::Unchecked(place, act) => {
                 behaviour.act = Some((place, act));

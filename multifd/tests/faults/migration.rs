@@ -151,7 +151,7 @@ impl Migration {
         let (at, destination, arriving) = self.destination(folder);
         let behaviour = self.case.fault.behaviour(self.case.way);
         let (line, relay, to) = match self.case.way {
-            Way::BeforeRelay => {
+            Way::BeforeRelay | Way::TlsRelay => {
                 let (at, relay) = self.relay(&at);
                 let line = Line::to(&at, folder, behaviour);
                 let uri = line.uri.clone();
@@ -239,7 +239,7 @@ impl Migration {
             .progress_timeout(Some(progress))
             .channel_timeout(channel)
             .time_limit(Some(total));
-        if self.case.way == Way::Tls {
+        if self.case.way.is_encrypted() {
             setup = setup.tls(tls().1.clone());
         }
         let destination = setup.listen(&self.case.way.listen(folder, "destination")).unwrap();
@@ -252,7 +252,11 @@ impl Migration {
 
     fn relay(&self, to: &Uri) -> (Uri, (Running<Result<Relayed, Unfinished>>, Progress)) {
         let Limits { progress, channel, connect, total } = self.limits;
-        let relay = Relay::builder(registry())
+        let mut setup = Relay::builder(registry());
+        if self.case.way.is_encrypted() {
+            setup = setup.from_tls(tls().1.clone()).to_tls(tls().0.clone());
+        }
+        let relay = setup
             .from_compression(codec(self.case.codec))
             .to_compression(self.codec(Side::Relay))
             .progress_timeout(Some(progress))
@@ -292,7 +296,7 @@ impl Migration {
                     .time_limit(Some(total))
                     .digests(!matches!(case.fault, Fault::Unchecked(..)))
                     .cancelled_by(&own);
-                if case.way == Way::Tls {
+                if case.way.is_encrypted() {
                     setup = setup.tls(tls().0.clone());
                 }
                 send(setup.connect(&to)?, &mut guest, case.fault, &fuse)

@@ -9,7 +9,6 @@ use crate::guest::device_state;
 use crate::line::Act;
 use crate::migration::{Ended, Outcome};
 use crate::places::{At, Direction, Place, Wire};
-use crate::way::Way;
 
 /// What an error says it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +88,11 @@ fn errors(outcome: &Outcome) -> Vec<(Side, &Error)> {
         errors.push((Side::Destination, error));
     }
     errors
+}
+
+/// Whether no side has failed.
+pub(crate) fn is_done(outcome: &Outcome) -> bool {
+    errors(outcome).is_empty()
 }
 
 /// What the sides have said, for a report.
@@ -174,7 +178,7 @@ fn ownership(case: Case, outcome: &Outcome) -> Result<(), String> {
 fn is_word_turned(case: Case) -> bool {
     let (Fault::Line(place, act) | Fault::Unchecked(place, act)) = case.fault else { return false };
     let last = Place { wire: Wire::Main, direction: Direction::Back, at: At::Byte(7) };
-    place == last && act == Act::Flip(1) && case.way != Way::Tls
+    place == last && act == Act::Flip(1) && !case.way.is_encrypted()
 }
 
 fn as_unit<T>(ended: &Ended<Result<T, Unfinished>>) -> Option<Result<(), &Unfinished>> {
@@ -263,8 +267,7 @@ fn named(case: Case, outcome: &Outcome) -> Result<(), String> {
 
 /// What must succeed has, and what must fail has.
 fn expected(case: Case, outcome: &Outcome) -> Result<(), String> {
-    let is_done = errors(outcome).is_empty();
-    match (expectation(case, outcome.acted), is_done) {
+    match (expectation(case, outcome.acted), is_done(outcome)) {
         (Expected::Success, false) => Err("it should have succeeded".into()),
         (Expected::Failure, true) => Err("it should have failed".into()),
         _ => Ok(()),

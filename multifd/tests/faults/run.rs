@@ -131,10 +131,11 @@ fn clean(way: Way, codec: Compression) -> (AllSeen, Duration) {
     (outcome.seen, takes)
 }
 
-/// Tried and survived, for each kind, way and codec.
+/// Tried, failed and survived, for each kind, way and codec: the migration has failed for the fault, and
+/// what has to hold has held.
 #[derive(Debug, Default)]
 struct Table {
-    rows: BTreeMap<(&'static str, String, String), (usize, usize)>,
+    rows: BTreeMap<(&'static str, String, String), [usize; 3]>,
     failures: Vec<String>,
 }
 
@@ -165,12 +166,18 @@ impl Table {
             }
             for (case, verdict) in batch.iter().zip(verdicts) {
                 let key = (case.fault.kind(), case.way.to_string(), codec_name(case.codec));
-                let (tried, survived) = self.rows.entry(key).or_default();
+                let [tried, failed, survived] = self.rows.entry(key).or_default();
                 *tried += 1;
-                *survived += usize::from(verdict.is_ok());
-                if let Err(failure) = verdict {
-                    say(&failure);
-                    self.failures.push(failure);
+                match verdict {
+                    Ok(Ended::Success) => *survived += 1,
+                    Ok(Ended::Failure) => {
+                        *failed += 1;
+                        *survived += 1;
+                    }
+                    Err(failure) => {
+                        say(&failure);
+                        self.failures.push(failure);
+                    }
                 }
             }
         }
@@ -179,8 +186,8 @@ impl Table {
     /// Says what has come of it, and fails if something has not been survived.
     fn conclude(self) {
         if scale() == Scale::Full || !self.failures.is_empty() {
-            for ((kind, way, codec), (tried, survived)) in &self.rows {
-                say(&format!("| {kind} | {way} | {codec} | {tried} | {survived} |"));
+            for ((kind, way, codec), [tried, failed, survived]) in &self.rows {
+                say(&format!("| {kind} | {way} | {codec} | {tried} | {failed} | {survived} |"));
             }
         }
         assert!(!self.rows.is_empty(), "nothing was tried");
@@ -195,9 +202,9 @@ fn say(line: &str) {
 }
 
 /// Runs the cases of a batch, several at once.
-fn run_batch(batch: &[Case], workers: usize) -> Vec<Result<(), String>> {
+fn run_batch(batch: &[Case], workers: usize) -> Vec<Result<Ended, String>> {
     let next = AtomicUsize::new(0);
-    let verdicts = Mutex::new(vec![Ok(()); batch.len()]);
+    let verdicts = Mutex::new(vec![Ok(Ended::Success); batch.len()]);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
@@ -213,8 +220,15 @@ fn run_batch(batch: &[Case], workers: usize) -> Vec<Result<(), String>> {
     verdicts.into_inner().unwrap()
 }
 
+/// How a migration that was survived has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Success,
+    Failure,
+}
+
 /// Runs a case, and then a migration without a fault.
-fn run_case(case: Case) -> Result<(), String> {
+fn run_case(case: Case) -> Result<Ended, String> {
     let repeat = format!(
         "repeat with MULTIFD_FAULT={case} cargo test -p multifd --all-features --test faults repeat"
     );
@@ -225,12 +239,14 @@ fn run_case(case: Case) -> Result<(), String> {
     }
     oracle::check(case, &outcome)
         .map_err(|why| failed(format!("{why}\n    {}", oracle::described(&outcome))))?;
+    let ended = if oracle::is_done(&outcome) { Ended::Success } else { Ended::Failure };
     drop(outcome);
     let next = Case { fault: Fault::None, ..case };
     let outcome = migration::run(next).map_err(failed)?;
     oracle::check(next, &outcome).map_err(|why| {
         failed(format!("the next migration: {why}\n    {}", oracle::described(&outcome)))
-    })
+    })?;
+    Ok(ended)
 }
 
 /// Threads and descriptors of this process.
