@@ -63,8 +63,8 @@ impl Outgoing {
         limit: Duration,
     ) -> Result<Connection, Failure> {
         match &self.way {
-            Way::Connect(uri) => self.made(session, uri, limit),
-            Way::Given { main, .. } => self.given(session, main, limit),
+            Way::Connect(uri) => self.made(None, session, uri, limit),
+            Way::Given { main, .. } => self.given(None, session, main, limit),
         }
     }
 
@@ -77,15 +77,16 @@ impl Outgoing {
         limit: Duration,
     ) -> Result<Connection, Failure> {
         match &self.way {
-            Way::Connect(uri) => self.made(session, uri, limit),
+            Way::Connect(uri) => self.made(Some(number), session, uri, limit),
             Way::Given { channels, .. } => {
-                self.given(session, &channels[usize::from(number)], limit)
+                self.given(Some(number), session, &channels[usize::from(number)], limit)
             }
         }
     }
 
     fn made<S: Send + 'static>(
         &self,
+        channel: Option<u8>,
         session: &Session<S>,
         uri: &Uri,
         limit: Duration,
@@ -95,27 +96,30 @@ impl Outgoing {
             Ok(Attempt::Connected(connection)) => {
                 tracing::debug!(to = %uri, "connected");
                 session.register(&connection, Shutdown::Both);
-                self.secure(session, &connection, uri, limit.saturating_sub(began.elapsed()))?;
+                let left = limit.saturating_sub(began.elapsed());
+                self.secure(channel, session, &connection, uri, left)?;
                 Ok(connection)
             }
             Ok(Attempt::Stopped) => Err(Failure::Stopped),
-            Err(source) => Err(Error::Connect { uri: uri.clone(), source }.into()),
+            Err(source) => Err(Error::Connect { channel, uri: uri.clone(), source }.into()),
         }
     }
 
     fn given<S: Send + 'static>(
         &self,
+        channel: Option<u8>,
         session: &Session<S>,
         connection: &Connection,
         limit: Duration,
     ) -> Result<Connection, Failure> {
-        self.secure(session, connection, &Uri::Unnamed, limit)?;
+        self.secure(channel, session, connection, &Uri::Unnamed, limit)?;
         Ok(connection.clone())
     }
 
     /// Encrypts a connection to `uri`, if that is asked for.
     fn secure<S: Send + 'static>(
         &self,
+        channel: Option<u8>,
         session: &Session<S>,
         connection: &Connection,
         uri: &Uri,
@@ -136,9 +140,9 @@ impl Outgoing {
         if late {
             let why = "no answer to the TLS handshake in time: the destination may not speak TLS";
             let source = io::Error::new(io::ErrorKind::TimedOut, why);
-            return Err(Error::Connect { uri: uri.clone(), source }.into());
+            return Err(Error::Connect { channel, uri: uri.clone(), source }.into());
         }
-        Ok(secured?)
+        Ok(secured.map_err(|error| error.of_channel(channel))?)
     }
 }
 
