@@ -2,7 +2,7 @@
 
 use crate::case::{Call, Failing, Fault, Own, Side, pause};
 use crate::line::{Act, Deaf, End};
-use crate::places::{At, Place, Wire};
+use crate::places::{At, Direction, Place, Wire};
 use crate::run::{Draw, Scale, repeat, test};
 use crate::way::CODECS;
 
@@ -82,6 +82,25 @@ fn bytes_that_change_anywhere_are_survived() {
             });
         }
         faults
+    });
+}
+
+#[test]
+fn a_source_without_a_return_path_that_has_failed_has_its_guest_alone() {
+    test("kinds::a_source_without_a_return_path_that_has_failed_has_its_guest_alone", |draw| {
+        let mut places = random_places(draw, draw.many(150, 3));
+        places.retain(|place| place.direction == Direction::Forward);
+        let act = |place| {
+            let act = match draw.below(6) {
+                0 => Act::Stall,
+                1 => Act::Drop,
+                2 => Act::Flip(1 << draw.below(8)),
+                3 => Act::Cut(End::Reset),
+                _ => Act::Cut(End::Fin),
+            };
+            Fault::OneWay(place, act)
+        };
+        places.into_iter().map(act).collect()
     });
 }
 

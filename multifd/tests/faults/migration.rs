@@ -52,9 +52,10 @@ impl Limits {
         use crate::case::Failing;
         use crate::line::Act;
         match fault {
-            Fault::Line(_, Act::Stall) | Fault::Deaf(_) | Fault::Codec(_, _, _, Failing::Hang) => {
-                limits(800, 800, 400, 3000)
-            }
+            Fault::Line(_, Act::Stall)
+            | Fault::OneWay(_, Act::Stall)
+            | Fault::Deaf(_)
+            | Fault::Codec(_, _, _, Failing::Hang) => limits(800, 800, 400, 3000),
             Fault::None | Fault::Slow(_) | Fault::Line(_, Act::Pause(_)) => {
                 limits(50_000, 50_000, 50_000, 55_000)
             }
@@ -178,9 +179,11 @@ impl Migration {
         }
         destination.thread.join().unwrap();
         self.parts.memory.arm(false);
-        let is_line = matches!(self.case.fault, Fault::Line(..) | Fault::Unchecked(..));
+        let is_line =
+            matches!(self.case.fault, Fault::Line(..) | Fault::Unchecked(..) | Fault::OneWay(..));
         let is_blown = self.parts.codec.is_blown() || self.parts.memory.is_blown();
-        let acted = if is_line { line.has_acted() } else { is_blown };
+        let is_deaf = matches!(self.case.fault, Fault::Deaf(_));
+        let acted = if is_line { line.has_acted() } else { is_blown || is_deaf };
         let Some((guest, sent)) = guest_and_sent else {
             return Err("the source's test panicked".into());
         };
@@ -295,6 +298,7 @@ impl Migration {
                     .connect_timeout(connect)
                     .time_limit(Some(total))
                     .digests(!matches!(case.fault, Fault::Unchecked(..)))
+                    .return_path(!matches!(case.fault, Fault::OneWay(..)))
                     .cancelled_by(&own);
                 if case.way.is_encrypted() {
                     setup = setup.tls(tls().0.clone());

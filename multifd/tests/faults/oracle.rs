@@ -6,7 +6,7 @@ use multifd::{Error, Unfinished};
 use crate::case::{Case, Expected, Fault, Side};
 use crate::common::chain;
 use crate::guest::device_state;
-use crate::line::Act;
+use crate::line::{Act, Deaf};
 use crate::migration::{Ended, Outcome};
 use crate::places::{At, Direction, Place, Wire};
 
@@ -54,7 +54,9 @@ fn blame(error: &Error) -> Option<Blame> {
         | Error::OutOfTurn { .. }
         | Error::SourceStopped { .. }
         | Error::Digest { .. } => Blame::Channels,
-        Error::Connect { .. } | Error::Tls { .. } => Blame::Connecting,
+        Error::Connect { channel: Some(number), .. } => Blame::Channel(*number),
+        Error::Connect { channel: None, .. } => Blame::Main,
+        Error::Tls { .. } => Blame::Connecting,
         Error::DestinationFailed(_) | Error::DestinationRefused(_) => Blame::Told,
         Error::DestinationClosed(error) | Error::Relay { error, .. } => return blame(error),
         Error::AfterRefusal { .. } => Blame::Channels,
@@ -162,7 +164,7 @@ fn ownership(case: Case, outcome: &Outcome) -> Result<(), String> {
     ] {
         let Some(Some(ended)) = ended else { continue };
         match (ended, is_whole) {
-            (Ok(()), false) if !may_be_unconfirmed(outcome) => {
+            (Ok(()), false) if !may_be_unconfirmed(outcome) && !is_one_way(case) => {
                 return Err(format!("{side:?} is done, and the destination is not whole"));
             }
             (Err(Unfinished::Failed(_)), true) if !is_word_turned(case) => {
@@ -172,6 +174,11 @@ fn ownership(case: Case, outcome: &Outcome) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Who has no return path is done when everything is sent.
+fn is_one_way(case: Case) -> bool {
+    matches!(case.fault, Fault::OneWay(..))
 }
 
 /// A confirmation has become a refusal, by its lowest bit: nothing in the format shows it.
@@ -198,7 +205,7 @@ fn is_change(act: Act) -> bool {
 /// Whether `fault` changes bytes on that connection, from the source.
 fn is_change_of(fault: Fault, wire: Wire) -> bool {
     match fault {
-        Fault::Line(place, act) | Fault::Unchecked(place, act) => {
+        Fault::Line(place, act) | Fault::Unchecked(place, act) | Fault::OneWay(place, act) => {
             is_change(act) && place.wire == wire && place.direction == Direction::Forward
         }
         _ => false,
@@ -240,8 +247,15 @@ fn typed(case: Case, outcome: &Outcome, side: Side, error: &Error) -> Result<(),
     }
 }
 
-/// Where a connection was broken, a side names it.
+/// Where a connection was broken, a side names it; where something hangs, what was waited for.
 fn named(case: Case, outcome: &Outcome) -> Result<(), String> {
+    if is_hanging(case.fault) && outcome.acted {
+        let waited = |error| !matches!(blame(error), Some(Blame::Own | Blame::Told) | None);
+        return match errors(outcome).iter().any(|(_, error)| waited(error)) {
+            true => Ok(()),
+            false => Err("no side says what it waited for".into()),
+        };
+    }
     let Fault::Line(place, Act::Cut(_) | Act::Stall) = case.fault else { return Ok(()) };
     let errors = errors(outcome);
     if !outcome.acted || errors.is_empty() {
@@ -254,8 +268,10 @@ fn named(case: Case, outcome: &Outcome) -> Result<(), String> {
         (Some(Blame::Channel(number)), Wire::Channel(own)) => number == own,
         (Some(Blame::Channels), Wire::Channel(_)) => true,
         (Some(Blame::Connecting), _) => true,
-        // The main channel carries the source's word, too: without it all that is left is time.
-        (Some(Blame::Own), Wire::Main) => true,
+        // What the destination has said to the source does not come: all that is left to that is time.
+        (Some(Blame::Own), Wire::Main) => {
+            place.direction == Direction::Back || !outcome.waited_on.is_empty()
+        }
         (Some(Blame::Channels | Blame::Told), Wire::Main) => !outcome.waited_on.is_empty(),
         _ => false,
     };
@@ -263,6 +279,13 @@ fn named(case: Case, outcome: &Outcome) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("no side names {:?}", place.wire)),
     }
+}
+
+/// Whether all that a side can notice is that nothing comes.
+fn is_hanging(fault: Fault) -> bool {
+    use crate::case::{Call, Failing};
+    let is_cleanup = matches!(fault, Fault::Codec(_, Call::Cleanup, ..));
+    matches!(fault, Fault::Deaf(Deaf::All) | Fault::Codec(_, _, _, Failing::Hang)) && !is_cleanup
 }
 
 /// What must succeed has, and what must fail has.
@@ -288,6 +311,8 @@ fn expectation(case: Case, acted: bool) -> Expected {
         }
         // Nothing has gone wrong.
         Fault::Codec(..) | Fault::Own(..) => Expected::Success,
-        Fault::Line(..) | Fault::Unchecked(..) | Fault::Cancel(..) => Expected::Either,
+        Fault::Line(..) | Fault::Unchecked(..) | Fault::OneWay(..) | Fault::Cancel(..) => {
+            Expected::Either
+        }
     }
 }
