@@ -46,6 +46,17 @@ const fn limits(progress: u64, channel: u64, connect: u64, total: u64) -> Limits
 }
 
 impl Limits {
+    /// So many times as long, but less than what a migration that hangs is waited for.
+    pub(crate) fn times(self, factor: u32) -> Self {
+        let longer = |limit: Duration| (limit * factor).min(HANGS * 2 / 3);
+        Self {
+            progress: longer(self.progress),
+            channel: longer(self.channel),
+            connect: longer(self.connect),
+            total: longer(self.total),
+        }
+    }
+
     /// Those in which a fault is to end: short where something hangs for sure. A source that cannot
     /// connect a channel says so before the destination misses more of the main channel.
     pub(crate) fn of(fault: Fault) -> Self {
@@ -123,7 +134,12 @@ impl<T: Send + 'static> Running<T> {
 
 /// Runs the migration of `case`. An error where a side does not end.
 pub(crate) fn run(case: Case) -> Result<Outcome, String> {
-    Migration { case, limits: Limits::of(case.fault), parts: parts(case) }.run()
+    run_with(case, Limits::of(case.fault))
+}
+
+/// As [`run`], within other limits.
+pub(crate) fn run_with(case: Case, limits: Limits) -> Result<Outcome, String> {
+    Migration { case, limits, parts: parts(case) }.run()
 }
 
 fn parts(case: Case) -> Parts {

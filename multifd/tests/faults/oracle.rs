@@ -131,13 +131,18 @@ fn verdict<T>(ended: &Ended<Result<T, Unfinished>>) -> &'static str {
 
 /// Asks everything of an outcome.
 pub(crate) fn check(case: Case, outcome: &Outcome) -> Result<(), String> {
+    is_safe(case, outcome)?;
+    is_named(case, outcome)
+}
+
+/// Asks what has to hold whatever a time limit was too short for.
+pub(crate) fn is_safe(case: Case, outcome: &Outcome) -> Result<(), String> {
     ownership(case, outcome)?;
     outcome.guest.is_in(&outcome.guest.ram).map_err(|why| format!("the source's memory: {why}"))?;
     panics(case, outcome)?;
     for (side, error) in errors(outcome) {
         typed(case, outcome, side, error)?;
     }
-    named(case, outcome)?;
     expected(case, outcome)
 }
 
@@ -248,7 +253,7 @@ fn typed(case: Case, outcome: &Outcome, side: Side, error: &Error) -> Result<(),
 }
 
 /// Where a connection was broken, a side names it; where something hangs, what was waited for.
-fn named(case: Case, outcome: &Outcome) -> Result<(), String> {
+pub(crate) fn is_named(case: Case, outcome: &Outcome) -> Result<(), String> {
     if is_hanging(case.fault) && outcome.acted {
         let waited = |error| !matches!(blame(error), Some(Blame::Own | Blame::Told) | None);
         return match errors(outcome).iter().any(|(_, error)| waited(error)) {
