@@ -31,8 +31,10 @@ pub enum Error {
     #[error("{0} channels are not possible: 1 to 255")]
     ChannelCount(usize),
     /// No connection to the destination.
-    #[error("cannot connect to {uri} (is the destination listening there?)")]
+    #[error("cannot connect {}", to_connect(*channel, uri))]
     Connect {
+        /// The channel's number; `None` for the main channel, which is the first.
+        channel: Option<u8>,
         /// The destination's address.
         uri: Uri,
         /// The failure.
@@ -529,6 +531,21 @@ impl Error {
         }
     }
 
+    /// The error of a handshake as that of a channel, or of the main channel.
+    pub(crate) fn of_channel(self, channel: Option<u8>) -> Self {
+        match (self, channel) {
+            #[cfg(feature = "tls")]
+            (Self::Tls { peer, source }, Some(number)) => {
+                Self::Tls { peer: format!("{peer}, channel {number}"), source }
+            }
+            #[cfg(feature = "token")]
+            (Self::Token { peer, source }, Some(number)) => {
+                Self::Token { peer: format!("{peer}, channel {number}"), source }
+            }
+            (error, _) => error,
+        }
+    }
+
     /// The error as that of one side of a relay.
     pub(crate) fn on(side: Side) -> impl Fn(Self) -> Self {
         move |error| match error {
@@ -593,8 +610,9 @@ impl Error {
             Self::Main(MainChannelError::Write { source, .. }) => source,
             #[cfg(feature = "token")]
             Self::Token { source, .. } => return source.is_disconnect(),
-            // A destination that has failed listens no more.
-            Self::Connect { .. } => return true,
+            // A destination that has failed listens no more. One that does not answer has had its time, also
+            // for a word.
+            Self::Connect { source, .. } => return source.kind() != io::ErrorKind::TimedOut,
             _ => return false,
         };
         matches!(source.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
@@ -617,6 +635,18 @@ impl fmt::Display for Seconds {
             0 => write!(f, "{} s", self.0.as_secs_f64()),
             millis @ 1..10_000 => write!(f, "{} s", millis as f64 / 1e3),
             millis => write!(f, "{} s", (millis / 100) as f64 / 10.0),
+        }
+    }
+}
+
+/// What cannot be connected where, and what to look for.
+fn to_connect(channel: Option<u8>, uri: &Uri) -> String {
+    match channel {
+        None => format!("to {uri} (is the destination listening there?)"),
+        Some(number) => {
+            format!(
+                "channel {number} to {uri} (the main channel is connected: do more get through?)"
+            )
         }
     }
 }
@@ -669,6 +699,21 @@ mod tests {
             (0, "0 s"),
         ] {
             assert_eq!(Seconds(Duration::from_micros(micros)).to_string(), said);
+        }
+    }
+
+    #[test]
+    fn a_destination_that_refuses_a_connection_may_say_why_and_one_that_is_silent_has_had_its_time()
+    {
+        for (kind, may_say) in [
+            (io::ErrorKind::ConnectionRefused, true),
+            (io::ErrorKind::NotFound, true),
+            (io::ErrorKind::TimedOut, false),
+        ] {
+            let error = Error::Connect { channel: Some(1), uri: Uri::Unnamed, source: kind.into() };
+            assert_eq!(error.is_disconnect(), may_say, "{kind}");
+            let relayed = Error::on(Side::To)(error);
+            assert_eq!(relayed.is_disconnect(), may_say, "{kind}");
         }
     }
 }

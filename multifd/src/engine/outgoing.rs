@@ -113,7 +113,9 @@ impl Outgoing {
                 Ok(connection)
             }
             Ok(Attempt::Stopped) => Err(Failure::Stopped),
-            Err(source) => Err(Error::Connect { uri: uri.clone(), source }.into()),
+            Err(source) => {
+                Err(Error::Connect { channel: role.number(), uri: uri.clone(), source }.into())
+            }
         }
     }
 
@@ -144,14 +146,16 @@ impl Outgoing {
                 _ => None,
             };
             let late = "no answer to the TLS handshake in time: the destination may not speak TLS";
-            within(session, (connection, uri), limit, late, || secure.secure(connection, host))?;
+            within(session, (connection, uri, role), limit, late, || {
+                secure.secure(connection, host)
+            })?;
         }
         if let Some((token, migration)) = &self.token {
             let introduction = Introduction { migration: *migration, role };
             let late = "no answer to the token's hello in time: the destination may have no token";
             let left = limit.saturating_sub(began.elapsed());
             let introduce = || token.introduce(connection, introduction);
-            within(session, (connection, uri), left, late, introduce)?;
+            within(session, (connection, uri, role), left, late, introduce)?;
         }
         Ok(())
     }
@@ -160,7 +164,7 @@ impl Outgoing {
 /// Does something with a connection, which is shut down when `limit` is over: its error is `late` then.
 fn within<S: Send + 'static>(
     session: &Session<S>,
-    (connection, uri): (&Connection, &Uri),
+    (connection, uri, role): (&Connection, &Uri, Role),
     limit: Duration,
     late: &'static str,
     action: impl FnOnce() -> Result<(), Error>,
@@ -174,9 +178,9 @@ fn within<S: Send + 'static>(
     }
     if is_late {
         let source = io::Error::new(io::ErrorKind::TimedOut, late);
-        return Err(Error::Connect { uri: uri.clone(), source }.into());
+        return Err(Error::Connect { channel: role.number(), uri: uri.clone(), source }.into());
     }
-    Ok(done?)
+    Ok(done.map_err(|error| error.of_channel(role.number()))?)
 }
 
 impl From<Way> for Outgoing {

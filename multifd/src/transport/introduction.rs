@@ -52,6 +52,16 @@ pub(crate) enum Binding {
     OldTls,
 }
 
+impl Role {
+    /// The channel's number, if it is one.
+    pub(crate) fn number(self) -> Option<u8> {
+        match self {
+            Self::Main => None,
+            Self::Channel(number) => Some(number),
+        }
+    }
+}
+
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -62,6 +62,8 @@ pub(crate) enum Fault {
     Line(Place, Act),
     /// As a changed byte, of a source that says no digests.
     Unchecked(Place, Act),
+    /// What a line does where the source has opened no return path: it is done when everything is sent.
+    OneWay(Place, Act),
     /// A channel that is 100 times slower than the others.
     Slow(u8),
     Deaf(Deaf),
@@ -94,9 +96,9 @@ const PAUSE: Duration = Duration::from_millis(80);
 impl Fault {
     /// What the line does.
     pub(crate) fn behaviour(self, way: Way) -> Behaviour {
-        let mut behaviour = Behaviour { encrypted: way == Way::Tls, ..Behaviour::default() };
+        let mut behaviour = Behaviour { encrypted: way.is_encrypted(), ..Behaviour::default() };
         match self {
-            Self::Line(place, act) | Self::Unchecked(place, act) => {
+            Self::Line(place, act) | Self::Unchecked(place, act) | Self::OneWay(place, act) => {
                 behaviour.act = Some((place, act));
             }
             Self::Slow(channel) => {
@@ -114,6 +116,7 @@ impl Fault {
             Self::None => "none",
             Self::Line(_, act) => act_name(act),
             Self::Unchecked(..) => "change without digests",
+            Self::OneWay(..) => "without a return path",
             Self::Slow(_) => "slow channel",
             Self::Deaf(_) => "nobody reads",
             Self::Mismatch(_) => "another codec",
@@ -146,6 +149,7 @@ impl fmt::Display for Case {
             Fault::None => f.write_str("none")?,
             Fault::Line(place, act) => write!(f, "{},{place}", act_text(act))?,
             Fault::Unchecked(place, act) => write!(f, "unchecked-{},{place}", act_text(act))?,
+            Fault::OneWay(place, act) => write!(f, "one-way-{},{place}", act_text(act))?,
             Fault::Slow(channel) => write!(f, "slow,{channel}")?,
             Fault::Deaf(Deaf::One(Wire::Channel(number))) => write!(f, "deaf,{number}")?,
             Fault::Deaf(Deaf::One(Wire::Main)) => f.write_str("deaf,main")?,
@@ -225,9 +229,12 @@ fn parse(words: &[&str]) -> Option<Fault> {
         ["cancel", side, micros] => Fault::Cancel(named(&Side::ALL, side)?, number(micros)?),
         [first, ref rest @ .., place] => {
             let place = place.parse().ok()?;
-            match first.strip_prefix("unchecked-") {
-                Some(first) => Fault::Unchecked(place, act(first, rest)?),
-                None => Fault::Line(place, act(first, rest)?),
+            if let Some(first) = first.strip_prefix("unchecked-") {
+                Fault::Unchecked(place, act(first, rest)?)
+            } else if let Some(first) = first.strip_prefix("one-way-") {
+                Fault::OneWay(place, act(first, rest)?)
+            } else {
+                Fault::Line(place, act(first, rest)?)
             }
         }
         _ => return None,
@@ -268,6 +275,7 @@ fn a_case_reads_as_it_is_written() {
     faults.extend([
         Fault::None,
         Fault::Unchecked(place, Act::Flip(128)),
+        Fault::OneWay(place, Act::Cut(End::Fin)),
         Fault::Slow(1),
         Fault::Deaf(Deaf::All),
         Fault::Deaf(Deaf::One(Wire::Main)),

@@ -2,7 +2,7 @@
 
 use crate::case::{Call, Failing, Fault, Own, Side, pause};
 use crate::line::{Act, Deaf, End};
-use crate::places::{At, Place, Wire};
+use crate::places::{At, Direction, Place, Wire};
 use crate::run::{Draw, Scale, repeat, test};
 use crate::way::CODECS;
 
@@ -86,6 +86,25 @@ fn bytes_that_change_anywhere_are_survived() {
 }
 
 #[test]
+fn a_source_without_a_return_path_that_has_failed_has_its_guest_alone() {
+    test("kinds::a_source_without_a_return_path_that_has_failed_has_its_guest_alone", |draw| {
+        let mut places = random_places(draw, draw.many(150, 3));
+        places.retain(|place| place.direction == Direction::Forward);
+        let act = |place| {
+            let act = match draw.below(6) {
+                0 => Act::Stall,
+                1 => Act::Drop,
+                2 => Act::Flip(1 << draw.below(8)),
+                3 => Act::Cut(End::Reset),
+                _ => Act::Cut(End::Fin),
+            };
+            Fault::OneWay(place, act)
+        };
+        places.into_iter().map(act).collect()
+    });
+}
+
+#[test]
 fn a_channel_that_is_100_times_slower_than_the_others_is_survived() {
     test("kinds::a_channel_that_is_100_times_slower_than_the_others_is_survived", |draw| {
         let count = draw.many(20, 1) as u8;
@@ -149,11 +168,12 @@ fn memory_and_devices_that_fail_are_survived() {
 #[test]
 fn a_cancellation_at_any_moment_is_survived() {
     test("kinds::a_cancellation_at_any_moment_is_survived", |draw| {
-        // Somewhat longer than it takes where nothing else runs.
-        let most = draw.takes.as_micros() as u64 * 3;
+        // Up to twice as long as it takes where nothing else runs, or where much does.
+        let takes = draw.takes.as_micros() as u64;
         let cancelled = |draw: &mut Draw<'_>| {
             let sides = if draw.way.has_relay() { 3 } else { 2 };
             let side = [Side::Source, Side::Destination, Side::Relay][draw.below(sides) as usize];
+            let most = takes << (1 + draw.below(6));
             Fault::Cancel(side, draw.below(most) as u32)
         };
         (0..draw.many(250, 3)).map(|_| cancelled(draw)).collect()

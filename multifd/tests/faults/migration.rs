@@ -46,15 +46,27 @@ const fn limits(progress: u64, channel: u64, connect: u64, total: u64) -> Limits
 }
 
 impl Limits {
+    /// So many times as long, but less than what a migration that hangs is waited for.
+    pub(crate) fn times(self, factor: u32) -> Self {
+        let longer = |limit: Duration| (limit * factor).min(HANGS * 2 / 3);
+        Self {
+            progress: longer(self.progress),
+            channel: longer(self.channel),
+            connect: longer(self.connect),
+            total: longer(self.total),
+        }
+    }
+
     /// Those in which a fault is to end: short where something hangs for sure. A source that cannot
     /// connect a channel says so before the destination misses more of the main channel.
     pub(crate) fn of(fault: Fault) -> Self {
         use crate::case::Failing;
         use crate::line::Act;
         match fault {
-            Fault::Line(_, Act::Stall) | Fault::Deaf(_) | Fault::Codec(_, _, _, Failing::Hang) => {
-                limits(800, 800, 400, 3000)
-            }
+            Fault::Line(_, Act::Stall)
+            | Fault::OneWay(_, Act::Stall)
+            | Fault::Deaf(_)
+            | Fault::Codec(_, _, _, Failing::Hang) => limits(800, 800, 400, 3000),
             Fault::None | Fault::Slow(_) | Fault::Line(_, Act::Pause(_)) => {
                 limits(50_000, 50_000, 50_000, 55_000)
             }
@@ -122,7 +134,12 @@ impl<T: Send + 'static> Running<T> {
 
 /// Runs the migration of `case`. An error where a side does not end.
 pub(crate) fn run(case: Case) -> Result<Outcome, String> {
-    Migration { case, limits: Limits::of(case.fault), parts: parts(case) }.run()
+    run_with(case, Limits::of(case.fault))
+}
+
+/// As [`run`], within other limits.
+pub(crate) fn run_with(case: Case, limits: Limits) -> Result<Outcome, String> {
+    Migration { case, limits, parts: parts(case) }.run()
 }
 
 fn parts(case: Case) -> Parts {
@@ -151,7 +168,7 @@ impl Migration {
         let (at, destination, arriving) = self.destination(folder);
         let behaviour = self.case.fault.behaviour(self.case.way);
         let (line, relay, to) = match self.case.way {
-            Way::BeforeRelay => {
+            Way::BeforeRelay | Way::TlsRelay => {
                 let (at, relay) = self.relay(&at);
                 let line = Line::to(&at, folder, behaviour);
                 let uri = line.uri.clone();
@@ -178,9 +195,11 @@ impl Migration {
         }
         destination.thread.join().unwrap();
         self.parts.memory.arm(false);
-        let is_line = matches!(self.case.fault, Fault::Line(..) | Fault::Unchecked(..));
+        let is_line =
+            matches!(self.case.fault, Fault::Line(..) | Fault::Unchecked(..) | Fault::OneWay(..));
         let is_blown = self.parts.codec.is_blown() || self.parts.memory.is_blown();
-        let acted = if is_line { line.has_acted() } else { is_blown };
+        let is_deaf = matches!(self.case.fault, Fault::Deaf(_));
+        let acted = if is_line { line.has_acted() } else { is_blown || is_deaf };
         let Some((guest, sent)) = guest_and_sent else {
             return Err("the source's test panicked".into());
         };
@@ -239,7 +258,7 @@ impl Migration {
             .progress_timeout(Some(progress))
             .channel_timeout(channel)
             .time_limit(Some(total));
-        if self.case.way == Way::Tls {
+        if self.case.way.is_encrypted() {
             setup = setup.tls(tls().1.clone());
         }
         let destination = setup.listen(&self.case.way.listen(folder, "destination")).unwrap();
@@ -252,7 +271,11 @@ impl Migration {
 
     fn relay(&self, to: &Uri) -> (Uri, (Running<Result<Relayed, Unfinished>>, Progress)) {
         let Limits { progress, channel, connect, total } = self.limits;
-        let relay = Relay::builder(registry())
+        let mut setup = Relay::builder(registry());
+        if self.case.way.is_encrypted() {
+            setup = setup.from_tls(tls().1.clone()).to_tls(tls().0.clone());
+        }
+        let relay = setup
             .from_compression(codec(self.case.codec))
             .to_compression(self.codec(Side::Relay))
             .progress_timeout(Some(progress))
@@ -291,8 +314,9 @@ impl Migration {
                     .connect_timeout(connect)
                     .time_limit(Some(total))
                     .digests(!matches!(case.fault, Fault::Unchecked(..)))
+                    .return_path(!matches!(case.fault, Fault::OneWay(..)))
                     .cancelled_by(&own);
-                if case.way == Way::Tls {
+                if case.way.is_encrypted() {
                     setup = setup.tls(tls().0.clone());
                 }
                 send(setup.connect(&to)?, &mut guest, case.fault, &fuse)

@@ -6,10 +6,9 @@ use multifd::{Error, Unfinished};
 use crate::case::{Case, Expected, Fault, Side};
 use crate::common::chain;
 use crate::guest::device_state;
-use crate::line::Act;
+use crate::line::{Act, Deaf};
 use crate::migration::{Ended, Outcome};
 use crate::places::{At, Direction, Place, Wire};
-use crate::way::Way;
 
 /// What an error says it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +54,9 @@ fn blame(error: &Error) -> Option<Blame> {
         | Error::OutOfTurn { .. }
         | Error::SourceStopped { .. }
         | Error::Digest { .. } => Blame::Channels,
-        Error::Connect { .. } | Error::Tls { .. } => Blame::Connecting,
+        Error::Connect { channel: Some(number), .. } => Blame::Channel(*number),
+        Error::Connect { channel: None, .. } => Blame::Main,
+        Error::Tls { .. } => Blame::Connecting,
         Error::DestinationFailed(_) | Error::DestinationRefused(_) => Blame::Told,
         Error::DestinationClosed(error) | Error::Relay { error, .. } => return blame(error),
         Error::AfterRefusal { .. } => Blame::Channels,
@@ -89,6 +90,11 @@ fn errors(outcome: &Outcome) -> Vec<(Side, &Error)> {
         errors.push((Side::Destination, error));
     }
     errors
+}
+
+/// Whether no side has failed.
+pub(crate) fn is_done(outcome: &Outcome) -> bool {
+    errors(outcome).is_empty()
 }
 
 /// What the sides have said, for a report.
@@ -125,13 +131,18 @@ fn verdict<T>(ended: &Ended<Result<T, Unfinished>>) -> &'static str {
 
 /// Asks everything of an outcome.
 pub(crate) fn check(case: Case, outcome: &Outcome) -> Result<(), String> {
+    is_safe(case, outcome)?;
+    is_named(case, outcome)
+}
+
+/// Asks what has to hold whatever a time limit was too short for.
+pub(crate) fn is_safe(case: Case, outcome: &Outcome) -> Result<(), String> {
     ownership(case, outcome)?;
     outcome.guest.is_in(&outcome.guest.ram).map_err(|why| format!("the source's memory: {why}"))?;
     panics(case, outcome)?;
     for (side, error) in errors(outcome) {
         typed(case, outcome, side, error)?;
     }
-    named(case, outcome)?;
     expected(case, outcome)
 }
 
@@ -158,7 +169,7 @@ fn ownership(case: Case, outcome: &Outcome) -> Result<(), String> {
     ] {
         let Some(Some(ended)) = ended else { continue };
         match (ended, is_whole) {
-            (Ok(()), false) if !may_be_unconfirmed(outcome) => {
+            (Ok(()), false) if !may_be_unconfirmed(outcome) && !is_one_way(case) => {
                 return Err(format!("{side:?} is done, and the destination is not whole"));
             }
             (Err(Unfinished::Failed(_)), true) if !is_word_turned(case) => {
@@ -170,11 +181,16 @@ fn ownership(case: Case, outcome: &Outcome) -> Result<(), String> {
     Ok(())
 }
 
+/// Who has no return path is done when everything is sent.
+fn is_one_way(case: Case) -> bool {
+    matches!(case.fault, Fault::OneWay(..))
+}
+
 /// A confirmation has become a refusal, by its lowest bit: nothing in the format shows it.
 fn is_word_turned(case: Case) -> bool {
     let (Fault::Line(place, act) | Fault::Unchecked(place, act)) = case.fault else { return false };
     let last = Place { wire: Wire::Main, direction: Direction::Back, at: At::Byte(7) };
-    place == last && act == Act::Flip(1) && case.way != Way::Tls
+    place == last && act == Act::Flip(1) && !case.way.is_encrypted()
 }
 
 fn as_unit<T>(ended: &Ended<Result<T, Unfinished>>) -> Option<Result<(), &Unfinished>> {
@@ -194,7 +210,7 @@ fn is_change(act: Act) -> bool {
 /// Whether `fault` changes bytes on that connection, from the source.
 fn is_change_of(fault: Fault, wire: Wire) -> bool {
     match fault {
-        Fault::Line(place, act) | Fault::Unchecked(place, act) => {
+        Fault::Line(place, act) | Fault::Unchecked(place, act) | Fault::OneWay(place, act) => {
             is_change(act) && place.wire == wire && place.direction == Direction::Forward
         }
         _ => false,
@@ -236,8 +252,15 @@ fn typed(case: Case, outcome: &Outcome, side: Side, error: &Error) -> Result<(),
     }
 }
 
-/// Where a connection was broken, a side names it.
-fn named(case: Case, outcome: &Outcome) -> Result<(), String> {
+/// Where a connection was broken, a side names it; where something hangs, what was waited for.
+pub(crate) fn is_named(case: Case, outcome: &Outcome) -> Result<(), String> {
+    if is_hanging(case.fault) && outcome.acted {
+        let waited = |error| !matches!(blame(error), Some(Blame::Own | Blame::Told) | None);
+        return match errors(outcome).iter().any(|(_, error)| waited(error)) {
+            true => Ok(()),
+            false => Err("no side says what it waited for".into()),
+        };
+    }
     let Fault::Line(place, Act::Cut(_) | Act::Stall) = case.fault else { return Ok(()) };
     let errors = errors(outcome);
     if !outcome.acted || errors.is_empty() {
@@ -250,8 +273,10 @@ fn named(case: Case, outcome: &Outcome) -> Result<(), String> {
         (Some(Blame::Channel(number)), Wire::Channel(own)) => number == own,
         (Some(Blame::Channels), Wire::Channel(_)) => true,
         (Some(Blame::Connecting), _) => true,
-        // The main channel carries the source's word, too: without it all that is left is time.
-        (Some(Blame::Own), Wire::Main) => true,
+        // What the destination has said to the source does not come: all that is left to that is time.
+        (Some(Blame::Own), Wire::Main) => {
+            place.direction == Direction::Back || !outcome.waited_on.is_empty()
+        }
         (Some(Blame::Channels | Blame::Told), Wire::Main) => !outcome.waited_on.is_empty(),
         _ => false,
     };
@@ -261,10 +286,16 @@ fn named(case: Case, outcome: &Outcome) -> Result<(), String> {
     }
 }
 
+/// Whether all that a side can notice is that nothing comes.
+fn is_hanging(fault: Fault) -> bool {
+    use crate::case::{Call, Failing};
+    let is_cleanup = matches!(fault, Fault::Codec(_, Call::Cleanup, ..));
+    matches!(fault, Fault::Deaf(Deaf::All) | Fault::Codec(_, _, _, Failing::Hang)) && !is_cleanup
+}
+
 /// What must succeed has, and what must fail has.
 fn expected(case: Case, outcome: &Outcome) -> Result<(), String> {
-    let is_done = errors(outcome).is_empty();
-    match (expectation(case, outcome.acted), is_done) {
+    match (expectation(case, outcome.acted), is_done(outcome)) {
         (Expected::Success, false) => Err("it should have succeeded".into()),
         (Expected::Failure, true) => Err("it should have failed".into()),
         _ => Ok(()),
@@ -285,6 +316,8 @@ fn expectation(case: Case, acted: bool) -> Expected {
         }
         // Nothing has gone wrong.
         Fault::Codec(..) | Fault::Own(..) => Expected::Success,
-        Fault::Line(..) | Fault::Unchecked(..) | Fault::Cancel(..) => Expected::Either,
+        Fault::Line(..) | Fault::Unchecked(..) | Fault::OneWay(..) | Fault::Cancel(..) => {
+            Expected::Either
+        }
     }
 }

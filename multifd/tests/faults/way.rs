@@ -22,11 +22,13 @@ pub(crate) enum Way {
     BeforeRelay,
     /// Source, relay, line, destination.
     BehindRelay,
+    /// As before a relay, with TLS on both of its sides.
+    TlsRelay,
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Tcp, Self::Unix, Self::Tls, Self::BeforeRelay, Self::BehindRelay];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Tcp, Self::Unix, Self::Tls, Self::BeforeRelay, Self::BehindRelay, Self::TlsRelay];
 
     const fn name(self) -> &'static str {
         match self {
@@ -35,11 +37,16 @@ impl Way {
             Self::Tls => "tls",
             Self::BeforeRelay => "before-relay",
             Self::BehindRelay => "behind-relay",
+            Self::TlsRelay => "tls-relay",
         }
     }
 
     pub(crate) fn has_relay(self) -> bool {
-        matches!(self, Self::BeforeRelay | Self::BehindRelay)
+        matches!(self, Self::BeforeRelay | Self::BehindRelay | Self::TlsRelay)
+    }
+
+    pub(crate) fn is_encrypted(self) -> bool {
+        matches!(self, Self::Tls | Self::TlsRelay)
     }
 
     /// Where a side listens.

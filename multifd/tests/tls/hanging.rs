@@ -29,6 +29,27 @@ fn a_destination_that_never_answers_the_handshake_ends_its_source_in_time() {
 }
 
 #[test]
+fn a_channel_whose_handshake_is_never_answered_is_said_by_its_number() {
+    let folder = Authority::new().folder();
+    let (listener, uri) = peer::listener();
+    let config = peer::server(&folder, peer::BOTH);
+    let (done, over) = channel();
+    let accepting = std::thread::spawn(move || {
+        let main = peer::accept(&listener, &config);
+        let silent = listener.accept().unwrap();
+        over.recv().unwrap();
+        drop((main, silent));
+    });
+    let limit = Duration::from_secs(3);
+    let sent = send(&guest(), &uri, |setup| setup.connect_timeout(limit).tls(folder.client()));
+    let error = sent.unwrap_err();
+    assert!(matches!(error, Error::Connect { channel: Some(0), .. }), "{}", chain(&error));
+    assert!(chain(&error).starts_with("cannot connect channel 0 to tcp:"), "{}", chain(&error));
+    done.send(()).unwrap();
+    accepting.join().unwrap();
+}
+
+#[test]
 fn a_source_is_cancelled_while_its_handshake_hangs() {
     let folder = Authority::new().folder();
     let (listener, uri) = peer::listener();
