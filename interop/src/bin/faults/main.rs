@@ -67,6 +67,9 @@ impl Case {
     }
 }
 
+/// Lists the cases of a kind, or a sample of them.
+type Group = fn(&Bench, bool) -> Cases;
+
 /// What a group of cases is, or why it cannot be tried here.
 pub(crate) type Cases = Result<Vec<Case>, String>;
 
@@ -83,7 +86,7 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     let bench = Bench::new(&args.multifd.canonicalize()?, args.seed)?;
-    let groups: [(&str, fn(&Bench, bool) -> Cases); 6] = [
+    let groups: [(&str, Group); 6] = [
         ("signal", signals::cases),
         ("call", syscalls::cases),
         ("short", syscalls::short_cases),

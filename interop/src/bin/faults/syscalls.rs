@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::bench::{Bench, Fault, Side};
 use crate::{Case, Cases, random};
 
-/// Calls, and the errors that each is made to fail with. Left out are those whose failure the system
+/// Calls, and the errors that each is made to fail with, once in each thread: so strace counts. Left out are those whose failure the system
 /// does not know (exit, futex as it is used), and those that only the allocator makes (brk).
 const ERRORS: [(&str, &[&str]); 47] = [
     ("read", &["EIO", "EINTR"]),
@@ -121,7 +121,8 @@ fn case(side: Side, call: &'static str, error: &'static str, nth: u64, early: bo
             &inject,
         ];
         let wrapper = words.map(str::to_owned).to_vec();
-        bench.breaks(&Fault { wrapper, may_be_early: early, ..Fault::at(side) })
+        let hits_each_thread = true;
+        bench.breaks(&Fault { wrapper, may_be_early: early, hits_each_thread, ..Fault::at(side) })
     })
 }
 
