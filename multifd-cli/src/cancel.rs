@@ -1,5 +1,7 @@
 //! Cancellation by Ctrl-C and other signals.
 
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use multifd::CancelToken;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::backend::SignalDelivery;
+use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use crate::failure::Failure;
 use crate::output;
@@ -15,6 +18,9 @@ use crate::output;
 /// Signals within this time are one wish: `timeout` sends SIGTERM to its child, and then to the
 /// process group, which its child is in.
 const ONE_WISH: Duration = Duration::from_secs(2);
+
+/// How long the wait for signals rests where it fails.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// Whether a signal has come, and the migrations that it cancels. The first signal cancels them; one
 /// that comes [later](ONE_WISH) ends the program at once, whatever it leaves behind.
@@ -46,13 +52,18 @@ impl Interrupt {
         signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false))).map_err(cannot)?;
         let ignored = ignored_signals();
         let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter();
-        let mut signals = Signals::new(wanted.filter(|signal| ignored & (1 << (signal - 1)) == 0))
-            .map_err(cannot)?;
+        let wanted = wanted.filter(|signal| ignored & (1 << (signal - 1)) == 0);
+        let (woken, wake) = UnixStream::pair().map_err(cannot)?;
+        let mut signals =
+            SignalDelivery::with_pipe(woken, wake, SignalOnly, wanted).map_err(cannot)?;
         let interrupt = Self::default();
         let own = interrupt.clone();
         let wait = move || {
-            for signal in signals.forever() {
-                own.cancel(signal);
+            loop {
+                wait_for_byte(signals.get_read());
+                for signal in signals.pending() {
+                    own.cancel(signal);
+                }
             }
         };
         std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map_err(cannot)?;
@@ -159,6 +170,15 @@ pub(crate) struct Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.interrupt.lock().watched.retain(|(number, _)| *number != self.number);
+    }
+}
+
+/// Waits until a signal has come, which writes a byte; at times in vain. Not by signal-hook's own means,
+/// which panic where reading fails.
+fn wait_for_byte(mut woken: &UnixStream) {
+    let read: io::Result<usize> = woken.read(&mut [0]);
+    if read.is_err_and(|error| error.kind() != ErrorKind::Interrupted) {
+        std::thread::sleep(RETRY);
     }
 }
 

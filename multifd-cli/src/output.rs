@@ -52,8 +52,8 @@ impl Output {
 
 /// Writes a line to stderr.
 pub(crate) fn note(line: &str) {
-    // If stderr is closed, there is no place to report that.
-    _ = writeln!(io::stderr(), "{}", one_line(line));
+    // Written at once: others may write there, too. If it is closed, there is no place to report that.
+    _ = io::stderr().write_all((one_line(line) + "\n").as_bytes());
 }
 
 /// Writes a result to stdout. It is not an error if a reader, such as `head`, has closed it.

@@ -224,6 +224,10 @@ pub enum Error {
     /// Pages after the last sync.
     #[error("channel {0} carries pages or a SYNC after the last sync of the main channel")]
     AfterLastSync(u8),
+    /// Pages before the set-up's SYNC, when a destination need not know its RAM yet. A relay passes none
+    /// on.
+    #[error("channel {0} carries pages before its first SYNC, that of the set-up")]
+    BeforeFirstSync(u8),
     /// Pages while the channel's own SYNC is pending.
     #[error("channel {0} goes on before the main channel has come to the same SYNC")]
     AheadOfSync(u8),

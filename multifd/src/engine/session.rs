@@ -393,7 +393,9 @@ impl<T: Send + 'static> Session<T> {
         let connections = std::mem::take(&mut inner.connections);
         inner.parked.iter().for_each(Thread::unpark);
         drop(inner);
-        if let Err(error) = rustix::io::write(&self.stop_event, &1_u64.to_ne_bytes()) {
+        // What waits in the system hears of it by this alone.
+        let set = || rustix::io::write(&self.stop_event, &1_u64.to_ne_bytes());
+        if let Err(error) = set().or_else(|_| set()) {
             tracing::warn!(%error, "what waits in the system cannot be stopped");
         }
         // Before anything of the caller's is called, which may take its time.

@@ -51,6 +51,11 @@ impl Intake for IntoQueue {
         channel: u8,
         packet: &RamPacket<'_>,
     ) -> Result<Target, Failure> {
+        // The same for every order of threads: no channel is past its first SYNC before all are at it.
+        // The destination gets to see the list of blocks with that sync, and a QEMU without it crashes.
+        if packet.pages.is_some() && !session.look(|state| state.barrier.has_synced()) {
+            return Err(Error::BeforeFirstSync(channel).into());
+        }
         vm.check(packet).map_err(|error| {
             multifd_core::Error::from(error).in_packet(packet.packet_num).on_channel(channel)
         })?;

@@ -480,3 +480,12 @@ fn a_source_that_half_closes_its_main_channel_early_is_no_migration() {
     destination.join().unwrap();
     drop(connections);
 }
+
+#[test]
+fn pages_before_the_first_sync_of_their_channel_are_refused_and_not_passed_on() {
+    let (recording, mut channels) = recording("none");
+    // The set-up's SYNC, without its flag.
+    channels[1][64 + 8..64 + 12].fill(0);
+    let failed = replayed(recording.main, &channels, |setup| setup);
+    assert!(matches!(on(Side::From, failed), Error::BeforeFirstSync(1)));
+}

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fs;
 use std::ops::Range;
+use std::path::Path;
 
 use multifd_interop::program::Multifd;
 use multifd_interop::qemu::{Qemu, Settings, Version};
@@ -88,24 +89,14 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Has a QEMU migrate a guest to another, and records it.
+    /// What was recorded before, since a seed means the same only there; else [`record`] makes it.
     pub(crate) fn of(version: Version, codec: &'static str) -> Result<Self, Box<dyn Error>> {
-        let folder = tempfile::tempdir()?;
-        let record = folder.path().join("record");
-        let (mut destination, to) = waiting(version, codec)?;
-        let mut source = Qemu::start(&version.program()?, MIB, &arguments(version))?;
-        source.cont()?;
-        source.goes_on()?;
-        source.stop()?;
-        source.set_up(&settings(codec))?;
-        let record_to = record.display().to_string();
-        let ends = ["relay", "--listen", "tcp:127.0.0.1:0", "--to", &to, "--record", &record_to];
-        let codecs = ["--from-compression", codec, "--to-compression", codec];
-        let mut relay = Multifd::start(ends.iter().chain(&codecs))?;
-        source.migrate(&relay.listening()?)?;
-        source.complete_migration()?;
-        destination.complete_migration()?;
-        relay.succeed()?;
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/gateway");
+        let record = folder.join(format!("{version}-{codec}"));
+        if !record.exists() {
+            fs::create_dir_all(&folder)?;
+            self::record(version, codec, &record)?;
+        }
         let names = ["main.bin", "channel0.bin", "channel1.bin"];
         let wires = names.map(|name| fs::read(record.join("from").join(name)));
         let wires: Vec<_> = wires.into_iter().collect::<Result<_, _>>()?;
@@ -115,6 +106,28 @@ impl Recording {
         }
         Ok(Self { codec, wires, fields })
     }
+}
+
+/// Has a QEMU migrate a guest to another, and records it.
+fn record(version: Version, codec: &'static str, to: &Path) -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir_in(to.parent().unwrap_or(to))?;
+    let record = folder.path().join("record");
+    let (mut destination, uri) = waiting(version, codec)?;
+    let mut source = Qemu::start(&version.program()?, MIB, &arguments(version))?;
+    source.cont()?;
+    source.goes_on()?;
+    source.stop()?;
+    source.set_up(&settings(codec))?;
+    let record_to = record.display().to_string();
+    let ends = ["relay", "--listen", "tcp:127.0.0.1:0", "--to", &uri, "--record", &record_to];
+    let codecs = ["--from-compression", codec, "--to-compression", codec];
+    let mut relay = Multifd::start(ends.iter().chain(&codecs))?;
+    source.migrate(&relay.listening()?)?;
+    source.complete_migration()?;
+    destination.complete_migration()?;
+    relay.succeed()?;
+    fs::rename(record, to)?;
+    Ok(())
 }
 
 /// A QEMU that waits for a migration, and where.
