@@ -29,7 +29,7 @@ impl<I: Accept> Acceptor<I> {
                 return stopped.into();
             }
             if limit.stop() {
-                return Refusal::Silent(self.admission.timeout.as_secs()).into();
+                return Refusal::Silent(self.admission.timeout).into();
             }
             if error.is_silence() {
                 return self.not_said(PeerError::Truncated.into(), came, true);
@@ -67,7 +67,7 @@ impl<I: Accept> Acceptor<I> {
             Some(Place::Here) => Ok(()),
             Some(Place::GivenUp) => Err(Refusal::GivenUp.into()),
             Some(Place::Elsewhere) => Err(Refusal::Busy.into()),
-            None => Err(Refusal::NoMain(self.admission.timeout.as_secs()).into()),
+            None => Err(Refusal::NoMain(self.admission.timeout).into()),
         }
     }
 }
