@@ -978,6 +978,7 @@ mod tests {
             // That its thread ends takes nothing back.
             assert!(!connections.remove(first) && connections.connected() == 1);
             assert_eq!(connections.announces_digests(0), digests);
+            assert!(!connections.announces_digests(1));
             assert_eq!(connections.all_announce_digests(), digests);
         }
     }
