@@ -987,6 +987,7 @@ mod tests {
             assert!(!connections.remove(first) && connections.connected() == 1);
             assert_eq!(connections.announces_digests(0), digests);
             assert_eq!(connections.begun_announce_digests(), Some(digests));
+            assert!(!connections.announces_digests(1));
         }
     }
 
