@@ -155,7 +155,12 @@ fn channels_that_do_not_agree_whether_there_are_digests_are_refused_whoever_come
                 let all = PageSet::all(&ram);
                 let sent = source.round(&all).map_err(Unfinished::Failed);
                 let sent = sent.and_then(|()| source.finish(&all, None));
-                assert!(matches!(sent, Err(Unfinished::Failed(_))), "{sent:?}");
+                match sent {
+                    Err(Unfinished::Failed(_)) => {}
+                    // It may have sent everything when the relay stops.
+                    Err(Unfinished::Unclear(_)) if has_relay => {}
+                    other => panic!("{other:?}"),
+                }
                 let arrived = destination.join().unwrap();
                 let said = match relayed.map(|relayed| relayed.join().unwrap().unwrap_err()) {
                     Some(failed) => chain(&failed),

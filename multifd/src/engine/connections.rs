@@ -986,7 +986,8 @@ mod tests {
             // That its thread ends takes nothing back.
             assert!(!connections.remove(first) && connections.connected() == 1);
             assert_eq!(connections.announces_digests(0), digests);
-            assert_eq!(connections.all_announce_digests(), digests);
+            assert_eq!(connections.begun_announce_digests(), Some(digests));
+            assert!(!connections.announces_digests(1));
         }
     }
 

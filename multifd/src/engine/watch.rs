@@ -310,6 +310,11 @@ fn pace(limit: Duration) -> Duration {
     (limit / LOOKS).clamp(OFTEN, SELDOM)
 }
 
+/// A time that was looked at now and then: in whole seconds, where it has any.
+fn whole(idle: Duration) -> Duration {
+    if idle < Duration::from_secs(1) { idle } else { Duration::from_secs(idle.as_secs()) }
+}
+
 fn over_of(idle: Duration, limit: Option<Duration>) -> bool {
     limit.is_some_and(|limit| idle >= limit)
 }
@@ -340,9 +345,9 @@ impl Inner {
         let error = if !for_room && self.main.as_ref().is_some_and(main_ended) {
             Error::MainEnded { waiting_for }
         } else if stopped {
-            Error::SourceStopped { idle }
+            Error::SourceStopped { idle: whole(idle) }
         } else if over(limit) {
-            let peer = self.peer.clone();
+            let (peer, idle) = (self.peer.clone(), whole(idle));
             Error::Stalled { waiting_for, channels: Vec::new(), peer, idle }
         } else {
             return None;
