@@ -252,7 +252,10 @@ impl Migration {
     }
 
     fn destination(&self, folder: &Path) -> (Uri, Running<Received>, Progress) {
-        let Limits { progress, channel, total, .. } = self.limits;
+        // Behind a relay that is to notice first.
+        let is_behind = matches!(self.case.way, Way::BeforeRelay | Way::TlsRelay);
+        let Limits { progress, channel, total, .. } =
+            self.limits.times(if is_behind { 2 } else { 1 });
         let mut setup = Destination::builder(registry())
             .compression(self.codec(Side::Destination))
             .progress_timeout(Some(progress))
