@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use multifd_interop::program::Signal;
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, kill_process, kill_process_group};
 use tempfile::TempDir;
 
 use crate::random;
@@ -439,7 +439,9 @@ impl Running {
     pub(crate) fn start(run: &Path, name: &str, mut command: Command) -> Result<Self, String> {
         let stderr = run.join(format!("{name}.err"));
         let file = fs::File::create(&stderr).map_err(|error| error.to_string())?;
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn();
+        // A group of its own: strace leaves what it traces running where it is killed.
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        let child = command.spawn();
         let child = child.map_err(|error| format!("cannot run {command:?}: {error}"))?;
         Ok(Self { child, stderr })
     }
@@ -498,7 +500,7 @@ impl Running {
     }
 
     fn end(&mut self) {
-        _ = self.child.kill();
+        _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         _ = self.child.wait();
     }
 }

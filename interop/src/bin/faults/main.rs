@@ -1,7 +1,7 @@
 //! Migrations by `multifd` in which one thing breaks: a process is killed, a call to the system fails, a
 //! disk is full, a network loses packets. `scripts/faults` runs it.
 //!
-//! Whatever breaks, the [judge](bench) wants: an image is the old one or the new one, whole, and exit
+//! Whatever breaks, the [judge](mod@bench) wants: an image is the old one or the new one, whole, and exit
 //! statuses say which; nobody panics or hangs; who fails says why; the next migration works.
 
 mod bench;

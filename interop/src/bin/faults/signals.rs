@@ -10,7 +10,7 @@ use crate::{Case, Cases, random};
 pub(crate) fn cases(bench: &Bench, quick: bool) -> Cases {
     let usual = bench.usual_time()?;
     let mut cases = Vec::new();
-    let counts = if quick { [4, 2, 2] } else { [200, 50, 50] };
+    let counts = if quick { [3, 1, 1] } else { [200, 50, 50] };
     let signals = [(Signal::KILL, "SIGKILL"), (Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")];
     for ((signal, name), count) in signals.into_iter().zip(counts) {
         for side in Side::ALL {

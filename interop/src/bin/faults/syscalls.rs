@@ -86,7 +86,7 @@ pub(crate) fn cases(bench: &Bench, quick: bool) -> Cases {
         let mut at = 0;
         cases.retain(|_| {
             at += 1;
-            random(seed, at) % 40 == 0
+            random(seed, at) % 60 == 0
         });
     }
     Ok(cases)

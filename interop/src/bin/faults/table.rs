@@ -40,7 +40,7 @@ impl fmt::Display for Table {
 fn cells(row: &[(u64, u64); 3]) -> String {
     let cell = |&(tried, survived): &(u64, u64)| match tried {
         0 => String::new(),
-        _ => format!("{tried} tried, {survived} survived"),
+        _ => format!("{survived} of {tried}"),
     };
     row.iter().map(cell).collect::<Vec<_>>().join(" | ")
 }
