@@ -54,10 +54,16 @@ pub fn relay(input: &[u8]) {
     let mut theirs = theirs.into_iter();
     let destination = theirs.next().map(|main| spawn(move || take(main)));
     let takers: Vec<_> = theirs.map(|channel| spawn(move || take_all(channel))).collect();
+    // Where each has been refused, the next source is waited for, and there is none.
+    let cancel = relay.cancel_token();
+    let senders = spawn(move || {
+        senders.into_iter().for_each(joined);
+        cancel.cancel();
+    });
     let relayed = relay.run();
     let passed_on = destination.map(joined).expect("the main channel");
     let passed_channels: Vec<_> = takers.into_iter().map(joined).collect();
-    senders.into_iter().for_each(joined);
+    joined(senders);
     if relayed.is_err() {
         return;
     }
