@@ -1,6 +1,6 @@
 //! CAs: a new one, or one that has been made before.
 
-use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -49,8 +49,7 @@ impl Authority {
     pub(super) fn open(folder: &Path) -> Result<Self, Failure> {
         let (certificate_path, key_path) = (folder.join(CERTIFICATE), folder.join(KEY));
         let certificate = read(&certificate_path)?;
-        check_mode(&key_path)?;
-        let key = read(&key_path)?;
+        let key = read_key(&key_path)?;
         let not_ours = |path: &PathBuf, why: &str| {
             Failure::new(format!(
                 "{} {why}: give the folder of a CA that tls-init has made, or have the CA's own tools \
@@ -60,9 +59,10 @@ impl Authority {
         };
         let key = KeyPair::from_pem(&key)
             .map_err(|_| not_ours(&key_path, "is not a private key of this program's"))?;
-        let parsed = pem::parse(&certificate).ok();
-        let parsed = parsed.and_then(|pem| Certificate::from_der(pem.contents()).ok());
-        let Some(parsed) = parsed else {
+        let certificate = pem::parse(&certificate).ok();
+        let parsed =
+            certificate.as_ref().and_then(|pem| Certificate::from_der(pem.contents()).ok());
+        let (Some(certificate), Some(parsed)) = (certificate, parsed) else {
             return Err(not_ours(&certificate_path, "is not a certificate"));
         };
         let own = &parsed.tbs_certificate;
@@ -82,7 +82,8 @@ impl Authority {
             )));
         }
         let issuer = Issuer::new(params(&key), key);
-        Ok(Self { issuer, certificate, until: Some(until) })
+        // What has been looked at, and nothing that may stand beside it in the file.
+        Ok(Self { issuer, certificate: pem::encode(&certificate), until: Some(until) })
     }
 
     /// Its files, the key among them.
@@ -122,21 +123,28 @@ fn now() -> u64 {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    let bytes = file::read(path, MOST)?;
-    String::from_utf8(bytes)
-        .map_err(|_| Failure::new(format!("{} is not a PEM file; check the path", path.display())))
+    text(path, file::read(path, MOST)?)
 }
 
-/// A key that every user can read is nobody's alone.
-fn check_mode(path: &Path) -> Result<(), Failure> {
-    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
-    let mode = metadata.permissions().mode();
-    match mode & OTHERS {
-        0 => Ok(()),
-        _ => Err(Failure::new(format!(
+/// Reads a key, which is nobody's alone where every user can read it.
+fn read_key(path: &Path) -> Result<String, Failure> {
+    let failed = |error| Failure::io(format!("cannot read {}", path.display()), &error);
+    let (file, _) = file::open(path)?;
+    // Of the file that is read, whatever its name comes to stand for.
+    let mode = file.metadata().map_err(failed)?.permissions().mode();
+    if mode & OTHERS != 0 {
+        return Err(Failure::new(format!(
             "every user of this machine can get at the CA's key {path} (mode {:04o}): chmod o= {path}",
             mode & 0o777,
             path = path.display()
-        ))),
+        )));
     }
+    let mut bytes = Vec::new();
+    file.take(MOST).read_to_end(&mut bytes).map_err(failed)?;
+    text(path, bytes)
+}
+
+fn text(path: &Path, bytes: Vec<u8>) -> Result<String, Failure> {
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::new(format!("{} is not a PEM file; check the path", path.display())))
 }

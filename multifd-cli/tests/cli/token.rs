@@ -85,7 +85,7 @@ fn each_combination_that_does_not_fit_ends_at_once_with_what_to_do_and_the_next_
     let log = recv.wait().succeeded().stderr;
     for words in [
         "it is a migration without a token: give its source the same file as here (--token-file)",
-        "its token is another one: give both sides the same file (--token-file)",
+        "its token is another one: give both sides the same file (--token-file;",
     ] {
         assert!(log.contains(words), "{words}: {log}");
     }

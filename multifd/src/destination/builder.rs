@@ -193,7 +193,8 @@ impl<'a> DestinationBuilder<'a> {
 
     /// Takes a migration in from streams that are already there, such as files: the main channel,
     /// and the multifd channels, each from its initial packet on, in any order.
-    /// `provide` gives the RAM, as for [`Destination::receive`].
+    /// `provide` gives the RAM, as for [`Destination::receive`]. The streams are taken for what they are: neither
+    /// TLS nor a token is asked for.
     ///
     /// # Errors
     /// As [`Destination::receive`]. The number of streams is the number of channels.

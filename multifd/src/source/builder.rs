@@ -258,7 +258,8 @@ impl<'a> SourceBuilder<'a> {
 
     /// Has all connections prove, inside of TLS where there is TLS, that they are of this migration, and the
     /// destination that it has the same token. Its destination must be one with a token, which no QEMU is.
-    /// That is part of the [`connect_timeout`](Self::connect_timeout).
+    /// That is part of the [`connect_timeout`](Self::connect_timeout). It is bound to the TLS of
+    /// [`tls`](Self::tls), and not to what a stream of the program's own is encrypted with.
     #[cfg(feature = "token")]
     #[must_use]
     pub fn token(self, token: crate::token::Token) -> Self {

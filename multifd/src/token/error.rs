@@ -17,7 +17,7 @@ use crate::private_file::Unreadable;
 #[non_exhaustive]
 pub enum SetupError {
     /// There is no such file.
-    #[error("there is no token in {}: {}", path.display(), make(path))]
+    #[error("there is no token in {}: copy the other side's there, or {}", path.display(), make(path))]
     Missing {
         /// The file.
         path: PathBuf,
@@ -44,7 +44,7 @@ pub enum SetupError {
     },
     /// The file has too few bytes, or too many, for a secret.
     #[error(
-        "the token {} has {}, and {LEAST} to {MOST} bytes are wanted: {}",
+        "the token {} has {}, and {LEAST} to {MOST} bytes are wanted: copy the other side's, or {}",
         path.display(),
         count(*bytes),
         make(path)
@@ -71,7 +71,7 @@ impl SetupError {
 }
 
 fn make(path: &std::path::Path) -> String {
-    format!("(umask 077; head -c 32 /dev/urandom | base64 >{}) makes one", path.display())
+    format!("make one: (umask 077; head -c 32 /dev/urandom | base64 >{})", path.display())
 }
 
 fn count(bytes: usize) -> String {
@@ -89,7 +89,10 @@ fn count(bytes: usize) -> String {
 #[non_exhaustive]
 pub enum TokenError {
     /// The peer's token is another one.
-    #[error("its token is another one: give both sides the same file (--token-file)")]
+    #[error(
+        "its token is another one: give both sides the same file (--token-file; a relay has one for each \
+         side); or, where they have TLS, something between them ends it and begins it anew"
+    )]
     Mismatch,
     /// The peer has said something else than a hello.
     #[error("what it says starts with {first:02x?}: {}", instead(*first))]

@@ -47,7 +47,8 @@ const LEAST: usize = 32;
 /// The most bytes of a secret.
 const MOST: usize = 4096;
 
-/// A secret that both sides of a migration have. Its memory is wiped when the last clone is dropped.
+/// A secret that both sides of a migration have. The memory that holds it is wiped when the last clone is
+/// dropped; what a proof's computation leaves on the stack is not.
 #[derive(Clone)]
 pub struct Token(Arc<Zeroizing<Vec<u8>>>);
 
@@ -109,7 +110,11 @@ impl Token {
             match hello.take(&room[..count]) {
                 Ok(None) => {}
                 Ok(Some(reply)) => return say(connection, &reply),
-                Err(wrong) => return Err(refuse(connection, wrong)),
+                Err(wrong) => {
+                    // It may be gone.
+                    _ = say(connection, &wrong.say);
+                    return Err(wrong.error);
+                }
             }
         }
     }
@@ -163,14 +168,10 @@ impl fmt::Debug for Token {
 /// How long a source without a token may take to hear that one is wanted.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Says why a hello has failed, and that nothing more comes.
+/// Says to the side that connects why its hello has failed, and that nothing more comes.
 fn refuse(connection: &Connection, Wrong { error, say: why }: Wrong) -> TokenError {
-    if why.is_empty() {
-        return error;
-    }
     // It may be gone.
-    _ = say(connection, &why);
-    if matches!(error, TokenError::NotAHello { .. }) {
+    if !why.is_empty() && say(connection, &why).is_ok() {
         connection.shut_down(Shutdown::Write);
         linger(connection);
     }
