@@ -45,7 +45,7 @@ fn run(methods: &dyn MultiFdMethods, bytes: &[u8], step: usize) -> (Vec<Received
                 machine.filled(count)
             }
             RecvNext::ReadGuest(room) => {
-                let mut buffer = vec![0; room.bytes()];
+                let mut buffer = vec![0; room.bytes().min(step)];
                 let count = take(&mut buffer);
                 room.copy_from(&buffer[..count]);
                 machine.filled(count)
