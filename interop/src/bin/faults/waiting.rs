@@ -44,7 +44,7 @@ impl Bench {
         if found != Found::Old {
             return Err(format!("the {name} waits, the image is {found:?}: {ended:?}; {said}"));
         }
-        let again = self.again(run, &waiting.uri, LIMIT)?;
+        let again = self.again(run, &waiting.uri)?;
         let words = waiting.program.said().get(said.len()..).unwrap_or_default().to_owned();
         let all = format!("{name}: {said}then: {words}; {again:?}");
         if words.contains(BUSY) || again.said.contains(BUSY) {
@@ -89,12 +89,13 @@ impl Bench {
                 return Err(format!("0 without an image: {ended:?}; {all}"));
             }
         }
+        self.not_shown.fetch_add(1, Ordering::Relaxed);
         if let Some(mut behind) = behind {
             // Its relay would still be connected to it.
             drop(waiting);
             let ended = behind.program.wait(WAITS);
             if ended.is_not() {
-                let third = self.again(run, &behind.uri, LIMIT)?;
+                let third = self.again(run, &behind.uri)?;
                 let ended = behind.program.wait(LIMIT);
                 if third.failed() || ended.failed() || self.found(run, "vm") != Found::Other {
                     return Err(format!("behind the relay: {third:?}; {ended:?}; {all}"));
@@ -106,13 +107,12 @@ impl Bench {
                 return Err(format!("0 without an image: {ended:?}; {all}"));
             }
         }
-        self.not_shown.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    fn again(&self, run: &Path, to: &str, limit: std::time::Duration) -> Result<Ended, String> {
+    fn again(&self, run: &Path, to: &str) -> Result<Ended, String> {
         let image = self.path("other").display().to_string();
         let send = ["send", "--from", &image, "--to", to, "--progress-timeout=4s"];
-        Ok(self.run(run, "again", &send)?.wait(limit))
+        Ok(self.run(run, "again", &send)?.wait(LIMIT))
     }
 }
