@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::bench::{Bench, Fault, Running, Side, copy};
-use crate::{Case, Cases};
+use crate::bench::{Bench, Fault, Side, copy};
+use crate::running::Running;
+use crate::{Case, Cases, NoCases};
 
 /// Sizes of the disk in KiB, with the old image on it: none that is too large to be full at some point
 /// but the last.
@@ -20,7 +21,8 @@ pub(crate) fn cases(_bench: &Bench, quick: bool) -> Cases {
         .stderr(std::process::Stdio::null())
         .status();
     if !probe.is_ok_and(|status| status.success()) {
-        return Err("unshare may make no namespaces here (a full tmpfs)".to_owned());
+        let why = "unshare may make no namespaces here (a full tmpfs)";
+        return Err(NoCases::CannotBeHad(why.to_owned()));
     }
     let mut cases = Vec::new();
     for kib in DISKS.into_iter().skip(if quick { 7 } else { 0 }) {

@@ -7,12 +7,16 @@
 mod bench;
 mod disk;
 mod network;
+mod running;
 mod signals;
+mod stop;
 mod syscalls;
 mod table;
+mod waiting;
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -36,9 +40,12 @@ struct Args {
     /// Only the cases whose names begin so
     #[arg(long, default_value = "")]
     case: String,
+    /// Only what breaks there
+    #[arg(long)]
+    side: Option<Side>,
     /// How many migrations are under way at a time
-    #[arg(long, default_value_t = 4)]
-    at_once: usize,
+    #[arg(long, default_value = "4")]
+    at_once: NonZeroUsize,
     /// The program
     #[arg(long, default_value = "target/debug/multifd")]
     multifd: PathBuf,
@@ -70,8 +77,22 @@ impl Case {
 /// Lists the cases of a kind, or a sample of them.
 type Group = fn(&Bench, bool) -> Cases;
 
-/// What a group of cases is, or why it cannot be tried here.
-pub(crate) type Cases = Result<Vec<Case>, String>;
+/// What a group of cases is.
+pub(crate) type Cases = Result<Vec<Case>, NoCases>;
+
+/// Why there are no cases of a group.
+pub(crate) enum NoCases {
+    /// What they need is not there, which is no fault of the program's.
+    CannotBeHad(String),
+    /// Something failed that does elsewhere, such as a migration with nothing broken.
+    Failed(String),
+}
+
+impl From<String> for NoCases {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
@@ -85,6 +106,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
+    stop::listen()?;
     let bench = Bench::new(&args.multifd.canonicalize()?, args.seed)?;
     let groups: [(&str, Group); 6] = [
         ("signal", signals::cases),
@@ -94,34 +116,55 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         ("image", disk::image_cases),
         ("network", network::cases),
     ];
-    let (mut cases, mut left_out) = (Vec::new(), Vec::new());
+    let (mut cases, mut not_tried, mut failed) = (Vec::new(), Vec::new(), false);
     for (name, group) in groups {
         // Listing some takes a while.
-        if !args.case.is_empty() && !args.case.starts_with(name) {
+        let is_wanted = args.case.starts_with(name) || name.starts_with(&args.case);
+        if !is_wanted || stop::is_told() {
             continue;
         }
         match group(&bench, args.quick) {
             Ok(more) => cases.extend(more),
-            Err(why) => left_out.push(format!("LEFT OUT: {name}: {why}")),
+            Err(NoCases::CannotBeHad(why)) => not_tried.push(format!("LEFT OUT: {name}: {why}")),
+            Err(NoCases::Failed(why)) => {
+                failed = true;
+                not_tried.push(format!("FAILED: {name} could not be tried: {why}"));
+            }
         }
     }
-    cases.retain(|case| case.name.starts_with(&args.case));
+    cases.retain(|case| {
+        case.name.starts_with(&args.case) && args.side.is_none_or(|side| side == case.side)
+    });
     let table = all(args, &bench, &cases);
     let mut out = io::stdout().lock();
     writeln!(out, "{table}")?;
-    for line in left_out {
+    for line in not_tried {
         writeln!(out, "{line}")?;
     }
-    Ok(table.all_survived())
+    let not_shown = bench.not_shown.load(Ordering::Relaxed);
+    if not_shown > 0 {
+        writeln!(out, "Waited on, with the same call failing for another source: {not_shown}")?;
+    }
+    if stop::is_told() {
+        return Err("stopped by a signal: not all was tried".into());
+    }
+    if table.is_empty() {
+        return Err(format!("nothing was tried of --case {:?}", args.case).into());
+    }
+    Ok(table.all_survived() && !failed)
 }
 
 fn all(args: &Args, bench: &Bench, cases: &[Case]) -> Table {
     let (next, table) = (AtomicUsize::new(0), Mutex::new(Table::default()));
     thread::scope(|scope| {
-        for _ in 0..args.at_once {
+        for _ in 0..args.at_once.get() {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let survived = (case.run)(bench);
+                    if stop::is_told() {
+                        // It was broken off.
+                        break;
+                    }
                     if let Err(why) = &survived {
                         let Args { seed, .. } = args;
                         say(&format!("FAILED: --seed {seed} --case {}: {why}", case.name));

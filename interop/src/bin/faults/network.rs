@@ -2,8 +2,9 @@
 
 use std::process::Command;
 
-use crate::bench::{Bench, Running, Side};
-use crate::{Case, Cases};
+use crate::bench::{Bench, Side};
+use crate::running::Running;
+use crate::{Case, Cases, NoCases};
 
 const CODECS: [&str; 4] = ["none", "zlib", "zstd", "qpl"];
 
@@ -40,10 +41,11 @@ fn command() -> Command {
 }
 
 pub(crate) fn cases(_bench: &Bench, quick: bool) -> Cases {
-    let probe = command().args(["true", "", ""]).output().map_err(|error| error.to_string())?;
+    let probe = command().args(["true", "", ""]).output();
+    let probe = probe.map_err(|error| NoCases::CannotBeHad(format!("unshare: {error}")))?;
     if !probe.status.success() {
         let said = String::from_utf8_lossy(&probe.stderr).trim().replace('\n', "; ");
-        return Err(format!("no namespaces with netem here: {said}"));
+        return Err(NoCases::CannotBeHad(format!("no namespaces with netem here: {said}")));
     }
     let mut cases = Vec::new();
     for codec in CODECS.into_iter().take(if quick { 1 } else { 4 }) {

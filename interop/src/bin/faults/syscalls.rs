@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::bench::{Bench, Fault, Side};
-use crate::{Case, Cases, random};
+use crate::{Case, Cases, NoCases, random};
 
 /// Calls, and the errors that each is made to fail with, once in each thread: so strace counts. Left out are those whose failure the system
 /// does not know (exit, futex as it is used), and those that only the allocator makes (brk).
@@ -67,7 +67,7 @@ const OTHERS: u64 = 4;
 pub(crate) fn cases(bench: &Bench, quick: bool) -> Cases {
     let probe = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
     if !probe.is_ok_and(|status| status.success()) {
-        return Err("strace is missing, or may not trace here".to_owned());
+        return Err(NoCases::CannotBeHad("strace is missing, or may not trace here".to_owned()));
     }
     let mut cases = Vec::new();
     for side in Side::ALL {
@@ -134,7 +134,7 @@ fn made(bench: &Bench, side: Side) -> Result<BTreeMap<String, (u64, u64)>, Strin
         let words = ["strace", "-f", "-qq", "-o", &log.display().to_string()].map(str::to_owned);
         words.to_vec()
     };
-    bench.breaks(&Fault { wrapper: trace(&log), ..Fault::at(side) })?;
+    bench.breaks(&Fault { wrapper: trace(&log), is_harmless: true, ..Fault::at(side) })?;
     let all = count(&log)?;
     let words = trace(&log);
     let mut version = Command::new(&words[0]);
@@ -167,10 +167,13 @@ const SHORT: &str = include_str!("short.c");
 pub(crate) fn short_cases(bench: &Bench, quick: bool) -> Cases {
     let (source, library) = (bench.path("short.c"), bench.path("short.so"));
     fs::write(&source, SHORT).map_err(|error| error.to_string())?;
+    if Command::new("cc").arg("--version").output().is_err() {
+        return Err(NoCases::CannotBeHad("there is no C compiler cc".to_owned()));
+    }
     let mut compile = Command::new("cc");
     compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl");
     if !compile.status().is_ok_and(|status| status.success()) {
-        return Err("there is no C compiler cc".to_owned());
+        return Err(NoCases::Failed("cc does not compile short.c".to_owned()));
     }
     let mut cases = Vec::new();
     for side in Side::ALL {
@@ -180,7 +183,8 @@ pub(crate) fn short_cases(bench: &Bench, quick: bool) -> Cases {
             cases.push(Case::new(name, "short reads and writes", side, move |bench| {
                 let wrapper = ["env", &format!("LD_PRELOAD={library}")].map(str::to_owned).to_vec();
                 let environment = Some(("SHORT_SEED".to_owned(), seed.to_string()));
-                bench.breaks(&Fault { wrapper, environment, ..Fault::at(side) })
+                let is_harmless = true;
+                bench.breaks(&Fault { wrapper, environment, is_harmless, ..Fault::at(side) })
             }));
         }
     }

@@ -17,6 +17,10 @@ impl Table {
         *good += u64::from(survived);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn all_survived(&self) -> bool {
         self.0.values().flatten().all(|(tried, survived)| tried == survived)
     }

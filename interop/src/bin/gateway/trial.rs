@@ -17,7 +17,7 @@ use crate::replay::{self, Credentials, To};
 /// What does not move for so long hangs: when it is looked at, all connections are closed.
 const HANGS: Duration = Duration::from_secs(15);
 
-/// A QEMU to which nobody has come by then waits on.
+/// A QEMU to which nobody has come by then waits on, as far as its status says: nothing more is sent to it.
 const WAITS: Duration = Duration::from_secs(2);
 
 const PAUSE: Duration = Duration::from_millis(20);
@@ -45,7 +45,7 @@ impl Route {
 pub(crate) enum Outcome {
     /// It ended with an error of its own.
     Refused,
-    /// It waits for a migration as before.
+    /// Its status is that of one that waits for a migration. Whether it takes one is not tried.
     Waits,
     /// It has taken the VM.
     Took,
