@@ -555,6 +555,28 @@ impl<I: Accept> Acceptor<I> {
         Ok(main)
     }
 
+    /// Waits until it is clear what the channels announce alike. When their time is over it is what the best
+    /// of those that speak does; none where nobody speaks.
+    pub(crate) fn wait_for_announced(&self) -> Result<Option<InitialPacket>, Stopped> {
+        let (what, limit, began) = ("the first channel", self.admission.timeout, Instant::now());
+        loop {
+            let left = limit.saturating_sub(began.elapsed());
+            let hears = began.elapsed() < HEARING;
+            // Whoever is in the middle of saying something may stop there.
+            let again = if hears { left.min(PAUSE) } else { left };
+            let is_quiet = |connection: &Connection| !hears || connection.is_quiet();
+            let announced = self.session.wait_for(Waiter::Main, what, again, |state| {
+                state.connections.announced(is_quiet)
+            })?;
+            if announced.is_some() {
+                return Ok(announced);
+            }
+            if left.is_zero() {
+                return Ok(self.session.look(|state| state.connections.announced_by_best()));
+            }
+        }
+    }
+
     /// A failure with what is known of the connections that were refused. Where packets are lost, the
     /// one that they came on may not have been heard yet.
     pub(crate) fn explain(self: &Arc<Self>, failure: Failure) -> Failure {

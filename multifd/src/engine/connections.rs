@@ -387,35 +387,55 @@ impl<H: Clone> Connections<H> {
         self.begun().next().map(|claim| claim.initial.uuid)
     }
 
-    /// The UUID that all channels have, once that is clear: it is the one that is expected, that of the
-    /// channels that have begun, or that of the best rank of those that speak. Where none speaks, it is clear
-    /// when there is a channel of each number and they agree.
-    pub(crate) fn uuid(&self) -> Option<Uuid> {
-        let speaks = || {
-            let claims = self.claims.iter().filter(|(_, claim)| claim.state != State::Silent);
-            let best = claims.min_by_key(|&(&at, claim)| self.rank(at, claim.host));
-            best.map(|(_, claim)| claim.initial.uuid)
+    /// What the channels announce alike, in an initial packet, once that is clear before any has begun: it
+    /// is what the best of those that speak does, where nobody of a better rank may contradict it. Of those that
+    /// have not said yet what they are, `is_quiet` says which hold nobody up.
+    ///
+    /// Whoever comes from elsewhere, or came before the main channel, may be a stranger, and those that are
+    /// better not have connected yet: it is clear when there is a channel of each number, and they agree.
+    /// The same holds where nobody speaks.
+    pub(crate) fn announced(&self, is_quiet: impl Fn(&H) -> bool) -> Option<InitialPacket> {
+        let Some((best, initial)) = self.best() else {
+            return self.agreed(|_| true);
         };
-        self.expected.or(self.begun_uuid()).or_else(speaks).or_else(|| self.silent_uuid())
+        let class = |rank: Rank| (rank.is_foreign, rank.early.is_some());
+        if class(best) > (false, false) {
+            self.agreed(|rank| class(rank) <= class(best))?;
+        }
+        let contradicts = |(&at, claim): (&Arrival, &Claim<H>)| {
+            self.rank(at, claim.host) < best && as_all(claim.initial) != as_all(initial)
+        };
+        let may_contradict = |(&at, unknown): (&Arrival, &Unknown<H>)| {
+            self.rank(at, unknown.host) < best && !is_quiet(&unknown.handle)
+        };
+        let is_open =
+            self.claims.iter().any(contradicts) || self.unknown.iter().any(may_contradict);
+        (!is_open).then(|| as_all(initial))
     }
 
-    fn silent_uuid(&self) -> Option<Uuid> {
-        let first = self.claims.values().next()?.initial.uuid;
-        let agree = self.claims.values().all(|claim| claim.initial.uuid == first);
-        let all = (0..self.channels)
-            .all(|number| self.claims.values().any(|claim| claim.initial.channel == number));
+    /// As [`announced`](Self::announced), where it is not waited for any longer that it is clear.
+    pub(crate) fn announced_by_best(&self) -> Option<InitialPacket> {
+        self.best().map(|(_, initial)| as_all(initial))
+    }
+
+    /// The best of those that speak.
+    fn best(&self) -> Option<(Rank, InitialPacket)> {
+        let speaks = self.claims.iter().filter(|(_, claim)| claim.state != State::Silent);
+        let ranked = speaks.map(|(&at, claim)| (self.rank(at, claim.host), claim.initial));
+        ranked.min_by_key(|&(rank, _)| rank)
+    }
+
+    /// What those whose rank `counts` announce, if there is one of each number and they agree.
+    fn agreed(&self, counts: impl Fn(Rank) -> bool) -> Option<InitialPacket> {
+        let counting = || {
+            let claims =
+                self.claims.iter().filter(|&(&at, claim)| counts(self.rank(at, claim.host)));
+            claims.map(|(_, claim)| claim.initial)
+        };
+        let first = as_all(counting().next()?);
+        let agree = counting().all(|initial| as_all(initial) == first);
+        let all = (0..self.channels).all(|number| counting().any(|one| one.channel == number));
         (agree && all).then_some(first)
-    }
-
-    /// What the channels announce alike, in an initial packet, once that is clear: see
-    /// [`uuid`](Self::uuid).
-    pub(crate) fn announced(&self) -> Option<InitialPacket> {
-        let uuid = self.uuid()?;
-        let of_it = || self.claims.values().filter(|claim| claim.initial.uuid == uuid);
-        // Who has claimed a number, and said no more, counts only where nobody has said more.
-        let speaks = of_it().any(|claim| claim.state != State::Silent);
-        let mut counting = of_it().filter(|claim| !speaks || claim.state != State::Silent);
-        Some(InitialPacket::new(uuid, 0).with_digests(counting.all(|claim| claim.initial.digests)))
     }
 
     /// Whether the source will say what its RAM holds, as far as the channel `number` knows.
@@ -451,6 +471,11 @@ impl<H: Clone> Connections<H> {
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.is_some()
     }
+}
+
+/// What a channel announces that all are to announce alike.
+fn as_all(initial: InitialPacket) -> InitialPacket {
+    InitialPacket { channel: 0, ..initial }
 }
 
 impl<H> Claim<H> {
@@ -825,7 +850,6 @@ mod tests {
         connections.claim(one, initial, Some(0)).unwrap_err();
         assert!(!connections.remove(one));
         connections.claim(other, InitialPacket::new(UUID, 0), Some(1)).unwrap();
-        assert_eq!(connections.uuid(), Some(UUID));
     }
 
     #[test]
@@ -882,6 +906,10 @@ mod tests {
         }
     }
 
+    fn best_uuid(connections: &Connections<usize>) -> Option<Uuid> {
+        connections.announced_by_best().map(|initial| initial.uuid)
+    }
+
     #[test]
     fn channels_of_an_attempt_that_was_given_up_leave_their_places_to_the_next() {
         // They leave before their next main channel is known, or after.
@@ -898,13 +926,13 @@ mod tests {
             };
             claim(&mut connections, old, OTHER, 0);
             assert!(connections.add_main(main, 1, Vec::new(), has_left));
-            assert_eq!(connections.uuid(), (!left_before).then_some(OTHER));
+            assert_eq!(best_uuid(&connections), (!left_before).then_some(OTHER));
             left.set(true);
             assert!(matches!(connections.begin(old, has_left), Begin::Refused(Refusal::GivenUp)));
             assert!(!connections.remove(old));
             claim(&mut connections, new, UUID, 2);
             assert!(matches!(connections.begin(new, has_left), Begin::Begun));
-            assert_eq!(connections.uuid(), Some(UUID));
+            assert_eq!(best_uuid(&connections), Some(UUID));
         }
     }
 
@@ -921,7 +949,7 @@ mod tests {
             connections.claim(new, rival, Some(2)).unwrap();
             assert!(matches!(connections.begin(old, |_| false), Begin::Wait));
             connections.speaks(new);
-            assert_eq!(connections.uuid(), Some(rival.uuid));
+            assert_eq!(best_uuid(&connections), Some(rival.uuid));
             assert!(matches!(connections.begin(new, |_| false), Begin::Begun));
             let refused = connections.begin(old, |_| false);
             assert!(matches!(refused, Begin::Refused(Refusal::Said(_))), "{refused:?}");
@@ -945,26 +973,84 @@ mod tests {
         assert!(connections.close());
     }
 
-    #[test]
-    fn what_a_claim_announces_that_says_no_more_counts_only_where_nobody_says_more() {
+    /// Connections from these hosts, of two channels.
+    fn announcing(hosts: [Host; 4]) -> (Connections<usize>, [Arrival; 4]) {
         let mut connections = Connections::new(2, None, 8);
-        let claims = [(0, UUID, true), (1, UUID, false), (1, OTHER, false)];
-        let arrivals = claims.map(|(number, uuid, digests)| {
-            let arrival = connections.add(number, None, |_| true).unwrap().arrival;
-            if uuid == UUID {
-                let initial = InitialPacket::new(uuid, number).with_digests(digests);
-                connections.claim(arrival, initial, Some(number)).unwrap();
-            }
-            arrival
+        let mut handle = 0;
+        let arrivals = hosts.map(|host| {
+            handle += 1;
+            connections.add(handle, host, |_| true).unwrap().arrival
         });
-        let digests = |connections: &Connections<u8>| {
-            connections.announced().map(|announced| (announced.uuid, announced.digests))
-        };
-        assert_eq!(digests(&connections), Some((UUID, false)));
-        connections.claim(arrivals[2], InitialPacket::new(OTHER, 1), Some(2)).unwrap();
-        assert_eq!(digests(&connections), None);
-        connections.speaks(arrivals[0]);
-        assert_eq!(digests(&connections), Some((UUID, true)));
+        (connections, arrivals)
+    }
+
+    const HERE: Host = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+
+    #[test]
+    fn what_is_announced_is_clear_when_a_channel_speaks_or_when_all_are_there_and_agree() {
+        for digests in [false, true] {
+            let (mut connections, [main, first, second, third]) = announcing([HERE; 4]);
+            assert!(connections.add_main(main, 1, Vec::new(), |_| false));
+            let initial =
+                |channel, uuid, digests| InitialPacket::new(uuid, channel).with_digests(digests);
+            let announced = |connections: &Connections<usize>| connections.announced(|_| true);
+            connections.claim(first, initial(0, UUID, true), Some(2)).unwrap();
+            assert_eq!(announced(&connections), None);
+            connections.claim(second, initial(1, UUID, digests), Some(3)).unwrap();
+            assert_eq!(announced(&connections), digests.then(|| initial(0, UUID, true)));
+            connections.claim(third, initial(1, OTHER, false), Some(4)).unwrap();
+            assert_eq!((announced(&connections), connections.announced_by_best()), (None, None));
+            connections.speaks(first);
+            assert_eq!(announced(&connections), Some(initial(0, UUID, true)));
+        }
+    }
+
+    #[test]
+    fn whoever_is_better_is_waited_for_where_it_contradicts_or_may() {
+        let initial = |channel, uuid| InitialPacket::new(uuid, channel);
+        for (better, is_clear) in [
+            (initial(0, UUID), true),
+            (initial(1, UUID), true),
+            (initial(0, OTHER), false),
+            (initial(0, UUID).with_digests(true), false),
+        ] {
+            let (mut connections, [main, first, second, _]) = announcing([HERE; 4]);
+            assert!(connections.add_main(main, 1, Vec::new(), |_| false));
+            connections.claim(second, initial(1, UUID), Some(3)).unwrap();
+            connections.speaks(second);
+            let clear = Some(initial(0, UUID));
+            // The first has said nothing yet, and is being heard or not. The last is worse.
+            assert_eq!(connections.announced(|&handle| handle != 2), None);
+            assert_eq!(connections.announced(|&handle| handle == 2), clear);
+            connections.claim(first, better, Some(2)).unwrap();
+            assert_eq!(connections.announced(|_| true), clear.filter(|_| is_clear), "{better:?}");
+            assert_eq!(connections.announced_by_best(), clear);
+            connections.speaks(first);
+            assert_eq!(connections.announced(|_| true), Some(as_all(better)));
+        }
+    }
+
+    #[test]
+    fn one_from_elsewhere_or_from_before_the_main_channel_announces_nothing_alone() {
+        let initial = |channel, uuid| InitialPacket::new(uuid, channel);
+        for host in [None, HERE] {
+            let (mut connections, [stranger, main, first, second]) =
+                announcing([host, HERE, HERE, HERE]);
+            connections.claim(stranger, initial(0, OTHER), Some(1)).unwrap();
+            connections.speaks(stranger);
+            assert!(connections.add_main(main, 2, Vec::new(), |_| false));
+            connections.remove(second);
+            assert_eq!(connections.announced(|_| true), None);
+            assert_eq!(connections.announced_by_best(), Some(initial(0, OTHER)));
+            let mut alone = connections.clone();
+            connections.claim(first, initial(1, UUID), Some(3)).unwrap();
+            assert_eq!(connections.announced(|_| true), None);
+            connections.speaks(first);
+            assert_eq!(connections.announced(|_| true), Some(initial(0, UUID)));
+            // All are, and none contradicts it.
+            alone.claim(first, initial(1, OTHER), Some(3)).unwrap();
+            assert_eq!(alone.announced(|_| true), Some(initial(0, OTHER)));
+        }
     }
 
     #[test]
@@ -1004,21 +1090,5 @@ mod tests {
             assert_eq!(connections.unknown(), 0);
         }
         assert!(seen.is_sorted_by(|before, after| before < after), "{seen:?}");
-    }
-
-    #[test]
-    fn the_uuid_is_clear_when_a_channel_speaks_or_when_all_are_there_and_agree() {
-        let mut connections = Connections::new(2, None, 8);
-        let arrivals =
-            [0, 1, 2].map(|handle| connections.add(handle, None, |_| true).unwrap().arrival);
-        let initial = |channel, uuid| InitialPacket::new(uuid, channel);
-        connections.claim(arrivals[0], initial(0, UUID), Some(0)).unwrap();
-        assert_eq!(connections.uuid(), None);
-        connections.claim(arrivals[1], initial(1, UUID), Some(1)).unwrap();
-        assert_eq!(connections.uuid(), Some(UUID));
-        connections.claim(arrivals[2], initial(1, OTHER), Some(2)).unwrap();
-        assert_eq!(connections.uuid(), None);
-        connections.speaks(arrivals[2]);
-        assert_eq!(connections.uuid(), Some(OTHER));
     }
 }

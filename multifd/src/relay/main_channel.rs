@@ -125,12 +125,8 @@ impl MainChannel<'_> {
     /// nothing of the main channel behind its CONFIGURATION before they are there: it takes the
     /// channels that are there at the first sync for all.
     fn open_channels(&self) -> Result<(), Failure> {
-        let (limit, what) = (self.acceptor.admission.timeout, "the first channel");
-        let announced = |state: &mut State| {
-            state.more.announced = state.connections.announced();
-            state.more.announced
-        };
-        let Some(announced) = self.session.wait_for(Waiter::Main, what, limit, announced)? else {
+        let Some(announced) = self.acceptor.wait_for_announced()? else {
+            let limit = self.acceptor.admission.timeout;
             let main_ended = self.pipe.from.stream.connection().has_left();
             let missing = self.session.look(|state| {
                 let channels = state.connections.channels();
@@ -138,6 +134,7 @@ impl MainChannel<'_> {
             });
             return Err(Error::on(Side::From)(missing).into());
         };
+        self.session.update(Wake::Nobody, |state| state.more.announced = Some(announced))?;
         let tapped =
             |link, number| Tapped::new(link, Taps::new(self.tap, Side::To, Wire::Channel(number)));
         let page_size = self.decoder.page_size();
