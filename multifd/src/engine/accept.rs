@@ -564,7 +564,7 @@ impl<I: Accept> Acceptor<I> {
             let hears = began.elapsed() < HEARING;
             // Whoever is in the middle of saying something may stop there.
             let again = if hears { left.min(PAUSE) } else { left };
-            let is_quiet = |connection: &Connection| !hears || connection.is_quiet();
+            let is_quiet = |connection: &Connection| !hears || is_quiet(connection, false);
             let announced = self.session.wait_for(Waiter::Main, what, again, |state| {
                 state.connections.announced(is_quiet)
             })?;
@@ -714,22 +714,29 @@ struct Seen {
     somebody_speaks: bool,
 }
 
-/// Has those that say nothing hold nobody up any more. Those of which that cannot be told without reading
-/// have said nothing where they are `out_of_time`.
+/// Has those that say nothing hold nobody up any more. Those that have begun to say what they are, and those
+/// of which it cannot be told without reading, have said nothing where they are `out_of_time`.
 fn pass_over_silent<M: Send + 'static>(
     session: &Session<Receiving<M>>,
     out_of_time: bool,
 ) -> Result<Seen, Stopped> {
     let look = |state: &Receiving<M>| (state.connections.changes(), state.connections.holding_up());
     let (changes, holding_up) = session.look(look);
-    let is_silent = |(_, connection): &(Arrival, Connection)| {
-        connection.is_quiet() && (connection.can_poll() || out_of_time)
+    let is_silent = |(_, connection, has_said): &(Arrival, Connection, bool)| match out_of_time {
+        true => connection.has_nothing_unread(),
+        false => is_quiet(connection, *has_said),
     };
     // They are looked at while nothing is locked.
     let (silent, speak): (Vec<_>, Vec<_>) = holding_up.into_iter().partition(is_silent);
-    let silent = silent.into_iter().map(|(arrival, _)| arrival);
+    let silent = silent.into_iter().map(|(arrival, ..)| arrival);
     session.update(Wake::Receivers, |state| state.connections.pass_over(silent))?;
     Ok(Seen { changes, somebody_speaks: !speak.is_empty() })
+}
+
+/// Whether a connection says nothing, which has said what it is, or not. In the middle of that, be it of a
+/// handshake, its thread may have all of it, and not have come to an end with it.
+fn is_quiet(connection: &Connection, has_said: bool) -> bool {
+    connection.is_quiet() && (has_said || connection.moved() == 0)
 }
 
 /// Not every channel has begun within `limit`.
@@ -792,5 +799,27 @@ impl<R: Into<Refusal>> From<R> for NotOfIt {
 impl From<Stopped> for NotOfIt {
     fn from(stopped: Stopped) -> Self {
         Self::Failed(stopped.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn whoever_is_in_the_middle_of_saying_what_it_is_is_not_quiet() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut connection = Connection::from_socket(ours).unwrap();
+        assert!(is_quiet(&connection, false));
+        theirs.write_all(b"\x11\x22").unwrap();
+        assert!(!is_quiet(&connection, false) && !is_quiet(&connection, true));
+        connection.read_exact(&mut [0; 2]).unwrap();
+        assert!(!is_quiet(&connection, false) && is_quiet(&connection, true));
+        // Of other streams it cannot be told.
+        let connection = Connection::from_stream(io::empty(), io::sink(), |_| Ok(()));
+        assert!(!is_quiet(&connection, true) && connection.has_nothing_unread());
     }
 }

@@ -351,13 +351,13 @@ impl<H: Clone> Connections<H> {
         }
     }
 
-    /// Those that may hold a channel up, each with its handle: they have not said what they are, or no
-    /// more than that.
-    pub(crate) fn holding_up(&self) -> Vec<(Arrival, H)> {
-        let unknown = self.unknown.iter().map(|(&at, unknown)| (at, unknown.handle.clone()));
+    /// Those that may hold a channel up, each with its handle and whether it has said what it is: these have
+    /// said no more than that.
+    pub(crate) fn holding_up(&self) -> Vec<(Arrival, H, bool)> {
+        let unknown = self.unknown.iter().map(|(&at, unknown)| (at, unknown.handle.clone(), false));
         let claims = self.claims.iter().filter(|(_, claim)| claim.state == State::Silent);
-        let claims = claims.filter_map(|(&at, claim)| Some((at, claim.handle.clone()?)));
-        unknown.chain(claims).filter(|(at, _)| !self.passed_over.contains(at)).collect()
+        let claims = claims.filter_map(|(&at, claim)| Some((at, claim.handle.clone()?, true)));
+        unknown.chain(claims).filter(|(at, ..)| !self.passed_over.contains(at)).collect()
     }
 
     /// The main channel is at its first sync, and those that have connected are known: has those that are
@@ -644,12 +644,12 @@ mod tests {
                 return None;
             }
             let mut next = self.clone();
-            let silent = |&(_, at): &(Arrival, usize)| match self.stages[at] {
+            let silent = |&(_, at, _): &(Arrival, usize, bool)| match self.stages[at] {
                 Stage::Unknown => self.who[at] == Who::Silent,
                 _ => self.who[at].speaks().is_none(),
             };
             let holding_up = self.connections.holding_up().into_iter().filter(silent);
-            next.connections.pass_over(holding_up.map(|(arrival, _)| arrival));
+            next.connections.pass_over(holding_up.map(|(arrival, ..)| arrival));
             (next.key() != self.key()).then_some(next)
         }
 

@@ -28,6 +28,9 @@ pub(super) trait Layer: fmt::Debug + Send + Sync {
     /// What there is to be read, without taking it.
     fn look(&self, line: Line<'_>) -> io::Result<Now>;
 
+    /// Whether nothing is there to be read, not a part of a record either, and nobody reads just now.
+    fn is_quiet(&self, line: Line<'_>) -> bool;
+
     /// Writes some of `bytes` bytes, however long that takes. `gather` puts the first of them into the
     /// room that it is given, and says how many.
     fn write(

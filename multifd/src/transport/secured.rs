@@ -102,6 +102,23 @@ impl Secured {
         }
     }
 
+    fn look_into(&self, line: Line<'_>, input: &mut Input) -> io::Result<Now> {
+        loop {
+            let mut session = lock(&self.session);
+            let now = input.look(&mut session);
+            self.note_pending(&session);
+            drop(session);
+            self.send_pending(line);
+            match now {
+                Now::Nothing => {}
+                something => return Ok(something),
+            }
+            if input.receive_now(line)?.is_none() {
+                return Ok(Now::Nothing);
+            }
+        }
+    }
+
     /// The reason of a peer that has closed the connection while it was written to, if it has given one;
     /// else `error`.
     fn explained(&self, line: Line<'_>, error: io::Error) -> io::Error {
@@ -191,20 +208,13 @@ impl Layer for Secured {
     fn look(&self, line: Line<'_>) -> io::Result<Now> {
         // Somebody waits for it to say something.
         let Some(mut input) = try_lock(&self.input) else { return Ok(Now::Nothing) };
-        loop {
-            let mut session = lock(&self.session);
-            let now = input.look(&mut session);
-            self.note_pending(&session);
-            drop(session);
-            self.send_pending(line);
-            match now {
-                Now::Nothing => {}
-                something => return Ok(something),
-            }
-            if input.receive_now(line)?.is_none() {
-                return Ok(Now::Nothing);
-            }
-        }
+        self.look_into(line, &mut input)
+    }
+
+    fn is_quiet(&self, line: Line<'_>) -> bool {
+        // Whoever has it may have taken something out.
+        let Some(mut input) = try_lock(&self.input) else { return false };
+        self.look_into(line, &mut input).is_ok_and(|now| now == Now::Nothing) && input.is_empty()
     }
 
     fn write(
