@@ -599,8 +599,8 @@ impl<I: Accept> Acceptor<I> {
     /// Waits until every channel has connected.
     pub(crate) fn wait_for_all(self: &Arc<Self>, main: &Connection) -> Result<(), Failure> {
         // A source connects all its channels before it says that they have synced. So what is one too
-        // many is here by now, too, and is known for one of those that came before all were there.
-        // Where that cannot be now, the thread that accepts goes on with it.
+        // many is here by now, too, as a rule, and is known for one of those that came before all were there.
+        // Where it is late, or cannot be accepted now, the thread that accepts goes on with it.
         _ = self.accept_waiting()?;
         wait_for_all(&self.session, self.admission.timeout, Some(main))
     }
@@ -660,22 +660,20 @@ fn wait_to_begin<I: Intake>(
     arrival: Arrival,
 ) -> Result<(), NotOfIt> {
     let what = "the announcement of the RAM";
-    let begin = session.wait(Waiter::Receiver, what, |state| {
+    let begun = session.wait(Waiter::Receiver, what, |state| {
         let connections = &mut state.connections;
         if I::vm(&state.more).is_none() && connections.is_waiting(arrival) {
             return None;
         }
         match connections.begin(arrival, Connection::has_left) {
             Begin::Wait => None,
-            begin => Some(begin),
+            Begin::Begun => Some(Ok(())),
+            Begin::Refused(refusal) => Some(Err(refusal)),
         }
     })?;
     // Others may wait for it.
     session.wake(Wake::Feeders);
-    match begin {
-        Begin::Begun | Begin::Wait => Ok(()),
-        Begin::Refused(refusal) => Err(refusal.into()),
-    }
+    Ok(begun?)
 }
 
 /// Waits until every channel has begun. The main channel is at its first sync.

@@ -16,15 +16,17 @@ use super::refusal::Refusal;
 ///           └─ an initial packet ─→ claims a number ─ more than that ─→ speaks ─ VM is known ─→ begun
 /// ```
 ///
-/// Who has said less never keeps out who has said more: a number is a channel's when it has begun, not
+/// Who has said less never keeps out for good who has said more: a number is a channel's when it has begun, not
 /// when somebody claims it. Of several that speak, the one of the best [`Rank`] has it, and the others are
 /// refused. All channels are of one VM, the one that is expected or that of the best rank.
 ///
 /// So that this does not depend on whose thread is first, a channel waits with its beginning for those of
 /// a better rank that have not said yet what they are, or that may be on their way. The main channel's first
-/// sync ends that: a source has connected its channels by then and sent something on each, so what is silent
-/// holds nobody up any more. Who is refused was a stranger, or there is a stranger in its place: its packets
-/// show that (`engine::numbers`).
+/// sync ends that: a source has connected its channels before and sent something on each, so what is silent
+/// holds nobody up any more. That is a rule, and no certainty: on another connection than the main channel's, a
+/// packet that had to be sent again comes later, and so does what a program hands in later. It has its number
+/// if nobody else has begun under that. Who is refused was a stranger, or there is a stranger in its place:
+/// its packets show that (`engine::numbers`).
 ///
 /// A source connects its main channel before its channels. So what has left and came before the main
 /// channel did was of an attempt that was given up.
@@ -41,7 +43,7 @@ pub(crate) struct Connections<H> {
     passed_over: BTreeSet<Arrival>,
     /// Counts whoever comes, or says what it is.
     changes: u64,
-    /// The main channel is at its first sync: whoever is of its source has connected.
+    /// The main channel is at its first sync: whoever is of its source has connected, and is here as a rule.
     at_sync: bool,
     /// The latest connection so far.
     last: Arrival,
@@ -216,7 +218,7 @@ impl<H: Clone> Connections<H> {
     }
 
     /// A connection has said, by `greeting`, that it is the main channel. `has_left` says whether the
-    /// other side of a channel has. False where there is one already.
+    /// other side of a channel has. False where there is one already: it holds nobody up then.
     pub(crate) fn add_main(
         &mut self,
         arrival: Arrival,
@@ -225,6 +227,10 @@ impl<H: Clone> Connections<H> {
         has_left: impl Fn(&H) -> bool,
     ) -> bool {
         if self.has_main() {
+            // It is known what it is, and it takes its time until it has heard that.
+            if self.unknown.contains_key(&arrival) {
+                self.passed_over.insert(arrival);
+            }
             return false;
         }
         let Some(Unknown { host, .. }) = self.unknown.remove(&arrival) else { return false };
@@ -318,6 +324,7 @@ impl<H: Clone> Connections<H> {
         if let Some(claim) = self.claims.get_mut(&arrival) {
             claim.state = State::Begun;
         }
+        self.passed_over.remove(&arrival);
         Begin::Begun
     }
 
@@ -820,6 +827,22 @@ mod tests {
             threads.walk(&mut Seen::new(), &mut verdicts);
             assert!(matches!(&verdicts[..], [Verdict::Whole(begun)] if begun.len() == 2));
         }
+    }
+
+    #[test]
+    fn a_second_main_channel_holds_nobody_up_while_it_is_turned_away_and_still_waits() {
+        let (mut connections, [main, second, channel, silent]) = announcing([HERE; 4]);
+        assert!(connections.add_main(main, 1, Vec::new(), |_| false));
+        connections.claim(channel, InitialPacket::new(UUID, 0), Some(3)).unwrap();
+        connections.pass_over([channel, silent]);
+        connections.speaks(channel);
+        assert!(matches!(connections.begin(channel, |_| false), Begin::Wait));
+        assert!(!connections.add_main(second, 2, Vec::new(), |_| false));
+        assert!(matches!(connections.begin(channel, |_| false), Begin::Begun));
+        assert_eq!(connections.waiting(), 2);
+        assert_eq!(connections.passed_over, BTreeSet::from([second, silent]));
+        assert!(!connections.remove(second) && !connections.remove(silent));
+        assert!(connections.passed_over.is_empty());
     }
 
     #[test]
