@@ -156,7 +156,8 @@ impl<H: Clone> Connections<H> {
     /// A connection from `host` that has not said yet what it is. Where too many wait, one gives way: the oldest
     /// that has said nothing, of which `is_silent` says that nothing is there to be read either; or the
     /// oldest that has claimed a number and said no more; or, as long as there is no main channel, the
-    /// oldest channel that speaks. `None` where all that wait are channels that speak and may be of it.
+    /// oldest channel that speaks, and then the one of the worst rank of those that are not from the main
+    /// channel's host. `None` where all that wait are channels that speak and are from there.
     pub(crate) fn add(
         &mut self,
         handle: H,
@@ -190,9 +191,17 @@ impl<H: Clone> Connections<H> {
             claims.find(|(_, claim)| claim.state == state && claim.handle.is_some())
         };
         let speaks = || of(State::Speaks).filter(|_| !self.has_main());
-        let (&oldest, _) = of(State::Silent).or_else(speaks)?;
-        self.gave_way.insert(oldest);
-        self.claims.remove(&oldest)?.handle
+        let (&gives_way, _) = of(State::Silent).or_else(speaks).or_else(|| self.worst_foreign())?;
+        self.gave_way.insert(gives_way);
+        self.claims.remove(&gives_way)?.handle
+    }
+
+    /// Of the channels that speak and have not begun, the worst from elsewhere than the main channel.
+    fn worst_foreign(&self) -> Option<(&Arrival, &Claim<H>)> {
+        let rank = |(at, claim): &(&Arrival, &Claim<H>)| self.rank(**at, claim.host);
+        let speaks = self.claims.iter().filter(|(_, claim)| claim.state == State::Speaks);
+        let closable = speaks.filter(|(_, claim)| claim.handle.is_some());
+        closable.filter(|claim| rank(claim).is_foreign).max_by_key(rank)
     }
 
     /// Connections that have not said what they are.
@@ -927,6 +936,27 @@ mod tests {
             let added = connections.add(3, None, |_| true);
             assert_eq!(added.map(|added| added.gives_way), (!has_main).then_some(Some(0)));
         }
+    }
+
+    #[test]
+    fn channels_from_elsewhere_that_speak_give_way_the_worst_first_and_none_of_the_main_channels_host()
+     {
+        let mut connections = Connections::new(3, None, 1);
+        let arrivals =
+            [(0, None), (1, None), (2, HERE), (3, None), (4, HERE)].map(|(handle, host)| {
+                let arrival = connections.add(handle, host, |_| true).unwrap().arrival;
+                if handle == 2 {
+                    assert!(connections.add_main(arrival, 2, Vec::new(), |_| false));
+                } else {
+                    connections.claim(arrival, InitialPacket::new(UUID, 0), Some(handle)).unwrap();
+                    connections.speaks(arrival);
+                }
+                arrival
+            });
+        for expected in [Some(0), Some(1), Some(3), None] {
+            assert_eq!(connections.make_room(|_| true), expected);
+        }
+        assert!(connections.is_waiting(arrivals[4]) && connections.remove(arrivals[3]));
     }
 
     fn best_uuid(connections: &Connections<usize>) -> Option<Uuid> {
