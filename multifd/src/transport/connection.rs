@@ -90,6 +90,10 @@ impl Connection {
     ///   or an error. After `Read` alone writing is still possible, or a destination cannot tell its
     ///   source why it failed. After `Both` a write that waits ends, too.
     ///
+    /// A stream must take 2 KiB that nobody reads yet: the initial packet and a SYNC of a multifd channel. A
+    /// source announces its RAM on the main channel only when every channel has sent these, and a destination
+    /// reads SYNCs only when it has the announcement.
+    ///
     /// Compared with a socket: pages are copied once more. Whether the peer has closed is known only
     /// when its end is read. So a source notices a confirmation that comes too early only where it has
     /// been read before the last page is sent, and a channel that leaves before its main channel comes
