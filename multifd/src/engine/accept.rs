@@ -72,6 +72,9 @@ const LOGGED: u64 = 32;
 /// How long connections are listened to yet when the migration has failed for what they may say.
 const HEARING: Duration = Duration::from_secs(1);
 
+/// How long a relay waits at most until those that contradict each other say more.
+const DISAGREEING: Duration = Duration::from_secs(2);
+
 /// An intake whose channels connect.
 pub(crate) trait Accept: Intake {
     /// Takes in the channel `number` from behind its initial packet, whose bytes are `initial`, to
@@ -555,24 +558,28 @@ impl<I: Accept> Acceptor<I> {
         Ok(main)
     }
 
-    /// Waits until it is clear what the channels announce alike. When their time is over it is what the best
-    /// of those that speak does; none where nobody speaks.
+    /// Waits until it is clear what the channels announce alike. When that takes too long it is what the best
+    /// of those that speak does; none where nobody speaks in time. The destination waits meanwhile, and has
+    /// limits of its own.
     pub(crate) fn wait_for_announced(&self) -> Result<Option<InitialPacket>, Stopped> {
         let (what, limit, began) = ("the first channel", self.admission.timeout, Instant::now());
+        let to_be_clear = (limit / 4).min(DISAGREEING);
         loop {
-            let left = limit.saturating_sub(began.elapsed());
-            let hears = began.elapsed() < HEARING;
+            let elapsed = began.elapsed();
+            let left = limit.saturating_sub(elapsed);
+            let (hears, waits) = (elapsed < HEARING, elapsed < to_be_clear);
             // Whoever is in the middle of saying something may stop there.
-            let again = if hears { left.min(PAUSE) } else { left };
+            let again = if hears || waits { left.min(PAUSE) } else { left };
             let is_quiet = |connection: &Connection| !hears || is_quiet(connection, false);
             let announced = self.session.wait_for(Waiter::Main, what, again, |state| {
-                state.connections.announced(is_quiet)
+                let connections = &state.connections;
+                match waits {
+                    true => connections.announced(is_quiet),
+                    false => connections.announced_by_best().or(connections.announced(|_| true)),
+                }
             })?;
-            if announced.is_some() {
+            if announced.is_some() || left.is_zero() {
                 return Ok(announced);
-            }
-            if left.is_zero() {
-                return Ok(self.session.look(|state| state.connections.announced_by_best()));
             }
         }
     }
