@@ -285,19 +285,15 @@ impl Connection {
     /// As [`is_silent`](Self::is_silent), where nothing has come either that may be no more than a part of a
     /// TLS record.
     pub(crate) fn has_nothing_unread(&self) -> bool {
-        let Some(socket) = self.socket().filter(|_| self.layer().is_some()) else {
-            return self.is_silent();
-        };
-        is_empty(socket) && self.is_silent()
+        let is_quiet = |(layer, line): (&dyn Layer, Line<'_>)| layer.is_quiet(line, true);
+        self.socket().is_none_or(is_empty) && self.layer().is_none_or(is_quiet)
     }
 
     /// As [`has_nothing_unread`](Self::has_nothing_unread), where that can be told, and nothing has been read
     /// either that the connection's thread has not made sense of yet.
     pub(crate) fn is_quiet(&self) -> bool {
-        if let Some((layer, line)) = self.layer() {
-            return layer.is_quiet(line);
-        }
-        self.socket().is_some_and(is_empty)
+        let is_quiet = |(layer, line): (&dyn Layer, Line<'_>)| layer.is_quiet(line, false);
+        self.socket().is_some_and(is_empty) && self.layer().is_none_or(is_quiet)
     }
 
     /// Whether the peer has closed its writing side, as far as that can be told. What it has written

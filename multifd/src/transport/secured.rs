@@ -102,21 +102,14 @@ impl Secured {
         }
     }
 
-    fn look_into(&self, line: Line<'_>, input: &mut Input) -> io::Result<Now> {
-        loop {
-            let mut session = lock(&self.session);
-            let now = input.look(&mut session);
-            self.note_pending(&session);
-            drop(session);
-            self.send_pending(line);
-            match now {
-                Now::Nothing => {}
-                something => return Ok(something),
-            }
-            if input.receive_now(line)?.is_none() {
-                return Ok(Now::Nothing);
-            }
-        }
+    /// What there is to be read of what has been received.
+    fn look_at(&self, line: Line<'_>, input: &mut Input) -> Now {
+        let mut session = lock(&self.session);
+        let now = input.look(&mut session);
+        self.note_pending(&session);
+        drop(session);
+        self.send_pending(line);
+        now
     }
 
     /// The reason of a peer that has closed the connection while it was written to, if it has given one;
@@ -208,13 +201,22 @@ impl Layer for Secured {
     fn look(&self, line: Line<'_>) -> io::Result<Now> {
         // Somebody waits for it to say something.
         let Some(mut input) = try_lock(&self.input) else { return Ok(Now::Nothing) };
-        self.look_into(line, &mut input)
+        loop {
+            match self.look_at(line, &mut input) {
+                Now::Nothing => {}
+                something => return Ok(something),
+            }
+            if input.receive_now(line)?.is_none() {
+                return Ok(Now::Nothing);
+            }
+        }
     }
 
-    fn is_quiet(&self, line: Line<'_>) -> bool {
+    fn is_quiet(&self, line: Line<'_>, in_the_middle: bool) -> bool {
         // Whoever has it may have taken something out.
-        let Some(mut input) = try_lock(&self.input) else { return false };
-        self.look_into(line, &mut input).is_ok_and(|now| now == Now::Nothing) && input.is_empty()
+        let Some(mut input) = try_lock(&self.input) else { return in_the_middle };
+        // Nothing is taken out of the socket, which another thread may wait for.
+        self.look_at(line, &mut input) == Now::Nothing && (in_the_middle || input.is_empty())
     }
 
     fn write(
