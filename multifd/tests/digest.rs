@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use common::{
-    all_compressions, any_port, assert_equal, cause, chain, complete, content, fill, guest,
-    provide, ram, receive, registry, send,
+    all_compressions, announcement, any_port, assert_equal, cause, chain, complete, content, fill,
+    guest, provide, ram, receive, registry, send,
 };
 use multifd::core::ram::{BlockDigest, BlockMemory, Ram, RamBlock, RamDigests};
 use multifd::core::vm_memory::{MmapRegion, VolatileSlice};
-use multifd::core::wire::BlockName;
+use multifd::core::wire::{BlockName, InitialPacket, RamPacketBuilder};
 use multifd::core::{Compression, PageSize};
 use multifd::relay::Relay;
 use multifd::stream::FullSection;
@@ -288,4 +288,25 @@ fn a_page_that_changes_while_it_is_sent_and_never_comes_again_is_as_it_was_sent(
         arrived.confirm().unwrap();
         sent.join().unwrap().unwrap();
     }
+}
+
+#[test]
+fn channels_that_do_not_agree_whether_there_will_be_digests_are_noticed_at_the_first_sync() {
+    let (uri, destination) = receive(|setup| setup);
+    let Uri::Tcp { host, port } = &uri else { panic!("{uri}") };
+    let connect = || TcpStream::connect((&host[..], *port)).unwrap();
+    // Nothing comes behind the first sync.
+    let mut main = connect();
+    main.write_all(&announcement(&guest())).unwrap();
+    let channels = [0, 1].map(|number| {
+        let mut channel = connect();
+        let initial = InitialPacket::new(Default::default(), number).with_digests(number == 0);
+        channel.write_all(&initial.to_bytes()).unwrap();
+        let sync = RamPacketBuilder::new(PageSize::Kib4).sync(number.into()).to_vec();
+        channel.write_all(&sync).unwrap();
+        channel
+    });
+    let error = destination.join().unwrap().map(drop).unwrap_err();
+    assert!(matches!(error, Error::MixedDigests), "{error}");
+    drop((main, channels));
 }

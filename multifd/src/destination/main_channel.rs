@@ -258,6 +258,10 @@ impl<R: Read> MainChannel<'_, R> {
         self.progress.count_sync();
         if !self.session.look(|state| state.barrier.has_synced()) {
             (self.wait_for_all)()?;
+            let agree = |state: &State| state.connections.begun_announce_digests().is_some();
+            if !self.session.look(agree) {
+                return Err(Error::MixedDigests.into());
+            }
         }
         self.session.wait(Waiter::Main, AT_SYNC, State::pass)??;
         self.session.wake(Wake::Receivers);

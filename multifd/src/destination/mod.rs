@@ -389,7 +389,7 @@ impl Migration {
         };
         Ok(Arrived {
             configuration: vm.configuration,
-            uuid: self.session.look(|state| state.connections.uuid()).unwrap_or_default(),
+            uuid: self.session.look(|state| state.connections.begun_uuid()).unwrap_or_default(),
             blocks: vm.blocks,
             ram,
             section_id: vm.section_id,

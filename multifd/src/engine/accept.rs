@@ -72,6 +72,9 @@ const LOGGED: u64 = 32;
 /// How long connections are listened to yet when the migration has failed for what they may say.
 const HEARING: Duration = Duration::from_secs(1);
 
+/// How long a relay waits at most until those that contradict each other say more.
+const DISAGREEING: Duration = Duration::from_secs(2);
+
 /// An intake whose channels connect.
 pub(crate) trait Accept: Intake {
     /// Takes in the channel `number` from behind its initial packet, whose bytes are `initial`, to
@@ -555,6 +558,32 @@ impl<I: Accept> Acceptor<I> {
         Ok(main)
     }
 
+    /// Waits until it is clear what the channels announce alike. When that takes too long it is what the best
+    /// of those that speak does; none where nobody speaks in time. The destination waits meanwhile, and has
+    /// limits of its own.
+    pub(crate) fn wait_for_announced(&self) -> Result<Option<InitialPacket>, Stopped> {
+        let (what, limit, began) = ("the first channel", self.admission.timeout, Instant::now());
+        let to_be_clear = (limit / 4).min(DISAGREEING);
+        loop {
+            let elapsed = began.elapsed();
+            let left = limit.saturating_sub(elapsed);
+            let (hears, waits) = (elapsed < HEARING, elapsed < to_be_clear);
+            // Whoever is in the middle of saying something may stop there.
+            let again = if hears || waits { left.min(PAUSE) } else { left };
+            let is_quiet = |connection: &Connection| !hears || is_quiet(connection, false);
+            let announced = self.session.wait_for(Waiter::Main, what, again, |state| {
+                let connections = &state.connections;
+                match waits {
+                    true => connections.announced(is_quiet),
+                    false => connections.announced_by_best().or(connections.announced(|_| true)),
+                }
+            })?;
+            if announced.is_some() || left.is_zero() {
+                return Ok(announced);
+            }
+        }
+    }
+
     /// A failure with what is known of the connections that were refused. Where packets are lost, the
     /// one that they came on may not have been heard yet.
     pub(crate) fn explain(self: &Arc<Self>, failure: Failure) -> Failure {
@@ -577,8 +606,8 @@ impl<I: Accept> Acceptor<I> {
     /// Waits until every channel has connected.
     pub(crate) fn wait_for_all(self: &Arc<Self>, main: &Connection) -> Result<(), Failure> {
         // A source connects all its channels before it says that they have synced. So what is one too
-        // many is here by now, too, and is known for one of those that came before all were there.
-        // Where that cannot be now, the thread that accepts goes on with it.
+        // many is here by now, too, as a rule, and is known for one of those that came before all were there.
+        // Where it is late, or cannot be accepted now, the thread that accepts goes on with it.
         _ = self.accept_waiting()?;
         wait_for_all(&self.session, self.admission.timeout, Some(main))
     }
@@ -638,22 +667,20 @@ fn wait_to_begin<I: Intake>(
     arrival: Arrival,
 ) -> Result<(), NotOfIt> {
     let what = "the announcement of the RAM";
-    let begin = session.wait(Waiter::Receiver, what, |state| {
+    let begun = session.wait(Waiter::Receiver, what, |state| {
         let connections = &mut state.connections;
         if I::vm(&state.more).is_none() && connections.is_waiting(arrival) {
             return None;
         }
         match connections.begin(arrival, Connection::has_left) {
             Begin::Wait => None,
-            begin => Some(begin),
+            Begin::Begun => Some(Ok(())),
+            Begin::Refused(refusal) => Some(Err(refusal)),
         }
     })?;
     // Others may wait for it.
     session.wake(Wake::Feeders);
-    match begin {
-        Begin::Begun | Begin::Wait => Ok(()),
-        Begin::Refused(refusal) => Err(refusal.into()),
-    }
+    Ok(begun?)
 }
 
 /// Waits until every channel has begun. The main channel is at its first sync.
@@ -692,22 +719,29 @@ struct Seen {
     somebody_speaks: bool,
 }
 
-/// Has those that say nothing hold nobody up any more. Those of which that cannot be told without reading
-/// have said nothing where they are `out_of_time`.
+/// Has those that say nothing hold nobody up any more. Those that have begun to say what they are, and those
+/// of which it cannot be told without reading, have said nothing where they are `out_of_time`.
 fn pass_over_silent<M: Send + 'static>(
     session: &Session<Receiving<M>>,
     out_of_time: bool,
 ) -> Result<Seen, Stopped> {
     let look = |state: &Receiving<M>| (state.connections.changes(), state.connections.holding_up());
     let (changes, holding_up) = session.look(look);
-    let is_silent = |(_, connection): &(Arrival, Connection)| {
-        connection.is_quiet() && (connection.can_poll() || out_of_time)
+    let is_silent = |(_, connection, has_said): &(Arrival, Connection, bool)| match out_of_time {
+        true => connection.has_nothing_unread(),
+        false => is_quiet(connection, *has_said),
     };
     // They are looked at while nothing is locked.
     let (silent, speak): (Vec<_>, Vec<_>) = holding_up.into_iter().partition(is_silent);
-    let silent = silent.into_iter().map(|(arrival, _)| arrival);
+    let silent = silent.into_iter().map(|(arrival, ..)| arrival);
     session.update(Wake::Receivers, |state| state.connections.pass_over(silent))?;
     Ok(Seen { changes, somebody_speaks: !speak.is_empty() })
+}
+
+/// Whether a connection says nothing, which has said what it is, or not. In the middle of that, be it of a
+/// handshake, its thread may have all of it, and not have come to an end with it.
+fn is_quiet(connection: &Connection, has_said: bool) -> bool {
+    connection.is_quiet() && (has_said || connection.moved() == 0)
 }
 
 /// Not every channel has begun within `limit`.
@@ -770,5 +804,27 @@ impl<R: Into<Refusal>> From<R> for NotOfIt {
 impl From<Stopped> for NotOfIt {
     fn from(stopped: Stopped) -> Self {
         Self::Failed(stopped.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn whoever_is_in_the_middle_of_saying_what_it_is_is_not_quiet() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut connection = Connection::from_socket(ours).unwrap();
+        assert!(is_quiet(&connection, false));
+        theirs.write_all(b"\x11\x22").unwrap();
+        assert!(!is_quiet(&connection, false) && !is_quiet(&connection, true));
+        connection.read_exact(&mut [0; 2]).unwrap();
+        assert!(!is_quiet(&connection, false) && is_quiet(&connection, true));
+        // Of other streams it cannot be told.
+        let connection = Connection::from_stream(io::empty(), io::sink(), |_| Ok(()));
+        assert!(!is_quiet(&connection, true) && connection.has_nothing_unread());
     }
 }

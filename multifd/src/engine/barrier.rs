@@ -105,18 +105,23 @@ impl Barrier {
         self.channel(channel).ended = true;
     }
 
-    /// The main channel is at a sync: lets all channels go on if all are at theirs; `None` while
-    /// one is not. A channel that has ended will never be.
-    pub(crate) fn pass(&mut self) -> Option<Result<(), Error>> {
+    /// The main channel is at a sync: lets all channels go on if all are at theirs and nothing is wrong with
+    /// what they have brought, as `check` says; `None` while one is not. A channel that has ended will never
+    /// be.
+    pub(crate) fn pass(
+        &mut self,
+        check: impl FnOnce() -> Result<(), Error>,
+    ) -> Option<Result<(), Error>> {
         if let Some(number) = self.find(|channel| channel.ended && !channel.is_at_sync()) {
             return Some(Err(Error::EndedEarly(number)));
         }
         if !self.channels.iter().all(Channel::is_at_sync) {
             return None;
         }
-        self.channels.iter_mut().for_each(|channel| channel.position = Position::Idle);
-        self.has_synced = true;
-        Some(Ok(()))
+        Some(check().map(|()| {
+            self.channels.iter_mut().for_each(|channel| channel.position = Position::Idle);
+            self.has_synced = true;
+        }))
     }
 
     /// The channels that are not at their SYNC.
@@ -258,7 +263,7 @@ mod tests {
         fn main(&self, syncs: usize) -> Turn {
             let mut next = self.clone();
             let result = match self.main.cmp(&syncs) {
-                std::cmp::Ordering::Less => match next.barrier.pass() {
+                std::cmp::Ordering::Less => match next.barrier.pass(|| Ok(())) {
                     None => return Turn::Nothing,
                     Some(result) => result,
                 },
@@ -406,11 +411,14 @@ mod tests {
         for sync in 0..3 {
             assert_eq!(barrier.has_synced(), sync > 0);
             for number in [0, 1] {
-                assert!(barrier.pass().is_none());
+                assert!(barrier.pass(|| Ok(())).is_none());
                 barrier.at_sync(number).unwrap();
             }
-            barrier.pass().unwrap().unwrap();
-            assert!(barrier.has_synced());
+            let refused = barrier.pass(|| Err(Error::SecondMain)).unwrap();
+            assert!(matches!(refused, Err(Error::SecondMain)));
+            assert!(!barrier.has_passed(0) && !barrier.has_passed(1), "nobody goes on");
+            barrier.pass(|| Ok(())).unwrap().unwrap();
+            assert!(barrier.has_synced() && barrier.has_passed(0));
         }
         for number in [1, 0] {
             assert!(!barrier.all_ended());

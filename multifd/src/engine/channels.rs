@@ -149,8 +149,9 @@ pub(crate) fn finish_succeeded<S: Sending>(session: &Session<S>) -> Result<(), S
 /// Has the channels end, and waits for it.
 pub(crate) fn finish<S: Sending>(session: &Session<S>) -> Result<(), Stopped> {
     session.update(Wake::Senders, |state| state.queue().finish())?;
-    session
-        .wait(Waiter::Main, "the channels to end", |state| state.queue().all_ended().then_some(()))
+    session.wait_for_room(Waiter::Main, "the channels to end", |state| {
+        state.queue().all_ended().then_some(())
+    })
 }
 
 /// Sends what there is to send, until there is no more or the migration stops.

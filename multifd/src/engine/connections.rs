@@ -16,15 +16,17 @@ use super::refusal::Refusal;
 ///           └─ an initial packet ─→ claims a number ─ more than that ─→ speaks ─ VM is known ─→ begun
 /// ```
 ///
-/// Who has said less never keeps out who has said more: a number is a channel's when it has begun, not
+/// Who has said less never keeps out for good who has said more: a number is a channel's when it has begun, not
 /// when somebody claims it. Of several that speak, the one of the best [`Rank`] has it, and the others are
 /// refused. All channels are of one VM, the one that is expected or that of the best rank.
 ///
 /// So that this does not depend on whose thread is first, a channel waits with its beginning for those of
 /// a better rank that have not said yet what they are, or that may be on their way. The main channel's first
-/// sync ends that: a source has connected its channels by then and sent something on each, so what is silent
-/// holds nobody up any more. Who is refused was a stranger, or there is a stranger in its place: its packets
-/// show that (`engine::numbers`).
+/// sync ends that: a source has connected its channels before and sent something on each, so what is silent
+/// holds nobody up any more. That is a rule, and no certainty: on another connection than the main channel's, a
+/// packet that had to be sent again comes later, and so does what a program hands in later. It has its number
+/// if nobody else has begun under that. Who is refused was a stranger, or there is a stranger in its place:
+/// its packets show that (`engine::numbers`).
 ///
 /// A source connects its main channel before its channels. So what has left and came before the main
 /// channel did was of an attempt that was given up.
@@ -41,7 +43,7 @@ pub(crate) struct Connections<H> {
     passed_over: BTreeSet<Arrival>,
     /// Counts whoever comes, or says what it is.
     changes: u64,
-    /// The main channel is at its first sync: whoever is of its source has connected.
+    /// The main channel is at its first sync: whoever is of its source has connected, and is here as a rule.
     at_sync: bool,
     /// The latest connection so far.
     last: Arrival,
@@ -154,7 +156,8 @@ impl<H: Clone> Connections<H> {
     /// A connection from `host` that has not said yet what it is. Where too many wait, one gives way: the oldest
     /// that has said nothing, of which `is_silent` says that nothing is there to be read either; or the
     /// oldest that has claimed a number and said no more; or, as long as there is no main channel, the
-    /// oldest channel that speaks. `None` where all that wait are channels that speak and may be of it.
+    /// oldest channel that speaks, and then the one of the worst rank of those that are not from the main
+    /// channel's host. `None` where all that wait are channels that speak and are from there.
     pub(crate) fn add(
         &mut self,
         handle: H,
@@ -188,9 +191,17 @@ impl<H: Clone> Connections<H> {
             claims.find(|(_, claim)| claim.state == state && claim.handle.is_some())
         };
         let speaks = || of(State::Speaks).filter(|_| !self.has_main());
-        let (&oldest, _) = of(State::Silent).or_else(speaks)?;
-        self.gave_way.insert(oldest);
-        self.claims.remove(&oldest)?.handle
+        let (&gives_way, _) = of(State::Silent).or_else(speaks).or_else(|| self.worst_foreign())?;
+        self.gave_way.insert(gives_way);
+        self.claims.remove(&gives_way)?.handle
+    }
+
+    /// Of the channels that speak and have not begun, the worst from elsewhere than the main channel.
+    fn worst_foreign(&self) -> Option<(&Arrival, &Claim<H>)> {
+        let rank = |(at, claim): &(&Arrival, &Claim<H>)| self.rank(**at, claim.host);
+        let speaks = self.claims.iter().filter(|(_, claim)| claim.state == State::Speaks);
+        let closable = speaks.filter(|(_, claim)| claim.handle.is_some());
+        closable.filter(|claim| rank(claim).is_foreign).max_by_key(rank)
     }
 
     /// Connections that have not said what they are.
@@ -216,7 +227,7 @@ impl<H: Clone> Connections<H> {
     }
 
     /// A connection has said, by `greeting`, that it is the main channel. `has_left` says whether the
-    /// other side of a channel has. False where there is one already.
+    /// other side of a channel has. False where there is one already: it holds nobody up then.
     pub(crate) fn add_main(
         &mut self,
         arrival: Arrival,
@@ -225,6 +236,10 @@ impl<H: Clone> Connections<H> {
         has_left: impl Fn(&H) -> bool,
     ) -> bool {
         if self.has_main() {
+            // It is known what it is, and it takes its time until it has heard that.
+            if self.unknown.contains_key(&arrival) {
+                self.passed_over.insert(arrival);
+            }
             return false;
         }
         let Some(Unknown { host, .. }) = self.unknown.remove(&arrival) else { return false };
@@ -318,6 +333,7 @@ impl<H: Clone> Connections<H> {
         if let Some(claim) = self.claims.get_mut(&arrival) {
             claim.state = State::Begun;
         }
+        self.passed_over.remove(&arrival);
         Begin::Begun
     }
 
@@ -351,13 +367,13 @@ impl<H: Clone> Connections<H> {
         }
     }
 
-    /// Those that may hold a channel up, each with its handle: they have not said what they are, or no
-    /// more than that.
-    pub(crate) fn holding_up(&self) -> Vec<(Arrival, H)> {
-        let unknown = self.unknown.iter().map(|(&at, unknown)| (at, unknown.handle.clone()));
+    /// Those that may hold a channel up, each with its handle and whether it has said what it is: these have
+    /// said no more than that.
+    pub(crate) fn holding_up(&self) -> Vec<(Arrival, H, bool)> {
+        let unknown = self.unknown.iter().map(|(&at, unknown)| (at, unknown.handle.clone(), false));
         let claims = self.claims.iter().filter(|(_, claim)| claim.state == State::Silent);
-        let claims = claims.filter_map(|(&at, claim)| Some((at, claim.handle.clone()?)));
-        unknown.chain(claims).filter(|(at, _)| !self.passed_over.contains(at)).collect()
+        let claims = claims.filter_map(|(&at, claim)| Some((at, claim.handle.clone()?, true)));
+        unknown.chain(claims).filter(|(at, ..)| !self.passed_over.contains(at)).collect()
     }
 
     /// The main channel is at its first sync, and those that have connected are known: has those that are
@@ -387,35 +403,55 @@ impl<H: Clone> Connections<H> {
         self.begun().next().map(|claim| claim.initial.uuid)
     }
 
-    /// The UUID that all channels have, once that is clear: it is the one that is expected, that of the
-    /// channels that have begun, or that of the best rank of those that speak. Where none speaks, it is clear
-    /// when there is a channel of each number and they agree.
-    pub(crate) fn uuid(&self) -> Option<Uuid> {
-        let speaks = || {
-            let claims = self.claims.iter().filter(|(_, claim)| claim.state != State::Silent);
-            let best = claims.min_by_key(|&(&at, claim)| self.rank(at, claim.host));
-            best.map(|(_, claim)| claim.initial.uuid)
+    /// What the channels announce alike, in an initial packet, once that is clear before any has begun: it
+    /// is what the best of those that speak does, where nobody of a better rank may contradict it. Of those that
+    /// have not said yet what they are, `is_quiet` says which hold nobody up.
+    ///
+    /// Whoever comes from elsewhere, or came before the main channel, may be a stranger, and those that are
+    /// better not have connected yet: it is clear when there is a channel of each number, and they agree.
+    /// The same holds where nobody speaks.
+    pub(crate) fn announced(&self, is_quiet: impl Fn(&H) -> bool) -> Option<InitialPacket> {
+        let Some((best, initial)) = self.best() else {
+            return self.agreed(|_| true);
         };
-        self.expected.or(self.begun_uuid()).or_else(speaks).or_else(|| self.silent_uuid())
+        let class = |rank: Rank| (rank.is_foreign, rank.early.is_some());
+        if class(best) > (false, false) {
+            self.agreed(|rank| class(rank) <= class(best))?;
+        }
+        let contradicts = |(&at, claim): (&Arrival, &Claim<H>)| {
+            self.rank(at, claim.host) < best && as_all(claim.initial) != as_all(initial)
+        };
+        let may_contradict = |(&at, unknown): (&Arrival, &Unknown<H>)| {
+            self.rank(at, unknown.host) < best && !is_quiet(&unknown.handle)
+        };
+        let is_open =
+            self.claims.iter().any(contradicts) || self.unknown.iter().any(may_contradict);
+        (!is_open).then(|| as_all(initial))
     }
 
-    fn silent_uuid(&self) -> Option<Uuid> {
-        let first = self.claims.values().next()?.initial.uuid;
-        let agree = self.claims.values().all(|claim| claim.initial.uuid == first);
-        let all = (0..self.channels)
-            .all(|number| self.claims.values().any(|claim| claim.initial.channel == number));
+    /// As [`announced`](Self::announced), where it is not waited for any longer that it is clear.
+    pub(crate) fn announced_by_best(&self) -> Option<InitialPacket> {
+        self.best().map(|(_, initial)| as_all(initial))
+    }
+
+    /// The best of those that speak.
+    fn best(&self) -> Option<(Rank, InitialPacket)> {
+        let speaks = self.claims.iter().filter(|(_, claim)| claim.state != State::Silent);
+        let ranked = speaks.map(|(&at, claim)| (self.rank(at, claim.host), claim.initial));
+        ranked.min_by_key(|&(rank, _)| rank)
+    }
+
+    /// What those whose rank `counts` announce, if there is one of each number and they agree.
+    fn agreed(&self, counts: impl Fn(Rank) -> bool) -> Option<InitialPacket> {
+        let counting = || {
+            let claims =
+                self.claims.iter().filter(|&(&at, claim)| counts(self.rank(at, claim.host)));
+            claims.map(|(_, claim)| claim.initial)
+        };
+        let first = as_all(counting().next()?);
+        let agree = counting().all(|initial| as_all(initial) == first);
+        let all = (0..self.channels).all(|number| counting().any(|one| one.channel == number));
         (agree && all).then_some(first)
-    }
-
-    /// What the channels announce alike, in an initial packet, once that is clear: see
-    /// [`uuid`](Self::uuid).
-    pub(crate) fn announced(&self) -> Option<InitialPacket> {
-        let uuid = self.uuid()?;
-        let of_it = || self.claims.values().filter(|claim| claim.initial.uuid == uuid);
-        // Who has claimed a number, and said no more, counts only where nobody has said more.
-        let speaks = of_it().any(|claim| claim.state != State::Silent);
-        let mut counting = of_it().filter(|claim| !speaks || claim.state != State::Silent);
-        Some(InitialPacket::new(uuid, 0).with_digests(counting.all(|claim| claim.initial.digests)))
     }
 
     /// Whether the source will say what its RAM holds, as far as the channel `number` knows.
@@ -451,6 +487,11 @@ impl<H: Clone> Connections<H> {
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.is_some()
     }
+}
+
+/// What a channel announces that all are to announce alike.
+fn as_all(initial: InitialPacket) -> InitialPacket {
+    InitialPacket { channel: 0, ..initial }
 }
 
 impl<H> Claim<H> {
@@ -619,12 +660,12 @@ mod tests {
                 return None;
             }
             let mut next = self.clone();
-            let silent = |&(_, at): &(Arrival, usize)| match self.stages[at] {
+            let silent = |&(_, at, _): &(Arrival, usize, bool)| match self.stages[at] {
                 Stage::Unknown => self.who[at] == Who::Silent,
                 _ => self.who[at].speaks().is_none(),
             };
             let holding_up = self.connections.holding_up().into_iter().filter(silent);
-            next.connections.pass_over(holding_up.map(|(arrival, _)| arrival));
+            next.connections.pass_over(holding_up.map(|(arrival, ..)| arrival));
             (next.key() != self.key()).then_some(next)
         }
 
@@ -798,6 +839,22 @@ mod tests {
     }
 
     #[test]
+    fn a_second_main_channel_holds_nobody_up_while_it_is_turned_away_and_still_waits() {
+        let (mut connections, [main, second, channel, silent]) = announcing([HERE; 4]);
+        assert!(connections.add_main(main, 1, Vec::new(), |_| false));
+        connections.claim(channel, InitialPacket::new(UUID, 0), Some(3)).unwrap();
+        connections.pass_over([channel, silent]);
+        connections.speaks(channel);
+        assert!(matches!(connections.begin(channel, |_| false), Begin::Wait));
+        assert!(!connections.add_main(second, 2, Vec::new(), |_| false));
+        assert!(matches!(connections.begin(channel, |_| false), Begin::Begun));
+        assert_eq!(connections.waiting(), 2);
+        assert_eq!(connections.passed_over, BTreeSet::from([second, silent]));
+        assert!(!connections.remove(second) && !connections.remove(silent));
+        assert!(connections.passed_over.is_empty());
+    }
+
+    #[test]
     fn what_connects_when_all_are_there_is_refused_whatever_it_is() {
         let mut threads = Threads::new(&HONEST).all_connected();
         for at in [0, 1, 1, 1, 2, 2, 2] {
@@ -825,7 +882,6 @@ mod tests {
         connections.claim(one, initial, Some(0)).unwrap_err();
         assert!(!connections.remove(one));
         connections.claim(other, InitialPacket::new(UUID, 0), Some(1)).unwrap();
-        assert_eq!(connections.uuid(), Some(UUID));
     }
 
     #[test]
@@ -883,6 +939,31 @@ mod tests {
     }
 
     #[test]
+    fn channels_from_elsewhere_that_speak_give_way_the_worst_first_and_none_of_the_main_channels_host()
+     {
+        let mut connections = Connections::new(3, None, 1);
+        let arrivals =
+            [(0, None), (1, None), (2, HERE), (3, None), (4, HERE)].map(|(handle, host)| {
+                let arrival = connections.add(handle, host, |_| true).unwrap().arrival;
+                if handle == 2 {
+                    assert!(connections.add_main(arrival, 2, Vec::new(), |_| false));
+                } else {
+                    connections.claim(arrival, InitialPacket::new(UUID, 0), Some(handle)).unwrap();
+                    connections.speaks(arrival);
+                }
+                arrival
+            });
+        for expected in [Some(0), Some(1), Some(3), None] {
+            assert_eq!(connections.make_room(|_| true), expected);
+        }
+        assert!(connections.is_waiting(arrivals[4]) && connections.remove(arrivals[3]));
+    }
+
+    fn best_uuid(connections: &Connections<usize>) -> Option<Uuid> {
+        connections.announced_by_best().map(|initial| initial.uuid)
+    }
+
+    #[test]
     fn channels_of_an_attempt_that_was_given_up_leave_their_places_to_the_next() {
         // They leave before their next main channel is known, or after.
         for left_before in [true, false] {
@@ -898,13 +979,13 @@ mod tests {
             };
             claim(&mut connections, old, OTHER, 0);
             assert!(connections.add_main(main, 1, Vec::new(), has_left));
-            assert_eq!(connections.uuid(), (!left_before).then_some(OTHER));
+            assert_eq!(best_uuid(&connections), (!left_before).then_some(OTHER));
             left.set(true);
             assert!(matches!(connections.begin(old, has_left), Begin::Refused(Refusal::GivenUp)));
             assert!(!connections.remove(old));
             claim(&mut connections, new, UUID, 2);
             assert!(matches!(connections.begin(new, has_left), Begin::Begun));
-            assert_eq!(connections.uuid(), Some(UUID));
+            assert_eq!(best_uuid(&connections), Some(UUID));
         }
     }
 
@@ -921,7 +1002,7 @@ mod tests {
             connections.claim(new, rival, Some(2)).unwrap();
             assert!(matches!(connections.begin(old, |_| false), Begin::Wait));
             connections.speaks(new);
-            assert_eq!(connections.uuid(), Some(rival.uuid));
+            assert_eq!(best_uuid(&connections), Some(rival.uuid));
             assert!(matches!(connections.begin(new, |_| false), Begin::Begun));
             let refused = connections.begin(old, |_| false);
             assert!(matches!(refused, Begin::Refused(Refusal::Said(_))), "{refused:?}");
@@ -945,26 +1026,84 @@ mod tests {
         assert!(connections.close());
     }
 
-    #[test]
-    fn what_a_claim_announces_that_says_no_more_counts_only_where_nobody_says_more() {
+    /// Connections from these hosts, of two channels.
+    fn announcing(hosts: [Host; 4]) -> (Connections<usize>, [Arrival; 4]) {
         let mut connections = Connections::new(2, None, 8);
-        let claims = [(0, UUID, true), (1, UUID, false), (1, OTHER, false)];
-        let arrivals = claims.map(|(number, uuid, digests)| {
-            let arrival = connections.add(number, None, |_| true).unwrap().arrival;
-            if uuid == UUID {
-                let initial = InitialPacket::new(uuid, number).with_digests(digests);
-                connections.claim(arrival, initial, Some(number)).unwrap();
-            }
-            arrival
+        let mut handle = 0;
+        let arrivals = hosts.map(|host| {
+            handle += 1;
+            connections.add(handle, host, |_| true).unwrap().arrival
         });
-        let digests = |connections: &Connections<u8>| {
-            connections.announced().map(|announced| (announced.uuid, announced.digests))
-        };
-        assert_eq!(digests(&connections), Some((UUID, false)));
-        connections.claim(arrivals[2], InitialPacket::new(OTHER, 1), Some(2)).unwrap();
-        assert_eq!(digests(&connections), None);
-        connections.speaks(arrivals[0]);
-        assert_eq!(digests(&connections), Some((UUID, true)));
+        (connections, arrivals)
+    }
+
+    const HERE: Host = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+
+    #[test]
+    fn what_is_announced_is_clear_when_a_channel_speaks_or_when_all_are_there_and_agree() {
+        for digests in [false, true] {
+            let (mut connections, [main, first, second, third]) = announcing([HERE; 4]);
+            assert!(connections.add_main(main, 1, Vec::new(), |_| false));
+            let initial =
+                |channel, uuid, digests| InitialPacket::new(uuid, channel).with_digests(digests);
+            let announced = |connections: &Connections<usize>| connections.announced(|_| true);
+            connections.claim(first, initial(0, UUID, true), Some(2)).unwrap();
+            assert_eq!(announced(&connections), None);
+            connections.claim(second, initial(1, UUID, digests), Some(3)).unwrap();
+            assert_eq!(announced(&connections), digests.then(|| initial(0, UUID, true)));
+            connections.claim(third, initial(1, OTHER, false), Some(4)).unwrap();
+            assert_eq!((announced(&connections), connections.announced_by_best()), (None, None));
+            connections.speaks(first);
+            assert_eq!(announced(&connections), Some(initial(0, UUID, true)));
+        }
+    }
+
+    #[test]
+    fn whoever_is_better_is_waited_for_where_it_contradicts_or_may() {
+        let initial = |channel, uuid| InitialPacket::new(uuid, channel);
+        for (better, is_clear) in [
+            (initial(0, UUID), true),
+            (initial(1, UUID), true),
+            (initial(0, OTHER), false),
+            (initial(0, UUID).with_digests(true), false),
+        ] {
+            let (mut connections, [main, first, second, _]) = announcing([HERE; 4]);
+            assert!(connections.add_main(main, 1, Vec::new(), |_| false));
+            connections.claim(second, initial(1, UUID), Some(3)).unwrap();
+            connections.speaks(second);
+            let clear = Some(initial(0, UUID));
+            // The first has said nothing yet, and is being heard or not. The last is worse.
+            assert_eq!(connections.announced(|&handle| handle != 2), None);
+            assert_eq!(connections.announced(|&handle| handle == 2), clear);
+            connections.claim(first, better, Some(2)).unwrap();
+            assert_eq!(connections.announced(|_| true), clear.filter(|_| is_clear), "{better:?}");
+            assert_eq!(connections.announced_by_best(), clear);
+            connections.speaks(first);
+            assert_eq!(connections.announced(|_| true), Some(as_all(better)));
+        }
+    }
+
+    #[test]
+    fn one_from_elsewhere_or_from_before_the_main_channel_announces_nothing_alone() {
+        let initial = |channel, uuid| InitialPacket::new(uuid, channel);
+        for host in [None, HERE] {
+            let (mut connections, [stranger, main, first, second]) =
+                announcing([host, HERE, HERE, HERE]);
+            connections.claim(stranger, initial(0, OTHER), Some(1)).unwrap();
+            connections.speaks(stranger);
+            assert!(connections.add_main(main, 2, Vec::new(), |_| false));
+            connections.remove(second);
+            assert_eq!(connections.announced(|_| true), None);
+            assert_eq!(connections.announced_by_best(), Some(initial(0, OTHER)));
+            let mut alone = connections.clone();
+            connections.claim(first, initial(1, UUID), Some(3)).unwrap();
+            assert_eq!(connections.announced(|_| true), None);
+            connections.speaks(first);
+            assert_eq!(connections.announced(|_| true), Some(initial(0, UUID)));
+            // All are, and none contradicts it.
+            alone.claim(first, initial(1, OTHER), Some(3)).unwrap();
+            assert_eq!(alone.announced(|_| true), Some(initial(0, OTHER)));
+        }
     }
 
     #[test]
@@ -1004,21 +1143,5 @@ mod tests {
             assert_eq!(connections.unknown(), 0);
         }
         assert!(seen.is_sorted_by(|before, after| before < after), "{seen:?}");
-    }
-
-    #[test]
-    fn the_uuid_is_clear_when_a_channel_speaks_or_when_all_are_there_and_agree() {
-        let mut connections = Connections::new(2, None, 8);
-        let arrivals =
-            [0, 1, 2].map(|handle| connections.add(handle, None, |_| true).unwrap().arrival);
-        let initial = |channel, uuid| InitialPacket::new(uuid, channel);
-        connections.claim(arrivals[0], initial(0, UUID), Some(0)).unwrap();
-        assert_eq!(connections.uuid(), None);
-        connections.claim(arrivals[1], initial(1, UUID), Some(1)).unwrap();
-        assert_eq!(connections.uuid(), Some(UUID));
-        connections.claim(arrivals[2], initial(1, OTHER), Some(2)).unwrap();
-        assert_eq!(connections.uuid(), None);
-        connections.speaks(arrivals[2]);
-        assert_eq!(connections.uuid(), Some(OTHER));
     }
 }

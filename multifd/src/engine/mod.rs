@@ -90,24 +90,24 @@ impl<M> Receiving<M> {
 
     /// The main channel is at a sync: see [`Barrier::pass`]. Every packet from before has come.
     pub(crate) fn pass(&mut self) -> Option<Result<(), Error>> {
-        let passed = self.barrier.pass()?;
-        Some(passed.and_then(|()| self.numbers.at_sync().map_err(|fault| self.wrong(fault))))
+        let Self { barrier, numbers, refused, .. } = self;
+        barrier.pass(|| numbers.at_sync().map_err(|fault| wrong(fault, refused)))
     }
 
     /// The main channel has said that all pages have been sent: see [`Barrier::complete`]. Every packet
     /// has come.
     pub(crate) fn complete(&mut self) -> Result<(), Error> {
         self.barrier.complete()?;
-        self.numbers.complete().map_err(|fault| self.wrong(fault))?;
+        self.numbers.complete().map_err(|fault| wrong(fault, &self.refused))?;
         self.connections.begun_announce_digests().map(|_| ()).ok_or(Error::MixedDigests)
     }
+}
 
-    fn wrong(&self, fault: Fault) -> Error {
-        match fault {
-            Fault::Lost { packets, first } => {
-                Error::LostPackets { packets, first, refused: self.refused.clone() }
-            }
-            Fault::OutOfTurn(number) => Error::OutOfTurn { number },
+fn wrong(fault: Fault, refused: &Refused) -> Error {
+    match fault {
+        Fault::Lost { packets, first } => {
+            Error::LostPackets { packets, first, refused: refused.clone() }
         }
+        Fault::OutOfTurn(number) => Error::OutOfTurn { number },
     }
 }

@@ -103,6 +103,8 @@ enum Limit {
     Until(Instant),
     /// As long as something moves.
     Progress,
+    /// The same, of a wait for room at the peer.
+    Room,
 }
 
 /// The waiters that a change of the state affects.
@@ -200,6 +202,16 @@ impl<T: Send + 'static> Session<T> {
         self.wait_until(waiter, what, Limit::Progress, ready)?.ok_or(Stopped)
     }
 
+    /// As [`wait`](Self::wait), for room at the peer: a main channel that has ended says nothing of that.
+    pub(crate) fn wait_for_room<R>(
+        &self,
+        waiter: Waiter,
+        what: &'static str,
+        ready: impl FnMut(&mut T) -> Option<R>,
+    ) -> Result<R, Stopped> {
+        self.wait_until(waiter, what, Limit::Room, ready)?.ok_or(Stopped)
+    }
+
     /// As [`wait`](Self::wait), for what may take any time: only a stop ends it.
     pub(crate) fn wait_patiently<R>(
         &self,
@@ -248,8 +260,12 @@ impl<T: Send + 'static> Session<T> {
                 inner = waited.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
-            if limit == Limit::Progress && waiter == Waiter::Main && awaiting.is_none() {
-                awaiting = Some(self.watch.awaiting(what));
+            if waiter == Waiter::Main && awaiting.is_none() {
+                awaiting = match limit {
+                    Limit::Progress => Some(self.watch.awaiting(what)),
+                    Limit::Room => Some(self.watch.awaiting_room(what)),
+                    Limit::None | Limit::Until(_) => None,
+                };
             }
             inner = changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }

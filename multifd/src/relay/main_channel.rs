@@ -11,8 +11,9 @@ use crate::engine::accept::Acceptor;
 use crate::engine::barrier::AT_SYNC;
 use crate::engine::channels::Channels;
 use crate::engine::hearing::Hearing;
+use crate::engine::queue::SYNCS;
 use crate::engine::return_path::hear_last_word;
-use crate::engine::session::{Failure, Session, Waiter, Wake};
+use crate::engine::session::{Failure, Session, Stopped, Waiter, Wake};
 use crate::error::{Error, Side};
 use crate::stream::{MainDecoder, MainEvent, SyncForm};
 
@@ -85,7 +86,10 @@ impl MainChannel<'_> {
             MainEvent::Configuration(_) => self.open_channels()?,
             MainEvent::OpenReturnPath => {
                 self.session.update(Wake::Nobody, |state| state.more.return_path.open())?;
-                self.session.watch().listens();
+                let (watch, limit) = (self.session.watch(), self.acceptor.admission.timeout);
+                watch.listens();
+                // From now on the source closes the main channel only when it is done.
+                watch.set_main(self.pipe.from.stream.connection(), Some(limit));
             }
             MainEvent::RamStart { blocks, sync, .. } => {
                 let (page_size, once_a_round) = (self.decoder.page_size(), sync == SyncForm::Flush);
@@ -121,12 +125,8 @@ impl MainChannel<'_> {
     /// nothing of the main channel behind its CONFIGURATION before they are there: it takes the
     /// channels that are there at the first sync for all.
     fn open_channels(&self) -> Result<(), Failure> {
-        let (limit, what) = (self.acceptor.admission.timeout, "the first channel");
-        let announced = |state: &mut State| {
-            state.more.announced = state.connections.announced();
-            state.more.announced
-        };
-        let Some(announced) = self.session.wait_for(Waiter::Main, what, limit, announced)? else {
+        let Some(announced) = self.acceptor.wait_for_announced()? else {
+            let limit = self.acceptor.admission.timeout;
             let main_ended = self.pipe.from.stream.connection().has_left();
             let missing = self.session.look(|state| {
                 let channels = state.connections.channels();
@@ -134,6 +134,7 @@ impl MainChannel<'_> {
             });
             return Err(Error::on(Side::From)(missing).into());
         };
+        self.session.update(Wake::Nobody, |state| state.more.announced = Some(announced))?;
         let tapped =
             |link, number| Tapped::new(link, Taps::new(self.tap, Side::To, Wire::Channel(number)));
         let page_size = self.decoder.page_size();
@@ -157,9 +158,17 @@ impl MainChannel<'_> {
         passed.map_err(Error::on(Side::From))?;
         self.session.wake(Wake::Senders);
         self.session.wake(Wake::Receivers);
-        let what = "every channel to send its SYNC";
+        Ok(self.wait_for_syncs()?)
+    }
+
+    /// Waits until every channel to the destination has sent its SYNC. A source without a return path
+    /// may have sent everything and be gone: what is waited for then is room at the destination.
+    fn wait_for_syncs(&self) -> Result<(), Stopped> {
         let sent = |state: &mut State| state.more.queue.all_synced().then_some(());
-        Ok(self.session.wait(Waiter::Main, what, sent)?)
+        match self.session.look(|state| state.more.return_path.is_open()) {
+            true => self.session.wait(Waiter::Main, SYNCS, sent),
+            false => self.session.wait_for_room(Waiter::Main, SYNCS, sent),
+        }
     }
 }
 

@@ -65,6 +65,7 @@ use crate::engine::channels::{self, Channels, Codec};
 use crate::engine::hearing::Hearing;
 use crate::engine::outgoing::Outgoing;
 use crate::engine::pace::{Pace, Paced};
+use crate::engine::queue::SYNCS;
 use crate::engine::return_path::{LAST_WORD, Owner, hear_last_word};
 use crate::engine::session::{Failure, Session, Stopped, Waiter, Wake};
 use crate::error::{Error, Refused, Side, Unfinished};
@@ -209,7 +210,8 @@ impl Relay {
             hear_last_word(&self.session, error);
         }
         if let Err(Stopped) = self.session.settle(relayed) {
-            let error = self.session.reason();
+            let behind = self.session.look(|state| state.more.queue.behind());
+            let error = self.session.reason().lacking(SYNCS, behind);
             let refused = self.session.look(|state| state.more.refused);
             let error = refused.map_or(error, Error::DestinationRefused);
             let error = self.session.look(|state| error.after(&state.refused));

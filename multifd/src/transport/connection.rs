@@ -90,6 +90,10 @@ impl Connection {
     ///   or an error. After `Read` alone writing is still possible, or a destination cannot tell its
     ///   source why it failed. After `Both` a write that waits ends, too.
     ///
+    /// A stream must take 2 KiB that nobody reads yet: the initial packet and a SYNC of a multifd channel. A
+    /// source announces its RAM on the main channel only when every channel has sent these, and a destination
+    /// reads SYNCs only when it has the announcement.
+    ///
     /// Compared with a socket: pages are copied once more. Whether the peer has closed is known only
     /// when its end is read. So a source notices a confirmation that comes too early only where it has
     /// been read before the last page is sent, and a channel that leaves before its main channel comes
@@ -278,13 +282,18 @@ impl Connection {
         self.socket().is_none_or(is_empty)
     }
 
-    /// As [`is_silent`](Self::is_silent), where nothing has come either that somebody else reads just now,
-    /// and that may be no more than a part of a TLS record.
+    /// As [`is_silent`](Self::is_silent), where nothing has come either that may be no more than a part of a
+    /// TLS record.
+    pub(crate) fn has_nothing_unread(&self) -> bool {
+        let is_quiet = |(layer, line): (&dyn Layer, Line<'_>)| layer.is_quiet(line, true);
+        self.socket().is_none_or(is_empty) && self.layer().is_none_or(is_quiet)
+    }
+
+    /// As [`has_nothing_unread`](Self::has_nothing_unread), where that can be told, and nothing has been read
+    /// either that the connection's thread has not made sense of yet.
     pub(crate) fn is_quiet(&self) -> bool {
-        let Some(socket) = self.socket().filter(|_| self.layer().is_some()) else {
-            return self.is_silent();
-        };
-        is_empty(socket) && self.is_silent()
+        let is_quiet = |(layer, line): (&dyn Layer, Line<'_>)| layer.is_quiet(line, false);
+        self.socket().is_some_and(is_empty) && self.layer().is_none_or(is_quiet)
     }
 
     /// Whether the peer has closed its writing side, as far as that can be told. What it has written

@@ -28,6 +28,10 @@ pub(super) trait Layer: fmt::Debug + Send + Sync {
     /// What there is to be read, without taking it.
     fn look(&self, line: Line<'_>) -> io::Result<Now>;
 
+    /// Whether nothing that has been received is there to be read; `in_the_middle` says what it is where a part of
+    /// a record is there, or somebody reads just now.
+    fn is_quiet(&self, line: Line<'_>, in_the_middle: bool) -> bool;
+
     /// Writes some of `bytes` bytes, however long that takes. `gather` puts the first of them into the
     /// room that it is given, and says how many.
     fn write(

@@ -102,6 +102,16 @@ impl Secured {
         }
     }
 
+    /// What there is to be read of what has been received.
+    fn look_at(&self, line: Line<'_>, input: &mut Input) -> Now {
+        let mut session = lock(&self.session);
+        let now = input.look(&mut session);
+        self.note_pending(&session);
+        drop(session);
+        self.send_pending(line);
+        now
+    }
+
     /// The reason of a peer that has closed the connection while it was written to, if it has given one;
     /// else `error`.
     fn explained(&self, line: Line<'_>, error: io::Error) -> io::Error {
@@ -192,12 +202,7 @@ impl Layer for Secured {
         // Somebody waits for it to say something.
         let Some(mut input) = try_lock(&self.input) else { return Ok(Now::Nothing) };
         loop {
-            let mut session = lock(&self.session);
-            let now = input.look(&mut session);
-            self.note_pending(&session);
-            drop(session);
-            self.send_pending(line);
-            match now {
+            match self.look_at(line, &mut input) {
                 Now::Nothing => {}
                 something => return Ok(something),
             }
@@ -205,6 +210,13 @@ impl Layer for Secured {
                 return Ok(Now::Nothing);
             }
         }
+    }
+
+    fn is_quiet(&self, line: Line<'_>, in_the_middle: bool) -> bool {
+        // Whoever has it may have taken something out.
+        let Some(mut input) = try_lock(&self.input) else { return in_the_middle };
+        // Nothing is taken out of the socket, which another thread may wait for.
+        self.look_at(line, &mut input) == Now::Nothing && (in_the_middle || input.is_empty())
     }
 
     fn write(

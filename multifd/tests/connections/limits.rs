@@ -1,15 +1,18 @@
 //! How long a peer may do nothing.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use multifd::core::wire::{InitialPacket, Uuid};
 use multifd::relay::Relay;
 use multifd::{Connection, Destination, Error, Outgoing, PageSet, Source};
 
-use crate::common::{announcement, any_port, chain, guest, provide, receive, send};
+use crate::common::{
+    announcement, announcement_with_return_path, any_port, cause, chain, guest, provide, receive,
+    send,
+};
 use crate::registry;
 use crate::toy::Kind;
 
@@ -57,6 +60,18 @@ fn a_source_that_says_nothing_more_ends_its_destination_with_what_was_waited_for
     }
 }
 
+/// Sends the initial packets of two channels, and so much of a SYNC without pages.
+fn begin(channels: &[Connection], bytes: [usize; 2]) {
+    let mut sync = vec![0; 1344];
+    sync[..12].copy_from_slice(&[0x11, 0x22, 0x33, 0x44, 0, 0, 0, 1, 0, 0, 0, 1]);
+    for ((number, channel), bytes) in (0..).zip(channels).zip(bytes) {
+        let mut channel = channel.clone();
+        sync[31] = number;
+        channel.write_all(&InitialPacket::new(Uuid::default(), number).to_bytes()).unwrap();
+        channel.write_all(&sync[..bytes]).unwrap();
+    }
+}
+
 #[test]
 fn a_channel_that_stalls_before_its_sync_is_said_by_its_number() {
     let ((mut main, channels), (to_main, to)) = Kind::Unix.pairs(2);
@@ -64,14 +79,8 @@ fn a_channel_that_stalls_before_its_sync_is_said_by_its_number() {
     let destination = destination.without_listener().unwrap();
     [to_main].into_iter().chain(to).for_each(|end| destination.entrance().add(end).unwrap());
     main.write_all(&announcement(&guest())).unwrap();
-    // The initial packet, and a SYNC without pages, of which the second channel has a part.
-    let mut sync = vec![0; 1344];
-    sync[..12].copy_from_slice(&[0x11, 0x22, 0x33, 0x44, 0, 0, 0, 1, 0, 0, 0, 1]);
-    for ((number, mut channel), bytes) in (0..).zip(channels.clone()).zip([1344, 1343]) {
-        sync[31] = number;
-        channel.write_all(&InitialPacket::new(Uuid::default(), number).to_bytes()).unwrap();
-        channel.write_all(&sync[..bytes]).unwrap();
-    }
+    // The second channel has a part.
+    begin(&channels, [1344, 1343]);
     let error = destination.receive(provide).unwrap_err();
     assert!(matches!(&error, Error::Stalled { channels, .. } if channels[..] == [1]), "{error:?}");
     let text = error.to_string();
@@ -235,4 +244,56 @@ fn what_stalls_after_the_end_of_a_wait_is_not_blamed_on_it() {
     sent.join().unwrap().unwrap();
     let mut main = main;
     assert!(matches!(main.read(&mut [0]), Ok(0)), "it is shut down though it is still held");
+}
+
+/// A channel to a destination that hangs: it takes the initial packet, and no more until it is shut down.
+fn hanging() -> Connection {
+    struct Hangs(usize, Receiver<()>);
+    impl Write for Hangs {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.0);
+            if taken == 0 {
+                _ = self.1.recv();
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.0 -= taken;
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (over, shut_down) = channel();
+    let shut_down_it = move |_| {
+        _ = over.send(());
+        Ok(())
+    };
+    Connection::from_stream(io::empty(), Hangs(InitialPacket::BYTES, shut_down), shut_down_it)
+}
+
+#[test]
+fn a_source_that_leaves_while_a_destination_hangs_is_blamed_only_where_it_would_have_stayed() {
+    for return_path in [true, false] {
+        let ((mut main, channels), (to_main, to)) = Kind::Unix.pairs(2);
+        let (to_destination, _destination) = Kind::Unix.pair();
+        let relay = Relay::builder(registry()).channel_timeout(PATIENT);
+        let relay = relay.progress_timeout((!return_path).then_some(PATIENT));
+        let relay = relay
+            .without_listener(Outgoing::over(to_destination, vec![hanging(), hanging()]))
+            .unwrap();
+        [to_main].into_iter().chain(to).for_each(|end| relay.entrance().add(end).unwrap());
+        let announcement = if return_path { announcement_with_return_path } else { announcement };
+        main.write_all(&announcement(&guest())).unwrap();
+        begin(&channels, [1344; 2]);
+        drop(main);
+        let error = cause(relay.run().unwrap_err());
+        match &error {
+            Error::MainEnded { waiting_for } if return_path => {
+                assert_eq!(*waiting_for, "every channel to send its SYNC");
+            }
+            Error::Stalled { channels, .. } if !return_path => assert_eq!(channels[..], [0, 1]),
+            _ => panic!("{return_path}: {error}"),
+        }
+    }
 }

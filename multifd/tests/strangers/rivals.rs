@@ -9,10 +9,13 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use multifd::core::wire::{InitialPacket, Uuid};
-use multifd::{Arrived, Destination, Error, Uri};
+use multifd::relay::Relay;
+use multifd::{Arrived, Destination, Error, PageSet, Uri};
 use socket2::{Domain, Socket, Type};
 
-use crate::common::{announcement_with_return_path, any_port, assert_equal, provide, receive};
+use crate::common::{
+    announcement_with_return_path, any_port, assert_equal, complete, guest, provide, receive, send,
+};
 use crate::play::{Streams, address, wait_until};
 use crate::registry;
 
@@ -109,6 +112,24 @@ fn a_rival_from_elsewhere_does_not_take_a_channels_place_whenever_it_comes() {
             who.insert(place, Who::Rival(ELSEWHERE));
             is_whole(&streams, &who);
         }
+    }
+}
+
+#[test]
+fn a_relay_does_not_announce_what_a_stranger_from_elsewhere_says_before_the_source_does() {
+    let ram = guest();
+    // Another VM; one whose source says nothing of its RAM.
+    for uuid in [Uuid([2; 16]), Uuid::default()].into_iter().cycle().take(20) {
+        let (to, received) = receive(|setup| setup);
+        let relay = Relay::builder(registry()).listen(&any_port(), &to).unwrap();
+        let uri = relay.uri().clone();
+        let mut stranger = connect(&uri, ELSEWHERE);
+        stranger.write_all(&InitialPacket::new(uuid, 0).to_bytes()).unwrap();
+        stranger.write_all(&[0]).unwrap();
+        let relayed = std::thread::spawn(move || relay.run());
+        let source = send(&ram, &uri, |setup| setup).unwrap();
+        complete(source, PageSet::all(&ram), &ram, received);
+        relayed.join().unwrap().unwrap();
     }
 }
 

@@ -152,6 +152,11 @@ impl Input {
         }
     }
 
+    /// Whether nothing has been received that is not decrypted yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
     /// Why nothing more can be read.
     pub(super) fn failure(&mut self) -> Option<io::Error> {
         self.failed.take().map(failed)

@@ -159,6 +159,25 @@ fn a_connection_is_shut_down_at_once_though_a_write_waits() {
 }
 
 #[test]
+fn a_connection_is_not_quiet_while_somebody_reads_or_where_a_part_of_a_record_has_come() {
+    let (near, far) = pair(0);
+    assert!(near.is_quiet());
+    let (reading, began) = (near.clone(), std::time::Instant::now());
+    let reader = std::thread::spawn(move || reading.clone().read_exact(&mut [0]).unwrap());
+    while near.is_quiet() {
+        assert!(began.elapsed() < LONG);
+    }
+    assert!(near.has_nothing_unread());
+    far.clone().write_all(b"x").unwrap();
+    reader.join().unwrap();
+    assert!(near.is_quiet());
+    far.line().unwrap().send(&[0x17, 3, 3]).unwrap();
+    assert!(!near.is_quiet() && !near.has_nothing_unread(), "it stays in the socket");
+    assert!(near.is_silent() && !near.is_quiet());
+    assert!(near.has_nothing_unread(), "it has been taken out of the socket");
+}
+
+#[test]
 fn a_short_message_that_there_is_no_room_for_is_never_heard_and_nothing_is_said_behind_it() {
     let (near, far) = pair(0);
     let (layer, line) = near.layer().unwrap();
