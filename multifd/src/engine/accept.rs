@@ -757,11 +757,22 @@ fn missing_channels<M: Send + 'static>(
     })
 }
 
-/// Whether a connection has ended, or failed, before it said what it is.
+/// Whether the other side has ended a connection before it said what it is. That reading fails here, as for
+/// want of memory, is another matter.
 fn is_end(error: &multifd_core::Error) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof,
+    };
     use multifd_core::ErrorKind;
 
-    matches!(error.kind(), ErrorKind::Io { .. } | ErrorKind::Peer(PeerError::Truncated))
+    match error.kind() {
+        ErrorKind::Io { source, .. } => matches!(
+            source.kind(),
+            BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof
+        ),
+        ErrorKind::Peer(PeerError::Truncated) => true,
+        _ => false,
+    }
 }
 
 /// Takes note of a connection that is refused: as one that may be a channel of the source's, if it comes
@@ -826,5 +837,14 @@ mod tests {
         // Of other streams it cannot be told.
         let connection = Connection::from_stream(io::empty(), io::sink(), |_| Ok(()));
         assert!(!is_quiet(&connection, true) && connection.has_nothing_unread());
+    }
+
+    #[test]
+    fn a_connection_that_fails_here_has_not_ended_there() {
+        let failed = |kind| multifd_core::Error::reading(io::Error::from(kind));
+        assert!(is_end(&failed(io::ErrorKind::ConnectionReset)));
+        assert!(is_end(&PeerError::Truncated.into()));
+        assert!(!is_end(&failed(io::ErrorKind::OutOfMemory)));
+        assert!(!is_end(&PeerError::NameEmpty.into()));
     }
 }
