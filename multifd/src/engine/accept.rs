@@ -745,7 +745,7 @@ fn is_quiet(connection: &Connection, has_said: bool) -> bool {
 }
 
 /// Not every channel has begun within `limit`.
-fn missing_channels<M: Send + 'static>(
+pub(crate) fn missing_channels<M: Send + 'static>(
     session: &Session<Receiving<M>>,
     limit: Duration,
     main: Option<&Connection>,

@@ -51,15 +51,16 @@ impl Intake for IntoQueue {
         channel: u8,
         packet: &RamPacket<'_>,
     ) -> Result<Target, Failure> {
+        let (spare, has_synced) = session
+            .update(Wake::Nobody, |state| (state.more.spares.pop(), state.barrier.has_synced()))?;
         // The same for every order of threads: no channel is past its first SYNC before all are at it.
         // The destination gets to see the list of blocks with that sync, and a QEMU without it crashes.
-        if packet.pages.is_some() && !session.look(|state| state.barrier.has_synced()) {
+        if packet.pages.is_some() && !has_synced {
             return Err(Error::BeforeFirstSync(channel).into());
         }
         vm.check(packet).map_err(|error| {
             multifd_core::Error::from(error).in_packet(packet.packet_num).on_channel(channel)
         })?;
-        let spare = session.update(Wake::Nobody, |state| state.more.spares.pop())?;
         let buffer = match spare {
             Some(buffer) => buffer,
             None => PacketBuffer::new(vm.page_size)?,

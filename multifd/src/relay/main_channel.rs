@@ -7,7 +7,7 @@ use super::pipe::{CHUNK, Pipe};
 use super::return_path::ToSource;
 use super::state::{State, Vm};
 use super::tap::{Tap, Tapped, Taps, Wire};
-use crate::engine::accept::Acceptor;
+use crate::engine::accept::{Acceptor, missing_channels};
 use crate::engine::barrier::AT_SYNC;
 use crate::engine::channels::Channels;
 use crate::engine::hearing::Hearing;
@@ -126,12 +126,9 @@ impl MainChannel<'_> {
     /// channels that are there at the first sync for all.
     fn open_channels(&self) -> Result<(), Failure> {
         let Some(announced) = self.acceptor.wait_for_announced()? else {
-            let limit = self.acceptor.admission.timeout;
-            let main_ended = self.pipe.from.stream.connection().has_left();
-            let missing = self.session.look(|state| {
-                let channels = state.connections.channels();
-                Error::missing_channels(0, channels, limit, main_ended, state.refused.clone())
-            });
+            let (limit, main) =
+                (self.acceptor.admission.timeout, self.pipe.from.stream.connection());
+            let missing = missing_channels(self.session, limit, Some(main));
             return Err(Error::on(Side::From)(missing).into());
         };
         self.session.update(Wake::Nobody, |state| state.more.announced = Some(announced))?;
