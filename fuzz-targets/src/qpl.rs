@@ -31,15 +31,22 @@ fn expected(payload: &[u8], pages: usize) -> Option<Vec<u8>> {
             restored.extend_from_slice(chunk);
             continue;
         }
-        let mut page = vec![0; PAGE];
-        let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-        let done = decompress(&mut DecompressorOxide::new(), chunk, &mut page, 0, flags);
+        let (done, page) = inflate(chunk);
         if done != (TINFLStatus::Done, chunk.len(), PAGE) {
             return None;
         }
         restored.extend(page);
     }
     Some(restored)
+}
+
+/// What an independent decoder makes of a chunk: its status, the bytes that it has read and written, and
+/// the page.
+fn inflate(chunk: &[u8]) -> ((TINFLStatus, usize, usize), Vec<u8>) {
+    let mut page = vec![0; PAGE];
+    let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+    let done = decompress(&mut DecompressorOxide::new(), chunk, &mut page, 0, flags);
+    (done, page)
 }
 
 fn chunks(payload: &[u8], pages: usize) -> Option<Vec<&[u8]>> {
@@ -58,11 +65,6 @@ fn chunks(payload: &[u8], pages: usize) -> Option<Vec<&[u8]>> {
 /// length, where others refuse the stream: whether that is all that they differ in, nobody can tell from
 /// outside, but that there is a code for them.
 fn is_excused(payload: &[u8], pages: usize) -> bool {
-    let inflate = |chunk: &&[u8]| {
-        let mut page = vec![0; PAGE];
-        let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-        decompress(&mut DecompressorOxide::new(), chunk, &mut page, 0, flags).0
-    };
-    chunks(payload, pages)
-        .is_some_and(|chunks| chunks.iter().any(|chunk| inflate(chunk) == TINFLStatus::Failed))
+    let fails = |chunk: &&[u8]| inflate(chunk).0.0 == TINFLStatus::Failed;
+    chunks(payload, pages).is_some_and(|chunks| chunks.iter().any(fails))
 }

@@ -7,10 +7,9 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::io::{self, Cursor, Read};
-use std::process::Command;
 use std::time::Duration;
 
-use common::{provide, registry};
+use common::{again_with_delays, provide, registry};
 use multifd::{Destination, Error};
 use multifd_conformance::{Recording, recordings};
 
@@ -158,14 +157,5 @@ fn a_packet_that_came_before_is_refused_on_either_channel() {
 
 #[test]
 fn all_of_it_holds_where_threads_are_delayed_between_each_other() {
-    const SEED: &str = "MULTIFD_TEST_JITTER";
-    // By the tests themselves, under other seeds.
-    if std::env::var_os(SEED).is_some() {
-        return;
-    }
-    for seed in ["1", "2"] {
-        let mut tests = Command::new(std::env::current_exe().unwrap());
-        let output = tests.env(SEED, seed).output().unwrap();
-        assert!(output.status.success(), "{seed}: {}", String::from_utf8_lossy(&output.stdout));
-    }
+    again_with_delays("");
 }

@@ -14,6 +14,7 @@ mod plan;
 mod program;
 mod qpl;
 mod relay;
+mod scene;
 mod send_recv;
 mod show;
 mod strangers;

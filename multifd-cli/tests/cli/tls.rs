@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use tempfile::TempDir;
-
-use crate::common::{Running, command, memory, multifd, names, text};
+use crate::common::{Running, command, multifd, names, text};
+use crate::scene::Scene;
 
 const FILES: [&str; 6] = [
     "ca-cert.pem",
@@ -17,21 +16,11 @@ const FILES: [&str; 6] = [
     "server-key.pem",
 ];
 
-/// Certificates, and a guest's memory.
-struct Scene {
-    folder: TempDir,
-}
-
 impl Scene {
-    fn new() -> Self {
-        let scene = Self { folder: tempfile::tempdir().unwrap() };
-        fs::write(scene.path("guest.ram"), memory(300)).unwrap();
+    fn with_certificates() -> Self {
+        let scene = Self::new();
         scene.init("tls", &["127.0.0.1", "host.example"]);
         scene
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
     }
 
     fn init(&self, name: &str, hosts: &[&str]) -> String {
@@ -39,22 +28,6 @@ impl Scene {
         let hosts: Vec<_> = hosts.iter().flat_map(|&host| ["--host", host]).collect();
         let ended = multifd(&[&["tls-init", text(&folder)], &hosts[..]].concat());
         ended.succeeded().stdout
-    }
-
-    fn recv(&self, options: &[&str]) -> (Running, String) {
-        let image = self.path("vm");
-        let at = ["--listen", "tcp:127.0.0.1:0", "--to", text(&image), "--force"];
-        Running::recv(&[&at[..], options].concat())
-    }
-
-    fn send(&self, to: &str, options: &[&str]) -> crate::common::Ended {
-        let ram = self.path("guest.ram");
-        multifd(&[&["send", "--ram", text(&ram), "--to", to], options].concat())
-    }
-
-    fn assert_arrived(&self) {
-        let arrived = fs::read(self.path("vm").join("pc.ram")).unwrap();
-        assert!(arrived == fs::read(self.path("guest.ram")).unwrap());
     }
 }
 
@@ -64,7 +37,7 @@ fn mode(path: &Path) -> u32 {
 
 #[test]
 fn a_folder_is_made_with_everything_and_the_lines_for_qemu() {
-    let scene = Scene::new();
+    let scene = Scene::with_certificates();
     let folder = scene.path("other");
     let said = scene.init("other", &["host.example", "192.0.2.1"]);
     assert_eq!(names(&folder), FILES);
@@ -84,7 +57,7 @@ fn a_folder_is_made_with_everything_and_the_lines_for_qemu() {
 
 #[test]
 fn nothing_is_overwritten_and_nothing_is_left_where_one_file_is_there() {
-    let scene = Scene::new();
+    let scene = Scene::with_certificates();
     let again = multifd(&["tls-init", text(&scene.path("tls")), "--host", "h"]);
     again.failed_saying(&["ca-cert.pem", "not overwritten"]);
     let folder = scene.path("half");
@@ -108,7 +81,7 @@ fn a_host_that_is_none_and_a_time_that_is_none_are_wrong_usage() {
 
 #[test]
 fn hosts_of_one_ca_have_folders_of_their_own_and_are_told_apart() {
-    let scene = Scene::new();
+    let scene = Scene::with_certificates();
     let (ca, other) = (scene.path("ca"), scene.path("other-ca"));
     for ca in [&ca, &other] {
         multifd(&["tls-init", text(ca), "--ca-only"]).succeeded();
@@ -150,7 +123,7 @@ fn hosts_of_one_ca_have_folders_of_their_own_and_are_told_apart() {
 
 #[test]
 fn a_ca_that_cannot_issue_is_refused_with_what_to_do_and_nothing_is_made() {
-    let scene = Scene::new();
+    let scene = Scene::with_certificates();
     let ca = scene.path("ca");
     multifd(&["tls-init", text(&ca), "--ca-only"]).succeeded();
     let host = scene.path("host");
@@ -186,7 +159,7 @@ fn a_ca_that_cannot_issue_is_refused_with_what_to_do_and_nothing_is_made() {
 
 #[test]
 fn an_image_arrives_over_tls_and_through_a_relay_with_tls_on_both_sides() {
-    let scene = Scene::new();
+    let scene = Scene::with_certificates();
     let folder = scene.path("tls");
     let creds = ["--tls-creds", text(&folder)];
     let (recv, uri) = scene.recv(&creds);
@@ -195,7 +168,7 @@ fn an_image_arrives_over_tls_and_through_a_relay_with_tls_on_both_sides() {
     scene.assert_arrived();
 
     let (recv, uri) = scene.recv(&creds);
-    let mut relay =
+    let relay =
         Running::start(command(&["relay", "--listen", "tcp:127.0.0.1:0", "--to", &uri]).args([
             "--from-tls-creds",
             text(&folder),
@@ -206,16 +179,12 @@ fn an_image_arrives_over_tls_and_through_a_relay_with_tls_on_both_sides() {
             "--to-tls-hostname",
             "host.example",
         ]));
-    let at = relay.listening();
-    scene.send(&at, &creds).succeeded();
-    relay.wait().succeeded();
-    recv.wait().succeeded();
-    scene.assert_arrived();
+    scene.arrives_by(relay, recv, &creds);
 }
 
 #[test]
 fn a_source_that_is_refused_hears_why_and_the_next_one_arrives() {
-    let scene = Scene::new();
+    let scene = Scene::with_certificates();
     scene.init("other", &["127.0.0.1"]);
     let (folder, other) = (scene.path("tls"), scene.path("other"));
     // Of another CA, which knows this one.
@@ -242,7 +211,7 @@ fn a_source_that_is_refused_hears_why_and_the_next_one_arrives() {
 
 #[test]
 fn a_source_without_a_certificate_or_an_allowed_name_is_refused_unless_all_are_let_in() {
-    let scene = Scene::new();
+    let scene = Scene::with_certificates();
     let (folder, bare) = (scene.path("tls"), scene.path("bare"));
     fs::create_dir(&bare).unwrap();
     fs::copy(folder.join("ca-cert.pem"), bare.join("ca-cert.pem")).unwrap();
@@ -273,7 +242,7 @@ fn a_source_without_a_certificate_or_an_allowed_name_is_refused_unless_all_are_l
 
 #[test]
 fn a_source_with_tls_says_that_its_destination_has_none() {
-    let scene = Scene::new();
+    let scene = Scene::with_certificates();
     let folder = scene.path("tls");
     let (mut recv, uri) = scene.recv(&[]);
     let sent = scene.send(&uri, &["--tls-creds", text(&folder)]);
@@ -286,7 +255,7 @@ fn a_source_with_tls_says_that_its_destination_has_none() {
 
 #[test]
 fn folders_that_cannot_be_used_are_refused_before_anything_is_sent() {
-    let scene = Scene::new();
+    let scene = Scene::with_certificates();
     let folder = scene.path("tls");
     let nowhere = "tcp:127.0.0.1:1";
     let key = folder.join("client-key.pem");

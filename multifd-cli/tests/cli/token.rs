@@ -2,28 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
-use tempfile::TempDir;
-
-use crate::common::{Ended, Running, command, memory, multifd, text};
-
-/// Two tokens, and a guest's memory.
-struct Scene {
-    folder: TempDir,
-}
+use crate::common::{Running, command, multifd, text};
+use crate::scene::Scene;
 
 impl Scene {
-    fn new() -> Self {
-        let scene = Self { folder: tempfile::tempdir().unwrap() };
-        fs::write(scene.path("guest.ram"), memory(300)).unwrap();
+    fn with_tokens() -> Self {
+        let scene = Self::new();
         scene.write("token", "the secret of both sides, of 32 bytes or more\n");
         scene.write("other", "another secret, of somebody else, as long\n");
         scene
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
     }
 
     fn write(&self, name: &str, content: &str) {
@@ -34,27 +22,11 @@ impl Scene {
     fn mode(&self, name: &str, mode: u32) {
         fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
     }
-
-    fn recv(&self, options: &[&str]) -> (Running, String) {
-        let image = self.path("vm");
-        let at = ["--listen", "tcp:127.0.0.1:0", "--to", text(&image), "--force"];
-        Running::recv(&[&at[..], options].concat())
-    }
-
-    fn send(&self, to: &str, options: &[&str]) -> Ended {
-        let ram = self.path("guest.ram");
-        multifd(&[&["send", "--ram", text(&ram), "--to", to], options].concat())
-    }
-
-    fn assert_arrived(&self) {
-        let arrived = fs::read(self.path("vm").join("pc.ram")).unwrap();
-        assert!(arrived == fs::read(self.path("guest.ram")).unwrap());
-    }
 }
 
 #[test]
 fn an_image_arrives_with_a_token_and_through_a_relay_with_one_on_each_side() {
-    let scene = Scene::new();
+    let scene = Scene::with_tokens();
     let (token, other) = (scene.path("token"), scene.path("other"));
     let (token, other) = (["--token-file", text(&token)], ["--token-file", text(&other)]);
     let (recv, uri) = scene.recv(&token);
@@ -65,17 +37,12 @@ fn an_image_arrives_with_a_token_and_through_a_relay_with_one_on_each_side() {
     let (recv, uri) = scene.recv(&other);
     let relay = ["relay", "--listen", "tcp:127.0.0.1:0", "--to", &uri];
     let tokens = ["--from-token-file", token[1], "--to-token-file", other[1]];
-    let mut relay = Running::start(command(&relay).args(tokens));
-    let at = relay.listening();
-    scene.send(&at, &token).succeeded();
-    relay.wait().succeeded();
-    recv.wait().succeeded();
-    scene.assert_arrived();
+    scene.arrives_by(Running::start(command(&relay).args(tokens)), recv, &token);
 }
 
 #[test]
 fn each_combination_that_does_not_fit_ends_at_once_with_what_to_do_and_the_next_arrives() {
-    let scene = Scene::new();
+    let scene = Scene::with_tokens();
     let (token, other) = (scene.path("token"), scene.path("other"));
     let (token, other) = (["--token-file", text(&token)], ["--token-file", text(&other)]);
     let (recv, uri) = scene.recv(&token);
@@ -101,7 +68,7 @@ fn each_combination_that_does_not_fit_ends_at_once_with_what_to_do_and_the_next_
 
 #[test]
 fn files_that_cannot_be_tokens_are_refused_before_anything_is_sent() {
-    let scene = Scene::new();
+    let scene = Scene::with_tokens();
     let nowhere = "tcp:127.0.0.1:1";
     let token = scene.path("token");
     let options = ["--token-file", text(&token)];
@@ -124,7 +91,7 @@ fn files_that_cannot_be_tokens_are_refused_before_anything_is_sent() {
 
 #[test]
 fn listening_on_the_network_without_tls_is_warned_of_with_what_a_token_does_not_do() {
-    let scene = Scene::new();
+    let scene = Scene::with_tokens();
     let (token, image) = (scene.path("token"), scene.path("vm"));
     let recv = ["recv", "--to", text(&image), "--token-file", text(&token)];
     let relay = ["relay", "--to", "tcp:127.0.0.1:1", "--from-token-file", text(&token)];

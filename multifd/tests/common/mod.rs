@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -11,8 +12,8 @@ use multifd::core::wire::BlockName;
 use multifd::core::{Compression, PageSize, Registry};
 use multifd::stream::{BlockInfo, Configuration, MainEncoder, SyncForm};
 use multifd::{
-    Arrived, Destination, DestinationBuilder, Error, Incoming, PageSet, Source, SourceBuilder,
-    Stats, Unfinished, Uri,
+    Arrived, Connection, Destination, DestinationBuilder, Error, Incoming, PageSet, Source,
+    SourceBuilder, Stats, Unfinished, Uri,
 };
 
 /// What ended a migration, whosever the guest is.
@@ -170,4 +171,25 @@ pub(crate) fn is_alone(name: &str) -> bool {
 /// Threads of this process.
 pub(crate) fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// Runs the tests of this program whose names contain `filter` with delays between threads, under a few
+/// seeds. It is one of them itself, and does nothing then.
+pub(crate) fn again_with_delays(filter: &str) {
+    const SEED: &str = "MULTIFD_TEST_JITTER";
+    if std::env::var_os(SEED).is_some() {
+        return;
+    }
+    for seed in ["1", "2"] {
+        let mut tests = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = tests.arg(filter).env(SEED, seed).output().unwrap();
+        assert!(output.status.success(), "{seed}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+/// One end of a pair of sockets, whose other end is handed in at a destination.
+pub(crate) fn handed_in(destination: &Destination) -> Connection {
+    let (near, far) = UnixStream::pair().unwrap();
+    destination.entrance().add(Connection::from_socket(far).unwrap()).unwrap();
+    Connection::from_socket(near).unwrap()
 }

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
-use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -14,7 +13,8 @@ use multifd::{Arrived, Destination, Error, PageSet, Uri};
 use socket2::{Domain, Socket, Type};
 
 use crate::common::{
-    announcement_with_return_path, any_port, assert_equal, complete, guest, provide, receive, send,
+    again_with_delays, announcement_with_return_path, any_port, assert_equal, complete, guest,
+    provide, receive, send,
 };
 use crate::play::{Streams, address, wait_until};
 use crate::registry;
@@ -188,14 +188,5 @@ fn claims_that_say_no_more_do_not_hold_up_channels_that_came_before_their_main_c
 
 #[test]
 fn all_of_it_holds_where_threads_are_delayed_between_each_other() {
-    const SEED: &str = "MULTIFD_TEST_JITTER";
-    // By the tests themselves, under other seeds.
-    if std::env::var_os(SEED).is_some() {
-        return;
-    }
-    for seed in ["1", "2"] {
-        let mut tests = Command::new(std::env::current_exe().unwrap());
-        let output = tests.arg("rivals").env(SEED, seed).output().unwrap();
-        assert!(output.status.success(), "{seed}: {}", String::from_utf8_lossy(&output.stdout));
-    }
+    again_with_delays("rivals");
 }

@@ -1,16 +1,16 @@
 //! Migrations that go through.
 
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use multifd::core::Compression;
 use multifd::relay::Relay;
 use multifd::tls::{ClientTls, Clients, ServerTls};
-use multifd::{Connection, Destination, Outgoing, PageSet, Source};
+use multifd::{Destination, Outgoing, PageSet, Source};
 
 use crate::authority::Authority;
 use crate::common::{
-    all_compressions, any_port, assert_equal, complete, guest, provide, receive, registry, send,
+    all_compressions, any_port, assert_equal, complete, guest, handed_in, provide, receive,
+    registry, send,
 };
 use crate::peer;
 
@@ -67,11 +67,7 @@ fn connections_that_the_program_brings_are_encrypted_as_others_are() {
     let registry = registry();
     let destination = Destination::builder(&registry).tls(folder.server());
     let destination = destination.without_listener().unwrap();
-    let pair = || {
-        let (near, far) = UnixStream::pair().unwrap();
-        destination.entrance().add(Connection::from_socket(far).unwrap()).unwrap();
-        Connection::from_socket(near).unwrap()
-    };
+    let pair = || handed_in(&destination);
     let (main, channels) = (pair(), [pair(), pair()]);
     let ram = guest();
     let received = std::thread::spawn(move || destination.receive(provide));
@@ -116,11 +112,7 @@ fn a_relay_encrypts_connections_to_the_destination_that_the_program_brings() {
     let registry = registry();
     let destination = Destination::builder(&registry).channels(1).tls(folder.server());
     let destination = destination.without_listener().unwrap();
-    let pair = || {
-        let (near, far) = UnixStream::pair().unwrap();
-        destination.entrance().add(Connection::from_socket(far).unwrap()).unwrap();
-        Connection::from_socket(near).unwrap()
-    };
+    let pair = || handed_in(&destination);
     let to = Outgoing::over(pair(), [pair()]);
     let received = std::thread::spawn(move || destination.receive(provide));
     let relay = Relay::builder(&registry).to_tls(folder.client().hostname("127.0.0.1").unwrap());

@@ -10,7 +10,7 @@ use multifd::relay::Relay;
 use multifd::{Connection, Destination, Outgoing, PageSet, Source};
 
 use crate::authority::Authority;
-use crate::common::{any_port, complete, guest, provide, receive, registry};
+use crate::common::{any_port, complete, guest, handed_in, provide, receive, registry};
 use crate::{arrives, other, token};
 
 #[test]
@@ -91,11 +91,7 @@ fn a_relay_has_a_token_over_connections_to_the_destination_that_the_program_brin
     let registry = registry();
     let destination = Destination::builder(&registry).channels(1).token(token());
     let destination = destination.compression(Compression::Zlib).without_listener().unwrap();
-    let pair = || {
-        let (near, far) = UnixStream::pair().unwrap();
-        destination.entrance().add(Connection::from_socket(far).unwrap()).unwrap();
-        Connection::from_socket(near).unwrap()
-    };
+    let pair = || handed_in(&destination);
     let to = Outgoing::over(pair(), [pair()]);
     let received = std::thread::spawn(move || destination.receive(provide));
     let relay = Relay::builder(&registry).to_compression(Compression::Zlib).to_token(token());

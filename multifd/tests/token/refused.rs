@@ -2,6 +2,7 @@
 //! on.
 
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 
 use multifd::relay::Relay;
 use multifd::token::TokenError;
@@ -166,18 +167,24 @@ fn a_relay_without_the_destinations_token_says_on_which_side_and_why() {
     }
 }
 
+/// Takes a source's main channel in that has the token, up to the first bytes behind the hello.
+fn meet(listener: &TcpListener) -> TcpStream {
+    let (mut main, _) = listener.accept().unwrap();
+    let mut request = [0; 64];
+    main.read_exact(&mut request).unwrap();
+    main.write_all(&answer(&SECRET, &request)).unwrap();
+    // The reply, and the first bytes of the main channel.
+    main.read_exact(&mut [0; 44]).unwrap();
+    main
+}
+
 #[test]
 fn a_destination_that_fails_while_channels_say_their_hello_is_heard() {
     let (listener, uri) = peer::listener();
     let destination = std::thread::spawn(move || {
-        let (mut main, _) = listener.accept().unwrap();
-        let mut request = [0; 64];
-        main.read_exact(&mut request).unwrap();
-        main.write_all(&answer(&SECRET, &request)).unwrap();
-        // The reply, and the first bytes of the main channel.
-        main.read_exact(&mut [0; 44]).unwrap();
+        let mut main = meet(&listener);
         let (mut channel, _) = listener.accept().unwrap();
-        channel.read_exact(&mut request).unwrap();
+        channel.read_exact(&mut [0; 64]).unwrap();
         drop(channel);
         // SHUT(1), later.
         main.write_all(&[0, 1, 0, 4, 0, 0, 0, 1]).unwrap();
@@ -189,13 +196,7 @@ fn a_destination_that_fails_while_channels_say_their_hello_is_heard() {
 
     // And where it says nothing: it is not taken for one without a token.
     let (listener, uri) = peer::listener();
-    let destination = std::thread::spawn(move || {
-        let (mut main, _) = listener.accept().unwrap();
-        let mut request = [0; 64];
-        main.read_exact(&mut request).unwrap();
-        main.write_all(&answer(&SECRET, &request)).unwrap();
-        main.read_exact(&mut [0; 44]).unwrap();
-    });
+    let destination = std::thread::spawn(move || drop(meet(&listener)));
     let error = send(&guest(), &uri, |setup| setup.token(token())).unwrap_err();
     let text = chain(&error);
     assert!(text.contains("its own messages say why") && !text.contains("has no token"), "{text}");
