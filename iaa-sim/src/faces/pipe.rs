@@ -6,13 +6,14 @@
 //! which it has opened without them. A program that cannot map the file first submits a no-operation and
 //! waits for it; while it waits, they are set.
 
+use std::collections::VecDeque;
 use std::ffi::c_int;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::fork;
@@ -40,10 +41,11 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Gate {
-    /// When it opens again, if it is closed: the pipe is full of stoppers, of a byte each.
+    /// When it opens again, if it is closed: then the pipe is full of stoppers, of a byte each, and nothing
+    /// is read that could make room.
     opens: Option<u64>,
-    /// Whether all that was written before has been taken.
-    reached: bool,
+    /// What was in the pipe when it was closed, and since when.
+    before: VecDeque<(Descriptor, u64)>,
 }
 
 impl Pipe {
@@ -103,6 +105,10 @@ impl Shared {
         Ok(())
     }
 
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn read(&self) -> Option<Result<Descriptor, usize>> {
         let mut bytes = [0; DESCRIPTOR_BYTES];
         let into = bytes.as_mut_ptr().cast();
@@ -136,18 +142,19 @@ impl Shared {
 impl Pull for Pipe {
     fn pull(&self, now: u64) -> Pulled {
         let shared = &*self.0;
-        let mut gate = shared.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        if gate.reached {
-            match gate.opens {
-                Some(time) if time > now => {
-                    shared.fill();
-                    return Pulled::Nothing(Some(time).filter(|&time| time != u64::MAX));
-                }
-                _ => *gate = Gate::default(),
-            }
+        let mut gate = shared.gate();
+        if let Some((descriptor, arrived)) = gate.before.pop_front() {
+            return Pulled::One(descriptor, arrived);
         }
+        if let Some(opens) = gate.opens.filter(|&opens| opens > now) {
+            return Pulled::Nothing(Some(opens).filter(|&opens| opens != u64::MAX));
+        }
+        gate.opens = None;
         loop {
-            let since = shared.since.load(Ordering::Acquire);
+            let arrived = match shared.since.load(Ordering::Acquire) {
+                0 => now,
+                since => since,
+            };
             match shared.read() {
                 None => return Pulled::Nothing(None),
                 Some(Ok(descriptor)) => {
@@ -158,27 +165,26 @@ impl Pull for Pipe {
                         // Where it fails, a full queue makes the program wait: worse cannot happen.
                         let _ = shared.adopt();
                     }
-                    let arrived = if since == 0 { now } else { since };
                     return Pulled::One(descriptor, arrived);
                 }
-                Some(Err(1)) => match gate.opens {
-                    Some(time) if time > now => {
-                        gate.reached = true;
-                        shared.fill();
-                        return Pulled::Nothing(Some(time).filter(|&time| time != u64::MAX));
-                    }
-                    // The stoppers that are left behind.
-                    _ => gate.opens = None,
-                },
+                // A stopper that was left behind.
+                Some(Err(1)) => {}
                 Some(Err(_)) => return Pulled::Malformed,
             }
         }
     }
 
     fn close_until(&self, time: u64) {
-        let mut gate = self.0.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = &*self.0;
+        let mut gate = shared.gate();
+        if gate.opens.is_none() {
+            let since = shared.since.load(Ordering::Acquire);
+            while let Some(read) = shared.read() {
+                gate.before.extend(read.ok().map(|descriptor| (descriptor, since)));
+            }
+        }
         gate.opens = gate.opens.max(Some(time));
-        self.0.fill();
+        shared.fill();
     }
 }
 
