@@ -3,13 +3,13 @@
 #![allow(dead_code, reason = "each test uses a part of what they share")]
 #![cfg(all(feature = "libaccel-config", target_arch = "x86_64"))]
 
-mod support;
+mod child;
 
 use std::alloc::{Layout, alloc_zeroed};
 use std::io::Write;
 
+use child::{load, simulate};
 use qpl_sys::{Flags, Job, Library, Operation, Path, Status};
-use support::{load, simulate};
 
 /// Both faces, or none where libqpl is not here.
 fn faces() -> impl Iterator<Item = &'static str> {

@@ -3,13 +3,13 @@
 #![allow(dead_code, reason = "each test uses a part of what they share")]
 #![cfg(all(feature = "libaccel-config", target_arch = "x86_64"))]
 
-mod support;
+mod child;
 
 use std::arch::asm;
 use std::os::unix::process::ExitStatusExt;
 use std::ptr;
 
-use support::{DECOMPRESS, NO_OPERATION, Record, descriptor, map, open_queue, process, simulate};
+use child::{DECOMPRESS, NO_OPERATION, Record, descriptor, map, open_queue, process, simulate};
 
 const MAPPED: (&str, &str) = ("FACE", "mapped");
 
@@ -60,7 +60,7 @@ fn a_queue_takes_its_depth_and_no_more() {
             let more = || enqcmd(portal, &descriptor(DECOMPRESS, Record::new()));
             let accepted = std::cell::Cell::new(0);
             // The engine takes one when its thread wakes up, and has it for longer than the test.
-            support::wait_for("full queue", || {
+            child::wait_for("full queue", || {
                 accepted.set(accepted.get() + usize::from(more()));
                 accepted.get() == depth + 1
             });
@@ -284,7 +284,7 @@ fn without_the_face_no_handler_is_there() {
     };
     simulate(&[("FACE", "write")], || {
         let before = [libc::SIGILL, libc::SIGSEGV].map(handler);
-        support::walk();
+        child::walk();
         assert_eq!([libc::SIGILL, libc::SIGSEGV].map(handler), before);
     });
 }

@@ -3,13 +3,13 @@
 #![allow(dead_code, reason = "each test uses a part of what they share")]
 #![cfg(feature = "libaccel-config")]
 
-mod support;
+mod child;
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsRawFd;
 
-use support::{
+use child::{
     DECOMPRESS, NO_OPERATION, Record, descriptor, load, map, open, open_queue, process, simulate,
     wait_for, walk,
 };
