@@ -57,6 +57,18 @@ impl Memory for Ram {
     }
 }
 
+/// Memory that several threads have.
+#[derive(Clone)]
+struct Shared(std::sync::Arc<Ram>);
+impl Memory for Shared {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), PageFault> {
+        self.0.read(address, into)
+    }
+    fn write(&self, address: u64, from: &[u8]) -> Result<(), PageFault> {
+        self.0.write(address, from)
+    }
+}
+
 /// A device with its memory and what it needs to be stepped.
 struct Scene {
     device: Device,
@@ -347,16 +359,6 @@ fn a_record_that_is_not_wanted_is_not_written_of_a_success() {
 
 #[test]
 fn threads_serve_what_is_submitted_and_end_with_the_devices() {
-    #[derive(Clone)]
-    struct Shared(std::sync::Arc<Ram>);
-    impl Memory for Shared {
-        fn read(&self, address: u64, into: &mut [u8]) -> Result<(), PageFault> {
-            self.0.read(address, into)
-        }
-        fn write(&self, address: u64, from: &[u8]) -> Result<(), PageFault> {
-            self.0.write(address, from)
-        }
-    }
     let ram = Shared(std::sync::Arc::new(Ram::new()));
     let config = Config::from_toml("devices = 2\ncompress_latency = \"1ms\"").unwrap();
     let devices = iaa_sim::Devices::start(&config, &ram).unwrap();
@@ -374,4 +376,21 @@ fn threads_serve_what_is_submitted_and_end_with_the_devices() {
     assert_eq!(devices.submit(2, 0, &descriptor(COMPRESS, 0)), Submission::Disabled);
     drop(devices);
     assert_eq!(std::sync::Arc::strong_count(&ram.0), 1, "no thread has it any more");
+}
+
+#[test]
+fn a_page_fault_happens_once_whatever_device_the_descriptor_comes_to_then() {
+    let ram = Shared(std::sync::Arc::new(Ram::new()));
+    let config = Config::from_toml("devices = 2\npage_fault = 1\nerror = 1").unwrap();
+    let devices = iaa_sim::Devices::start(&config, &ram).unwrap();
+    for device in [0, 1] {
+        assert_eq!(devices.submit(device, 0, &descriptor(COMPRESS, 0)), Submission::Accepted);
+        let began = std::time::Instant::now();
+        while devices.devices()[device].counters().completed.get() == 0 {
+            assert!(began.elapsed().as_secs() < 60, "no record");
+            std::thread::yield_now();
+        }
+    }
+    let faults = devices.devices().iter().map(|device| device.counters().faults_page.get());
+    assert_eq!(faults.collect::<Vec<_>>(), [1, 0]);
 }
