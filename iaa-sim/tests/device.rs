@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use iaa_sim::config::Config;
 use iaa_sim::descriptor::Descriptor;
@@ -15,14 +16,21 @@ const COMPRESS: u8 = 0x43;
 const BASE: u64 = 0x10_0000;
 const BYTES: usize = 0x10_0000;
 
-struct Ram(Mutex<Vec<u8>>);
+struct Ram {
+    bytes: Mutex<Vec<u8>>,
+    /// Whether none of it is there yet.
+    missing: AtomicBool,
+}
 
 impl Ram {
     fn new() -> Self {
-        Self(Mutex::new(vec![0; BYTES]))
+        Self { bytes: Mutex::new(vec![0; BYTES]), missing: AtomicBool::new(false) }
     }
 
-    fn range(address: u64, bytes: usize) -> Result<std::ops::Range<usize>, PageFault> {
+    fn range(&self, address: u64, bytes: usize) -> Result<std::ops::Range<usize>, PageFault> {
+        if self.missing.load(Ordering::Acquire) {
+            return Err(PageFault { address });
+        }
         let begin = address.checked_sub(BASE).ok_or(PageFault { address })? as usize;
         let end = begin.checked_add(bytes).ok_or(PageFault { address })?;
         if end <= BYTES {
@@ -47,12 +55,12 @@ impl Ram {
 
 impl Memory for Ram {
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), PageFault> {
-        into.copy_from_slice(&self.0.lock().unwrap()[Self::range(address, into.len())?]);
+        into.copy_from_slice(&self.bytes.lock().unwrap()[self.range(address, into.len())?]);
         Ok(())
     }
 
     fn write(&self, address: u64, from: &[u8]) -> Result<(), PageFault> {
-        self.0.lock().unwrap()[Self::range(address, from.len())?].copy_from_slice(from);
+        self.bytes.lock().unwrap()[self.range(address, from.len())?].copy_from_slice(from);
         Ok(())
     }
 }
@@ -291,6 +299,22 @@ fn a_record_is_waited_for_with_block_on_fault_alone_and_up_to_the_limit() {
         let counters = scene.device.counters();
         assert_eq!((counters.blocked.get(), counters.records_lost.get()), (blocked, 1), "{block}");
     }
+}
+
+#[test]
+fn an_engine_that_waits_for_memory_goes_on_when_it_is_there() {
+    let mut scene = Scene::new("block_on_fault = true\nblock_time = 10");
+    let mut blocking = descriptor(0, 0);
+    blocking.0[4] |= 2;
+    scene.ram.missing.store(true, Ordering::Release);
+    scene.submit(0, &blocking, 0);
+    assert_eq!(scene.until_idle(0), Some(10));
+    assert_eq!(scene.until_idle(10), Some(20));
+    scene.ram.missing.store(false, Ordering::Release);
+    assert_eq!(scene.until_idle(20), None);
+    assert_eq!(scene.ram.done(0..1), [(0, 1)]);
+    let counters = scene.device.counters();
+    assert_eq!((counters.blocked.get(), counters.records_lost.get()), (2, 0));
 }
 
 #[test]
