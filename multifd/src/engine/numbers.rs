@@ -12,7 +12,8 @@ use multifd_core::wire::RamPacket;
 /// packet with pages; its packets with neither say nothing, and their numbers are not looked at.
 ///
 /// A channel that is lost has a SYNC for each sync of the main channel, and there are two syncs at least:
-/// so it always leaves a gap.
+/// so it leaves a gap, but where these two are all it has, and are the first number of all and the last. No
+/// page is lost then.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Numbers {
     /// The latest number of each channel.
@@ -164,10 +165,15 @@ mod tests {
 
     /// A source of some channels, made from bits: which channel each packet goes to, in which round, and
     /// whether it is one that leaves numbers out.
-    fn source(channels: usize, first: u64, older: bool, mut bits: u32) -> Vec<Rounds> {
+    fn source(
+        (channels, rounds): (usize, usize),
+        first: u64,
+        older: bool,
+        mut bits: u32,
+    ) -> Vec<Rounds> {
         let mut next = first;
         let mut source = vec![Rounds::new(); channels];
-        for round in [0, 1, 2] {
+        for round in 0..rounds {
             source.iter_mut().for_each(|channel| channel.push(Vec::new()));
             // Setup has SYNCs alone.
             for _ in 0..if round == 0 { 0 } else { 3 } {
@@ -176,7 +182,9 @@ mod tests {
                 channel[round].push(Numbered { number: next, leaves_out: false });
                 next += 1;
             }
-            for channel in &mut source {
+            let turn = bits as usize;
+            for at in 0..channels {
+                let channel = &mut source[(turn + at) % channels];
                 let pages = channel[round].last_mut().filter(|_| older && bits & 1 == 1);
                 bits >>= 1;
                 match pages {
@@ -194,7 +202,7 @@ mod tests {
     fn receive(source: &[Rounds], lost: Option<usize>) -> Result<(), Fault> {
         let here: Vec<_> = (0..source.len()).filter(|&channel| Some(channel) != lost).collect();
         let mut numbers = Numbers::new(here.len() as u8);
-        for round in [0, 1, 2] {
+        for round in 0..source[0].len() {
             for (number, &channel) in (0..).zip(&here) {
                 for &packet in &source[channel][round] {
                     numbers.add(number, packet);
@@ -211,7 +219,8 @@ mod tests {
             for older in [false, true] {
                 for first in [0, 1] {
                     for bits in 0..1_u32 << 14 {
-                        let source = source(channels, first, older, bits.wrapping_mul(0x9e37_79b1));
+                        let bits = bits.wrapping_mul(0x9e37_79b1);
+                        let source = source((channels, 3), first, older, bits);
                         assert_eq!(receive(&source, None), Ok(()), "{source:?}");
                         for lost in 0..channels {
                             let gone: BTreeSet<_> =
@@ -230,6 +239,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_channel_whose_loss_does_not_show_has_carried_no_page() {
+        let mut unseen = 0;
+        for channels in 2..=4 {
+            for bits in 0..1_u32 << 14 {
+                let source = source((channels, 2), 0, false, bits.wrapping_mul(0x9e37_79b1));
+                let last = source.iter().flatten().flatten().map(|packet| packet.number).max();
+                for lost in 0..channels {
+                    if receive(&source, Some(lost)).is_ok() {
+                        let its = source[lost].iter().flatten().map(|packet| packet.number);
+                        assert_eq!(its.collect::<Vec<_>>(), [0, last.unwrap()], "{source:?}");
+                        unseen += 1;
+                    }
+                }
+            }
+        }
+        assert!(unseen > 0);
     }
 
     fn packet(number: u64) -> Numbered {
