@@ -39,10 +39,10 @@ pub(crate) enum Fault {
     OutOfTurn(u64),
 }
 
-/// The most runs of numbers between two syncs. Channels are apart by what is on its way on each: some
-/// thousands of packets where their sockets have much room. A run takes some 40 bytes, and a packet of
-/// 1344 at least to make.
-const MOST_RUNS: usize = 1 << 20;
+/// The most runs of numbers between two syncs, for each channel and in any case. Channels are apart by what
+/// is on its way on each: some thousands of packets where their sockets have much room. A run takes some
+/// 40 bytes, and a packet of 1344 at least to make: 1.3 MiB a channel, 5 MiB in any case.
+const MOST_RUNS: (usize, usize) = (1 << 15, 1 << 17);
 
 /// What is looked at of a packet that carries pages or a SYNC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,13 +86,18 @@ impl Numbers {
         }
     }
 
+    fn most_runs(&self) -> usize {
+        let (a_channel, at_least) = MOST_RUNS;
+        (self.latest.len() * a_channel).max(at_least)
+    }
+
     /// Whether a number is new, and can be kept.
     fn insert(&mut self, number: u64) -> bool {
         // The end of the run would be past the last number.
         let Some(end) = number.checked_add(1) else { return false };
         let before = self.runs.range(..=number).next_back().map(|(&first, &end)| (first, end));
         let came = number < self.settled || before.is_some_and(|(_, end)| number < end);
-        if came || self.runs.len() >= MOST_RUNS {
+        if came || self.runs.len() >= self.most_runs() {
             return false;
         }
         let end = self.runs.remove(&end).unwrap_or(end);
@@ -202,14 +207,14 @@ mod tests {
     fn receive(source: &[Rounds], lost: Option<usize>) -> Result<(), Fault> {
         let here: Vec<_> = (0..source.len()).filter(|&channel| Some(channel) != lost).collect();
         let mut numbers = Numbers::new(here.len() as u8);
-        for round in 0..source[0].len() {
+        (0..source[0].len()).try_for_each(|round| {
             for (number, &channel) in (0..).zip(&here) {
                 for &packet in &source[channel][round] {
                     numbers.add(number, packet);
                 }
             }
-            numbers.at_sync()?;
-        }
+            numbers.at_sync()
+        })?;
         numbers.complete()
     }
 
@@ -307,10 +312,12 @@ mod tests {
 
     #[test]
     fn numbers_that_are_far_apart_take_a_limited_memory() {
-        let mut numbers = Numbers::new(1);
-        (1..=MOST_RUNS as u64 + 1).for_each(|number| numbers.add(0, packet(number * 2)));
-        assert_eq!(numbers.runs.len(), MOST_RUNS);
-        assert_eq!(numbers.complete(), Err(Fault::OutOfTurn((MOST_RUNS as u64 + 1) * 2)));
+        for (channels, most) in [(1, 1 << 17), (4, 1 << 17), (16, 1 << 19)] {
+            let mut numbers = Numbers::new(channels);
+            (1..=most + 1).for_each(|number| numbers.add(0, packet(number * 2)));
+            assert_eq!(numbers.runs.len() as u64, most);
+            assert_eq!(numbers.complete(), Err(Fault::OutOfTurn((most + 1) * 2)));
+        }
         let mut numbers = Numbers::new(1);
         numbers.add(0, packet(u64::MAX - 1));
         assert_eq!(numbers.complete(), Err(Fault::Lost { packets: u64::MAX - 1, first: 0 }));
