@@ -150,10 +150,19 @@ fn a_symbol_without_a_code_is_an_error() {
     let aecs = code.compress_aecs(&fixed_header(true));
     assert_eq!(compress(b"abc", &aecs, FLUSH | END_OF_BLOCK).0.error, 30);
     assert_eq!(compress(b"abc", &aecs, FLUSH).0.error, 0);
-    // A length that no code can have.
+    // A value that does not fit into its length.
     let mut aecs = Code::fixed().compress_aecs(&fixed_header(true));
-    aecs[288 + 4 * 97..][..4].copy_from_slice(&(16_u32 << 15).to_le_bytes());
+    aecs[288 + 4 * 97..][..4].copy_from_slice(&(8_u32 << 15 | 256).to_le_bytes());
     assert_eq!(compress(b"abc", &aecs, FLUSH).0.error, 30);
+}
+
+#[test]
+fn what_is_above_a_length_in_the_aecs_does_not_count() {
+    let mut aecs = Code::fixed().compress_aecs(&fixed_header(true));
+    let expected = compress(&sample(5, 3000), &aecs, FLUSH | END_OF_BLOCK);
+    aecs[288..].chunks_mut(4).for_each(|word| word[3] = 0xff);
+    aecs[288..].chunks_mut(4).for_each(|word| word[2] |= 0xf8);
+    assert_eq!(compress(&sample(5, 3000), &aecs, FLUSH | END_OF_BLOCK), expected);
 }
 
 #[test]
