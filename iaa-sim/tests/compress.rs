@@ -157,9 +157,11 @@ fn a_symbol_without_a_code_is_an_error() {
 }
 
 #[test]
-fn what_is_above_a_length_in_the_aecs_does_not_count() {
+fn what_is_above_a_length_or_behind_the_accumulators_bits_does_not_count() {
     let mut aecs = Code::fixed().compress_aecs(&fixed_header(true));
     let expected = compress(&sample(5, 3000), &aecs, FLUSH | END_OF_BLOCK);
+    aecs[32] |= 0xf8;
+    aecs[33..288].fill(0xff);
     aecs[288..].chunks_mut(4).for_each(|word| word[3] = 0xff);
     aecs[288..].chunks_mut(4).for_each(|word| word[2] |= 0xf8);
     assert_eq!(compress(&sample(5, 3000), &aecs, FLUSH | END_OF_BLOCK), expected);
