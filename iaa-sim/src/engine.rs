@@ -1,8 +1,32 @@
 //! One engine: a descriptor in, a completion out.
 //!
-//! The operations are those of IAA 1.0 that work on DEFLATE: no-operation (opcode 0), decompress (0x42) and
-//! compress (0x43). A descriptor that an engine cannot or must not do is refused by its status, before any memory
-//! is touched. Then the AECS and source 1 are read, all of them; then the output is written, then the AECS.
+//! The operations are those of IAA 1.0 on DEFLATE: no-operation (opcode 0), decompress (0x42) and compress
+//! (0x43). A descriptor that an engine cannot or must not do is refused before any memory is touched; the first
+//! that applies of
+//!
+//! | status | of |
+//! |---|---|
+//! | 0x10 | another opcode |
+//! | 0x1b | a completion record that is not at a multiple of 64 |
+//! | 0x11 | a reserved flag, a completion requested without an address, reading or writing of source 2 in a way that is not the operation's |
+//! | 0x12 | a reserved field: the interrupt's handle without an interrupt, bits 20 to 30 of the first word, all fields of data of a no-operation, bytes 56 to 63 of a compression |
+//! | 0x30 | a reserved flag of the operation, or one that is not supported (below) |
+//! | 0x31 | filter flags |
+//! | 0x13 | source and destination of 0 bytes, either above the largest transfer |
+//! | 0x1c | an AECS whose address or size is not a multiple of 32 |
+//! | 0x13 | an AECS of another size than 1568 bytes to compress, 5376 or 1248 to decompress |
+//! | 0x16 | a destination or an AECS to write that overlaps another buffer |
+//!
+//! Then the AECS and source 1 are read, each in full; then the output is written, then the AECS. Memory that is
+//! not there ends it with status 0x03 or 0x83 and the address; done again once the memory is there, all is as if
+//! nothing had happened. Of a compression that fails, nothing is written. The codes of status 0x0a are in
+//! [`DataError`].
+//!
+//! What real devices do more: big-endian bits and indexing, whose flags are refused (0x30); filters and CRC-64
+//! (0x10); interrupts, steering of caches and ordering, whose flags change nothing; source 1 is not read to
+//! its end when decompression stops before. Of the architecture's codes, 4 and 6 do not occur: the lengths of both
+//! codes are one sequence here, as RFC 1951 has it, in which a run may go on from one to the other; nor do 16, 19
+//! and 29, for which there is no cause.
 
 mod compress;
 mod decompress;

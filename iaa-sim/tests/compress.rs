@@ -73,7 +73,7 @@ fn data_that_repeats_becomes_smaller_and_its_distances_are_within_4096() {
     let once = compress(&noise, &aecs, FLUSH | END_OF_BLOCK).0.output_bytes;
     let twice = compress(&noise.repeat(2), &aecs, FLUSH | END_OF_BLOCK).0.output_bytes;
     assert!(twice > once + once * 9 / 10, "{once} {twice}");
-    let (_, stream) = compress(&sample(1, 100_000), &aecs, FLUSH | END_OF_BLOCK);
+    let (_, stream) = compress(&sample(7, 100_000), &aecs, FLUSH | END_OF_BLOCK);
     assert!(tokens(&stream).iter().any(|token| token.distance > 4000));
     assert!(tokens(&stream).iter().all(|token| token.distance <= 4096));
 }
@@ -150,10 +150,21 @@ fn a_symbol_without_a_code_is_an_error() {
     let aecs = code.compress_aecs(&fixed_header(true));
     assert_eq!(compress(b"abc", &aecs, FLUSH | END_OF_BLOCK).0.error, 30);
     assert_eq!(compress(b"abc", &aecs, FLUSH).0.error, 0);
-    // A length that no code can have.
+    // A value that does not fit into its length.
     let mut aecs = Code::fixed().compress_aecs(&fixed_header(true));
-    aecs[288 + 4 * 97..][..4].copy_from_slice(&(16_u32 << 15).to_le_bytes());
+    aecs[288 + 4 * 97..][..4].copy_from_slice(&(8_u32 << 15 | 256).to_le_bytes());
     assert_eq!(compress(b"abc", &aecs, FLUSH).0.error, 30);
+}
+
+#[test]
+fn what_is_above_a_length_or_behind_the_accumulators_bits_does_not_count() {
+    let mut aecs = Code::fixed().compress_aecs(&fixed_header(true));
+    let expected = compress(&sample(5, 3000), &aecs, FLUSH | END_OF_BLOCK);
+    aecs[32] |= 0xf8;
+    aecs[33..288].fill(0xff);
+    aecs[288..].chunks_mut(4).for_each(|word| word[3] = 0xff);
+    aecs[288..].chunks_mut(4).for_each(|word| word[2] |= 0xf8);
+    assert_eq!(compress(&sample(5, 3000), &aecs, FLUSH | END_OF_BLOCK), expected);
 }
 
 #[test]

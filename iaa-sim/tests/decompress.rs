@@ -255,6 +255,9 @@ fn what_is_stopped_at_and_checked_is_as_the_flags_say() {
     let mut open = Bits::default();
     open.number(2, 3).word(0x30 + 1, 8);
     assert_eq!(run(&open, CHECK), (vec![1], 15));
+    let mut second = first.clone();
+    second.number(2, 3).word(0x30 + 2, 8).align();
+    assert_eq!(run(&second, CHECK), (vec![1, 2], 15));
     assert_eq!(run(&open, STOP), (vec![1], 0));
 }
 

@@ -9,8 +9,8 @@
 //! | 288 | codes of literals and lengths: 286 words, 2 reserved ones |
 //! | 1440 | codes of distances: 30 words, 2 reserved ones |
 //!
-//! A word of a code has the code in its low 15 bits, as a number whose highest bit is written first, and the
-//! code's length above. The engine reads all of it and writes what is before the codes.
+//! A word of a code has the code in bits 0 to 14, as a number whose highest bit is written first, and the code's
+//! length in bits 15 to 18; those above do not count (libqpl's tables have some there). The engine reads all of it and writes what is before the codes.
 
 use super::{put_u32, u32_at};
 use crate::status::DataError;
@@ -100,10 +100,10 @@ impl Default for CompressAecs {
 }
 
 impl Code {
-    /// A code that cannot be, with more than 15 bits or a value beyond its length, is as none.
+    /// A code that cannot be, with a value beyond its length, is as none.
     fn parse(word: u32) -> Self {
-        let (code, length) = (word & 0x7fff, word >> 15);
-        if length == 0 || length > 15 || code >> length != 0 {
+        let (code, length) = (word & 0x7fff, word >> 15 & 15);
+        if length == 0 || code >> length != 0 {
             return Self::default();
         }
         Self { bits: (code as u16).reverse_bits() >> (16 - length), length: length as u8 }

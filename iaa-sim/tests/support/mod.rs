@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use iaa_sim::completion::Completion;
 use iaa_sim::descriptor::Descriptor;
@@ -47,9 +48,10 @@ impl Pages {
     /// Makes pages there, with bytes in them.
     pub(crate) fn put(&self, address: u64, bytes: &[u8]) -> &Self {
         self.map(address, bytes.len());
-        for (at, byte) in (address..).zip(bytes) {
+        for (range, number, at) in by_page(address, bytes.len()) {
             let mut pages = self.pages.borrow_mut();
-            pages.get_mut(&(at / PAGE)).expect("a page").bytes[(at % PAGE) as usize] = *byte;
+            let page = pages.get_mut(&number).expect("it is mapped");
+            page.bytes[at..at + range.len()].copy_from_slice(&bytes[range]);
         }
         self
     }
@@ -74,10 +76,11 @@ impl Pages {
 impl Memory for Pages {
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), PageFault> {
         let pages = self.pages.borrow();
-        for (nth, byte) in into.iter_mut().enumerate() {
-            let address = address.wrapping_add(nth as u64);
-            let page = pages.get(&(address / PAGE)).ok_or(PageFault { address })?;
-            *byte = page.bytes[(address % PAGE) as usize];
+        for (range, number, at) in by_page(address, into.len()) {
+            let fault = PageFault { address: address.wrapping_add(range.start as u64) };
+            let page = pages.get(&number).ok_or(fault)?;
+            let bytes = &page.bytes[at..at + range.len()];
+            into[range].copy_from_slice(bytes);
         }
         Ok(())
     }
@@ -85,13 +88,25 @@ impl Memory for Pages {
     fn write(&self, address: u64, from: &[u8]) -> Result<(), PageFault> {
         let mut pages = self.pages.borrow_mut();
         self.writes.borrow_mut().push((address, from.len()));
-        for (nth, byte) in from.iter().enumerate() {
-            let address = address.wrapping_add(nth as u64);
-            let page = pages.get_mut(&(address / PAGE)).filter(|page| page.writable);
-            page.ok_or(PageFault { address })?.bytes[(address % PAGE) as usize] = *byte;
+        for (range, number, at) in by_page(address, from.len()) {
+            let fault = PageFault { address: address.wrapping_add(range.start as u64) };
+            let page = pages.get_mut(&number).filter(|page| page.writable).ok_or(fault)?;
+            page.bytes[at..at + range.len()].copy_from_slice(&from[range]);
         }
         Ok(())
     }
+}
+
+/// Splits so many bytes at an address by pages: which of the bytes, the page's number, and where in it.
+fn by_page(address: u64, bytes: usize) -> impl Iterator<Item = (Range<usize>, u64, usize)> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let start = address.wrapping_add(from as u64);
+        let at = (start % PAGE) as usize;
+        let range = from..bytes.min(from + PAGE as usize - at);
+        from = range.end;
+        (!range.is_empty()).then_some((range, start / PAGE, at))
+    })
 }
 
 /// A descriptor in the making.
