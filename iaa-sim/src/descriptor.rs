@@ -14,6 +14,11 @@ impl Descriptor {
         self.0[7]
     }
 
+    /// The flags that all operations share, 24 bits.
+    pub(crate) fn flags(&self) -> u32 {
+        self.u32(4) & 0x00ff_ffff
+    }
+
     /// Where the completion record is to be written.
     #[must_use]
     pub fn completion_address(&self) -> u64 {
@@ -38,6 +43,11 @@ impl Descriptor {
         self.u32(32)
     }
 
+    /// The flags of the operation: `Decompression Flags`, `Compression Flags`.
+    pub(crate) fn operation_flags(&self) -> u16 {
+        u16::from_le_bytes([self.0[38], self.0[39]])
+    }
+
     /// Where source 2, of DEFLATE the AECS, is.
     #[must_use]
     pub fn source_2(&self) -> u64 {
@@ -48,6 +58,16 @@ impl Descriptor {
     #[must_use]
     pub fn destination_bytes(&self) -> u32 {
         self.u32(48)
+    }
+
+    /// Bytes of source 2.
+    pub(crate) fn source_2_bytes(&self) -> u32 {
+        self.u32(52)
+    }
+
+    /// `Filter Flags`, or the second flags of a compression.
+    pub(crate) fn second_operation_flags(&self) -> u32 {
+        self.u32(56)
     }
 
     fn u32(&self, at: usize) -> u32 {

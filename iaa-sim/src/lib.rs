@@ -1,18 +1,25 @@
 #![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
+mod aecs;
+mod bits;
+mod checksum;
 pub mod completion;
 pub mod config;
 pub mod counters;
+mod deflate;
 pub mod descriptor;
 pub mod device;
 pub mod engine;
 #[cfg(feature = "libaccel-config")]
 mod faces;
 pub mod fault;
+mod inflate;
 mod locate;
 #[allow(unsafe_code, reason = "system calls on the process's own memory")]
 pub mod memory;
+mod operation;
+pub mod status;
 #[allow(unsafe_code, reason = "system calls on the thread's own state")]
 mod thread;
 

@@ -12,7 +12,8 @@ use multifd_core::wire::RamPacket;
 /// packet with pages; its packets with neither say nothing, and their numbers are not looked at.
 ///
 /// A channel that is lost has a SYNC for each sync of the main channel, and there are two syncs at least:
-/// so it always leaves a gap.
+/// so it leaves a gap, but where these two are all it has, and are the first number of all and the last. No
+/// page is lost then.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Numbers {
     /// The latest number of each channel.
@@ -38,10 +39,10 @@ pub(crate) enum Fault {
     OutOfTurn(u64),
 }
 
-/// The most runs of numbers between two syncs. Channels are apart by what is on its way on each: some
-/// thousands of packets where their sockets have much room. A run takes some 40 bytes, and a packet of
-/// 1344 at least to make.
-const MOST_RUNS: usize = 1 << 20;
+/// The most runs of numbers between two syncs, for each channel and in any case. Channels are apart by what
+/// is on its way on each: some thousands of packets where their sockets have much room. A run takes some
+/// 40 bytes, and a packet of 1344 at least to make: 1.3 MiB a channel, 5 MiB in any case.
+const MOST_RUNS: (usize, usize) = (1 << 15, 1 << 17);
 
 /// What is looked at of a packet that carries pages or a SYNC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,13 +86,18 @@ impl Numbers {
         }
     }
 
+    fn most_runs(&self) -> usize {
+        let (a_channel, at_least) = MOST_RUNS;
+        (self.latest.len() * a_channel).max(at_least)
+    }
+
     /// Whether a number is new, and can be kept.
     fn insert(&mut self, number: u64) -> bool {
         // The end of the run would be past the last number.
         let Some(end) = number.checked_add(1) else { return false };
         let before = self.runs.range(..=number).next_back().map(|(&first, &end)| (first, end));
         let came = number < self.settled || before.is_some_and(|(_, end)| number < end);
-        if came || self.runs.len() >= MOST_RUNS {
+        if came || self.runs.len() >= self.most_runs() {
             return false;
         }
         let end = self.runs.remove(&end).unwrap_or(end);
@@ -164,10 +170,15 @@ mod tests {
 
     /// A source of some channels, made from bits: which channel each packet goes to, in which round, and
     /// whether it is one that leaves numbers out.
-    fn source(channels: usize, first: u64, older: bool, mut bits: u32) -> Vec<Rounds> {
+    fn source(
+        (channels, rounds): (usize, usize),
+        first: u64,
+        older: bool,
+        mut bits: u32,
+    ) -> Vec<Rounds> {
         let mut next = first;
         let mut source = vec![Rounds::new(); channels];
-        for round in [0, 1, 2] {
+        for round in 0..rounds {
             source.iter_mut().for_each(|channel| channel.push(Vec::new()));
             // Setup has SYNCs alone.
             for _ in 0..if round == 0 { 0 } else { 3 } {
@@ -176,7 +187,9 @@ mod tests {
                 channel[round].push(Numbered { number: next, leaves_out: false });
                 next += 1;
             }
-            for channel in &mut source {
+            let turn = bits as usize;
+            for at in 0..channels {
+                let channel = &mut source[(turn + at) % channels];
                 let pages = channel[round].last_mut().filter(|_| older && bits & 1 == 1);
                 bits >>= 1;
                 match pages {
@@ -194,14 +207,14 @@ mod tests {
     fn receive(source: &[Rounds], lost: Option<usize>) -> Result<(), Fault> {
         let here: Vec<_> = (0..source.len()).filter(|&channel| Some(channel) != lost).collect();
         let mut numbers = Numbers::new(here.len() as u8);
-        for round in [0, 1, 2] {
+        (0..source[0].len()).try_for_each(|round| {
             for (number, &channel) in (0..).zip(&here) {
                 for &packet in &source[channel][round] {
                     numbers.add(number, packet);
                 }
             }
-            numbers.at_sync()?;
-        }
+            numbers.at_sync()
+        })?;
         numbers.complete()
     }
 
@@ -211,7 +224,8 @@ mod tests {
             for older in [false, true] {
                 for first in [0, 1] {
                     for bits in 0..1_u32 << 14 {
-                        let source = source(channels, first, older, bits.wrapping_mul(0x9e37_79b1));
+                        let bits = bits.wrapping_mul(0x9e37_79b1);
+                        let source = source((channels, 3), first, older, bits);
                         assert_eq!(receive(&source, None), Ok(()), "{source:?}");
                         for lost in 0..channels {
                             let gone: BTreeSet<_> =
@@ -230,6 +244,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_channel_whose_loss_does_not_show_has_carried_no_page() {
+        let mut unseen = 0;
+        for channels in 2..=4 {
+            for bits in 0..1_u32 << 14 {
+                let source = source((channels, 2), 0, false, bits.wrapping_mul(0x9e37_79b1));
+                let last = source.iter().flatten().flatten().map(|packet| packet.number).max();
+                for lost in 0..channels {
+                    if receive(&source, Some(lost)).is_ok() {
+                        let its = source[lost].iter().flatten().map(|packet| packet.number);
+                        assert_eq!(its.collect::<Vec<_>>(), [0, last.unwrap()], "{source:?}");
+                        unseen += 1;
+                    }
+                }
+            }
+        }
+        assert!(unseen > 0);
     }
 
     fn packet(number: u64) -> Numbered {
@@ -279,10 +312,12 @@ mod tests {
 
     #[test]
     fn numbers_that_are_far_apart_take_a_limited_memory() {
-        let mut numbers = Numbers::new(1);
-        (1..=MOST_RUNS as u64 + 1).for_each(|number| numbers.add(0, packet(number * 2)));
-        assert_eq!(numbers.runs.len(), MOST_RUNS);
-        assert_eq!(numbers.complete(), Err(Fault::OutOfTurn((MOST_RUNS as u64 + 1) * 2)));
+        for (channels, most) in [(1, 1 << 17), (4, 1 << 17), (16, 1 << 19)] {
+            let mut numbers = Numbers::new(channels);
+            (1..=most + 1).for_each(|number| numbers.add(0, packet(number * 2)));
+            assert_eq!(numbers.runs.len() as u64, most);
+            assert_eq!(numbers.complete(), Err(Fault::OutOfTurn((most + 1) * 2)));
+        }
         let mut numbers = Numbers::new(1);
         numbers.add(0, packet(u64::MAX - 1));
         assert_eq!(numbers.complete(), Err(Fault::Lost { packets: u64::MAX - 1, first: 0 }));

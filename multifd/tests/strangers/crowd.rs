@@ -12,7 +12,7 @@ use crate::play::{address, wait_until};
 use crate::registry;
 
 /// Raises the limit of descriptors to what is allowed, and says what it is.
-fn descriptors() -> u64 {
+pub(crate) fn descriptors() -> u64 {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     _ = setrlimit(Resource::Nofile, limit);

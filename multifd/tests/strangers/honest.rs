@@ -103,7 +103,13 @@ fn a_source_that_notices_that_a_channel_is_refused_is_said_to_have_had_one_too_m
         let relayed = relay.map(|relay| std::thread::spawn(move || relay.run()));
         let ram = guest();
         let sent = send(&ram, &uri, |setup| setup.channels(3)).map_err(Unfinished::from);
-        sent.and_then(|source| source.finish(&PageSet::all(&ram), None)).unwrap_err();
+        // The refused channel's SYNC of a round leaves a gap in the numbers. Without a round it may have none
+        // but the first and the last number: it lacks no page then, and nothing is wrong.
+        let sent = sent.and_then(|mut source| {
+            source.round(&PageSet::all(&ram))?;
+            source.finish(&PageSet::all(&ram), None)
+        });
+        sent.unwrap_err();
         let at_destination = received.join().unwrap().map(|_| ()).unwrap_err();
         let said = match relayed {
             Some(relayed) => chain(&cause(relayed.join().unwrap().unwrap_err())),

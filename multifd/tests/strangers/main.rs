@@ -22,6 +22,7 @@ mod crowd;
 mod guarded;
 mod honest;
 mod kinds;
+mod memory;
 mod play;
 mod rivals;
 mod table;
