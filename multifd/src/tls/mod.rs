@@ -25,11 +25,16 @@
 mod client;
 mod error;
 mod folder;
+mod kernel;
 mod names;
 mod server;
 
 pub use client::ClientTls;
 pub use error::{SetupError, TlsError};
+#[cfg(test)]
+pub(crate) use kernel::End;
+pub use kernel::KernelTls;
+pub(crate) use kernel::{Handover, Secret};
 pub use names::NamePattern;
 pub use server::{Clients, ServerTls};
 

@@ -189,7 +189,7 @@ fn a_short_message_that_there_is_no_room_for_is_never_heard_and_nothing_is_said_
             Err(error) => break error,
         }
     };
-    assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+    assert_eq!(refused.source.kind(), ErrorKind::WouldBlock);
     let reading = std::thread::spawn(move || {
         let mut read = Vec::new();
         // The end comes within a record.
@@ -214,8 +214,8 @@ fn a_new_key_is_answered_at_once_by_whoever_reads() {
     let client = ClientConnection::new(client, "host".try_into().unwrap()).unwrap();
     let server = ServerConnection::new(server).unwrap();
     let (client, server) = std::thread::scope(|scope| {
-        let client = scope.spawn(|| Secured::over(near, client.into()).unwrap());
-        let server = Secured::over(far, server.into()).unwrap();
+        let client = scope.spawn(|| Secured::over(near, client.into(), Take::All).unwrap());
+        let server = Secured::over(far, server.into(), Take::All).unwrap();
         (client.join().unwrap(), server)
     });
     for _ in 0..3 {
