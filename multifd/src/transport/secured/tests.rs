@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::PrivateKeyDer;
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 use socket2::Socket;
 
@@ -33,6 +34,29 @@ fn configs(tickets: usize) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone()).unwrap();
     let client = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (Arc::new(client), Arc::new(server))
+}
+
+/// As [`configs`], of a server that wants a certificate, which the client does not have.
+fn refusing() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["host".into()]).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider.clone());
+    let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+    let server = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
@@ -132,6 +156,24 @@ fn what_was_looked_at_in_vain_is_an_error_to_whoever_reads() {
         assert!(!near.is_silent());
     }
     near.read_now(&mut bytes).unwrap_err();
+}
+
+#[test]
+fn a_server_that_refuses_a_client_is_heard_by_whoever_writes_after_a_look() {
+    let (near, far) = UnixStream::pair().unwrap();
+    let [near, far] = [near, far].map(|socket| Connection::from_socket(socket).unwrap());
+    let (client, server) = refusing();
+    std::thread::scope(|scope| {
+        scope.spawn(|| ServerTls::from(server).secure(&far, None).unwrap_err());
+        // The client is done before the server has seen that it has no certificate.
+        ClientTls::from(client).secure(&near, Some("host")).unwrap();
+    });
+    for _ in 0..2 {
+        near.wait_readable().unwrap();
+        assert!(!near.is_silent());
+        let error = near.clone().write(b"x").unwrap_err();
+        assert!(crate::transport::is_refusal(&error), "{error:?}");
+    }
 }
 
 #[test]
