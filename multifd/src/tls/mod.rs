@@ -19,6 +19,8 @@
 //! everything has come is known from the migration itself. One that ends within a record or within a
 //! packet has failed. This side always says `close_notify`.
 //!
+//! The kernel can encrypt and decrypt in place of this library: see [`KernelTls`].
+//!
 //! TLS needs sockets: connections that [`Connection::from_stream`](crate::Connection::from_stream) makes
 //! bring an encryption of their own.
 

@@ -35,8 +35,11 @@ there "$program" recv --force --listen tcp:10.9.8.2:4444 --to "$run/vm" "${to[@]
 until grep -q 'listening on' "$run/recv.err"; do kill -0 $recv; sleep 0.05; done
 "$program" send --from "$new" --to tcp:10.9.8.2:4444 "${from[@]}"
 wait $recv
-{ tc -s qdisc show dev here; there tc -s qdisc show dev there; } | awk '
-    /Sent/ { sent += $4; gsub(",", "", $7); lost += $7 } END { print sent " packets, " lost " of them lost" }' >&2"#;
+sent=0 lost=0
+while read -r word _ _ packets _ _ dropped _; do
+    [ "$word" != Sent ] || : $((sent += packets, lost += ${dropped%,}))
+done < <(tc -s qdisc show dev here; there tc -s qdisc show dev there)
+echo "$sent packets, $lost of them lost" >&2"#;
 
 fn command() -> Command {
     let mut command = Command::new("unshare");

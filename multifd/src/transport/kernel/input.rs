@@ -246,6 +246,9 @@ pub(super) fn blame(error: io::Error) -> (Option<AlertDescription>, io::Error) {
             (AlertDescription::DecodeError, InvalidMessage::UnknownProtocolVersion.into())
         }
         Some(_) => return (None, error),
+        None if matches!(cause(&error), Some(TlsError::Kernel { .. })) => {
+            return (Some(AlertDescription::InternalError), error);
+        }
         // Of a record that could be read.
         None => return (Some(AlertDescription::UnexpectedMessage), error),
     };
