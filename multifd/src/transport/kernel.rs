@@ -127,16 +127,20 @@ impl Kernel {
         patience: Patience,
         attempt: &mut dyn FnMut() -> io::Result<usize>,
     ) -> io::Result<Option<usize>> {
+        let mut lost = None;
         loop {
             self.check()?;
             if let Some(over) = input.over(line)? {
                 return Ok(Some(over));
             }
             let error = match attempt() {
-                Ok(0) => {
-                    input.end();
-                    continue;
-                }
+                Ok(0) => match lost {
+                    None => {
+                        input.end();
+                        continue;
+                    }
+                    Some(error) => return Err(self.broken(line, input, error)),
+                },
                 Ok(count) => {
                     line.count(count);
                     return Ok(Some(count));
@@ -147,6 +151,11 @@ impl Kernel {
                 ErrorKind::Interrupted => {}
                 ErrorKind::WouldBlock if patience == Patience::Now => return Ok(None),
                 ErrorKind::WouldBlock => input.note_progress(line),
+                // The kernel says first that the connection was lost, by a write even, and then what has come before:
+                // perhaps an alert that says why. An end behind that is none.
+                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset if lost.is_none() => {
+                    lost = Some(error);
+                }
                 // A record that is not of data is next.
                 _ if error.raw_os_error() == Some(libc::EIO) => self.take_control(line, input)?,
                 _ => return Err(self.broken(line, input, error)),
@@ -162,6 +171,8 @@ impl Kernel {
                 self.send_key(line);
                 Ok(())
             }
+            // It is asked again, as the record is still there.
+            Err(error) if is_passing(&error) => Ok(()),
             Err(error) => Err(self.broken(line, input, error)),
         }
     }
@@ -256,6 +267,13 @@ impl Kernel {
             }
         }
     }
+}
+
+/// Whether the next try may go through, behind which the record is: an error of the socket is said once.
+fn is_passing(error: &io::Error) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionReset, Interrupted, WouldBlock};
+
+    matches!(error.kind(), WouldBlock | Interrupted | BrokenPipe | ConnectionReset)
 }
 
 fn receive_now(line: Line<'_>, room: &mut [u8]) -> io::Result<usize> {
