@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::common::{Running, command, multifd, names, text};
+use crate::common::{Ended, Running, command, multifd, names, text};
 use crate::scene::Scene;
 
 const FILES: [&str; 6] = [
@@ -180,6 +180,61 @@ fn an_image_arrives_over_tls_and_through_a_relay_with_tls_on_both_sides() {
             "host.example",
         ]));
     scene.arrives_by(relay, recv, &creds);
+}
+
+/// How often a side has said that the kernel does not do its TLS.
+fn fallbacks(ended: &Ended) -> usize {
+    ended.stderr.matches("TLS is not done by the kernel, but by this program: ").count()
+}
+
+#[test]
+fn each_side_that_asks_the_kernel_in_vain_says_so_once_and_the_image_arrives() {
+    let scene = Scene::with_certificates();
+    let folder = scene.path("tls");
+    let creds = ["--tls-creds", text(&folder), "--tls-kernel"];
+    // No kernel has TLS for sockets of this kind.
+    let unix = |name: &str| format!("unix:{}", scene.path(name).display());
+    let (image, at) = (scene.path("vm"), unix("recv.sock"));
+    let listening = ["--listen", &at, "--to", text(&image), "--force"];
+    let (recv, uri) = Running::recv(&[&listening[..], &creds].concat());
+    let relay = ["relay", "--listen", &unix("relay.sock"), "--to", &uri];
+    let creds_of_both = [
+        "--from-tls-creds",
+        text(&folder),
+        "--from-tls-kernel",
+        "--to-tls-creds",
+        text(&folder),
+        "--to-tls-hostname",
+        "host.example",
+        "--to-tls-kernel",
+    ];
+    let mut relay = Running::start(command(&relay).args(creds_of_both));
+    let at = relay.listening();
+    let sent = scene.send(&at, &[&creds[..], &["--tls-hostname", "host.example"]].concat());
+    assert_eq!(fallbacks(&sent.succeeded()), 1);
+    assert_eq!(fallbacks(&relay.wait().succeeded()), 2);
+    assert_eq!(fallbacks(&recv.wait().succeeded()), 1);
+    scene.assert_arrived();
+}
+
+#[test]
+fn over_tcp_the_kernel_does_tls_where_it_can_and_the_image_arrives() {
+    let scene = Scene::with_certificates();
+    let folder = scene.path("tls");
+    let creds = ["--tls-creds", text(&folder), "--tls-kernel"];
+    let must = std::env::var_os("MULTIFD_KERNEL_TLS").is_some();
+    for (to_recv, to_send) in
+        [(&creds[..], &creds[..]), (&creds, &creds[..2]), (&creds[..2], &creds)]
+    {
+        let (recv, uri) = scene.recv(to_recv);
+        let sent = scene.send(&uri, to_send).succeeded();
+        let received = recv.wait().succeeded();
+        for (ended, options) in [(sent, to_send), (received, to_recv)] {
+            let most = usize::from(options == creds && !must);
+            assert!(fallbacks(&ended) <= most, "{options:?}: {}", ended.stderr);
+        }
+        scene.assert_arrived();
+    }
 }
 
 #[test]

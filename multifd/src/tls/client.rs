@@ -12,6 +12,7 @@ use rustls::{ClientConfig, ClientConnection, SignatureScheme};
 
 use super::error::{SetupError, TlsError};
 use super::folder::{Folder, Role};
+use super::kernel::{End, KernelTls, Wish};
 use super::provider;
 use crate::error::Error;
 use crate::transport::{Connection, Secure, Secured, name_of};
@@ -22,6 +23,7 @@ pub struct ClientTls {
     config: Arc<ClientConfig>,
     /// In place of the name that was connected to.
     name: Option<ServerName<'static>>,
+    kernel: Wish,
 }
 
 impl ClientTls {
@@ -65,6 +67,12 @@ impl ClientTls {
         Ok(Self { name: Some(name), ..self })
     }
 
+    /// Has the kernel encrypt and decrypt, or not.
+    #[must_use]
+    pub fn kernel(self, kernel: KernelTls) -> Self {
+        Self { kernel: Wish::new(kernel), ..self }
+    }
+
     fn shake_hands(&self, connection: &Connection, host: Option<&str>) -> Result<(), TlsError> {
         let name = match (&self.name, host) {
             (Some(name), _) => name.clone(),
@@ -77,8 +85,14 @@ impl ClientTls {
             }
             (None, None) => return Err(TlsError::NoName),
         };
-        let session = ClientConnection::new(Arc::clone(&self.config), name)?;
-        Secured::shake_hands(connection, session.into())
+        let handover = self.kernel.handover(End::Client, &self.config.key_log);
+        let mut config = Arc::clone(&self.config);
+        if let Some(handover) = &handover {
+            let config = Arc::make_mut(&mut config);
+            (config.enable_secret_extraction, config.key_log) = (true, handover.key_log());
+        }
+        let session = ClientConnection::new(config, name)?;
+        Secured::shake_hands(connection, session.into(), handover.as_ref())
     }
 }
 
@@ -86,7 +100,7 @@ impl ClientTls {
 /// CAs or has its key in hardware.
 impl From<Arc<ClientConfig>> for ClientTls {
     fn from(config: Arc<ClientConfig>) -> Self {
-        Self { config, name: None }
+        Self { config, name: None, kernel: Wish::default() }
     }
 }
 

@@ -166,6 +166,14 @@ pub enum TlsError {
     /// The connection is a stream of the caller's own, or has TLS already.
     #[error("only a socket can be encrypted, once")]
     NotASocket,
+    /// The kernel was to encrypt and decrypt, and does not.
+    #[error("the kernel cannot do this connection's TLS ({what}): do without it (--tls-kernel)")]
+    Kernel {
+        /// What it has refused.
+        what: &'static str,
+        /// Its error.
+        source: io::Error,
+    },
     /// The connection failed.
     #[error("the connection failed during the handshake")]
     Io(#[source] io::Error),

@@ -19,17 +19,24 @@
 //! everything has come is known from the migration itself. One that ends within a record or within a
 //! packet has failed. This side always says `close_notify`.
 //!
+//! The kernel can encrypt and decrypt in place of this library: see [`KernelTls`].
+//!
 //! TLS needs sockets: connections that [`Connection::from_stream`](crate::Connection::from_stream) makes
 //! bring an encryption of their own.
 
 mod client;
 mod error;
 mod folder;
+mod kernel;
 mod names;
 mod server;
 
 pub use client::ClientTls;
 pub use error::{SetupError, TlsError};
+#[cfg(test)]
+pub(crate) use kernel::End;
+pub use kernel::KernelTls;
+pub(crate) use kernel::{Handover, Secret};
 pub use names::NamePattern;
 pub use server::{Clients, ServerTls};
 

@@ -15,6 +15,7 @@ use rustls::{
 
 use super::error::{NotAllowed, SetupError, TlsError};
 use super::folder::{Folder, Role};
+use super::kernel::{End, KernelTls, Wish};
 use super::names::{self, NamePattern};
 use super::provider;
 use crate::error::Error;
@@ -24,6 +25,7 @@ use crate::transport::{Connection, Secure, Secured, name_of};
 #[derive(Clone)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
+    kernel: Wish,
 }
 
 /// Which clients a server lets in.
@@ -71,9 +73,21 @@ impl ServerTls {
         Ok(Arc::new(config).into())
     }
 
+    /// Has the kernel encrypt and decrypt, or not.
+    #[must_use]
+    pub fn kernel(self, kernel: KernelTls) -> Self {
+        Self { kernel: Wish::new(kernel), ..self }
+    }
+
     fn shake_hands(&self, connection: &Connection) -> Result<(), TlsError> {
-        let session = ServerConnection::new(Arc::clone(&self.config))?;
-        Secured::shake_hands(connection, session.into())
+        let handover = self.kernel.handover(End::Server, &self.config.key_log);
+        let mut config = Arc::clone(&self.config);
+        if let Some(handover) = &handover {
+            let config = Arc::make_mut(&mut config);
+            (config.enable_secret_extraction, config.key_log) = (true, handover.key_log());
+        }
+        let session = ServerConnection::new(config)?;
+        Secured::shake_hands(connection, session.into(), handover.as_ref())
     }
 }
 
@@ -81,7 +95,7 @@ impl ServerTls {
 /// ([`send_tls13_tickets`](ServerConfig::send_tls13_tickets)): no client comes back.
 impl From<Arc<ServerConfig>> for ServerTls {
     fn from(config: Arc<ServerConfig>) -> Self {
-        Self { config }
+        Self { config, kernel: Wish::default() }
     }
 }
 

@@ -409,8 +409,7 @@ impl Impatient {
     pub(crate) fn say(&self, message: &[u8]) -> Result<(), Unsaid> {
         let Self { connection, watch } = self;
         if let Some((layer, line)) = connection.layer() {
-            let said = layer.say(line, message);
-            return said.map_err(|source| Unsaid { source, may_be_heard: false });
+            return layer.say(line, message);
         }
         let Some(socket) = connection.socket() else {
             let _limit = watch.cut_off(connection, SHORT, Shutdown::Both);

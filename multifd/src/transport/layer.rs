@@ -6,7 +6,10 @@ use std::sync::atomic::AtomicU64;
 
 use socket2::Socket;
 
-use super::Connection;
+use multifd_core::channel::Parts;
+use multifd_core::ram::GuestSlices;
+
+use super::{Connection, Unsaid};
 use crate::error::Error;
 
 /// Has connections encrypted, before anything else is said on them.
@@ -41,8 +44,8 @@ pub(super) trait Layer: fmt::Debug + Send + Sync {
         gather: &mut dyn FnMut(&mut [u8]) -> usize,
     ) -> io::Result<usize>;
 
-    /// Writes all of `message` now. If that fails, the peer cannot come to know of it.
-    fn say(&self, line: Line<'_>, message: &[u8]) -> io::Result<()>;
+    /// Writes all of `message` now.
+    fn say(&self, line: Line<'_>, message: &[u8]) -> Result<(), Unsaid>;
 
     /// Says, behind everything that was written, that nothing more comes.
     fn close(&self, line: Line<'_>, patience: Patience);
@@ -53,6 +56,20 @@ pub(super) trait Layer: fmt::Debug + Send + Sync {
 
     /// The connection is about to be closed.
     fn end(&self, line: Line<'_>);
+
+    /// How pages go past it, if they can.
+    fn direct(&self) -> Option<&dyn Direct> {
+        None
+    }
+}
+
+/// A layer that is in the kernel: guest memory is read and written there, without a copy.
+pub(super) trait Direct {
+    /// As [`Layer::write`].
+    fn send(&self, line: Line<'_>, parts: Parts<'_>) -> io::Result<usize>;
+
+    /// As [`Layer::read`].
+    fn receive_guest(&self, line: Line<'_>, room: GuestSlices<'_>) -> io::Result<usize>;
 }
 
 /// Whether `error` is that of a destination that has refused a connection before it took anything from

@@ -9,8 +9,8 @@ use super::Connection;
 use super::connection::at_any_pace;
 use crate::driver::{Blocking, Receive, Socket, Transmit};
 
-/// A connection that carries a multifd channel. Over a bare socket pages go straight from and into guest
-/// memory; encryption and other streams copy them.
+/// A connection that carries a multifd channel. Over a bare socket, and where the kernel encrypts, pages
+/// go straight from and into guest memory; other encryption and other streams copy them.
 #[derive(Debug)]
 pub(crate) struct Link {
     connection: Connection,
@@ -26,6 +26,9 @@ impl Link {
 impl Transmit for Link {
     async fn write(&mut self, parts: Parts<'_>) -> io::Result<usize> {
         if let Some((layer, line)) = self.connection.layer() {
+            if let Some(direct) = layer.direct() {
+                return direct.send(line, parts);
+            }
             return layer.write(line, parts.clone().map(|part| part.bytes()).sum(), &mut |room| {
                 gather(parts.clone(), room)
             });
@@ -52,6 +55,11 @@ impl Receive for Link {
     }
 
     async fn read_guest(&mut self, room: GuestSlices<'_>) -> io::Result<usize> {
+        if let Some((layer, line)) = self.connection.layer() {
+            if let Some(direct) = layer.direct() {
+                return direct.receive_guest(line, room);
+            }
+        }
         let Some(socket) = self.connection.bare_socket() else {
             return self.copying.read_guest(room).await;
         };

@@ -4,6 +4,8 @@ mod address;
 mod connect;
 mod connection;
 mod introduction;
+#[cfg(feature = "tls")]
+mod kernel;
 mod layer;
 mod link;
 mod listener;

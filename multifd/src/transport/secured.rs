@@ -6,15 +6,17 @@ use std::net::Shutdown;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use rustls::Connection as Session;
+use rustls::{Connection as Session, SupportedCipherSuite};
 
-use self::input::Input;
+use self::input::{Input, Take};
 use self::output::Output;
 use super::Connection;
+use super::Unsaid;
 #[cfg(feature = "token")]
 use super::introduction::Binding;
+use super::kernel::Kernel;
 use super::layer::{Layer, Line, Now, Patience};
-use crate::tls::TlsError;
+use crate::tls::{Handover, TlsError};
 
 mod input;
 mod line;
@@ -36,18 +38,29 @@ pub(crate) struct Secured {
 impl Secured {
     /// Has `connection`, on which nothing has been said yet, encrypted by `session`. That ends when the
     /// connection is shut down.
-    pub(crate) fn shake_hands(connection: &Connection, session: Session) -> Result<(), TlsError> {
+    /// The kernel takes over what comes behind the handshake where there is a `handover` and it can.
+    pub(crate) fn shake_hands(
+        connection: &Connection,
+        session: Session,
+        handover: Option<&Handover>,
+    ) -> Result<(), TlsError> {
         let bare = connection.bare_socket().and_then(|_| connection.line());
         let line = bare.ok_or(TlsError::NotASocket)?;
-        let secured = Self::over(line, session)?;
-        match connection.put_on(Box::new(secured)) {
+        let secured = match handover {
+            None => Box::new(Self::over(line, session, Take::All)?),
+            Some(handover) => {
+                let secured = Self::over(line, session, Take::Records)?;
+                Kernel::take_over(line, secured, handover)?
+            }
+        };
+        match connection.put_on(secured) {
             true => Ok(()),
             false => Err(TlsError::NotASocket),
         }
     }
 
-    fn over(line: Line<'_>, mut session: Session) -> Result<Self, TlsError> {
-        let (mut input, mut output) = (Input::new(), Output::new());
+    fn over(line: Line<'_>, mut session: Session, take: Take) -> Result<Self, TlsError> {
+        let (mut input, mut output) = (Input::new(take), Output::new());
         session.set_buffer_limit(None);
         if let Err(error) = handshake(line, &mut session, &mut input, &mut output) {
             match error {
@@ -66,6 +79,33 @@ impl Secured {
             session: Mutex::new(session),
             pending: AtomicBool::new(false),
         })
+    }
+
+    /// As [`over`](Self::over), with everything behind the handshake left in the socket.
+    #[cfg(test)]
+    pub(super) fn to_take_over(line: Line<'_>, session: Session) -> Result<Self, TlsError> {
+        Self::over(line, session, Take::Records)
+    }
+
+    /// Has the next key come.
+    #[cfg(test)]
+    pub(super) fn refresh(&self) {
+        _ = lock(&self.session).refresh_traffic_keys();
+    }
+
+    /// The session, back, where nothing has been received or sent behind the handshake.
+    pub(super) fn into_session(self) -> Session {
+        self.session.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was agreed on in the handshake.
+    pub(super) fn suite(&self) -> Option<SupportedCipherSuite> {
+        lock(&self.session).negotiated_cipher_suite()
+    }
+
+    /// From here on takes whatever there is.
+    pub(super) fn take_all(&self) {
+        lock(&self.input).take_all();
     }
 
     /// The plaintext that what has been received holds; 0 bytes at the end, `None` where it holds none
@@ -236,23 +276,24 @@ impl Layer for Secured {
         }
     }
 
-    fn say(&self, line: Line<'_>, message: &[u8]) -> io::Result<()> {
+    fn say(&self, line: Line<'_>, message: &[u8]) -> Result<(), Unsaid> {
         let mut output = lock(&self.output);
+        let unsaid = |source| Unsaid { source, may_be_heard: false };
         let no_room = || io::Error::new(ErrorKind::WouldBlock, "there is no room for it");
-        if !output.send_now(line)? {
-            return Err(no_room());
+        if !output.send_now(line).map_err(unsaid)? {
+            return Err(unsaid(no_room()));
         }
         output.gather(message.len(), &mut |room| {
             room.copy_from_slice(message);
             room.len()
         });
-        output.encrypt(&mut || lock(&self.session))?;
+        output.encrypt(&mut || lock(&self.session)).map_err(unsaid)?;
         match output.send_now(line) {
             Ok(true) => Ok(()),
             // A record that is not whole says nothing. The rest of it never leaves.
             said => {
                 output.give_up();
-                said.and_then(|_| Err(no_room()))
+                Err(unsaid(said.err().unwrap_or_else(no_room)))
             }
         }
     }
@@ -304,19 +345,19 @@ impl Layer for Secured {
 }
 
 /// How often what nobody has read is dropped, at the end.
-const MOST_UNREAD: usize = 64;
+pub(super) const MOST_UNREAD: usize = 64;
 
 /// An error of TLS as one of reading or writing.
-fn failed(error: TlsError) -> io::Error {
+pub(super) fn failed(error: TlsError) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, error)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A thread that has panicked fails the migration.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+pub(super) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),

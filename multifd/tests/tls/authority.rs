@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use multifd::tls::{ClientTls, Clients, ServerTls};
+use multifd::tls::{ClientTls, Clients, KernelTls, ServerTls};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
     IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
@@ -80,6 +80,14 @@ impl Authority {
     }
 }
 
+/// All tests run with the kernel's TLS where `MULTIFD_KERNEL_TLS` is set: see `scripts/vm`.
+fn kernel() -> KernelTls {
+    match std::env::var_os("MULTIFD_KERNEL_TLS") {
+        Some(_) => KernelTls::IfPossible,
+        None => KernelTls::Off,
+    }
+}
+
 /// A folder with certificates and keys.
 pub(crate) struct Folder(TempDir);
 
@@ -107,7 +115,7 @@ impl Folder {
     }
 
     pub(crate) fn client(&self) -> ClientTls {
-        ClientTls::from_dir(self.path()).unwrap()
+        ClientTls::from_dir(self.path()).unwrap().kernel(kernel())
     }
 
     pub(crate) fn server(&self) -> ServerTls {
@@ -115,6 +123,6 @@ impl Folder {
     }
 
     pub(crate) fn server_for(&self, clients: Clients) -> ServerTls {
-        ServerTls::from_dir(self.path(), clients).unwrap()
+        ServerTls::from_dir(self.path(), clients).unwrap().kernel(kernel())
     }
 }

@@ -9,6 +9,7 @@ mod authority;
 mod ends;
 mod folders;
 mod hanging;
+mod kernel;
 mod migrate;
 mod peer;
 mod refused;

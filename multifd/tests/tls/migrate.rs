@@ -15,7 +15,7 @@ use crate::common::{
 use crate::peer;
 
 /// Sends a guest in two rounds over TLS, and compares.
-fn migrate(compression: Compression, client: &ClientTls, server: &ServerTls) {
+pub(crate) fn migrate(compression: Compression, client: &ClientTls, server: &ServerTls) {
     let ram = guest();
     let (uri, received) =
         receive(|setup| setup.compression(compression).channels(3).tls(server.clone()));

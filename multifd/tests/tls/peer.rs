@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 
 use multifd::Uri;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -36,7 +37,16 @@ fn identity(folder: &Folder, role: &str) -> (Vec<CertificateDer<'static>>, Priva
 
 /// A client's configuration, for these versions.
 pub(crate) fn client(folder: &Folder, versions: Versions) -> Arc<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    client_by(folder, versions, rustls::crypto::ring::default_provider())
+}
+
+/// As [`client`], with these ciphers.
+pub(crate) fn client_by(
+    folder: &Folder,
+    versions: Versions,
+    provider: CryptoProvider,
+) -> Arc<ClientConfig> {
+    let provider = Arc::new(provider);
     let (chain, key) = identity(folder, "client");
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)

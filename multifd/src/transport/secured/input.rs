@@ -25,6 +25,7 @@ const TYPES: std::ops::RangeInclusive<u8> = 0x14..=0x17;
 #[derive(Debug)]
 pub(super) struct Input {
     buffer: Vec<u8>,
+    take: Take,
     /// The bytes that are there.
     start: usize,
     end: usize,
@@ -36,10 +37,19 @@ pub(super) struct Input {
     failed: Option<TlsError>,
 }
 
+/// How much is taken out of the socket at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Take {
+    /// What is there.
+    All,
+    /// The rest of a record's header, or of a record: what is behind a handshake stays there for the kernel.
+    Records,
+}
+
 impl Input {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(take: Take) -> Self {
         let buffer = vec![0; RECORD];
-        Self { buffer, start: 0, end: 0, ended: false, begun: false, failed: None }
+        Self { buffer, take, start: 0, end: 0, ended: false, begun: false, failed: None }
     }
 
     /// Receives more, however long it takes. Returns how many bytes; 0 at the end.
@@ -58,7 +68,22 @@ impl Input {
     fn room(&mut self) -> &mut [u8] {
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
-        &mut self.buffer[self.end..]
+        let most = match self.take {
+            Take::All => self.buffer.len(),
+            Take::Records => self.announced().unwrap_or(HEADER).max(self.end + 1).min(RECORD),
+        };
+        &mut self.buffer[self.end..most]
+    }
+
+    /// From here on takes whatever there is.
+    pub(super) fn take_all(&mut self) {
+        self.take = Take::All;
+    }
+
+    /// The length of the next record, if its header is there.
+    fn announced(&self) -> Option<usize> {
+        let bytes = &self.buffer[self.start..self.end];
+        Some(HEADER + usize::from(u16::from_be_bytes([*bytes.get(3)?, *bytes.get(4)?])))
     }
 
     fn received(&mut self, count: usize) -> usize {
@@ -75,7 +100,7 @@ impl Input {
     /// The length of the next record, if it is there as a whole.
     fn record(&self) -> Option<usize> {
         let bytes = &self.buffer[self.start..self.end];
-        let length = HEADER + usize::from(u16::from_be_bytes([*bytes.get(3)?, *bytes.get(4)?]));
+        let length = self.announced()?;
         // The session says what is wrong with one that is too long.
         if length > RECORD { Some(bytes.len()) } else { (bytes.len() >= length).then_some(length) }
     }

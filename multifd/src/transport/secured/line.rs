@@ -32,7 +32,7 @@ impl Line<'_> {
     }
 
     /// Sends the first of `bytes`, however long that takes.
-    pub(super) fn send(self, bytes: &[u8]) -> io::Result<usize> {
+    pub(in super::super) fn send(self, bytes: &[u8]) -> io::Result<usize> {
         // A peer that is gone is an error, never SIGPIPE.
         let sent = at_any_pace(|| Ok(send(self.socket, bytes, SendFlags::NOSIGNAL)?));
         sent.inspect(|&count| self.count(count))
@@ -51,7 +51,7 @@ impl Line<'_> {
         }
     }
 
-    fn count(self, bytes: usize) {
+    pub(in super::super) fn count(self, bytes: usize) {
         self.moved.fetch_add(bytes as u64, Relaxed);
     }
 }

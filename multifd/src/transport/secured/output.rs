@@ -6,6 +6,7 @@ use std::ops::DerefMut;
 use rustls::Connection as Session;
 
 use super::super::layer::Line;
+use super::failed;
 
 /// The most bytes of plaintext that are encrypted at once: 16 records.
 const MOST: usize = 256 << 10;
@@ -61,7 +62,13 @@ impl Output {
         }
         let mut session = session();
         let before = self.cipher.len();
-        session.writer().write_all(&self.plain[..self.filled])?;
+        // A look at what there is to be read may have found an alert.
+        session.writer().write_all(&self.plain[..self.filled]).map_err(|error| match error
+            .downcast::<rustls::Error>(
+        ) {
+            Ok(error) => failed(error.into()),
+            Err(error) => error,
+        })?;
         self.collect(&mut session);
         // TLS 1.2 cannot change its keys.
         match self.cipher.len() - before < self.filled {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::PrivateKeyDer;
+use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 use socket2::Socket;
 
@@ -33,6 +34,29 @@ fn configs(tickets: usize) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
     let mut roots = RootCertStore::empty();
     roots.add(cert.der().clone()).unwrap();
     let client = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (Arc::new(client), Arc::new(server))
+}
+
+/// As [`configs`], of a server that wants a certificate, which the client does not have.
+fn refusing() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["host".into()]).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider.clone());
+    let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+    let server = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    let client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
@@ -135,6 +159,24 @@ fn what_was_looked_at_in_vain_is_an_error_to_whoever_reads() {
 }
 
 #[test]
+fn a_server_that_refuses_a_client_is_heard_by_whoever_writes_after_a_look() {
+    let (near, far) = UnixStream::pair().unwrap();
+    let [near, far] = [near, far].map(|socket| Connection::from_socket(socket).unwrap());
+    let (client, server) = refusing();
+    std::thread::scope(|scope| {
+        scope.spawn(|| ServerTls::from(server).secure(&far, None).unwrap_err());
+        // The client is done before the server has seen that it has no certificate.
+        ClientTls::from(client).secure(&near, Some("host")).unwrap();
+    });
+    for _ in 0..2 {
+        near.wait_readable().unwrap();
+        assert!(!near.is_silent());
+        let error = near.clone().write(b"x").unwrap_err();
+        assert!(crate::transport::is_refusal(&error), "{error:?}");
+    }
+}
+
+#[test]
 fn a_connection_is_shut_down_at_once_though_a_write_waits() {
     let (near, _far) = pair(0);
     let writing = near.clone();
@@ -189,7 +231,7 @@ fn a_short_message_that_there_is_no_room_for_is_never_heard_and_nothing_is_said_
             Err(error) => break error,
         }
     };
-    assert_eq!(refused.kind(), ErrorKind::WouldBlock);
+    assert_eq!(refused.source.kind(), ErrorKind::WouldBlock);
     let reading = std::thread::spawn(move || {
         let mut read = Vec::new();
         // The end comes within a record.
@@ -214,8 +256,8 @@ fn a_new_key_is_answered_at_once_by_whoever_reads() {
     let client = ClientConnection::new(client, "host".try_into().unwrap()).unwrap();
     let server = ServerConnection::new(server).unwrap();
     let (client, server) = std::thread::scope(|scope| {
-        let client = scope.spawn(|| Secured::over(near, client.into()).unwrap());
-        let server = Secured::over(far, server.into()).unwrap();
+        let client = scope.spawn(|| Secured::over(near, client.into(), Take::All).unwrap());
+        let server = Secured::over(far, server.into(), Take::All).unwrap();
         (client.join().unwrap(), server)
     });
     for _ in 0..3 {
