@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use iaa_sim::config::Config;
 use iaa_sim::descriptor::Descriptor;
@@ -15,14 +16,21 @@ const COMPRESS: u8 = 0x43;
 const BASE: u64 = 0x10_0000;
 const BYTES: usize = 0x10_0000;
 
-struct Ram(Mutex<Vec<u8>>);
+struct Ram {
+    bytes: Mutex<Vec<u8>>,
+    /// Whether none of it is there yet.
+    missing: AtomicBool,
+}
 
 impl Ram {
     fn new() -> Self {
-        Self(Mutex::new(vec![0; BYTES]))
+        Self { bytes: Mutex::new(vec![0; BYTES]), missing: AtomicBool::new(false) }
     }
 
-    fn range(address: u64, bytes: usize) -> Result<std::ops::Range<usize>, PageFault> {
+    fn range(&self, address: u64, bytes: usize) -> Result<std::ops::Range<usize>, PageFault> {
+        if self.missing.load(Ordering::Acquire) {
+            return Err(PageFault { address });
+        }
         let begin = address.checked_sub(BASE).ok_or(PageFault { address })? as usize;
         let end = begin.checked_add(bytes).ok_or(PageFault { address })?;
         if end <= BYTES {
@@ -47,13 +55,25 @@ impl Ram {
 
 impl Memory for Ram {
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), PageFault> {
-        into.copy_from_slice(&self.0.lock().unwrap()[Self::range(address, into.len())?]);
+        into.copy_from_slice(&self.bytes.lock().unwrap()[self.range(address, into.len())?]);
         Ok(())
     }
 
     fn write(&self, address: u64, from: &[u8]) -> Result<(), PageFault> {
-        self.0.lock().unwrap()[Self::range(address, from.len())?].copy_from_slice(from);
+        self.bytes.lock().unwrap()[self.range(address, from.len())?].copy_from_slice(from);
         Ok(())
+    }
+}
+
+/// Memory that several threads have.
+#[derive(Clone)]
+struct Shared(std::sync::Arc<Ram>);
+impl Memory for Shared {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), PageFault> {
+        self.0.read(address, into)
+    }
+    fn write(&self, address: u64, from: &[u8]) -> Result<(), PageFault> {
+        self.0.write(address, from)
     }
 }
 
@@ -282,6 +302,22 @@ fn a_record_is_waited_for_with_block_on_fault_alone_and_up_to_the_limit() {
 }
 
 #[test]
+fn an_engine_that_waits_for_memory_goes_on_when_it_is_there() {
+    let mut scene = Scene::new("block_on_fault = true\nblock_time = 10");
+    let mut blocking = descriptor(0, 0);
+    blocking.0[4] |= 2;
+    scene.ram.missing.store(true, Ordering::Release);
+    scene.submit(0, &blocking, 0);
+    assert_eq!(scene.until_idle(0), Some(10));
+    assert_eq!(scene.until_idle(10), Some(20));
+    scene.ram.missing.store(false, Ordering::Release);
+    assert_eq!(scene.until_idle(20), None);
+    assert_eq!(scene.ram.done(0..1), [(0, 1)]);
+    let counters = scene.device.counters();
+    assert_eq!((counters.blocked.get(), counters.records_lost.get()), (2, 0));
+}
+
+#[test]
 fn errors_are_those_that_were_chosen() {
     let mut scene = Scene::new("error = 1\nerror_status = \"0x0a:17\"");
     scene.submit(0, &descriptor(COMPRESS, 0), 0);
@@ -347,16 +383,6 @@ fn a_record_that_is_not_wanted_is_not_written_of_a_success() {
 
 #[test]
 fn threads_serve_what_is_submitted_and_end_with_the_devices() {
-    #[derive(Clone)]
-    struct Shared(std::sync::Arc<Ram>);
-    impl Memory for Shared {
-        fn read(&self, address: u64, into: &mut [u8]) -> Result<(), PageFault> {
-            self.0.read(address, into)
-        }
-        fn write(&self, address: u64, from: &[u8]) -> Result<(), PageFault> {
-            self.0.write(address, from)
-        }
-    }
     let ram = Shared(std::sync::Arc::new(Ram::new()));
     let config = Config::from_toml("devices = 2\ncompress_latency = \"1ms\"").unwrap();
     let devices = iaa_sim::Devices::start(&config, &ram).unwrap();
@@ -374,4 +400,21 @@ fn threads_serve_what_is_submitted_and_end_with_the_devices() {
     assert_eq!(devices.submit(2, 0, &descriptor(COMPRESS, 0)), Submission::Disabled);
     drop(devices);
     assert_eq!(std::sync::Arc::strong_count(&ram.0), 1, "no thread has it any more");
+}
+
+#[test]
+fn a_page_fault_happens_once_whatever_device_the_descriptor_comes_to_then() {
+    let ram = Shared(std::sync::Arc::new(Ram::new()));
+    let config = Config::from_toml("devices = 2\npage_fault = 1\nerror = 1").unwrap();
+    let devices = iaa_sim::Devices::start(&config, &ram).unwrap();
+    for device in [0, 1] {
+        assert_eq!(devices.submit(device, 0, &descriptor(COMPRESS, 0)), Submission::Accepted);
+        let began = std::time::Instant::now();
+        while devices.devices()[device].counters().completed.get() == 0 {
+            assert!(began.elapsed().as_secs() < 60, "no record");
+            std::thread::yield_now();
+        }
+    }
+    let faults = devices.devices().iter().map(|device| device.counters().faults_page.get());
+    assert_eq!(faults.collect::<Vec<_>>(), [1, 0]);
 }

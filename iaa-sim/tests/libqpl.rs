@@ -76,6 +76,22 @@ impl TestJob {
         unsafe { self.library.wait_job(self.job) }
     }
 
+    /// What comes out of a job for `input`, tried until the queues have room.
+    fn through(&mut self, operation: Operation, input: Vec<u8>) -> Vec<u8> {
+        self.input = input;
+        let began = std::time::Instant::now();
+        loop {
+            let submitted = self.submit(operation, Job::NUMA_ANY);
+            let status = if submitted == Status::OK { self.wait() } else { submitted };
+            if status != Status::QUEUES_ARE_BUSY {
+                assert_eq!(status, Status::OK, "{operation:?}");
+                // SAFETY: the job is not in flight.
+                return self.output[..unsafe { (*self.job).total_out } as usize].to_vec();
+            }
+            assert!(began.elapsed().as_secs() < 60, "the queues are still busy");
+        }
+    }
+
     fn decompress(&mut self) -> Status {
         assert_eq!(self.submit(Operation::Decompress, Job::NUMA_ANY), Status::OK);
         self.wait()
@@ -210,5 +226,43 @@ fn a_job_for_another_numa_node_finds_no_device() {
             );
         });
         assert_eq!(said.matches("iaa-sim: accepted = 1\n").count(), 2, "{said}");
+    }
+}
+
+/// A page that shrinks, another one for each number.
+fn page(number: usize) -> Vec<u8> {
+    let words = b"the quick brown fox jumps over the lazy dog and back again";
+    (0..4096).map(|at| words[(at * (1 + at / 300) + number) % words.len()]).collect()
+}
+
+#[test]
+fn pages_come_back_whole_from_several_threads_with_full_queues_and_page_faults() {
+    const THREADS: usize = 4;
+    const PAGES: usize = 100;
+    for face in faces() {
+        let settings = [
+            ("DEVICES", "2"),
+            ("QUEUE_DEPTHS", "2"),
+            ("COMPRESS_LATENCY", "20us"),
+            ("QUEUE_FULL", "0.05"),
+            ("PAGE_FAULT", "0.2"),
+        ];
+        let said = simulate(&with(face, &settings), || {
+            std::thread::scope(|scope| {
+                for thread in 0..THREADS {
+                    scope.spawn(move || {
+                        for number in 0..PAGES {
+                            // libqpl submits once more after the first page fault of a job alone.
+                            let [mut job, mut other] = [TestJob::new(), TestJob::new()];
+                            let page = page(thread * PAGES + number);
+                            let stream = job.through(Operation::Compress, page.clone());
+                            assert!(stream.len() < 4096);
+                            assert_eq!(other.through(Operation::Decompress, stream), page);
+                        }
+                    });
+                }
+            });
+        });
+        assert!(!said.contains("iaa-sim: faults_page = 0\n"), "{said}");
     }
 }

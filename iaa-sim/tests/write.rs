@@ -215,6 +215,31 @@ fn to_a_forked_child_the_queue_is_full() {
 }
 
 #[test]
+fn a_forked_child_leaves_alone_what_has_come_in_a_closed_queues_place() {
+    let said = simulate(&[("COUNTERS_AT_EXIT", "1")], || {
+        let queue = begun();
+        let fd = queue.as_raw_fd();
+        drop(queue);
+        let file = File::open("/dev/null").unwrap();
+        assert_eq!(file.as_raw_fd(), fd, "the lowest number that is free");
+        // SAFETY: the child calls nothing but `read`, and ends in the way that it is to be tried in.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let mut byte = 0_u8;
+            // SAFETY: there is room for a byte.
+            let end = unsafe { libc::read(fd, (&raw mut byte).cast(), 1) };
+            // SAFETY: it ends the child, with the functions that are to be called then.
+            unsafe { libc::exit(if end == 0 { 7 } else { 8 }) };
+        }
+        let mut status = 0;
+        // SAFETY: it writes a number to where there is one.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(libc::WEXITSTATUS(status), 7);
+    });
+    assert_eq!(said.matches("iaa-sim: [iax1]").count(), 1, "a child counts nothing: {said}");
+}
+
+#[test]
 fn what_is_not_a_descriptor_is_counted_and_not_done() {
     let said = simulate(&[("COUNTERS_AT_EXIT", "1")], || {
         let queue = begun();

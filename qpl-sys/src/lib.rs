@@ -7,6 +7,6 @@ mod status;
 mod version;
 
 pub use job::{AuxData, Flags, Job, Operation, Path};
-pub use library::{Library, OpenError};
+pub use library::{Library, OpenError, simulated_iaa};
 pub use status::Status;
 pub use version::Version;

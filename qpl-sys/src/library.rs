@@ -1,7 +1,7 @@
 //! The library, opened at run time.
 
 use std::env;
-use std::ffi::{CStr, OsStr, OsString, c_char};
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::fmt;
 use std::mem::ManuallyDrop;
 
@@ -240,6 +240,27 @@ impl fmt::Debug for Library {
 }
 
 /// Loads `file`. The handle must be kept for as long as anything out of it is used.
+/// The version of the simulated IAA `multifd-iaa-sim`, if that is what libqpl has found its devices by, and
+/// not libaccel-config. libqpl opens either when a first job for [`Path::Hardware`] is initialised; before
+/// that, there is none.
+pub fn simulated_iaa() -> Option<String> {
+    type Version = unsafe extern "C" fn() -> *const c_char;
+    const LOADED_ALREADY: c_int = 4; // RTLD_NOLOAD of Linux
+    if !cfg!(target_os = "linux") {
+        return None;
+    }
+    let flags = loader::RTLD_LAZY | LOADED_ALREADY;
+    // SAFETY: nothing is loaded, and so nothing runs, that is not there.
+    let library = unsafe { loader::Library::open(Some("libaccel-config.so.1"), flags) }.ok()?;
+    // SAFETY: only the simulation has a function of that name, and there it has this type.
+    let version = unsafe { library.get::<Version>(b"iaa_sim_version\0") }.ok()?;
+    // SAFETY: it may be called at any time.
+    let version = unsafe { version() };
+    // SAFETY: it is a text that ends in a NUL and stays, since the simulation is never unloaded.
+    let version = unsafe { CStr::from_ptr(version) };
+    Some(version.to_string_lossy().into_owned())
+}
+
 fn load(file: &OsStr) -> Result<loader::Library, String> {
     // Not lazily: a library that lacks something is refused now, not when a page is half done.
     let flags = loader::RTLD_NOW | loader::RTLD_LOCAL;

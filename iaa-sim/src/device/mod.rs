@@ -13,7 +13,7 @@ mod run;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[cfg(feature = "libaccel-config")]
 pub(crate) use run::Clock;
@@ -44,7 +44,12 @@ pub struct Device {
     counters: Counters,
     changed: Event,
     state: Mutex<State>,
+    faulted: Faulted,
 }
+
+/// Descriptors that had a page fault by a fault, of which some are submitted once more: maybe to another
+/// device.
+type Faulted = Arc<Mutex<VecDeque<Descriptor>>>;
 
 /// What became of a submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +78,6 @@ struct State {
     /// The queues in the order in which they are looked at.
     order: Vec<usize>,
     pending: Pending,
-    /// Descriptors that had a page fault by a fault, of which some are submitted once more.
-    faulted: VecDeque<Descriptor>,
     /// Whether the device was reset: what was begun before is lost.
     is_reset: bool,
 }
@@ -114,7 +117,6 @@ impl Device {
             engines: vec![0; config.engines],
             order,
             pending: Pending::default(),
-            faulted: VecDeque::new(),
             is_reset: false,
         };
         Self {
@@ -125,6 +127,7 @@ impl Device {
             counters: Counters::default(),
             changed: Event::default(),
             state: Mutex::new(state),
+            faulted: Faulted::default(),
             config: config.clone(),
         }
     }
@@ -186,7 +189,7 @@ impl Device {
         }
         match self.take(&mut state, now) {
             Taken::One(waiting) => {
-                let job = self.job(&mut state, index, &waiting, free);
+                let job = self.job(index, &waiting, free);
                 state.engines[index] = BUSY;
                 self.run(state, job, now, engine, memory);
                 Step::Worked
@@ -322,7 +325,7 @@ impl Device {
         }
     }
 
-    fn job(&self, state: &mut State, engine: usize, waiting: &Waiting, free: u64) -> Job {
+    fn job(&self, engine: usize, waiting: &Waiting, free: u64) -> Job {
         let Waiting { descriptor, number, arrived } = *waiting;
         let start = free.max(arrived);
         let permits = descriptor.0[4] & BLOCK_ON_FAULT != 0 && self.config.block_on_fault;
@@ -340,9 +343,10 @@ impl Device {
         if number == UNNUMBERED {
             return job;
         }
-        let before = state.faulted.len();
-        state.faulted.retain(|faulted| faulted.0[8..] != descriptor.0[8..]);
-        job.fault = self.faults.of(&descriptor, number, state.faulted.len() < before);
+        let mut faulted = self.faulted.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = faulted.len();
+        faulted.retain(|faulted| faulted.0[8..] != descriptor.0[8..]);
+        job.fault = self.faults.of(&descriptor, number, faulted.len() < before);
         let (factor, is_slow) = self.faults.slowness(number);
         job.factor = factor;
         if is_slow {
@@ -356,10 +360,10 @@ impl Device {
                 job.start += self.config.block_time;
                 job.fault = None;
             } else {
-                if state.faulted.len() == FAULTED {
-                    state.faulted.pop_front();
+                if faulted.len() == FAULTED {
+                    faulted.pop_front();
                 }
-                state.faulted.push_back(descriptor);
+                faulted.push_back(descriptor);
             }
         }
         job

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{cmp, fmt, io, thread};
 
-use super::{Device, Step, Submission};
+use super::{Device, Faulted, Step, Submission};
 use crate::config::Config;
 use crate::descriptor::Descriptor;
 use crate::engine::Engine;
@@ -45,12 +45,15 @@ impl Devices {
 
     pub(crate) fn start_all<M>(
         config: &Config,
-        devices: Vec<Device>,
+        mut devices: Vec<Device>,
         memory: &M,
     ) -> io::Result<Self>
     where
         M: Memory + Clone + Send + 'static,
     {
+        // A descriptor that one has refused with a page fault may come to another.
+        let faulted = Faulted::default();
+        devices.iter_mut().for_each(|device| device.faulted = faulted.clone());
         let mut all = Self {
             devices: devices.into_iter().map(Arc::new).collect(),
             clock: Clock(Instant::now()),

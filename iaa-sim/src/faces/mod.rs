@@ -43,6 +43,10 @@ enum Absent {
     Io { what: &'static str, error: io::Error },
 }
 
+/// A user has so many pages of pipes, a queue one for each of its places.
+const PIPE_FAILED: &str = "a queue's pipe cannot be made: have fewer or shorter queues, or raise \
+    fs.pipe-user-pages-soft and fs.pipe-max-size";
+
 /// The devices by the environment. Without any, where they cannot be made: that is said once, in a line
 /// on stderr, and the program sees a machine that has none.
 fn faces() -> Option<&'static Faces> {
@@ -89,7 +93,7 @@ impl Faces {
         for number in 0..config.devices {
             let of_device = (0..config.queues).map(|queue| Pipe::new(config.queue_depth(queue)));
             let of_device: Vec<_> = io::Result::from_iter(of_device)
-                .map_err(|error| Absent::Io { what: "a queue's pipe cannot be made", error })?;
+                .map_err(|error| Absent::Io { what: PIPE_FAILED, error })?;
             paths.push(of_device.iter().map(Pipe::path).collect());
             let pulls = of_device.iter().map(|pipe| Box::new(pipe.clone()) as Box<dyn Pull>);
             devices.push(Device::pulling(&config, number, pulls.collect()));

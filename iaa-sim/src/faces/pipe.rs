@@ -96,7 +96,7 @@ impl Shared {
             let of_this =
                 link.is_ok_and(|link| link.as_os_str() == &*format!("pipe:[{}]", self.inode));
             if of_this && !is_ours {
-                fork::note(fd);
+                fork::note(fd, self.inode);
                 let flags = libc::O_NONBLOCK | libc::O_DIRECT;
                 // SAFETY: it sets flags of an open file, or fails where it was closed meanwhile.
                 check(unsafe { libc::fcntl(fd, libc::F_SETFL, flags) })?;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use std::{fs, io, process, thread};
 
@@ -18,13 +18,17 @@ struct Report {
     devices: Vec<Arc<Device>>,
     file: Option<PathBuf>,
     at_exit: bool,
+    /// A child that was forked exits, too, but has counted nothing.
+    process: u32,
+    /// Held while the file is written.
+    writing: Mutex<()>,
 }
 
 /// Starts to write the counters, as far as the configuration asks for them.
 pub(super) fn start(config: &Config, devices: Vec<Arc<Device>>) -> io::Result<()> {
     static REPORT: OnceLock<Report> = OnceLock::new();
     extern "C" fn at_exit() {
-        if let Some(report) = REPORT.get() {
+        if let Some(report) = REPORT.get().filter(|report| report.process == process::id()) {
             report.last();
         }
     }
@@ -36,7 +40,9 @@ pub(super) fn start(config: &Config, devices: Vec<Arc<Device>>) -> io::Result<()
     if file.is_none() && !at_exit_wanted {
         return Ok(());
     }
-    let report = REPORT.get_or_init(|| Report { devices, file, at_exit: at_exit_wanted });
+    let (process, writing) = (process::id(), Mutex::default());
+    let make = || Report { devices, file, at_exit: at_exit_wanted, process, writing };
+    let report = REPORT.get_or_init(make);
     report.write()?;
     // SAFETY: the function stays loaded, since the library does.
     if unsafe { libc::atexit(at_exit) } != 0 {
@@ -72,8 +78,9 @@ impl Report {
     /// Writes the file anew, so that whoever reads it sees a whole one.
     fn write(&self) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut new = file.clone().into_os_string();
-        new.push(format!(".{}", process::id()));
+        new.push(format!(".{}", self.process));
         fs::write(&new, self.text())?;
         fs::rename(&new, file)
     }

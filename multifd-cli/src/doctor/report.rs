@@ -23,6 +23,9 @@ impl<'a> Report<'a> {
         let of = |level| findings.iter().filter(move |finding| finding.level == level);
         let problems: Vec<_> = of(Level::Problem).collect();
         let verdict = match (&problems[..], of(Level::Warning).count()) {
+            ([], _) if system.simulated.is_some() => {
+                "QPL's hardware path can be used here, on simulated devices".to_owned()
+            }
             ([], 0) => "QPL's hardware path can be used here".to_owned(),
             ([], 1) => "QPL's hardware path can be used here, with 1 warning".to_owned(),
             ([], warnings) => {

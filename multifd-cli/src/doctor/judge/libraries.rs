@@ -40,6 +40,7 @@ fn libqpl(system: &System, there: Accelerators) -> Finding {
 fn accel_config(system: &System) -> Finding {
     const SUBJECT: &str = "libaccel-config";
     match &system.accel_config {
+        _ if system.simulated.is_some() => Finding::ok(SUBJECT, "the simulation is in its place"),
         Some(file) => Finding::ok(SUBJECT, file.display().to_string()),
         None => Finding::problem(SUBJECT, "libaccel-config.so.1 is not where the loader looks")
             .meaning("libqpl finds the devices by it, and opens it at run time; without it, its status is 501.")
@@ -54,7 +55,15 @@ fn job(system: &System) -> Finding {
         Ok(_) => Finding::ok(SUBJECT, "libqpl can set a hardware job up"),
         Err(reason) => {
             let reason = reason.trim_end_matches("; see multifd doctor");
-            Finding::problem(SUBJECT, format!("libqpl cannot set a hardware job up: {reason}"))
+            let problem =
+                Finding::problem(SUBJECT, format!("libqpl cannot set a hardware job up: {reason}"));
+            if system.simulated.is_some() {
+                return problem.meaning(
+                    "The simulation has no devices, by its settings, or could not make them: then it has \
+                     said why in a line that begins with iaa-sim.",
+                );
+            }
+            problem
                 .meaning(
                     "There is no other problem, so libqpl sees something that this command does not: \
                      check whether this runs in a container without the devices.",

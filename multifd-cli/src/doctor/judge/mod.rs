@@ -12,12 +12,18 @@ mod setup;
 #[cfg(test)]
 mod tests;
 
-use crate::doctor::finding::Finding;
+use crate::doctor::finding::{Finding, Level};
 use crate::doctor::system::System;
 
 /// All findings about `system`, in the order in which they should be fixed.
 pub(super) fn judge(system: &System) -> Vec<Finding> {
     let mut findings = Vec::new();
+    if let Some(version) = &system.simulated {
+        // What is in this machine does not matter: libqpl does not see it.
+        findings.push(simulated(version));
+        libraries::judge(system, platform::Accelerators::Ready, &mut findings);
+        return findings;
+    }
     let there = platform::judge(system, &mut findings);
     if there == platform::Accelerators::Ready {
         device::judge(system, &mut findings);
@@ -25,4 +31,12 @@ pub(super) fn judge(system: &System) -> Vec<Finding> {
     }
     libraries::judge(system, there, &mut findings);
     findings
+}
+
+fn simulated(version: &str) -> Finding {
+    let found = format!("simulated (multifd-iaa-sim {version}): not a device of this machine");
+    Finding::new(Level::Note, "iaa", found).meaning(
+        "libqpl has opened the simulation in place of libaccel-config, since LD_LIBRARY_PATH or LD_PRELOAD \
+         says so. Without that, multifd doctor looks at the machine's own devices.",
+    )
 }

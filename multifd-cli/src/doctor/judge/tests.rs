@@ -48,6 +48,7 @@ fn well() -> System {
         accel_config: Some("/usr/lib/libaccel-config.so.1".into()),
         codec: Ok("hardware: libqpl 1.9.0".to_owned()),
         hardware: Ok("hardware: libqpl 1.9.0".to_owned()),
+        simulated: None,
     }
 }
 
@@ -191,4 +192,18 @@ fn a_device_without_svm_beside_one_with_it_is_a_warning() {
     bus.devices.push(other);
     assert_eq!(subjects(&system, Level::Problem), [""; 0]);
     assert_eq!(subjects(&system, Level::Warning), ["svm"]);
+}
+
+#[test]
+fn simulated_devices_are_called_that_and_the_machines_own_are_not_judged() {
+    let mut system = well();
+    system.pci = Ok(Vec::new());
+    system.bus = Ok(None);
+    system.accel_config = None;
+    system.simulated = Some("0.1.0".to_owned());
+    assert_eq!(subjects(&system, Level::Problem), [""; 0]);
+    let found: Vec<_> = judge(&system).into_iter().map(|finding| finding.found).collect();
+    assert!(found[0].starts_with("simulated (multifd-iaa-sim 0.1.0)"), "{found:?}");
+    system.hardware = Err("status 503; see multifd doctor".to_owned());
+    assert_eq!(subjects(&system, Level::Problem), ["job"]);
 }

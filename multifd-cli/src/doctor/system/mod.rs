@@ -11,7 +11,7 @@ mod queue;
 use std::path::{Path, PathBuf};
 
 use multifd::qpl::{Options, Path as QplPath, Qpl};
-use qpl_sys::{Library, OpenError};
+use qpl_sys::{Library, OpenError, simulated_iaa};
 
 use crate::options::codec;
 pub(super) use attribute::Unread;
@@ -52,6 +52,8 @@ pub(super) struct System {
     pub(super) codec: Result<String, String>,
     /// Whether a job can be set up on a device: what it uses, or why not.
     pub(super) hardware: Result<String, String>,
+    /// The version of the simulation, if libqpl has found that in libaccel-config's place.
+    pub(super) simulated: Option<String>,
 }
 
 impl System {
@@ -66,6 +68,8 @@ impl System {
             accel_config: libraries::find_accel_config(),
             codec: codec::probe(&Qpl::default()),
             hardware: codec::probe(&Qpl::new(Options::new(QplPath::Hardware))),
+            // Known only once a job for hardware was tried.
+            simulated: simulated_iaa(),
         }
     }
 

@@ -141,7 +141,13 @@ impl Machine {
         run(&mut self.command(Path::new(PROGRAM), args))
     }
 
-    /// The same, for a user who is not root: root may do everything.
+    /// What it says where the simulation is loaded in libaccel-config's place.
+    pub(super) fn doctor_with_simulation(&self, args: &[&str]) -> Ended {
+        let mut command = self.command(Path::new(PROGRAM), args);
+        run(command.env("LD_PRELOAD", iaa_sim::library_file().unwrap()))
+    }
+
+    /// What `multifd doctor` says to a user who is not root: root may do everything.
     pub(super) fn doctor_for_another(&self) -> Ended {
         const NOBODY: u32 = 65534;
         if !geteuid().is_root() {

@@ -71,6 +71,23 @@ fn where_all_is_well_the_exit_status_is_0_and_the_queue_is_described() {
 }
 
 #[test]
+fn simulated_devices_are_said_to_be_simulated_whatever_the_machine_has() {
+    for has_iaa in [true, false] {
+        let machine = Machine::well();
+        if !has_iaa {
+            machine.remove("sys/bus/dsa");
+            machine.remove("sys/bus/pci/devices/0000:6a:02.0");
+        }
+        let report = machine.doctor_with_simulation(&["--json"]).succeeded().json();
+        assert_eq!(report["verdict"], "QPL's hardware path can be used here, on simulated devices");
+        let finding = &report["findings"][0];
+        assert_eq!(finding["subject"], "iaa");
+        let found = finding["found"].as_str().unwrap();
+        assert!(found.starts_with("simulated (multifd-iaa-sim "), "{report:#}");
+    }
+}
+
+#[test]
 fn without_a_device_only_that_is_a_problem_and_codec_qpl_still_works() {
     let machine = Machine::well();
     machine.remove("sys/bus/dsa");
