@@ -89,7 +89,7 @@ simulated! {
     }
 
     a_page_that_the_device_cannot_compress_goes_raw(
-        ERROR = "1", ERROR_ON = "compress"
+        ERROR = "1", ERROR_ON = "compress", ERROR_STATUS = "0x0a:19,0x0a:29,0x0a:30"
     ) {
         let [sent, _] = round_trip(&on(Path::Hardware), 1);
         // But for those that it took too long for, which the CPU does.

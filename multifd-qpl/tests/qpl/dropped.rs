@@ -118,7 +118,7 @@ simulated! {
 
     calls_that_are_dropped_go_on_while_devices_fail(
         COMPRESS_LATENCY = "20ms", DECOMPRESS_LATENCY = "20ms", PAGE_FAULT = "0.2",
-        PAGE_FAULT_AGAIN = "1", ERROR = "0.1", WRONG_OUTPUT_SIZE = "0.1", QUEUE_FULL = "0.2"
+        PAGE_FAULT_AGAIN = "1", ERROR = "0.1", WRONG_OUTPUT_SIZE = "0.1", QUEUE_FULL = "0.7"
     ) {
         for stats in round_trips(&on(Path::Hardware)) {
             let busy = count(&stats, "software pages (busy)");
