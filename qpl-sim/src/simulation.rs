@@ -156,9 +156,12 @@ impl Simulation {
             }
             self.next(record, flight, &completion, job)
         };
+        // Software begins anew, which it cannot once the job has moved on.
+        let falls_back = record.path == Path::Auto && flight.step == Step::First;
         let request = flight.request;
         let status = match next {
             Next::Ends(status) => status,
+            Next::Refused if falls_back => Status::QUEUES_ARE_BUSY,
             Next::Goes => {
                 phase.is_in_flight(true);
                 return Status::BEING_PROCESSED;
@@ -173,11 +176,10 @@ impl Simulation {
             status => Phase::Ended(status),
         };
         drop(phase);
-        let falls_back = !matches!(status, Status::OK | Status::MORE_OUTPUT_NEEDED);
-        if falls_back && record.path == Path::Auto {
-            run_here(record, &request, job)
-        } else {
-            status
+        match status {
+            Status::OK | Status::MORE_OUTPUT_NEEDED => status,
+            _ if falls_back => run_here(record, &request, job),
+            status => status,
         }
     }
 

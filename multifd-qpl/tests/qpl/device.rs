@@ -10,7 +10,7 @@ use pollster::block_on;
 use crate::support::packet::{PAGES, Packet, packet, sender};
 use crate::support::simulated::simulated;
 use crate::support::streams::{deflate, text};
-use crate::support::{IMPATIENT, chunks, count, log::Log, on};
+use crate::support::{IMPATIENT, chunks, count, log::Log, on, receive_chunk};
 
 /// Sends `packets` packets and takes them back, with the devices as they are. Asserts that all
 /// pages are right, and returns what both sides have counted.
@@ -186,6 +186,14 @@ simulated! {
         assert!(error.to_string().contains("inflates to 4095 bytes"), "{error}");
         // As it is: 126 jobs are still on the device.
         assert!(receiver.receive(&portable_payload(), PAGES).unwrap() == packet());
+    }
+
+    bytes_behind_a_stream_go_unnoticed_and_the_page_is_right() {
+        // What libqpl says of a stream on a device is that all of it was used up.
+        let mut chunk = deflate(&text(PAGE_BYTES), flate2::FlushCompress::Finish);
+        chunk.extend([0xff; 9]);
+        let mut receiver = Receiver::new(&on(Path::Hardware));
+        assert!(receive_chunk(&mut receiver, &chunk).unwrap() == text(PAGE_BYTES));
     }
 
     jobs_that_end_slowly_are_waited_for_without_the_cpu_taking_them(
