@@ -8,6 +8,7 @@ use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 
+use crate::engine::LARGEST_TRANSFER;
 use value::{fraction, list, nanoseconds, number, or_never, rate, switch, whole};
 
 /// What the name of every variable of the simulation begins with.
@@ -34,6 +35,8 @@ pub struct Config {
     pub queue_depths: Vec<usize>,
     /// The priority of each queue: an engine takes from the highest one that has a descriptor.
     pub queue_priorities: Vec<u8>,
+    /// The largest transfer in bytes: a power of 2.
+    pub max_transfer: u32,
     /// Whether the queues permit that an engine waits for memory.
     pub block_on_fault: bool,
     /// Nanoseconds that a page fault takes where the engine waits for memory.
@@ -152,6 +155,7 @@ impl Default for Config {
             queues: 1,
             queue_depths: vec![128],
             queue_priorities: vec![10],
+            max_transfer: LARGEST_TRANSFER,
             block_on_fault: false,
             block_time: 10_000,
             block_limit: 1_000_000_000,
@@ -290,6 +294,9 @@ impl Config {
             "queue_priorities" => {
                 self.queue_priorities =
                     list(value, |priority| whole(priority, 1, 15).map(|number| number as u8))?;
+            }
+            "max_transfer" => {
+                self.max_transfer = value::power_of_2(value, 4 << 10, LARGEST_TRANSFER)?;
             }
             "block_on_fault" => self.block_on_fault = switch(value)?,
             "block_time" => self.block_time = nanoseconds(value)?,

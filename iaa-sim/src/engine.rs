@@ -24,9 +24,8 @@
 //!
 //! What real devices do more: big-endian bits and indexing, whose flags are refused (0x30); filters and CRC-64
 //! (0x10); interrupts, steering of caches and ordering, whose flags change nothing; source 1 is not read to
-//! its end when decompression stops before. Of the architecture's codes, 4 and 6 do not occur: the lengths of both
-//! codes are one sequence here, as RFC 1951 has it, in which a run may go on from one to the other; nor do 16, 19
-//! and 29, for which there is no cause.
+//! its end when decompression stops before. Of the architecture's codes, 16, 19 and 29 do not occur: there is no cause
+//! of them.
 
 mod compress;
 mod decompress;
@@ -40,8 +39,11 @@ use crate::memory::{Memory, PageFault};
 use crate::operation::{Operation, Refusal, Span};
 use crate::status::{DataError, Status};
 
-/// The largest transfer of a new engine, in bytes.
-pub const LARGEST_TRANSFER: u32 = 2 << 20;
+/// The largest transfer of a new engine, in bytes: that of the configurations that come with libqpl.
+pub const LARGEST_TRANSFER: u32 = 2 << 30;
+
+/// Bytes of source 1 that are read at a time: whatever a descriptor claims, no room is made for what is not there.
+const PIECE: usize = 1 << 20;
 
 /// What an engine keeps between descriptors: room to work in, nothing of their data.
 #[derive(Debug)]
@@ -89,9 +91,14 @@ impl Engine {
 
     /// Appends source 1 to what is in the source's buffer.
     fn read_source(&mut self, span: Span, memory: &impl Memory) -> Result<(), Failure> {
-        let from = self.source.len();
-        self.source.resize(from + span.bytes as usize, 0);
-        memory.read(span.address, &mut self.source[from..]).map_err(Failure::Read)
+        let bytes = span.bytes as usize;
+        for done in (0..bytes).step_by(PIECE) {
+            let from = self.source.len();
+            self.source.resize(from + PIECE.min(bytes - done), 0);
+            let address = span.address.wrapping_add(done as u64);
+            memory.read(address, &mut self.source[from..]).map_err(Failure::Read)?;
+        }
+        Ok(())
     }
 }
 

@@ -42,12 +42,16 @@ pub enum DataError {
     HeaderTooBig = 1,
     /// Bits that are no code of the code lengths' code.
     BadCodeLengthCode = 2,
-    /// The first code length repeats the one before.
-    FirstLengthRepeats = 3,
+    /// The first code length of literals and lengths repeats the one before.
+    FirstLiteralLengthRepeats = 3,
+    /// The first code length of distances repeats the one before.
+    FirstDistanceLengthRepeats = 4,
     /// No literal or length has a code.
     NoLiteralCodes = 5,
-    /// The code lengths are more than the header says.
-    TooManyCodeLengths = 7,
+    /// A run of code lengths goes past those of literals and lengths.
+    TooManyLiteralLengths = 6,
+    /// A run of code lengths goes past those of distances.
+    TooManyDistanceLengths = 7,
     /// The code of code lengths has more codes than there are.
     BadCodeLengthLengths = 8,
     /// The code of literals and lengths has more codes than there are.

@@ -84,7 +84,7 @@ fn the_largest_source_is_compressed_and_a_larger_one_refused() {
     let aecs = Code::fixed().compress_aecs(&fixed_header(true));
     let memory = memory(&data, &aecs, 2 << 20);
     let job = job(data.len(), 2 << 20).operation_flags(FLUSH | END_OF_BLOCK);
-    let mut engine = Engine::default();
+    let mut engine = Engine::with_largest_transfer(2 << 20);
     let completion = job.run(&mut engine, &memory);
     assert_eq!(completion.status, 1);
     let stream = memory.get(DESTINATION, completion.output_bytes as usize);

@@ -40,7 +40,7 @@ fn memory() -> Pages {
 /// The status of a descriptor and the flags that it has wrong. One that is refused touches nothing.
 fn verdict(job: &Job) -> (u8, u64) {
     let memory = memory();
-    let completion = job.run(&mut Engine::default(), &memory);
+    let completion = job.run(&mut Engine::with_largest_transfer(2 << 20), &memory);
     if completion.status != 1 {
         assert_eq!(*memory.writes.borrow(), []);
         let nothing = Completion {
@@ -49,7 +49,7 @@ fn verdict(job: &Job) -> (u8, u64) {
             ..Completion::default()
         };
         assert_eq!(completion, nothing);
-        let unmapped = job.run(&mut Engine::default(), &Pages::default());
+        let unmapped = job.run(&mut Engine::with_largest_transfer(2 << 20), &Pages::default());
         assert_eq!(unmapped, nothing, "it is refused before memory is looked at");
     }
     (completion.status, completion.invalid_flags)
@@ -353,4 +353,13 @@ proptest! {
         let nowhere = job.run(&mut engine, &Pages::default());
         prop_assert!(nowhere.status == completion.status || nowhere.status & 0x7f == 3 || completion.status == 0x0a);
     }
+}
+
+#[test]
+fn a_source_that_is_mostly_not_there_is_a_page_fault_whatever_its_size() {
+    let memory = memory();
+    let job = compress().source(SOURCE, 2 << 30);
+    let completion = job.run(&mut Engine::default(), &memory);
+    assert_eq!((completion.status, completion.fault_info), (0x03, 1));
+    assert!(completion.fault_address > SOURCE, "{:#x}", completion.fault_address);
 }

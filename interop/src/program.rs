@@ -168,7 +168,7 @@ impl Drop for Multifd {
     }
 }
 
-/// The program as this workspace builds it now.
+/// The program that the variable names, or else as this workspace builds it now.
 fn built() -> Result<&'static Path, Error> {
     static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let program = PROGRAM.get_or_init(build).as_ref();
@@ -176,6 +176,13 @@ fn built() -> Result<&'static Path, Error> {
 }
 
 fn build() -> Result<PathBuf, String> {
+    if let Some(program) = std::env::var_os("MULTIFD_PROGRAM") {
+        let program = PathBuf::from(program);
+        return match program.is_file() {
+            true => Ok(program),
+            false => Err(format!("MULTIFD_PROGRAM={}: it is not there", program.display())),
+        };
+    }
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--locked", "-p", "multifd-cli", "--message-format", "json"]);
     if !cfg!(debug_assertions) {

@@ -41,6 +41,15 @@ pub(super) fn whole(value: &str, least: usize, most: usize) -> Result<usize, Str
     number.ok_or_else(|| format!("not a whole number from {least} to {most}"))
 }
 
+/// A number of bytes such as `4096`, `512K`, `2M` or `2G`, with powers of 1024, which is a power of 2.
+pub(super) fn power_of_2(value: &str, least: u32, most: u32) -> Result<u32, String> {
+    let units = [("K", 1024.0), ("M", 1024.0 * 1024.0), ("G", 1024.0 * 1024.0 * 1024.0)];
+    let bytes = with_unit(value, &units, f64::from(most)).map(|bytes| bytes as u32);
+    bytes
+        .filter(|&bytes| bytes >= least && bytes.is_power_of_two())
+        .ok_or_else(|| format!("no power of 2 from {least} to {most}, such as 2M or 2G"))
+}
+
 pub(super) fn number(value: &str) -> Result<u64, String> {
     value.parse().map_err(|_| "not a whole number below 2^64".to_owned())
 }

@@ -64,7 +64,7 @@ impl Devices {
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         for device in 0..all.devices.len() {
             for thread in 0..cmp::min(config.engines, cpus) {
-                all.start_thread(device, thread, memory.clone())?;
+                all.start_thread(config, device, thread, memory.clone())?;
             }
         }
         Ok(all)
@@ -93,16 +93,23 @@ impl Devices {
         self.clock
     }
 
-    fn start_thread<M>(&mut self, number: usize, thread: usize, memory: M) -> io::Result<()>
+    fn start_thread<M>(
+        &mut self,
+        config: &Config,
+        number: usize,
+        thread: usize,
+        memory: M,
+    ) -> io::Result<()>
     where
         M: Memory + Send + 'static,
     {
         let device = self.devices[number].clone();
+        let max_transfer = config.max_transfer;
         let (clock, stop) = (self.clock, self.stop.clone());
         let name = format!("iaa-sim-iax{}-{thread}", number + 1);
         let run = move || {
             crate::thread::become_a_device();
-            work(&device, clock, &stop, &memory);
+            work(&device, clock, &stop, max_transfer, &memory);
         };
         self.threads.push(thread::Builder::new().name(name).spawn(run)?);
         Ok(())
@@ -110,8 +117,14 @@ impl Devices {
 }
 
 /// Does what a device has to do, when it is due.
-fn work(device: &Device, clock: Clock, stop: &AtomicBool, memory: &impl Memory) {
-    let mut engine = Engine::default();
+fn work(
+    device: &Device,
+    clock: Clock,
+    stop: &AtomicBool,
+    largest_transfer: u32,
+    memory: &impl Memory,
+) {
+    let mut engine = Engine::with_largest_transfer(largest_transfer);
     while !stop.load(Ordering::Acquire) {
         let seen = device.changed.times();
         let Step::Idle(until) = device.step(clock.now(), &mut engine, memory) else { continue };

@@ -23,9 +23,6 @@ const DISABLED: c_int = 0;
 const SHARED: c_int = 0;
 /// The first version of IAA: major and minor.
 const VERSION: c_uint = 0x100;
-/// Bytes of the largest transfer, and the power of 2 that it is.
-const MAX_TRANSFER: u64 = 1 << MAX_TRANSFER_BITS;
-const MAX_TRANSFER_BITS: u64 = 21;
 /// What the device can do, in the bits of its register GENCAP.
 const BLOCK_ON_FAULT: u64 = 1 << 0;
 const DECOMPRESSION: u64 = 1 << 40;
@@ -93,8 +90,9 @@ pub(super) extern "C" fn accfg_device_get_version(_device: Handle) -> c_uint {
 
 /// A device's register GENCAP.
 #[unsafe(no_mangle)]
-pub(super) extern "C" fn accfg_device_get_gen_cap(_device: Handle) -> u64 {
-    BLOCK_ON_FAULT | MAX_TRANSFER_BITS << 16 | DECOMPRESSION
+pub(super) extern "C" fn accfg_device_get_gen_cap(device: Handle) -> u64 {
+    let bits = max_transfer(device).checked_ilog2().unwrap_or_default();
+    BLOCK_ON_FAULT | u64::from(bits) << 16 | DECOMPRESSION
 }
 
 /// A device's register IAACAP, which this version does not have.
@@ -112,8 +110,8 @@ pub(super) extern "C" fn accfg_device_get_numa_node(device: Handle) -> c_int {
 
 /// Bytes of a device's largest transfer.
 #[unsafe(no_mangle)]
-pub(super) extern "C" fn accfg_device_get_max_transfer_size(_device: Handle) -> u64 {
-    MAX_TRANSFER
+pub(super) extern "C" fn accfg_device_get_max_transfer_size(device: Handle) -> u64 {
+    max_transfer(device)
 }
 
 /// A device's first queue.
@@ -166,8 +164,8 @@ pub(super) extern "C" fn accfg_wq_get_block_on_fault(queue: Handle) -> c_int {
 
 /// Bytes of a queue's largest transfer.
 #[unsafe(no_mangle)]
-pub(super) extern "C" fn accfg_wq_get_max_transfer_size(_queue: Handle) -> u64 {
-    MAX_TRANSFER
+pub(super) extern "C" fn accfg_wq_get_max_transfer_size(queue: Handle) -> u64 {
+    max_transfer(queue)
 }
 
 /// A queue's name.
@@ -216,6 +214,11 @@ fn device_handle(device: usize) -> Handle {
 fn queue_handle(device: usize, queue: usize) -> Handle {
     let exists = faces().is_some_and(|faces| queue < faces.paths[device].len());
     if exists { handle(device * QUEUES + queue) } else { ptr::null_mut() }
+}
+
+/// Bytes of the largest transfer of a device, or of its queue.
+fn max_transfer(handle: Handle) -> u64 {
+    device_of(handle).map_or(0, |(faces, _)| faces.config.max_transfer.into())
 }
 
 fn device_of(handle: Handle) -> Option<(&'static Faces, usize)> {

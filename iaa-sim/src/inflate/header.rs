@@ -61,11 +61,12 @@ fn dynamic(reader: &mut BitReader<'_>, tables: &mut Tables) -> Result<Option<()>
     }
     let Some(code) = length_code(reader, 4 + (counts >> 10) as usize)? else { return Ok(None) };
     let mut lengths = [0; 286 + 30];
-    let lengths = &mut lengths[..literals + distances];
-    if code_lengths(reader, &code, lengths)?.is_none() {
+    let (literals, distances) = lengths[..literals + distances].split_at_mut(literals);
+    if code_lengths(reader, &code, literals, OF_LITERALS)?.is_none()
+        || code_lengths(reader, &code, distances, OF_DISTANCES)?.is_none()
+    {
         return Ok(None);
     }
-    let (literals, distances) = lengths.split_at(literals);
     if literals.iter().all(|length| *length == 0) {
         return Err(DataError::NoLiteralCodes);
     }
@@ -88,11 +89,20 @@ fn length_code(
     Ok(Some(code))
 }
 
-/// Reads code lengths. A run may go on from literals to distances.
+/// What is wrong where the first length repeats one, and where there are too many.
+type Wrong = (DataError, DataError);
+
+const OF_LITERALS: Wrong = (DataError::FirstLiteralLengthRepeats, DataError::TooManyLiteralLengths);
+const OF_DISTANCES: Wrong =
+    (DataError::FirstDistanceLengthRepeats, DataError::TooManyDistanceLengths);
+
+/// Reads the code lengths of one code. The device refuses a run that goes on from one code to the next,
+/// which RFC 1951, 3.2.7, permits.
 fn code_lengths(
     reader: &mut BitReader<'_>,
     code: &Huffman<128>,
     lengths: &mut [u8],
+    (first_repeats, too_many): Wrong,
 ) -> Result<Option<()>, DataError> {
     let mut at = 0;
     while at < lengths.len() {
@@ -112,7 +122,7 @@ fn code_lengths(
                 at += 1;
                 continue;
             }
-            16 if at == 0 => return Err(DataError::FirstLengthRepeats),
+            16 if at == 0 => return Err(first_repeats),
             16 => (lengths[at - 1], 3, 2),
             17 => (0, 3, 3),
             _ => (0, 11, 7),
@@ -120,7 +130,7 @@ fn code_lengths(
         let Some(more) = reader.take(bits) else { return Ok(None) };
         let run = least + more as usize;
         let Some(places) = lengths.get_mut(at..at + run) else {
-            return Err(DataError::TooManyCodeLengths);
+            return Err(too_many);
         };
         places.fill(value);
         at += run;
