@@ -29,9 +29,14 @@ fn main() {
         _ => {
             mark_if_busy();
             println!("{:<40} {:>10} {:>10}", "", "measured", "target");
-            simulated("own-cost", &[]);
+            simulated("own-cost", &[("QPL_SIM_AT_ONCE", "1")]);
             for engines in ["1", "2"] {
-                let settings = [("ENGINES", engines), ("THROUGHPUT", "50M"), ("JITTER", "0")];
+                let settings = [
+                    ("IAA_SIM_ENGINES", engines),
+                    ("IAA_SIM_COMPRESS_THROUGHPUT", "50M"),
+                    ("IAA_SIM_DECOMPRESS_THROUGHPUT", "50M"),
+                    ("IAA_SIM_JITTER", "0"),
+                ];
                 simulated("slow-engines", &settings);
             }
         }
@@ -44,10 +49,8 @@ fn simulated(measurement: &str, settings: &[(&str, &str)]) {
     let library = qpl_sim::library_file().expect("the simulation was built");
     let mut child = Command::new(program);
     child.arg(measurement).env("QPL_LIBRARY", library);
-    for (name, value) in settings {
-        child.env(format!("QPL_SIM_{name}"), value);
-    }
-    let status = child.status().expect("this program can be run again");
+    let status =
+        child.envs(settings.iter().copied()).status().expect("this program can be run again");
     assert!(status.success(), "{measurement} failed");
 }
 
@@ -82,7 +85,7 @@ fn per_page(packets: &[Packet<'_>], mut work: impl FnMut(&[Packet<'_>])) -> f64 
 /// How much of what the engines can do is done.
 fn slow_engines() {
     let engines: f64 =
-        env::var("QPL_SIM_ENGINES").ok().and_then(|it| it.parse().ok()).unwrap_or(8.0);
+        env::var("IAA_SIM_ENGINES").ok().and_then(|it| it.parse().ok()).unwrap_or(8.0);
     let codec = Qpl::new(Options::new(Path::Hardware));
     let guest = Guest::load();
     let packets = guest.packets();

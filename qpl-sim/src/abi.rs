@@ -3,7 +3,6 @@
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::Arc;
 
 use qpl_sys::{Job, Status};
 
@@ -68,11 +67,10 @@ pub(crate) unsafe extern "C" fn qpl_init_job(path: u32, job: *mut Job) -> Status
         if let Some(Entry::Live(record)) = simulation.jobs.get(call.address) {
             record.end(call, true);
         }
-        let path = match simulation.can_init(path) {
-            Status::OK => path,
-            _ if path == Path::Auto => Path::Software,
+        match simulation.can_init(path) {
+            Status::OK => {}
             status => return status,
-        };
+        }
         // SAFETY: the caller gives this memory to the job, more of it than is written here.
         unsafe { write_head(job, path) };
         simulation.jobs.set(call.address, Entry::Live(Record::new(path)));
@@ -89,11 +87,7 @@ pub(crate) unsafe extern "C" fn qpl_execute_job(job: *mut Job) -> Status {
     // SAFETY: as the caller promises.
     unsafe {
         on_job("qpl_execute_job", job, |call, record, job| {
-            let simulation = Simulation::get();
-            match simulation.submit(call, record, job) {
-                Status::OK if record.path != Path::Software => simulation.wait(call, record, job),
-                status => status,
-            }
+            Simulation::get().execute(call, record, job)
         })
     }
 }
@@ -162,7 +156,7 @@ pub(crate) unsafe extern "C" fn qpl_fini_job(job: *mut Job) -> Status {
 unsafe fn on_job(
     function: &'static str,
     job: *mut Job,
-    then: impl FnOnce(Call, &Arc<Record>, &mut Job) -> Status,
+    then: impl FnOnce(Call, &Record, &mut Job) -> Status,
 ) -> Status {
     guarded(function, || {
         if job.is_null() {
@@ -206,7 +200,9 @@ unsafe fn write_head(job: *mut Job, path: Path) {
     // SAFETY: all of its bytes are zero, which all of its fields can be.
     let head = unsafe { &mut *job };
     let state = job.cast::<u8>().wrapping_add(STATE_OFFSET);
-    head.numa_id = Job::NUMA_SOCKET;
+    if path != Path::Software {
+        head.numa_id = Job::NUMA_SOCKET;
+    }
     head.data_ptr.compress_state_ptr = state;
     head.data_ptr.decompress_state_ptr = state;
     head.data_ptr.analytics_state_ptr = state;

@@ -1,19 +1,18 @@
-//! The caller's input and output: all of its memory that is touched outside of its calls.
+//! The caller's input and output.
 
 use qpl_sys::{Job, Operation, Status};
-
-use crate::software;
 
 /// The input and output of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Buffers {
-    input: *const u8,
-    input_bytes: u32,
-    output: *mut u8,
-    output_bytes: u32,
+    pub(crate) input: *const u8,
+    pub(crate) input_bytes: u32,
+    pub(crate) output: *mut u8,
+    pub(crate) output_bytes: u32,
 }
 
-// SAFETY: whoever uses them promises to be alone with them, in `slices`, on whatever thread.
+// SAFETY: they are addresses, which are given to a device; whoever uses them promises to be alone with them, in
+// `slices`, on whatever thread.
 unsafe impl Send for Buffers {}
 
 impl Buffers {
@@ -27,27 +26,19 @@ impl Buffers {
     }
 
     /// The status with which libqpl refuses impossible buffers.
-    pub(crate) fn check(&self) -> Result<(), Status> {
+    pub(crate) fn check(&self, operation: Operation) -> Result<(), Status> {
         if self.input.is_null() || self.output.is_null() {
             return Err(Status::NULL_PTR);
         }
-        if self.input_bytes == 0 || self.output_bytes == 0 {
-            return Err(Status::SIZE);
-        }
         let ends = |start: usize, bytes: u32| start.saturating_add(bytes as usize);
         let (input, output) = (self.input.addr(), self.output.addr());
-        if input < ends(output, self.output_bytes) && output < ends(input, self.input_bytes) {
+        let within = |at, start, bytes| (start..ends(start, bytes)).contains(&at);
+        if within(output, input, self.input_bytes) || within(input, output, self.output_bytes) {
             return Err(Status::BUFFER_OVERLAP);
         }
-        Ok(())
-    }
-
-    /// Bytes of the side that is not compressed.
-    pub(crate) fn page_bytes(&self, operation: Operation) -> u32 {
-        match operation {
-            Operation::Compress => self.input_bytes,
-            Operation::Decompress => self.output_bytes,
-        }
+        // What there is nothing of to decompress, or no room for, is the device's business.
+        let is_empty = self.input_bytes == 0 || self.output_bytes == 0;
+        if operation == Operation::Compress && is_empty { Err(Status::SIZE) } else { Ok(()) }
     }
 
     /// A checksum of the input of a job in flight, to see whether its caller has kept off it.
@@ -55,14 +46,14 @@ impl Buffers {
         // SAFETY: the job is in flight, so its input is there; nobody writes to it, but for a
         // caller that breaks its promise, which is what this is to find out.
         let input = unsafe { std::slice::from_raw_parts(self.input, self.input_bytes as usize) };
-        software::crc(input)
+        crc(input)
     }
 
     /// Input and output, to read and write.
     ///
     /// # Safety
-    /// They passed [`check`](Self::check) and are those of a job in flight, whose caller promised
-    /// to leave them alone; and nothing else here has them.
+    /// They passed [`check`](Self::check) and are those of a job in flight that no device is at work on, whose
+    /// caller promised to leave them alone; and nothing else here has them.
     pub(crate) unsafe fn slices<'a>(self) -> (&'a [u8], &'a mut [u8]) {
         // SAFETY: not null, and as long as the caller said; they do not overlap.
         let input = unsafe { std::slice::from_raw_parts(self.input, self.input_bytes as usize) };
@@ -71,4 +62,11 @@ impl Buffers {
             unsafe { std::slice::from_raw_parts_mut(self.output, self.output_bytes as usize) };
         (input, output)
     }
+}
+
+/// CRC-32 as gzip has it.
+pub(crate) fn crc(bytes: &[u8]) -> u32 {
+    let mut crc = libdeflater::Crc::new();
+    crc.update(bytes);
+    crc.sum()
 }

@@ -1,149 +1,127 @@
-//! What the environment says about the simulated devices.
+//! What the environment says about the library. What it says about the devices is
+//! [`iaa_sim::Config`]'s.
 
 use std::ffi::{CString, OsString};
 use std::fmt::Write;
 
-/// What the name of every variable of the simulation begins with.
+/// What the name of every variable of the library begins with.
 pub(crate) const PREFIX: &str = "QPL_SIM_";
 
-/// The devices, their timing and their faults.
+/// The library, and the devices behind it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Config {
     /// What the library says it is.
     pub(crate) version: CString,
-    pub(crate) devices: usize,
-    /// The NUMA node of all devices, if they have one.
-    pub(crate) numa_node: Option<i32>,
-    /// Engines of a device.
-    pub(crate) engines: usize,
-    /// Jobs that a device takes before it is busy.
-    pub(crate) queue_depth: usize,
-    /// Nanoseconds.
-    pub(crate) latency: u64,
-    /// Bytes a second of an engine; 0 for no limit.
-    pub(crate) throughput: u64,
-    /// How far the time of a job may be off, as a fraction of it.
-    pub(crate) jitter: f64,
-    pub(crate) seed: u64,
-    pub(crate) rates: Rates,
-    /// The job at which the devices are lost.
-    pub(crate) lost_after: Option<u64>,
-    pub(crate) check_input: Option<bool>,
-}
-
-/// How often each fault happens: 0 for never, 1 for always.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Rates {
-    pub(crate) busy: f64,
-    pub(crate) page_fault: f64,
-    pub(crate) compress_error: f64,
-    pub(crate) decompress_error: f64,
-    pub(crate) wrong_total_out: f64,
-    pub(crate) hang: f64,
+    /// How often the initialisation of a job for hardware fails.
     pub(crate) init: f64,
+    /// Submissions after which all further ones are refused.
+    pub(crate) refuse_after: Option<u64>,
+    /// Whether a job's input is looked at again at its end, where that is said.
+    pub(crate) check_input: Option<bool>,
+    /// Whether pages of one repeated byte are done without a device.
+    pub(crate) at_once: bool,
+    pub(crate) devices: iaa_sim::Config,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             version: c"1.9.0+sim".to_owned(),
-            devices: 1,
-            numa_node: None,
-            engines: 8,
-            queue_depth: 128,
-            latency: 0,
-            throughput: 0,
-            jitter: 0.1,
-            seed: 1,
-            rates: Rates::default(),
-            lost_after: None,
+            init: 0.0,
+            refuse_after: None,
             check_input: None,
+            at_once: false,
+            devices: iaa_sim::Config::default(),
         }
     }
 }
 
 impl Config {
-    /// Reads those of `variables` whose names begin with [`PREFIX`].
+    /// Reads those of `variables` whose names begin with [`PREFIX`], and the devices' own.
     ///
     /// # Errors
-    /// A line for each that is unknown or has an impossible value.
+    /// A line for each that is unknown or has an impossible value; one for all of the devices' own.
     pub(crate) fn parse(
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, String> {
+        let variables: Vec<_> = variables.into_iter().collect();
         let mut config = Self::default();
         let mut refused = String::new();
-        for (name, value) in variables {
+        for (name, value) in &variables {
             let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
             let Some(setting) = name.strip_prefix(PREFIX) else { continue };
             if let Err(why) = config.set(setting, &value) {
                 let _ = write!(refused, "\n  {name}={value}: {why}");
             }
         }
+        match iaa_sim::Config::from_variables(variables) {
+            Ok(devices) => config.devices = devices,
+            Err(why) => refused = format!("{refused}\n  {why}"),
+        }
         if refused.is_empty() { Ok(config) } else { Err(refused) }
-    }
-
-    /// Whether the devices may have jobs for `numa_id`: a node's number, or negative, a policy that
-    /// they fit wherever the caller runs.
-    pub(crate) fn fits(&self, numa_id: i32) -> bool {
-        numa_id < 0 || self.numa_node.is_none_or(|node| node == numa_id)
-    }
-
-    /// Whether a job takes no time but that of the CPU.
-    pub(crate) fn is_instant(&self) -> bool {
-        self.latency == 0 && self.throughput == 0
     }
 
     /// Whether a job's input is looked at again at its end.
     pub(crate) fn checks_input(&self) -> bool {
-        self.check_input.unwrap_or(!self.is_instant())
+        let speeds = [self.devices.compress, self.devices.decompress];
+        let take_time = speeds.iter().any(|speed| speed.latency != 0 || speed.throughput != 0);
+        self.check_input.unwrap_or(take_time)
     }
 
     fn set(&mut self, setting: &str, value: &str) -> Result<(), String> {
-        let rates = &mut self.rates;
         match setting {
             "VERSION" => {
                 self.version = CString::new(value).map_err(|_| "no byte of it may be 0")?;
             }
-            "NUMA_NODE" => self.numa_node = node(value)?,
-            "DEVICES" => self.devices = count(value, 0, 64)?,
-            "ENGINES" => self.engines = count(value, 1, 1024)?,
-            "QUEUE_DEPTH" => self.queue_depth = count(value, 1, 65536)?,
-            "LATENCY" => self.latency = nanoseconds(value)?,
-            "THROUGHPUT" => self.throughput = throughput(value)?,
-            "JITTER" => self.jitter = fraction(value, 0.5)?,
-            "SEED" => self.seed = value.parse().map_err(|_| "not a whole number below 2^64")?,
-            "BUSY" => rates.busy = fraction(value, 1.0)?,
-            "PAGE_FAULT" => rates.page_fault = fraction(value, 1.0)?,
-            "COMPRESS_ERROR" => rates.compress_error = fraction(value, 1.0)?,
-            "DECOMPRESS_ERROR" => rates.decompress_error = fraction(value, 1.0)?,
-            "WRONG_TOTAL_OUT" => rates.wrong_total_out = fraction(value, 1.0)?,
-            "HANG" => rates.hang = fraction(value, 1.0)?,
-            "INIT" => rates.init = fraction(value, 1.0)?,
-            "DEVICE_LOST_AFTER" => {
-                self.lost_after = Some(value.parse().map_err(|_| "not a number of jobs")?);
-            }
+            "INIT" => self.init = rate(value)?,
+            "REFUSE_AFTER" => self.refuse_after = or_never(value)?,
             "CHECK_INPUT" => self.check_input = Some(switch(value)?),
-            _ => return Err("unknown variable".to_owned()),
+            "AT_ONCE" => self.at_once = switch(value)?,
+            _ => return Err(unknown(setting)),
         }
         Ok(())
     }
 }
 
-fn count(value: &str, least: usize, most: usize) -> Result<usize, String> {
-    let number = value.parse().ok().filter(|number| (least..=most).contains(number));
-    number.ok_or_else(|| format!("not a whole number from {least} to {most}"))
-}
+/// The settings that were the library's once, and what the devices have in their place.
+const MOVED: [(&str, &str); 14] = [
+    ("NUMA_NODE", "IAA_SIM_NUMA_NODES"),
+    ("DEVICES", "IAA_SIM_DEVICES"),
+    ("ENGINES", "IAA_SIM_ENGINES"),
+    ("QUEUE_DEPTH", "IAA_SIM_QUEUE_DEPTHS"),
+    ("LATENCY", "IAA_SIM_COMPRESS_LATENCY and IAA_SIM_DECOMPRESS_LATENCY"),
+    ("THROUGHPUT", "IAA_SIM_COMPRESS_THROUGHPUT and IAA_SIM_DECOMPRESS_THROUGHPUT"),
+    ("JITTER", "IAA_SIM_JITTER"),
+    ("SEED", "IAA_SIM_SEED"),
+    ("BUSY", "IAA_SIM_QUEUE_FULL"),
+    ("PAGE_FAULT", "IAA_SIM_PAGE_FAULT and IAA_SIM_PAGE_FAULT_AGAIN"),
+    ("COMPRESS_ERROR", "IAA_SIM_ERROR with IAA_SIM_ERROR_ON=compress"),
+    ("DECOMPRESS_ERROR", "IAA_SIM_ERROR with IAA_SIM_ERROR_ON=decompress"),
+    ("WRONG_TOTAL_OUT", "IAA_SIM_WRONG_OUTPUT_SIZE"),
+    ("HANG", "IAA_SIM_NO_COMPLETION"),
+];
 
-fn node(value: &str) -> Result<Option<i32>, String> {
-    match value {
-        "none" => Ok(None),
-        number => count(number, 0, 1023).map(|node| Some(node as i32)),
+fn unknown(setting: &str) -> String {
+    let moved = MOVED.iter().find(|(old, _)| *old == setting);
+    match (moved, setting) {
+        (Some((_, new)), _) => format!("it is the device's now: set {new}"),
+        (None, "DEVICE_LOST_AFTER") => {
+            format!("it is the device's now: set IAA_SIM_RESET_AT, or {PREFIX}REFUSE_AFTER")
+        }
+        (None, _) => "unknown variable".to_owned(),
     }
 }
 
-fn fraction(value: &str, most: f64) -> Result<f64, String> {
-    let number = value.parse().ok().filter(|number| (0.0..=most).contains(number));
-    number.ok_or_else(|| format!("not a fraction from 0 to {most}, such as 0.3"))
+fn rate(value: &str) -> Result<f64, String> {
+    let number = value.parse().ok().filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or_else(|| "not a fraction from 0 to 1, such as 0.3".to_owned())
+}
+
+fn or_never(value: &str) -> Result<Option<u64>, String> {
+    match value {
+        "never" => Ok(None),
+        number => number.parse().map(Some).map_err(|_| "neither never nor a number".to_owned()),
+    }
 }
 
 fn switch(value: &str) -> Result<bool, String> {
@@ -154,37 +132,12 @@ fn switch(value: &str) -> Result<bool, String> {
     }
 }
 
-/// A time such as `800`, `800ns`, `1.5us`, `2ms` or `1s`.
-fn nanoseconds(value: &str) -> Result<u64, String> {
-    let units = [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)];
-    // An hour: no job takes that long, and sums of it stay far below what a u64 holds.
-    with_unit(value, &units, 3.6e12)
-        .ok_or_else(|| "not a time up to an hour, such as 800ns, 5us, 1ms or 1s".to_owned())
-}
-
-/// A number of bytes such as `0`, `500000`, `800M` or `1.5G`, with powers of 1000.
-fn throughput(value: &str) -> Result<u64, String> {
-    let units = [("K", 1e3), ("M", 1e6), ("G", 1e9)];
-    let bytes = with_unit(value, &units, 1e12);
-    // Slower than that, a page would take seconds.
-    bytes
-        .filter(|&bytes| bytes == 0 || bytes >= 1000)
-        .ok_or_else(|| "neither 0 nor 1K to 1000G bytes a second, such as 800M or 1.5G".to_owned())
-}
-
-fn with_unit(value: &str, units: &[(&str, f64)], most: f64) -> Option<u64> {
-    let unit = units.iter().find_map(|(unit, factor)| Some((value.strip_suffix(unit)?, *factor)));
-    let (number, factor) = unit.unwrap_or((value, 1.0));
-    let number = number.parse::<f64>().ok()? * factor;
-    (0.0..=most).contains(&number).then(|| number.round() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(setting: &str, value: &str) -> Result<Config, String> {
-        Config::parse([(format!("{PREFIX}{setting}").into(), value.into())])
+    fn parse(name: &str, value: &str) -> Result<Config, String> {
+        Config::parse([(name.into(), value.into())])
     }
 
     #[test]
@@ -195,52 +148,43 @@ mod tests {
     }
 
     #[test]
-    fn times_and_throughputs_have_units() {
-        for (value, nanoseconds) in [("0", 0), ("800", 800), ("1.5us", 1500), ("2ms", 2_000_000)] {
-            assert_eq!(parse("LATENCY", value).unwrap().latency, nanoseconds, "{value}");
-        }
-        for (value, bytes) in [("0", 0), ("5000", 5000), ("1.5G", 1_500_000_000), ("8K", 8000)] {
-            assert_eq!(parse("THROUGHPUT", value).unwrap().throughput, bytes, "{value}");
-        }
+    fn the_devices_have_their_own_variables() {
+        assert_eq!(parse("IAA_SIM_DEVICES", "3").unwrap().devices.devices, 3);
     }
 
     #[test]
     fn a_bad_value_is_refused_with_name_value_and_reason() {
         let bad = [
-            ("DEVICES", "-1"),
-            ("DEVICES", "65"),
-            ("NUMA_NODE", "-1"),
-            ("NUMA_NODE", "1024"),
-            ("ENGINES", "0"),
-            ("QUEUE_DEPTH", "0"),
-            ("QUEUE_DEPTH", ""),
-            ("LATENCY", "5m"),
-            ("LATENCY", "-5"),
-            ("LATENCY", "2000000s"),
-            ("THROUGHPUT", "1T"),
-            ("THROUGHPUT", "NaN"),
-            ("THROUGHPUT", "10"),
-            ("JITTER", "0.6"),
-            ("SEED", "x"),
-            ("BUSY", "1.01"),
-            ("HANG", "30%"),
-            ("INIT", "-0.1"),
-            ("PAGE_FAULT", "nan"),
-            ("DEVICE_LOST_AFTER", "never"),
-            ("CHECK_INPUT", "yes"),
-            ("LATENZY", "5"),
-            ("", "5"),
+            ("QPL_SIM_INIT", "-0.1"),
+            ("QPL_SIM_INIT", "nan"),
+            ("QPL_SIM_REFUSE_AFTER", "soon"),
+            ("QPL_SIM_CHECK_INPUT", "yes"),
+            ("QPL_SIM_AT_ONCE", "2"),
+            ("QPL_SIM_LATENZY", "5"),
+            ("QPL_SIM_", "5"),
+            ("IAA_SIM_DEVICES", "-1"),
         ];
-        for (setting, value) in bad {
-            let refused = parse(setting, value).unwrap_err();
-            let begin = format!("\n  {PREFIX}{setting}={value}: ");
+        for (name, value) in bad {
+            let refused = parse(name, value).unwrap_err();
+            let begin = format!("\n  {name}={value}: ");
             assert!(refused.starts_with(&begin) && refused.len() > begin.len(), "{refused}");
         }
     }
 
     #[test]
+    fn a_setting_that_has_moved_is_refused_with_its_new_name() {
+        let devices = include_str!("../../iaa-sim/README.md");
+        for (old, new) in MOVED.into_iter().chain([("DEVICE_LOST_AFTER", "IAA_SIM_RESET_AT")]) {
+            let refused = parse(&format!("{PREFIX}{old}"), "1").unwrap_err();
+            assert!(refused.contains(new), "{refused}");
+            let names = new.split([' ', '=']).filter(|word| word.starts_with("IAA_SIM_"));
+            assert!(names.clone().all(|name| devices.contains(&format!("`{name}`"))), "{new}");
+        }
+    }
+
+    #[test]
     fn all_that_is_wrong_is_named_at_once() {
-        let bad = [("QPL_SIM_SEED", "x"), ("QPL_SIM_BUSY", "2"), ("QPL_SIM_INIT", "1")];
+        let bad = [("QPL_SIM_AT_ONCE", "x"), ("IAA_SIM_SEED", "x"), ("QPL_SIM_INIT", "1")];
         let refused = Config::parse(bad.map(|(name, value)| (name.into(), value.into())));
         assert_eq!(refused.unwrap_err().lines().count(), 3, "an empty line and two");
     }
@@ -248,24 +192,22 @@ mod tests {
     #[test]
     fn input_is_checked_where_jobs_take_time_unless_said_otherwise() {
         assert!(!Config::default().checks_input());
-        assert!(parse("LATENCY", "1").unwrap().checks_input());
-        assert!(parse("THROUGHPUT", "1G").unwrap().checks_input());
-        assert!(parse("CHECK_INPUT", "1").unwrap().checks_input());
+        assert!(parse("IAA_SIM_COMPRESS_LATENCY", "1").unwrap().checks_input());
+        assert!(parse("IAA_SIM_DECOMPRESS_THROUGHPUT", "1G").unwrap().checks_input());
+        assert!(parse("QPL_SIM_CHECK_INPUT", "1").unwrap().checks_input());
     }
 
     #[test]
     fn the_readme_has_every_variable_with_its_default() {
         let readme = include_str!("../README.md");
         let rows: Vec<_> = readme.lines().filter(|line| line.starts_with("| `QPL_SIM_")).collect();
-        assert_eq!(rows.len(), 18);
+        assert_eq!(rows.len(), 5);
         for row in rows {
             let mut cells = row.split('|').map(|cell| cell.trim().trim_matches('`')).skip(1);
             let (name, default) = (cells.next().unwrap(), cells.next().unwrap());
-            let setting = name.strip_prefix(PREFIX).unwrap();
             match default {
-                "never" => assert!(parse(setting, "7").is_ok(), "{row}"),
-                "see below" => assert!(parse(setting, "1").is_ok(), "{row}"),
-                _ => assert_eq!(parse(setting, default), Ok(Config::default()), "{row}"),
+                "see below" => assert!(parse(name, "1").is_ok(), "{row}"),
+                _ => assert_eq!(parse(name, default), Ok(Config::default()), "{row}"),
             }
         }
     }

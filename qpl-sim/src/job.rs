@@ -1,12 +1,14 @@
 //! A job: what its caller asks for, and how far it has come.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use iaa_sim::descriptor::Descriptor;
 use qpl_sys::{Flags, Job, Operation, Status};
 
 use crate::buffers::Buffers;
 use crate::fatal;
-use crate::software::Outcome;
+use crate::hardware::memory::DeviceMemory;
 
 /// What a call is about, for saying what was wrong with it.
 #[derive(Clone, Copy, Debug)]
@@ -34,92 +36,102 @@ pub(crate) enum Path {
 pub(crate) struct Record {
     pub(crate) path: Path,
     phase: Mutex<Phase>,
-    computed: Condvar,
+    memory: OnceLock<Box<DeviceMemory>>,
+    /// Whether a page fault was met since the initialisation, after which libqpl lets no other pass.
+    met_page_fault: AtomicBool,
 }
 
 /// How far a job has come.
 pub(crate) enum Phase {
     New,
     InFlight(Flight),
+    /// Done without a device, and not told yet.
+    Done(Head, Status),
     Ended(Status),
     /// Ended by a page fault, after which it cannot be used before it is initialised again.
     Faulted(Status),
+    /// A check was to submit its next descriptor, and found the queues full. Every further check tries again; no
+    /// device has it.
+    Refused(Flight),
 }
 
-/// A job that was submitted, and whose caller has not been told of its end.
+impl Phase {
+    /// Says whether a device has the job, of one that has not ended.
+    pub(crate) fn is_in_flight(&mut self, is: bool) {
+        *self = match std::mem::replace(self, Self::New) {
+            Self::InFlight(flight) | Self::Refused(flight) if is => Self::InFlight(flight),
+            Self::InFlight(flight) | Self::Refused(flight) => Self::Refused(flight),
+            other => other,
+        };
+    }
+}
+
+/// A job that a device has, and whose caller has not been told of its end.
 pub(crate) struct Flight {
     /// What the caller must leave as it is.
     pub(crate) head: Head,
+    pub(crate) request: Request,
+    pub(crate) descriptor: Descriptor,
+    pub(crate) step: Step,
     /// Of the input, where that is looked at again.
     pub(crate) input_crc: Option<u32>,
-    /// When it ends at the earliest, on the simulation's clock.
-    pub(crate) due: u64,
-    /// Once it is computed.
-    pub(crate) outcome: Option<Outcome>,
+}
+
+/// Which of a job's descriptors a device has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The one that does what is asked for.
+    First,
+    /// The one that verifies what was compressed, whose CRC must be this.
+    Verify { crc: u32 },
 }
 
 impl Record {
     pub(crate) fn new(path: Path) -> Arc<Self> {
-        Arc::new(Self { path, phase: Mutex::new(Phase::New), computed: Condvar::new() })
+        Arc::new(Self {
+            path,
+            phase: Mutex::new(Phase::New),
+            memory: OnceLock::new(),
+            met_page_fault: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn phase(&self) -> MutexGuard<'_, Phase> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Checks that the job may be submitted, and has it in flight.
-    pub(crate) fn begin(&self, call: Call, head: Head) {
-        let mut phase = self.phase();
-        match *phase {
-            Phase::InFlight(_) => {
+    /// What a device writes of the job beside its output.
+    pub(crate) fn memory(&self) -> &DeviceMemory {
+        self.memory.get_or_init(DeviceMemory::new)
+    }
+
+    /// Whether a page fault was met before.
+    pub(crate) fn met_page_fault(&self) -> bool {
+        self.met_page_fault.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn meets_page_fault(&self) {
+        self.met_page_fault.store(true, Ordering::Relaxed);
+    }
+
+    /// Checks that the job may be submitted.
+    pub(crate) fn begin(&self, call: Call) {
+        match *self.phase() {
+            Phase::InFlight(_) | Phase::Done(..) => {
                 call.misuse("it is in flight: it was submitted, and has not ended")
             }
             Phase::Faulted(status) => call.misuse(&format!(
                 "it met a page fault (status {}); qpl_fini_job and qpl_init_job it first",
                 status.0
             )),
-            Phase::New | Phase::Ended(_) => {
-                *phase = Phase::InFlight(Flight { head, input_crc: None, due: 0, outcome: None });
-            }
-        }
-    }
-
-    /// The job was not taken after all.
-    pub(crate) fn refuse(&self) {
-        *self.phase() = Phase::New;
-    }
-
-    /// Notes something of the job's flight.
-    pub(crate) fn note(&self, note: impl FnOnce(&mut Flight)) {
-        if let Phase::InFlight(flight) = &mut *self.phase() {
-            note(flight);
-        }
-    }
-
-    /// The job is computed, at `now`.
-    pub(crate) fn complete(&self, outcome: Outcome, now: u64) {
-        self.note(|flight| {
-            flight.due = flight.due.max(now);
-            flight.outcome = Some(outcome);
-        });
-        self.computed.notify_all();
-    }
-
-    /// Blocks while the job is in flight and not computed. Returns when it is due, or `None` if it
-    /// is not in flight.
-    pub(crate) fn wait_until_computed(&self) -> Option<u64> {
-        let waits = |phase: &mut Phase| matches!(phase, Phase::InFlight(flight) if flight.outcome.is_none());
-        let phase = self.computed.wait_while(self.phase(), waits);
-        match &*phase.unwrap_or_else(PoisonError::into_inner) {
-            Phase::InFlight(flight) => Some(flight.due),
-            _ => None,
+            Phase::New | Phase::Ended(_) | Phase::Refused(_) => {}
         }
     }
 
     /// Checks that the job may be finished, or initialised again.
     pub(crate) fn end(&self, call: Call, again: bool) {
         match *self.phase() {
-            Phase::InFlight(_) => call.misuse(
+            Phase::InFlight(_) | Phase::Done(..) => call.misuse(
                 "it is in flight: it was submitted, and neither qpl_check_job nor qpl_wait_job has \
                  told of its end",
             ),
@@ -140,7 +152,8 @@ pub(crate) struct Head {
     flags: u32,
     level: u32,
     numa_id: i32,
-    /// Whether something is asked for that is not simulated: a Huffman table, a dictionary, an index.
+    /// Whether something is asked for that is not simulated: a Huffman table, a dictionary, an index, a part of a
+    /// byte, another end than that of the final block.
     has_more: bool,
 }
 
@@ -149,26 +162,18 @@ pub(crate) struct Head {
 pub(crate) struct Request {
     pub(crate) operation: Operation,
     pub(crate) numa_id: i32,
-    buffers: Buffers,
+    pub(crate) buffers: Buffers,
+    /// Whether what was compressed is to be decompressed again.
+    pub(crate) verifies: bool,
 }
 
 impl Request {
-    /// Bytes of the side that is not compressed.
-    pub(crate) fn page_bytes(&self) -> u32 {
-        self.buffers.page_bytes(self.operation)
-    }
-
-    /// A checksum of the input of the job, which is in flight.
-    pub(crate) fn input_crc(&self) -> u32 {
-        self.buffers.input_crc()
-    }
-
     /// Does something with the input and output of the job, which is in flight.
     #[allow(unsafe_code, reason = "the caller's buffers come from C")]
     pub(crate) fn on_buffers<T>(&self, then: impl FnOnce(&[u8], &mut [u8]) -> T) -> T {
-        // SAFETY: `Head::request` has checked them. The job is in flight, so its caller leaves them
-        // alone, as qpl_submit_job demands, until it is told of the end; and that is after this
-        // returns, which is called once a flight, or once more when nothing was done.
+        // SAFETY: `Head::request` has checked them. The job is in flight, so its caller leaves them alone, as
+        // qpl_submit_job demands, until it is told of the end; and no device has a descriptor of it: this is called
+        // before one is submitted, or in place of that, or when one has ended.
         let (input, output) = unsafe { self.buffers.slices() };
         then(input, output)
     }
@@ -184,12 +189,11 @@ impl Head {
             numa_id: job.numa_id,
             has_more: !job.huffman_table.is_null()
                 || !job.dictionary.is_null()
-                || job.mini_block_size != 0,
+                || job.mini_block_size != 0
+                || job.decomp_end_processing != 0
+                || job.ignore_start_bits != 0
+                || job.ignore_end_bits != 0,
         }
-    }
-
-    pub(crate) fn input_crc(&self) -> u32 {
-        self.buffers.input_crc()
     }
 
     /// Whether the job asks for the level that only software has.
@@ -205,22 +209,27 @@ impl Head {
     pub(crate) fn request(&self, path: Path) -> Result<Request, Status> {
         const WHOLE_STREAM: u32 = Flags::FIRST | Flags::LAST;
         const OPTIONAL: u32 = Flags::DYNAMIC_HUFFMAN | Flags::OMIT_VERIFY;
-        self.buffers.check()?;
+        if self.buffers.input.is_null() {
+            return Err(Status::NULL_PTR);
+        }
         let operation = match self.op {
             op if op == Operation::Compress as u32 => Operation::Compress,
             op if op == Operation::Decompress as u32 => Operation::Decompress,
             _ => return Err(Status::OPERATION),
         };
-        if operation == Operation::Compress
-            && self.level != Job::LEVEL_1
-            && (self.level != LEVEL_3 || path == Path::Hardware)
-        {
+        if self.is_for_software() && path == Path::Hardware {
+            return Err(Status::UNSUPPORTED_COMPRESSION_LEVEL);
+        }
+        self.buffers.check(operation)?;
+        let is_compression = operation == Operation::Compress;
+        if is_compression && self.level != Job::LEVEL_1 && self.level != LEVEL_3 {
             return Err(Status::UNSUPPORTED_COMPRESSION_LEVEL);
         }
         if self.flags & !OPTIONAL != WHOLE_STREAM || self.has_more {
             return Err(Status::NOT_SUPPORTED_MODE);
         }
-        Ok(Request { operation, numa_id: self.numa_id, buffers: self.buffers })
+        let verifies = is_compression && self.flags & Flags::OMIT_VERIFY == 0;
+        Ok(Request { operation, numa_id: self.numa_id, buffers: self.buffers, verifies })
     }
 }
 

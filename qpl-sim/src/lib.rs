@@ -2,15 +2,16 @@
 
 #[allow(unsafe_code, reason = "it is a C library")]
 mod abi;
+mod at_once;
 #[allow(unsafe_code, reason = "the memory of C programs")]
 mod buffers;
 mod config;
-mod device;
-mod engine;
+mod ending;
 mod fatal;
-mod fault;
+mod hardware;
 mod job;
 mod locate;
+mod refusals;
 mod simulation;
 mod software;
 mod table;

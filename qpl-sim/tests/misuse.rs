@@ -10,7 +10,10 @@ use qpl_sys::{Job, Library, Path, Status};
 use support::{TestJob, process, text};
 
 /// A device on which a job is in flight for long.
-const SLOW: &[(&str, &str)] = &[("LATENCY", "500ms")];
+const SLOW: &[(&str, &str)] = &[("COMPRESS_LATENCY", "500ms")];
+
+/// Each job ends by a page fault.
+const FAULTS: &[(&str, &str)] = &[("PAGE_FAULT", "1"), ("PAGE_FAULT_AGAIN", "1")];
 
 fn aborts<F: Fn(&Library)>(settings: &[(&str, &str)], words: &[&str], body: F) {
     let output = process(settings, body);
@@ -89,7 +92,7 @@ fn a_job_that_was_never_initialised() {
 
 #[test]
 fn a_job_whose_initialisation_failed() {
-    aborts(&[("INIT", "1")], &["qpl_fini_job: job 0x", "or that failed"], |library| {
+    aborts(&[("QPL_SIM_INIT", "1")], &["qpl_fini_job: job 0x", "or that failed"], |library| {
         let job = TestJob::memory(library, Path::Software);
         assert!((501..=503).contains(&job.init(Path::Hardware).0));
         job.fini();
@@ -135,7 +138,7 @@ fn an_input_that_is_changed_in_flight() {
 
 #[test]
 fn a_job_that_met_a_page_fault_and_is_submitted() {
-    aborts(&[("PAGE_FAULT", "1")], &["qpl_submit_job: job 0x", "page fault"], |library| {
+    aborts(FAULTS, &["qpl_submit_job: job 0x", "page fault"], |library| {
         let job = in_flight(library);
         job.wait();
         job.submit();
@@ -144,7 +147,7 @@ fn a_job_that_met_a_page_fault_and_is_submitted() {
 
 #[test]
 fn a_job_that_met_a_page_fault_and_is_initialised_without_being_finished() {
-    aborts(&[("PAGE_FAULT", "1")], &["qpl_init_job: job 0x", "page fault"], |library| {
+    aborts(FAULTS, &["qpl_init_job: job 0x", "page fault"], |library| {
         let job = in_flight(library);
         job.wait();
         job.init(Path::Hardware);
@@ -153,7 +156,7 @@ fn a_job_that_met_a_page_fault_and_is_initialised_without_being_finished() {
 
 #[test]
 fn an_input_is_not_looked_at_again_where_that_is_off() {
-    let settings = [("LATENCY", "50ms"), ("CHECK_INPUT", "0")];
+    let settings = [("COMPRESS_LATENCY", "50ms"), ("QPL_SIM_CHECK_INPUT", "0")];
     support::simulate(&settings, |library| {
         let mut job = in_flight(library);
         job.input[2000] ^= 1;

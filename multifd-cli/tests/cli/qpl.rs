@@ -69,6 +69,9 @@ fn an_option_that_cannot_be_honoured_is_an_error_before_anything_connects() {
     }
 }
 
+/// Queues so deep that only faults make them busy, however slow this machine is.
+const DEEP: [(&str, &str); 2] = [("IAA_SIM_QUEUES", "16"), ("IAA_SIM_QUEUE_DEPTHS", "256")];
+
 /// Runs the program with a simulated IAA, set up by `settings`.
 fn with_iaa(settings: &[(&str, &str)], args: &[&str]) -> Ended {
     let mut command = command(args);
@@ -78,11 +81,11 @@ fn with_iaa(settings: &[(&str, &str)], args: &[&str]) -> Ended {
 
 #[test]
 fn the_demo_verifies_on_four_devices_with_faults_of_every_kind() {
-    let faults = ["BUSY", "PAGE_FAULT", "COMPRESS_ERROR", "DECOMPRESS_ERROR", "WRONG_TOTAL_OUT"];
-    let faults = faults.map(|fault| format!("QPL_SIM_{fault}"));
+    let faults = ["QUEUE_FULL", "PAGE_FAULT", "ERROR", "WRONG_OUTPUT_SIZE"];
+    let faults = faults.map(|fault| format!("IAA_SIM_{fault}"));
     let mut settings: Vec<_> = faults.iter().map(|fault| (&fault[..], "0.05")).collect();
-    // Deep enough that only the faults are busy, however slow this machine is.
-    settings.extend([("QPL_SIM_DEVICES", "4"), ("QPL_SIM_QUEUE_DEPTH", "4096")]);
+    settings.extend([("IAA_SIM_PAGE_FAULT_AGAIN", "1"), ("IAA_SIM_DEVICES", "4")]);
+    settings.extend(DEEP);
     let args =
         ["demo", "--size", "16M", "--compression", "qpl", "--qpl-path", "hardware", "--json"];
     let report = with_iaa(&settings, &args).succeeded().json();
@@ -98,7 +101,7 @@ fn the_demo_verifies_on_four_devices_with_faults_of_every_kind() {
 #[test]
 fn the_counts_of_both_ends_are_shown() {
     let args = ["demo", "--size", "4M", "--compression", "qpl", "--qpl-path", "hardware"];
-    let ended = with_iaa(&[("QPL_SIM_QUEUE_DEPTH", "4096")], &args).succeeded();
+    let ended = with_iaa(&DEEP, &args).succeeded();
     for end in ["qpl, source: ", "qpl, destination: "] {
         let line = ended.stdout.lines().find(|line| line.starts_with(end)).unwrap();
         assert!(line.contains(" hardware pages") && !line.contains("software"), "{line}");
@@ -107,7 +110,7 @@ fn the_counts_of_both_ends_are_shown() {
 
 #[test]
 fn an_iaa_that_is_asked_for_and_not_there_is_an_error_that_says_so() {
-    let none = [("QPL_SIM_DEVICES", "0")];
+    let none = [("IAA_SIM_DEVICES", "0")];
     for command in ["demo", "send --from vm --to tcp:localhost:1", "recv --listen tcp::0 --to vm"] {
         let args = format!("{command} --compression qpl --qpl-path hardware");
         let args: Vec<_> = args.split(' ').collect();

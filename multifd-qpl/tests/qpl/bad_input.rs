@@ -1,5 +1,7 @@
 //! What a peer must not send is an error on every path, which says what is wrong.
 
+use multifd_qpl::Path;
+
 use crate::support::streams::{Writer, at_distance, deflate, deflate_wide, text};
 use crate::support::{chunks, engines, receive_chunk};
 use flate2::FlushCompress;
@@ -185,13 +187,19 @@ fn a_stream_cut_short_anywhere_is_an_error() {
     }
 }
 
+/// A device does not notice them, as is tested in `device`.
 #[test]
 fn bytes_after_the_final_block_are_an_error() {
-    for tail in [&[0][..], &[0xff], &[3, 0], &[0; 9], &[0xff; 64]] {
-        chunk_refused(
-            &format!("goes on for {} bytes after its stream", tail.len()),
-            |page_bytes| [&right(page_bytes), tail].concat(),
-        );
+    for (path, codec) in engines() {
+        for page_size in PageSize::ALL.into_iter().filter(|_| path != Path::Hardware) {
+            for tail in [&[0][..], &[0xff], &[3, 0], &[0; 9], &[0xff; 64]] {
+                let chunk = [&right(page_size.bytes()), tail].concat();
+                let mut receiver = Receiver::of_pages(&codec, page_size);
+                let error = receive_chunk(&mut receiver, &chunk).unwrap_err().to_string();
+                let says = format!("goes on for {} bytes after its stream", tail.len());
+                assert!(error.contains(&says), "{path:?}, {page_size}: {error}");
+            }
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use pollster::block_on;
 use crate::support::packet::{PAGES, Packet, packet, sender};
 use crate::support::simulated::simulated;
 use crate::support::streams::{deflate, text};
-use crate::support::{IMPATIENT, chunks, count, log::Log, on};
+use crate::support::{IMPATIENT, chunks, count, log::Log, on, receive_chunk};
 
 /// Sends `packets` packets and takes them back, with the devices as they are. Asserts that all
 /// pages are right, and returns what both sides have counted.
@@ -59,7 +59,7 @@ simulated! {
     }
 
     pages_that_find_the_queues_full_go_to_the_cpu_and_later_ones_to_the_devices(
-        ENGINES = "1", QUEUE_DEPTH = "4", LATENCY = "50us"
+        ENGINES = "1", QUEUE_DEPTHS = "4", COMPRESS_THROUGHPUT = "80M", DECOMPRESS_THROUGHPUT = "80M"
     ) {
         for stats in round_trip(&on(Path::Hardware), 4) {
             let (hardware, busy) = (count(&stats, "hardware pages"), count(&stats, "software pages (busy)"));
@@ -69,7 +69,7 @@ simulated! {
         }
     }
 
-    without_retries_a_full_queue_is_asked_once(BUSY = "1") {
+    without_retries_a_full_queue_is_asked_once(QUEUE_FULL = "1") {
         let once = Qpl::new(Options::new(Path::Hardware).with_submit_retries(0));
         for stats in round_trip(&once, 1) {
             assert_eq!(count(&stats, "hardware retries"), 0);
@@ -77,7 +77,9 @@ simulated! {
         }
     }
 
-    pages_that_meet_a_fault_go_to_the_cpu_and_the_others_stay(PAGE_FAULT = "0.3") {
+    pages_that_meet_a_fault_go_to_the_cpu_and_the_others_stay(
+        PAGE_FAULT = "0.3", PAGE_FAULT_AGAIN = "1"
+    ) {
         for stats in round_trip(&on(Path::Hardware), 10) {
             let (hardware, fault) = (count(&stats, "hardware pages"), count(&stats, "software pages (fault)"));
             assert_eq!(hardware + fault, 10 * PAGES as u64, "{stats:?}");
@@ -86,7 +88,9 @@ simulated! {
         }
     }
 
-    a_page_that_the_device_cannot_compress_goes_raw(COMPRESS_ERROR = "1") {
+    a_page_that_the_device_cannot_compress_goes_raw(
+        ERROR = "1", ERROR_ON = "compress", ERROR_STATUS = "0x0a:19,0x0a:29,0x0a:30"
+    ) {
         let [sent, _] = round_trip(&on(Path::Hardware), 1);
         // But for those that it took too long for, which the CPU does.
         assert_eq!(count(&sent, "raw pages") + count(&sent, "software pages (fault)"), PAGES as u64, "{sent:?}");
@@ -94,20 +98,22 @@ simulated! {
         assert_eq!(count(&sent, "hardware errors"), PAGES as u64);
     }
 
-    a_chunk_that_the_device_wrongly_refuses_is_inflated_by_the_cpu(DECOMPRESS_ERROR = "1") {
+    a_chunk_that_the_device_wrongly_refuses_is_inflated_by_the_cpu(
+        ERROR = "1", ERROR_ON = "decompress"
+    ) {
         let [sent, received] = round_trip(&on(Path::Hardware), 1);
         assert_eq!(count(&sent, "hardware pages"), PAGES as u64);
         assert_eq!(count(&received, "software pages (fault)"), PAGES as u64);
     }
 
-    a_device_that_lies_about_its_output_is_not_believed(WRONG_TOTAL_OUT = "1") {
+    a_device_that_lies_about_its_output_is_not_believed(WRONG_OUTPUT_SIZE = "1") {
         for stats in round_trip(&on(Path::Hardware), 1) {
             assert_eq!(count(&stats, "software pages (fault)"), PAGES as u64, "{stats:?}");
             assert_eq!(count(&stats, "hardware errors"), PAGES as u64, "{stats:?}");
         }
     }
 
-    a_device_that_is_lost_is_left_alone_and_named_once(DEVICE_LOST_AFTER = "300") {
+    a_library_that_refuses_all_jobs_is_left_alone_and_named_once(QPL_SIM_REFUSE_AFTER = "300") {
         let log = Log::default();
         let stats = log.while_doing(|| {
             let mut sender = Sender::new(&on(Path::Hardware), None);
@@ -123,7 +129,35 @@ simulated! {
         assert_eq!(log.times("the channel goes on without IAA"), 1);
     }
 
-    a_job_that_never_ends_is_given_up_after_the_timeout_and_its_page_goes_to_the_cpu(HANG = "1") {
+    a_device_that_is_reset_is_left_alone_and_named_once(RESET_AT = "300") {
+        let log = Log::default();
+        let stats = log.while_doing(|| {
+            let mut sender = Sender::new(&Qpl::new(IMPATIENT), None);
+            for _ in 0..5 {
+                let payload = sender.send(&packet());
+                let mut receiver = Receiver::new(&on(Path::Portable));
+                assert!(receiver.receive(&payload, PAGES).unwrap() == packet());
+            }
+            sender.finish()
+        });
+        let fallen_back = count(&stats, "software pages (fault)") + count(&stats, "software pages (busy)");
+        let hardware = count(&stats, "hardware pages");
+        assert!(hardware <= 300 && hardware + fallen_back == 5 * PAGES as u64, "{stats:?}");
+        assert!(log.times("the channel goes on without IAA") <= 1);
+    }
+
+    pages_that_meet_a_fault_which_libqpl_gets_past_stay(PAGE_FAULT = "0.01") {
+        let [sent, received] = round_trip(&on(Path::Hardware), 4);
+        for stats in [sent, received] {
+            // A job gets past one alone.
+            let errors = count(&stats, "hardware errors");
+            assert_eq!(count(&stats, "software pages (fault)"), errors, "{stats:?}");
+            assert_eq!(count(&stats, "hardware pages") + errors, 4 * PAGES as u64, "{stats:?}");
+            assert!(errors < 3, "{stats:?}");
+        }
+    }
+
+    a_job_that_never_ends_is_given_up_after_the_timeout_and_its_page_goes_to_the_cpu(NO_COMPLETION = "1") {
         let log = Log::default();
         let started = Instant::now();
         log.while_doing(|| {
@@ -139,7 +173,7 @@ simulated! {
     }
 
     a_bad_chunk_among_others_is_an_error_that_leaves_nothing_in_flight(
-        ENGINES = "1", LATENCY = "1ms"
+        ENGINES = "1", DECOMPRESS_LATENCY = "1ms"
     ) {
         let short = deflate(&text(PAGE_BYTES - 1), flate2::FlushCompress::Finish);
         let mut all = chunks(&on(Path::Portable), PageSize::Kib4, &packet());
@@ -154,14 +188,24 @@ simulated! {
         assert!(receiver.receive(&portable_payload(), PAGES).unwrap() == packet());
     }
 
-    jobs_that_end_slowly_are_waited_for_without_the_cpu_taking_them(LATENCY = "3ms") {
+    bytes_behind_a_stream_go_unnoticed_and_the_page_is_right() {
+        // What libqpl says of a stream on a device is that all of it was used up.
+        let mut chunk = deflate(&text(PAGE_BYTES), flate2::FlushCompress::Finish);
+        chunk.extend([0xff; 9]);
+        let mut receiver = Receiver::new(&on(Path::Hardware));
+        assert!(receive_chunk(&mut receiver, &chunk).unwrap() == text(PAGE_BYTES));
+    }
+
+    jobs_that_end_slowly_are_waited_for_without_the_cpu_taking_them(
+        COMPRESS_LATENCY = "3ms", DECOMPRESS_LATENCY = "3ms"
+    ) {
         let started = Instant::now();
         let [sent, _] = round_trip(&Qpl::new(IMPATIENT), 1);
         assert_eq!(count(&sent, "hardware pages"), PAGES as u64);
         assert!(started.elapsed() >= Duration::from_millis(6));
     }
 
-    auto_counts_pages_as_the_cpus_where_a_channels_jobs_cannot_be_set_up(INIT = "0.1") {
+    auto_counts_pages_as_the_cpus_where_a_channels_jobs_cannot_be_set_up(QPL_SIM_INIT = "0.1") {
         // The probe sets one job up, which mostly goes well; a channel 128, which never does.
         let log = Log::default();
         log.while_doing(|| {

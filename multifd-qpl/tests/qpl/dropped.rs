@@ -110,15 +110,15 @@ fn addresses(packet: &Packet, payload: &Payload) -> Vec<usize> {
 }
 
 simulated! {
-    calls_that_are_dropped_at_their_awaits_go_on_and_each_page_is_done_once(LATENCY = "20ms") {
+    calls_that_are_dropped_at_their_awaits_go_on_and_each_page_is_done_once(COMPRESS_LATENCY = "20ms", DECOMPRESS_LATENCY = "20ms") {
         for stats in round_trips(&on(Path::Hardware)) {
             assert_eq!(count(&stats, "hardware pages"), ALL_PAGES, "{stats:?}");
         }
     }
 
     calls_that_are_dropped_go_on_while_devices_fail(
-        LATENCY = "20ms", PAGE_FAULT = "0.2", COMPRESS_ERROR = "0.1", DECOMPRESS_ERROR = "0.1",
-        WRONG_TOTAL_OUT = "0.1", BUSY = "0.2", QUEUE_DEPTH = "64"
+        COMPRESS_LATENCY = "20ms", DECOMPRESS_LATENCY = "20ms", PAGE_FAULT = "0.2",
+        PAGE_FAULT_AGAIN = "1", ERROR = "0.1", WRONG_OUTPUT_SIZE = "0.1", QUEUE_FULL = "0.7"
     ) {
         for stats in round_trips(&on(Path::Hardware)) {
             let busy = count(&stats, "software pages (busy)");
@@ -126,14 +126,14 @@ simulated! {
         }
     }
 
-    calls_that_are_dropped_go_on_and_give_hanging_devices_up(LATENCY = "1ms", HANG = "0.1") {
+    calls_that_are_dropped_go_on_and_give_hanging_devices_up(COMPRESS_LATENCY = "1ms", DECOMPRESS_LATENCY = "1ms", NO_COMPLETION = "0.1") {
         for stats in round_trips(&Qpl::new(IMPATIENT)) {
             assert!(count(&stats, "software pages (fault)") > 0, "{stats:?}");
         }
     }
 
     a_packet_after_one_that_was_dropped_at_any_await_is_what_it_is_on_a_new_channel(
-        LATENCY = "1ms"
+        COMPRESS_LATENCY = "1ms", DECOMPRESS_LATENCY = "1ms"
     ) {
         let codec = on(Path::Hardware);
         // One with fewer pages than the first, and one with as many.
@@ -155,7 +155,7 @@ simulated! {
         assert!(dropped.iter().all(|&dropped| dropped > 0), "{dropped:?}");
     }
 
-    the_time_between_a_dropped_call_and_the_next_is_not_the_devices(LATENCY = "20ms") {
+    the_time_between_a_dropped_call_and_the_next_is_not_the_devices(COMPRESS_LATENCY = "20ms", DECOMPRESS_LATENCY = "20ms") {
         let mut method = sender(&Qpl::new(IMPATIENT));
         let counters = method.counters();
         let first = begin_and_give_up(&mut *method, Waker::noop());
@@ -167,7 +167,7 @@ simulated! {
         assert_eq!(count(&stats, "hardware pages"), PAGES as u64 + 50, "{stats:?}");
     }
 
-    a_packet_that_was_dropped_comes_back_into_other_pages(LATENCY = "1ms") {
+    a_packet_that_was_dropped_comes_back_into_other_pages(COMPRESS_LATENCY = "1ms", DECOMPRESS_LATENCY = "1ms") {
         // The same payload again is gone on with, and all of it is written to where it is to go.
         let codec = on(Path::Hardware);
         let (payload, mut receiver) = (payload_of(&codec, &packet()), receiver(&codec));
@@ -179,7 +179,7 @@ simulated! {
         assert!(other.in_guest() == packet());
     }
 
-    what_a_device_reads_is_held_until_it_has_let_go(LATENCY = "200ms") {
+    what_a_device_reads_is_held_until_it_has_let_go(COMPRESS_LATENCY = "200ms", DECOMPRESS_LATENCY = "200ms") {
         let mut goes_on = sender(&on(Path::Hardware));
         let mut packet = begin_and_give_up(&mut *goes_on, Waker::noop());
         assert!(packet.private.get_mut().is_none(), "a device reads it");
@@ -191,7 +191,7 @@ simulated! {
         assert!(packet.private.get_mut().is_none(), "a device may still read it");
     }
 
-    what_a_device_that_hangs_reads_is_held_for_ever(HANG = "1") {
+    what_a_device_that_hangs_reads_is_held_for_ever(NO_COMPLETION = "1") {
         let (mut method, mut packet) = (sender(&Qpl::new(IMPATIENT)), Packet::of(&packet()));
         block_on(packet.send(&mut *method)).unwrap();
         assert!(packet.private.get_mut().is_none(), "a device may still read it");
@@ -199,7 +199,7 @@ simulated! {
         assert!(packet.private.get_mut().is_none(), "a device may still read it");
     }
 
-    what_was_given_up_half_way_and_failed_is_set_up_anew(LATENCY = "200ms", PAGE_FAULT = "0.5") {
+    what_was_given_up_half_way_and_failed_is_set_up_anew(COMPRESS_LATENCY = "200ms", DECOMPRESS_LATENCY = "200ms", PAGE_FAULT = "0.5", PAGE_FAULT_AGAIN = "1") {
         let mut method = sender(&on(Path::Hardware));
         let counters = method.counters();
         begin_and_give_up(&mut *method, Waker::noop());
@@ -210,7 +210,7 @@ simulated! {
         assert!(count(&stats, errors) > count(&stats, faults), "{stats:?}");
     }
 
-    a_panic_half_way_frees_nothing_that_a_device_works_on(LATENCY = "200ms") {
+    a_panic_half_way_frees_nothing_that_a_device_works_on(COMPRESS_LATENCY = "200ms", DECOMPRESS_LATENCY = "200ms") {
         struct Panics;
         impl Wake for Panics {
             fn wake(self: Arc<Self>) {
@@ -226,7 +226,7 @@ simulated! {
         assert!(sent.is_err());
     }
 
-    a_channel_that_is_dropped_leaves_jobs_that_take_long_to_their_devices(LATENCY = "60s") {
+    a_channel_that_is_dropped_leaves_jobs_that_take_long_to_their_devices(COMPRESS_LATENCY = "60s", DECOMPRESS_LATENCY = "60s") {
         let log = Log::default();
         let mut method = sender(&on(Path::Hardware));
         begin_and_give_up(&mut *method, Waker::noop());
@@ -236,7 +236,7 @@ simulated! {
         assert_eq!(log.times("an IAA has not ended 128 jobs"), 1);
     }
 
-    a_channel_that_is_dropped_waits_for_jobs_that_are_nearly_done(LATENCY = "8ms") {
+    a_channel_that_is_dropped_waits_for_jobs_that_are_nearly_done(COMPRESS_LATENCY = "8ms", DECOMPRESS_LATENCY = "8ms") {
         // A busy machine may let the grace pass by, though not every time.
         let waited = (0..50).any(|_| {
             let log = Log::default();

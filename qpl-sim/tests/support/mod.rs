@@ -1,6 +1,8 @@
 //! Processes with a simulation each, and jobs in them.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Output};
 use std::{any, env, path};
 
@@ -12,33 +14,84 @@ const CHILD: &str = "MULTIFD_SIM_TEST_CHILD";
 /// Printed by such a process once it is through: one that has found no such test succeeds, too.
 const DONE: &str = "the test's body is through";
 
+/// Which library a process has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Which {
+    Simulated,
+    /// libqpl, on the same devices.
+    Real,
+}
+
 /// Runs `body`, the closure of a test, in a process of its own with these settings of the
-/// simulation. Returns how that ended; in that process, never.
+/// simulation: variables, those of the devices without `IAA_SIM_`. Returns how that ended; in that process, never.
 pub(crate) fn process<F: Fn(&Library)>(settings: &[(&str, &str)], body: F) -> Output {
-    if env::var_os(CHILD).is_some() {
-        let file = qpl_sim::library_file().unwrap();
-        // SAFETY: it is the simulation, which has libqpl's functions.
-        body(&unsafe { Library::open_file(file.as_os_str()) }.unwrap());
+    process_with(Which::Simulated, settings, body)
+}
+
+pub(crate) fn process_with<F: Fn(&Library)>(
+    which: Which,
+    settings: &[(&str, &str)],
+    body: F,
+) -> Output {
+    if let Some(which) = env::var_os(CHILD) {
+        let library = if which == "Real" { real() } else { simulated() };
+        body(&library);
         eprintln!("{DONE}");
         std::process::exit(0);
     }
     // The name of a closure's type has that of its test: `binary::test::{{closure}}`.
     let name = any::type_name::<F>();
     let test = name.split("::{{closure}}").next().unwrap().split_once("::").unwrap().1;
-    let program = path::absolute(env::args_os().next().unwrap()).unwrap();
-    let mut command = Command::new(program);
+    let mut words = if which == Which::Real { runner() } else { Vec::new() };
+    words.push(path::absolute(env::args_os().next().unwrap()).unwrap().into());
+    let mut command = Command::new(&words[0]);
     command
+        .args(&words[1..])
         .args([test, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"])
-        .env(CHILD, "1");
+        .env(CHILD, format!("{which:?}"));
     for (setting, value) in settings {
-        command.env(format!("QPL_SIM_{setting}"), value);
+        command.env(variable(setting), value);
     }
     command.output().unwrap()
 }
 
+/// The library's own settings are named in full.
+fn variable(setting: &str) -> String {
+    if setting.starts_with("QPL_SIM_") { setting.to_owned() } else { format!("IAA_SIM_{setting}") }
+}
+
+fn simulated() -> Library {
+    let file = qpl_sim::library_file().unwrap();
+    // SAFETY: it is the simulation, which has libqpl's functions.
+    unsafe { Library::open_file(file.as_os_str()) }.unwrap()
+}
+
+/// libqpl, which finds what is loaded already in libaccel-config's place.
+fn real() -> Library {
+    let file = iaa_sim::library_file().unwrap();
+    // SAFETY: what it runs when it is loaded does no harm.
+    std::mem::forget(unsafe { libloading::Library::new(file) }.unwrap());
+    Library::open().unwrap()
+}
+
+/// What `scripts/qpl-library` has cargo start programs by.
+fn runner() -> Vec<OsString> {
+    let runner = env::var_os("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER").unwrap_or_default();
+    let words = runner.as_bytes().split(u8::is_ascii_whitespace);
+    words.filter(|word| !word.is_empty()).map(|word| OsStr::from_bytes(word).to_owned()).collect()
+}
+
 /// Runs `body` in a process of its own, where nothing must fail. Returns what it printed.
 pub(crate) fn simulate<F: Fn(&Library)>(settings: &[(&str, &str)], body: F) -> String {
-    let output = process(settings, body);
+    simulate_with(Which::Simulated, settings, body)
+}
+
+pub(crate) fn simulate_with<F: Fn(&Library)>(
+    which: Which,
+    settings: &[(&str, &str)],
+    body: F,
+) -> String {
+    let output = process_with(which, settings, body);
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = String::from_utf8_lossy(&output.stderr);
     let is_done = output.status.success() && said.contains(DONE);

@@ -2,6 +2,7 @@
 //! what it is, so each such test has a process of its own: this program, for that test alone.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -13,8 +14,8 @@ pub fn is_child() -> bool {
     env::var_os(CHILD).is_some()
 }
 
-/// Runs tests of this program in a process with a simulated IAA, set up by `settings`: variables
-/// without `QPL_SIM_`. Returns how many passed.
+/// Runs tests of this program in a process with a simulated IAA, set up by `settings`: the devices'
+/// variables without `IAA_SIM_`, and those of qpl-sim in full. Returns how many passed.
 ///
 /// # Panics
 /// Where one fails.
@@ -23,11 +24,7 @@ pub fn run(settings: &[(&str, &str)], args: &[&str]) -> usize {
     // Not the current executable: that is the loader, where that runs the program.
     let program = PathBuf::from(env::args_os().next().unwrap());
     let mut child = Command::new(program);
-    child.args(args).arg("--quiet").env(CHILD, "1");
-    child.env("QPL_LIBRARY", qpl_sim::library_file().unwrap());
-    for (name, value) in settings {
-        child.env(format!("QPL_SIM_{name}"), value);
-    }
+    child.args(args).arg("--quiet").env(CHILD, "1").envs(environment(settings));
     let output = child.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
@@ -38,6 +35,16 @@ pub fn run(settings: &[(&str, &str)], args: &[&str]) -> usize {
     );
     let passed = text.split_once("test result: ok. ").unwrap().1.split_once(" passed").unwrap().0;
     passed.parse().unwrap()
+}
+
+/// The library, and the variables of `settings`.
+fn environment(settings: &[(&str, &str)]) -> Vec<(String, OsString)> {
+    let library = ("QPL_LIBRARY".to_owned(), qpl_sim::library_file().unwrap().into());
+    let settings = settings.iter().map(|(name, value)| match name.starts_with("QPL_SIM_") {
+        true => ((*name).to_owned(), value.into()),
+        false => (format!("IAA_SIM_{name}"), value.into()),
+    });
+    settings.chain([library]).collect()
 }
 
 /// Makes a test of each body, which runs in a process with a simulated IAA as the settings say.
