@@ -29,6 +29,24 @@ pub struct Completion {
 }
 
 impl Completion {
+    /// What a record in memory says.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8; COMPLETION_BYTES]) -> Self {
+        let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+        Self {
+            status: bytes[0],
+            error: bytes[1],
+            fault_info: bytes[2],
+            bytes_completed: (word(0) >> 32) as u32,
+            fault_address: word(8),
+            invalid_flags: word(16),
+            output_bytes: word(24) as u32,
+            output_bits: bytes[28],
+            xor_checksum: (word(24) >> 48) as u16,
+            crc: word(32) as u32,
+        }
+    }
+
     /// The record as it lies in memory.
     #[must_use]
     pub fn to_bytes(self) -> [u8; COMPLETION_BYTES] {
@@ -44,5 +62,27 @@ impl Completion {
         bytes[30..32].copy_from_slice(&self.xor_checksum.to_le_bytes());
         bytes[32..36].copy_from_slice(&self.crc.to_le_bytes());
         bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let completion = Completion {
+            status: 1,
+            error: 2,
+            fault_info: 3,
+            bytes_completed: 0x0102_0304,
+            fault_address: 0x1122_3344_5566_7788,
+            invalid_flags: 0x8877_6655_4433_2211,
+            output_bytes: 0x0506_0708,
+            output_bits: 5,
+            xor_checksum: 0x1234,
+            crc: 0x9abc_def0,
+        };
+        assert_eq!(Completion::from_bytes(&completion.to_bytes()), completion);
     }
 }

@@ -90,6 +90,8 @@ pub struct FaultConfig {
     pub page_fault_on: Vec<Place>,
     /// An end with an error.
     pub error: f64,
+    /// The operations that it happens to.
+    pub error_on: Vec<Operation>,
     /// Which: status and error code. Empty for all that the operation can have.
     pub error_status: Vec<(u8, u8)>,
     /// A success with a wrong size of the output.
@@ -117,6 +119,15 @@ pub enum Place {
     Aecs,
     /// The completion record.
     Completion,
+}
+
+/// What a descriptor asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Opcode 0x43.
+    Compress,
+    /// Opcode 0x42.
+    Decompress,
 }
 
 /// What is wrong with a configuration: all of it, in one line.
@@ -164,6 +175,7 @@ impl Default for FaultConfig {
             page_fault_again: 0.0,
             page_fault_on: vec![Place::Source, Place::Destination, Place::Aecs],
             error: 0.0,
+            error_on: vec![Operation::Compress, Operation::Decompress],
             error_status: Vec::new(),
             wrong_output_size: 0.0,
             no_completion: 0.0,
@@ -308,6 +320,7 @@ impl FaultConfig {
             "page_fault_again" => self.page_fault_again = rate(value)?,
             "page_fault_on" => self.page_fault_on = list(value, place)?,
             "error" => self.error = rate(value)?,
+            "error_on" => self.error_on = list(value, operation)?,
             "error_status" if value == "any" => self.error_status = Vec::new(),
             "error_status" => self.error_status = list(value, status)?,
             "wrong_output_size" => self.wrong_output_size = rate(value)?,
@@ -349,6 +362,14 @@ fn place(value: &str) -> Result<Place, String> {
         "aecs" => Ok(Place::Aecs),
         "completion" => Ok(Place::Completion),
         _ => Err("not a list of source, destination, aecs, completion".to_owned()),
+    }
+}
+
+fn operation(value: &str) -> Result<Operation, String> {
+    match value {
+        "compress" => Ok(Operation::Compress),
+        "decompress" => Ok(Operation::Decompress),
+        _ => Err("not a list of compress, decompress".to_owned()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which descriptor meets which fault: decided by the seed and the descriptor's number alone, so that
 //! a run can be repeated.
 
-use crate::config::{Config, FaultConfig, Place};
+use crate::config::{Config, FaultConfig, Operation, Place};
 use crate::descriptor::Descriptor;
 
 /// The faults of one device, and its jitter.
@@ -105,7 +105,7 @@ impl Faults {
             Some(Fault::NoCompletion)
         } else if page {
             self.page_fault(descriptor, detail)
-        } else if self.hits(config.error, Draw::Error, number) {
+        } else if self.can_err(descriptor) && self.hits(config.error, Draw::Error, number) {
             Some(self.error(descriptor, detail))
         } else if self.hits(config.wrong_output_size, Draw::WrongSize, number) {
             Some(Fault::WrongSize(wrong_size(descriptor, detail)))
@@ -136,6 +136,15 @@ impl Faults {
             .collect();
         let (place, (address, bytes)) = pick(&used, detail)?;
         Some(Fault::Page { place, address: address + (detail >> 32) % u64::from(bytes) })
+    }
+
+    fn can_err(&self, descriptor: &Descriptor) -> bool {
+        let operation = match descriptor.opcode() {
+            COMPRESS => Operation::Compress,
+            DECOMPRESS => Operation::Decompress,
+            _ => return true,
+        };
+        self.config.error_on.contains(&operation)
     }
 
     fn error(&self, descriptor: &Descriptor, detail: u64) -> Fault {
@@ -323,6 +332,19 @@ mod tests {
         assert_eq!(errors(&any, COMPRESS).len(), 12);
         let chosen = faults("error = 1\nerror_status = [\"0x0a:17\", \"0x0b\"]");
         assert_eq!(errors(&chosen, DECOMPRESS), [(0x0a, 17), (0x0b, 0)]);
+    }
+
+    #[test]
+    fn errors_happen_to_the_chosen_operations_alone() {
+        for (toml, compress, decompress) in [
+            ("compress", true, false),
+            ("decompress", false, true),
+            ("compress,decompress", true, true),
+        ] {
+            let faults = faults(&format!("error = 1\nerror_on = \"{toml}\""));
+            let of = |opcode| faults.of(&descriptor(opcode), 0, false).is_some();
+            assert_eq!((of(COMPRESS), of(DECOMPRESS)), (compress, decompress), "{toml}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ fn variables_and_toml_have_the_same_keys_and_values() {
         ("COMPRESS_LATENCY", "1.5us", "compress_latency = \"1.5us\""),
         ("PAGE_FAULT", "0.25", "page_fault = 0.25"),
         ("ERROR_STATUS", "0x0a:17,16", "error_status = [\"0x0a:17\", 0x10]"),
+        ("ERROR_ON", "compress", "error_on = [\"compress\"]"),
         ("FACE", "mapped", "face = \"mapped\""),
     ];
     for (key, value, toml) in pairs {
@@ -63,6 +64,7 @@ fn a_bad_value_is_refused_with_name_value_and_reason() {
         ("QUEUE_FULL", "1.01"),
         ("PAGE_FAULT", "nan"),
         ("PAGE_FAULT_ON", "stack"),
+        ("ERROR_ON", "inflate"),
         ("ERROR_STATUS", "0x01"),
         ("ERROR_STATUS", "0x0a:300"),
         ("SLOW_FACTOR", "0.5"),
@@ -115,7 +117,7 @@ fn the_last_of_a_list_is_that_of_all_further_ones() {
 fn the_readme_has_every_key_with_its_default() {
     let readme = include_str!("../../README.md");
     let rows: Vec<_> = readme.lines().filter(|line| line.starts_with("| `IAA_SIM_")).collect();
-    assert_eq!(rows.len(), 32);
+    assert_eq!(rows.len(), 33);
     for row in rows {
         let mut cells = row.split('|').map(|cell| cell.trim().trim_matches('`')).skip(1);
         let (name, default) = (cells.next().unwrap(), cells.next().unwrap());
