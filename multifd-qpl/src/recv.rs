@@ -11,7 +11,7 @@ use qpl_sys::Operation;
 use crate::counts::{self, Counted, Counts};
 use crate::engine::Engine;
 use crate::hardware::{Hardware, Page, Submitted};
-use crate::inflate;
+use crate::inflate::{self, Rest};
 use crate::job::Ended;
 use crate::options::Options;
 
@@ -45,6 +45,10 @@ impl Receiver {
     ) -> Result<Self, Error> {
         let (hardware, counts) = Hardware::of(engine, options, config)?.unzip();
         let page = vec![0; config.page_size.bytes()].into();
+        let rest = match engine {
+            Engine::Hardware(_) => Rest::Ignored,
+            Engine::Software { .. } | Engine::Portable { .. } => Rest::Refused,
+        };
         Ok(Self {
             hardware: hardware.map(|hardware| Devices {
                 hardware,
@@ -52,7 +56,7 @@ impl Receiver {
                 ranges: Vec::with_capacity(config.page_size.page_count()),
             }),
             inflate: Inflate {
-                inflate: inflate::Decompressor::new(config)?,
+                inflate: inflate::Decompressor::new(config, rest)?,
                 config: *config,
                 page,
             },
@@ -165,7 +169,8 @@ impl Devices {
                 }
                 Chunk::Compressed(chunk) => chunk,
             };
-            let good = |ended: Ended| (ended.read, ended.written) == (chunk.len(), page_bytes);
+            // What libqpl says was read is the chunk, whatever the device has read of it.
+            let good = |ended: Ended| ended.written == page_bytes;
             // The CPU looks again at what a device refuses, and says what is wrong.
             let counted = match self.hardware.resolved(index, good, Page::Left).await {
                 Page::Done(_) => Counted::Engine,

@@ -126,5 +126,5 @@ fn a_test_of_a_codec_that_is_not_available_fails() {
     let case = cases()[0];
     let module = format!("{case:?}");
     let module = module.split("::").next().unwrap();
-    multifd_conformance::prove(&absent(), module, case.name());
+    multifd_conformance::prove(&absent(), (module, case.name()), &[]);
 }

@@ -1,7 +1,17 @@
 //! The whole suite, on every path.
 
 mod auto {
-    multifd_conformance::suite!(multifd_qpl::Qpl::default());
+    use crate::support::{EXCEPT, without_hardware};
+
+    #[global_allocator]
+    static HEAP: multifd_conformance::CountedHeap = multifd_conformance::CountedHeap::new();
+
+    multifd_conformance::suite!(
+        multifd_qpl::Qpl::default(),
+        skip: None,
+        except: if without_hardware().is_some() { &[] } else { &EXCEPT },
+        heap: elsewhere
+    );
 }
 
 mod portable {
@@ -21,11 +31,12 @@ mod software {
 }
 
 mod hardware {
-    use crate::support::{IMPATIENT, without_hardware};
+    use crate::support::{EXCEPT, IMPATIENT, without_hardware};
 
     multifd_conformance::suite!(
         multifd_qpl::Qpl::new(IMPATIENT),
         skip: without_hardware(),
+        except: &EXCEPT,
         heap: elsewhere
     );
 }

@@ -23,15 +23,10 @@ const SLOW: [&str; 8] = [
     "incompressible_pages_after_compressible_ones_stay_within_the_bounds",
 ];
 
-/// What devices do not notice, since libqpl says of each stream that all of it was used up. That the page is right
-/// all the same is [`bytes_behind_a_stream_go_unnoticed_and_the_page_is_right`](super::device).
-const UNNOTICED: [&str; 2] =
-    ["--skip", "conformance::hardware::hostile::bytes_behind_the_payload_are_not_ignored"];
-
 /// Runs `tests` with devices that are set up by `settings`.
 #[track_caller]
 fn hold(tests: &[&str], settings: &[(&str, &str)]) {
-    let passed = simulated::run(settings, &[tests, &SLOW, &UNNOTICED].concat());
+    let passed = simulated::run(settings, &[tests, &SLOW].concat());
     assert!(passed > 12, "only {passed} tests ran");
 }
 
@@ -44,7 +39,7 @@ fn all_hold_with(settings: &[(&str, &str)]) {
 
 #[test]
 fn the_whole_suite_holds_on_devices_that_do_not_fail() {
-    assert!(simulated::run(&[], &[&TESTS[..], &UNNOTICED].concat()) > 60, "all ran");
+    assert!(simulated::run(&[], &TESTS) > 60, "all ran");
 }
 
 #[test]

@@ -10,5 +10,7 @@ mod faults;
 mod options;
 mod pairs;
 mod portable;
+mod real;
+mod real_matrix;
 mod support;
 mod window;
