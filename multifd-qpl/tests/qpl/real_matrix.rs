@@ -83,7 +83,7 @@ impl Fault {
     fn holds_at(&self, face: Face, rate: &str) {
         let settings = [&[(self.name, rate)], self.with].concat();
         let Ran { passed, counters } = run(face, &settings, &[self.tests, &SLOW].concat());
-        assert!(passed > 12, "only {passed} tests ran with {face:?}, {settings:?}");
+        assert!(passed >= 12, "only {passed} tests ran with {face:?}, {settings:?}");
         let happened = counters.get(self.counter);
         assert!(happened > 0, "{settings:?} did not happen with {face:?}: {counters:?}");
         // Where a fault is rare, the devices do what the tests have for them.
