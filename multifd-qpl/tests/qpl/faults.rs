@@ -12,21 +12,12 @@ const RATE: &str = "0.3";
 
 /// Cases that set up thousands of channels, or send as many packets, for what no fault has to do
 /// with. They run without faults.
-const SLOW: [&str; 8] = [
-    "--skip",
-    "::memory::",
-    "--skip",
-    "a_packet_cut_short_at_any_byte_is_refused",
-    "--skip",
-    "a_changed_word_of_payload_gives_an_error_or_a_whole_packet",
-    "--skip",
-    "incompressible_pages_after_compressible_ones_stay_within_the_bounds",
-];
+const SLOW: &[&str] = &super::real_matrix::SLOW;
 
 /// Runs `tests` with devices that are set up by `settings`.
 #[track_caller]
 fn hold(tests: &[&str], settings: &[(&str, &str)]) {
-    let passed = simulated::run(settings, &[tests, &SLOW].concat());
+    let passed = simulated::run(settings, &[tests, SLOW].concat());
     assert!(passed > 12, "only {passed} tests ran");
 }
 

@@ -30,7 +30,7 @@ fn taken(path: Path, numa: Numa, begins: &str) {
 }
 
 simulated! {
-    a_numa_policy_that_libqpl_does_not_know_is_refused_by_the_probe(VERSION = "1.5.0") {
+    a_numa_policy_that_libqpl_does_not_know_is_refused_by_the_probe(QPL_SIM_VERSION = "1.5.0") {
         for path in [Path::Auto, Path::Hardware] {
             for numa in [Numa::Any, Numa::Node] {
                 refused(path, numa, &format!("libqpl 1.5.0 does not know the NUMA policy {numa}"));
@@ -42,11 +42,11 @@ simulated! {
         taken(Path::Portable, Numa::Any, "portable");
     }
 
-    a_numa_policy_that_no_path_needs_is_not_refused(VERSION = "1.5.0", DEVICES = "0") {
+    a_numa_policy_that_no_path_needs_is_not_refused(QPL_SIM_VERSION = "1.5.0", DEVICES = "0") {
         taken(Path::Auto, Numa::Any, "software: libqpl 1.5.0");
     }
 
-    a_numa_node_without_a_device_is_refused_by_the_probe(NUMA_NODE = "1") {
+    a_numa_node_without_a_device_is_refused_by_the_probe(NUMA_NODES = "1") {
         for path in [Path::Auto, Path::Hardware] {
             refused(path, Numa::Of(0), "no IAA of NUMA node 0 can be used");
             for numa in [Numa::Of(1), Numa::Socket, Numa::Node, Numa::Any] {
@@ -55,7 +55,7 @@ simulated! {
         }
     }
 
-    a_numa_nodes_devices_are_looked_for_once_and_may_hang(HANG = "1") {
+    a_numa_nodes_devices_are_looked_for_once_and_may_hang(NO_COMPLETION = "1") {
         let (started, log) = (Instant::now(), Log::default());
         let codec = Qpl::new(Options::new(Path::Hardware).with_numa(Numa::Of(0)));
         log.while_doing(|| {

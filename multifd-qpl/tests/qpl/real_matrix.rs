@@ -23,7 +23,7 @@ const FEW_CHANNELS: [&str; 4] = [
 ];
 
 /// Cases that set up thousands of channels, or send as many packets.
-const SLOW: [&str; 16] = [
+pub const SLOW: [&str; 16] = [
     "--skip",
     "::memory::",
     "--skip",
