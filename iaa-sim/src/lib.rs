@@ -25,4 +25,6 @@ mod thread;
 
 pub use config::Config;
 pub use device::{Device, Devices, Step, Submission};
+#[doc(hidden)]
+pub use locate::built;
 pub use locate::library_file;

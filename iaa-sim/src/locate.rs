@@ -1,10 +1,7 @@
-//! Where the built library lies, for the tests of other crates.
+//! Where a built library lies, for the tests of other crates.
 
 use std::path::{Path, PathBuf};
 use std::{env, fmt, io};
-
-/// What cargo calls the library.
-const NAME: &str = "libiaa_sim.so";
 
 /// The library of the build that this program belongs to: what a program that is started preloads, by
 /// `LD_PRELOAD`, or finds in a folder of `LD_LIBRARY_PATH` by the name `libaccel-config.so.1`.
@@ -16,24 +13,29 @@ const NAME: &str = "libiaa_sim.so";
 /// # Errors
 /// It is not there; the error says where it was looked for and how to build it.
 pub fn library_file() -> io::Result<PathBuf> {
-    let program = env::args_os().next().ok_or_else(|| missing("the process has no arguments"))?;
+    built("libiaa_sim.so", "multifd-iaa-sim")
+}
+
+/// As [`library_file`], of the library `name` that `package` is built to.
+///
+/// # Errors
+/// It is not there.
+#[doc(hidden)]
+pub fn built(name: &str, package: &str) -> io::Result<PathBuf> {
+    let missing = |why: fmt::Arguments<'_>| {
+        let how = format!("build it with the same profile: cargo build -p {package}");
+        io::Error::new(io::ErrorKind::NotFound, format!("{name} was not found ({why}); {how}"))
+    };
+    let program = env::args_os().next();
+    let program = program.ok_or_else(|| missing(format_args!("the process has no arguments")))?;
     let program = std::path::absolute(program)?;
     let folder = program.parent().unwrap_or(Path::new("/"));
     // The program is a test in `deps`, or a binary, an example or a bench around it.
     let folders =
         [Some(folder.to_owned()), Some(folder.join("deps")), folder.parent().map(Path::to_owned)];
-    let files = folders.into_iter().flatten().map(|folder| folder.join(NAME));
+    let files = folders.into_iter().flatten().map(|folder| folder.join(name));
     files.into_iter().find(|file| file.is_file()).ok_or_else(|| {
-        missing(format_args!(
-            "it is not beside {}, nor one folder below or above",
-            program.display()
-        ))
+        let program = program.display();
+        missing(format_args!("it is not beside {program}, nor one folder below or above"))
     })
-}
-
-fn missing(why: impl fmt::Display) -> io::Error {
-    let what = format!(
-        "{NAME} was not found ({why}); build it with the same profile: cargo build -p multifd-iaa-sim"
-    );
-    io::Error::new(io::ErrorKind::NotFound, what)
 }

@@ -1,10 +1,7 @@
 //! Where the built library lies, for the tests of other crates.
 
-use std::path::{Path, PathBuf};
-use std::{env, fmt, io};
-
-/// What cargo calls the library.
-const NAME: &str = "libqpl_sim.so";
+use std::io;
+use std::path::PathBuf;
 
 /// The library of the build that this program belongs to: what to give to
 /// `qpl_sys::Library::open_file`, or to a program that is started, as `QPL_LIBRARY`.
@@ -16,24 +13,5 @@ const NAME: &str = "libqpl_sim.so";
 /// # Errors
 /// It is not there; the error says where it was looked for and how to build it.
 pub fn library_file() -> io::Result<PathBuf> {
-    let program = env::args_os().next().ok_or_else(|| missing("the process has no arguments"))?;
-    let program = std::path::absolute(program)?;
-    let folder = program.parent().unwrap_or(Path::new("/"));
-    // The program is a test in `deps`, or a binary, an example or a bench around it.
-    let folders =
-        [Some(folder.to_owned()), Some(folder.join("deps")), folder.parent().map(Path::to_owned)];
-    let files = folders.into_iter().flatten().map(|folder| folder.join(NAME));
-    files.into_iter().find(|file| file.is_file()).ok_or_else(|| {
-        missing(format_args!(
-            "it is not beside {}, nor one folder below or above",
-            program.display()
-        ))
-    })
-}
-
-fn missing(why: impl fmt::Display) -> io::Error {
-    let what = format!(
-        "{NAME} was not found ({why}); build it with the same profile: cargo build -p qpl-sim"
-    );
-    io::Error::new(io::ErrorKind::NotFound, what)
+    iaa_sim::built("libqpl_sim.so", "qpl-sim")
 }
