@@ -3,6 +3,7 @@
 //! the inputs that are kept, in `kept`.
 
 mod channel;
+mod descriptor;
 mod destination;
 mod inspect;
 mod main_channel;
@@ -17,6 +18,7 @@ mod zstd;
 use std::sync::{Arc, OnceLock};
 
 pub use channel::channel;
+pub use descriptor::descriptor;
 pub use destination::destination;
 pub use inspect::inspect;
 pub use main_channel::main_channel;
@@ -39,8 +41,9 @@ use multifd_core::{MultiFdMethods, PageSize, Registry};
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("channel", channel),
+    ("descriptor", descriptor),
     ("destination", destination),
     ("inspect", inspect),
     ("main_channel", main_channel),
