@@ -234,7 +234,8 @@ fn migrate(receiving: Receiving, (way, speaks): (Way, Way), does: Does, moment: 
     };
     let channels: Vec<_> = streams.channels.iter().enumerate().map(begin).collect();
     let all = |stats: &Stats| stats.channels.iter().all(|channel| channel.wire_bytes > 0);
-    wait_until(progress, "all channels are there", |stats| stats.syncs > 0 && all(stats));
+    // At its second sync the main channel has seen all of them: whoever comes now is late.
+    wait_until(progress, "all channels are there", |stats| stats.syncs > 1 && all(stats));
     let after = comes(Moment::After);
     let end = |(mut channel, bytes): (Wire, &Vec<u8>)| {
         let rest = bytes[Streams::FIRST..].to_vec();

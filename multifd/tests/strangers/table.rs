@@ -67,7 +67,8 @@ fn migrate(receiving: Receiving, kind: Kind, moment: Moment) {
     let between = (moment == Moment::While).then(|| stranger(false));
     let channels = streams.begin_channels(at);
     let all = |stats: &multifd::Stats| stats.channels.iter().all(|channel| channel.wire_bytes > 0);
-    wait_until(progress, "all channels are there", |stats| stats.syncs > 0 && all(stats));
+    // At its second sync the main channel has seen all of them: whoever comes now is late.
+    wait_until(progress, "all channels are there", |stats| stats.syncs > 1 && all(stats));
     let after = (moment == Moment::After).then(|| stranger(true));
     let sent = streams.end_channels(channels);
     let arrived = receiving.received.join().unwrap();
