@@ -346,7 +346,8 @@ impl Device {
         let mut faulted = self.faulted.lock().unwrap_or_else(PoisonError::into_inner);
         let before = faulted.len();
         faulted.retain(|faulted| faulted.0[8..] != descriptor.0[8..]);
-        job.fault = self.faults.of(&descriptor, number, faulted.len() < before);
+        let is_again = faulted.len() < before;
+        job.fault = self.faults.of(&descriptor, number, is_again);
         let (factor, is_slow) = self.faults.slowness(number);
         job.factor = factor;
         if is_slow {
@@ -359,7 +360,8 @@ impl Device {
                 self.counters.blocked.one();
                 job.start += self.config.block_time;
                 job.fault = None;
-            } else {
+            } else if !is_again {
+                // It is submitted once more, not twice: what has the same bytes later is another.
                 if faulted.len() == FAULTED {
                     faulted.pop_front();
                 }
