@@ -239,7 +239,6 @@ impl fmt::Debug for Library {
     }
 }
 
-/// Loads `file`. The handle must be kept for as long as anything out of it is used.
 /// The version of the simulated IAA `multifd-iaa-sim`, if that is what libqpl has found its devices by, and
 /// not libaccel-config. libqpl opens either when a first job for [`Path::Hardware`] is initialised; before
 /// that, there is none.
@@ -261,6 +260,7 @@ pub fn simulated_iaa() -> Option<String> {
     Some(version.to_string_lossy().into_owned())
 }
 
+/// Loads `file`. The handle must be kept for as long as anything out of it is used.
 fn load(file: &OsStr) -> Result<loader::Library, String> {
     // Not lazily: a library that lacks something is refused now, not when a page is half done.
     let flags = loader::RTLD_NOW | loader::RTLD_LOCAL;
