@@ -1,5 +1,7 @@
 //! The completion record that an engine writes when it is done with a descriptor.
 
+use crate::status::Status;
+
 /// Bytes of a completion record.
 pub const COMPLETION_BYTES: usize = 64;
 
@@ -29,6 +31,16 @@ pub struct Completion {
 }
 
 impl Completion {
+    /// One of that status, and nothing more.
+    pub(crate) fn of(status: Status) -> Self {
+        Self { status: status as u8, ..Self::default() }
+    }
+
+    /// One of a page fault there, by the status that says of what kind.
+    pub(crate) fn page_fault(status: Status, address: u64) -> Self {
+        Self { fault_info: 1, fault_address: address, ..Self::of(status) }
+    }
+
     /// What a record in memory says.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; COMPLETION_BYTES]) -> Self {

@@ -82,7 +82,7 @@ impl Engine {
             Err(refusal) => return refusal.into(),
         };
         let done = match operation {
-            Operation::Nothing => Ok(status(Status::Success)),
+            Operation::Nothing => Ok(Completion::of(Status::Success)),
             Operation::Compress(compress) => self.compress(&compress, memory),
             Operation::Decompress(decompress) => self.decompress(&decompress, memory),
         };
@@ -122,27 +122,18 @@ impl From<DataError> for Failure {
     }
 }
 
-fn status(status: Status) -> Completion {
-    Completion { status: status as u8, ..Completion::default() }
-}
-
 impl From<Refusal> for Completion {
     fn from(refusal: Refusal) -> Self {
-        Self { invalid_flags: refusal.flags, ..status(refusal.status) }
+        Self { invalid_flags: refusal.flags, ..Self::of(refusal.status) }
     }
 }
 
 impl From<Failure> for Completion {
     fn from(failure: Failure) -> Self {
-        let fault = |kind, fault: PageFault| Self {
-            fault_info: 1,
-            fault_address: fault.address,
-            ..status(kind)
-        };
         match failure {
-            Failure::Read(page) => fault(Status::ReadPageFault, page),
-            Failure::Write(page) => fault(Status::WritePageFault, page),
-            Failure::Data(error) => Self { error: error as u8, ..status(Status::DataError) },
+            Failure::Read(page) => Self::page_fault(Status::ReadPageFault, page.address),
+            Failure::Write(page) => Self::page_fault(Status::WritePageFault, page.address),
+            Failure::Data(error) => Self { error: error as u8, ..Self::of(Status::DataError) },
         }
     }
 }

@@ -3,6 +3,8 @@
 
 use crate::config::{Config, FaultConfig, Operation, Place};
 use crate::descriptor::Descriptor;
+use crate::operation::{COMPRESS, DECOMPRESS};
+use crate::status::Status;
 
 /// The faults of one device, and its jitter.
 #[derive(Clone, Debug)]
@@ -172,11 +174,7 @@ impl Faults {
     }
 }
 
-/// The operations that data has errors for.
-pub(crate) const DECOMPRESS: u8 = 0x42;
-pub(crate) const COMPRESS: u8 = 0x43;
-
-const DATA_ERROR: u8 = 0x0a;
+const DATA_ERROR: u8 = Status::DataError as u8;
 
 /// Error codes of a compression: no progress, output too small, verification, a code that is missing.
 const COMPRESS_ERRORS: [u8; 4] = [19, 25, 29, 30];
@@ -194,14 +192,9 @@ fn extent(descriptor: &Descriptor, place: Place) -> (u64, u32) {
     match place {
         Place::Source => (descriptor.source(), descriptor.source_bytes()),
         Place::Destination => (descriptor.destination(), descriptor.destination_bytes()),
-        Place::Aecs => (descriptor.source_2(), source_2_bytes(descriptor)),
+        Place::Aecs => (descriptor.source_2(), descriptor.source_2_bytes()),
         Place::Completion => (descriptor.completion_address(), 64),
     }
-}
-
-fn source_2_bytes(descriptor: &Descriptor) -> u32 {
-    let Descriptor(bytes) = descriptor;
-    u32::from_le_bytes([bytes[52], bytes[53], bytes[54], bytes[55]])
 }
 
 /// A size that the caller can notice: of a stream it knows only that it is neither 0 nor above the room

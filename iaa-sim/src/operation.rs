@@ -246,19 +246,26 @@ enum Opcode {
 impl Opcode {
     fn parse(opcode: u8) -> Result<Self, Refusal> {
         match opcode {
-            0 => Ok(Self::NoOperation),
-            0x42 => Ok(Self::Decompress),
-            0x43 => Ok(Self::Compress),
+            NO_OPERATION => Ok(Self::NoOperation),
+            DECOMPRESS => Ok(Self::Decompress),
+            COMPRESS => Ok(Self::Compress),
             _ => Err(Status::UnsupportedOpcode.into()),
         }
     }
 }
 
-const COMPLETION_VALID: u32 = 1 << 2;
-const COMPLETION_REQUESTED: u32 = 1 << 3;
+/// The opcodes.
+pub(crate) const NO_OPERATION: u8 = 0;
+pub(crate) const DECOMPRESS: u8 = 0x42;
+pub(crate) const COMPRESS: u8 = 0x43;
+
+/// Flags of any descriptor.
+pub(crate) const BLOCK_ON_FAULT: u32 = 1 << 1;
+pub(crate) const COMPLETION_VALID: u32 = 1 << 2;
+pub(crate) const COMPLETION_REQUESTED: u32 = 1 << 3;
 const INTERRUPT_REQUESTED: u32 = 1 << 4;
-/// Block on fault, and the three above.
-const ANY_FLAGS: u32 = 0b1_1110;
+const ANY_FLAGS: u32 =
+    BLOCK_ON_FAULT | COMPLETION_VALID | COMPLETION_REQUESTED | INTERRUPT_REQUESTED;
 /// Also cache control and strict ordering, reading and writing the AECS, CRC select, the toggle.
 const DATA_FLAGS: u32 = ANY_FLAGS | 1 << 8 | 1 << 13 | 0xf << 16 | 1 << 21 | 1 << 22;
 /// Statistics, flush, what to append, literals only. Big endian (bit 5) and indexing (6 to 8) are

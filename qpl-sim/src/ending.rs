@@ -1,18 +1,19 @@
 //! What a completion record makes of a job: the status that its caller is told, and the counts.
 
 use iaa_sim::completion::Completion;
+use iaa_sim::status as device;
 use qpl_sys::{Job, Status};
 
 use crate::buffers::crc;
 use crate::job::Request;
 
 /// What a completion record says.
-const SUCCESS: u8 = 0x01;
-const OUTPUT_OVERFLOW: u8 = 0x0b;
-const READ_PAGE_FAULT: u8 = 0x03;
-const WRITE_PAGE_FAULT: u8 = 0x83;
+const SUCCESS: u8 = device::Status::Success as u8;
+const OUTPUT_OVERFLOW: u8 = device::Status::OutputOverflow as u8;
+const READ_PAGE_FAULT: u8 = device::Status::ReadPageFault as u8;
+const WRITE_PAGE_FAULT: u8 = device::Status::WritePageFault as u8;
 /// The error code of a destination that is too small.
-const OUTPUT_TOO_SMALL: u8 = 25;
+const OUTPUT_TOO_SMALL: u8 = device::DataError::OutputTooSmall as u8;
 
 /// What libqpl's statuses begin with that come from an error code, and from a status, of a completion record.
 const ERROR_BASE: u32 = 200;

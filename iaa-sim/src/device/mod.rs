@@ -26,8 +26,12 @@ use crate::config::{Config, Speed};
 use crate::counters::Counters;
 use crate::descriptor::Descriptor;
 use crate::engine::Engine;
-use crate::fault::{COMPRESS, DECOMPRESS, Fault, Faults, Refusal, WrongSize};
+use crate::fault::{Fault, Faults, Refusal, WrongSize};
 use crate::memory::Memory;
+use crate::operation::{
+    BLOCK_ON_FAULT, COMPLETION_REQUESTED, COMPLETION_VALID, COMPRESS, DECOMPRESS, NO_OPERATION,
+};
+use crate::status::Status;
 use event::Event;
 use pending::{Job, Pending, Todo};
 use queue::{Queue, Taken};
@@ -87,10 +91,9 @@ const BUSY: u64 = u64::MAX;
 /// Of a no-operation: no fault is drawn for it.
 const UNNUMBERED: u64 = u64::MAX;
 
-const NO_OPERATION: u8 = 0;
-const SUCCESS: u8 = 1;
-const READ_FAULT: u8 = 0x03;
-const WRITE_FAULT: u8 = 0x83;
+const SUCCESS: u8 = Status::Success as u8;
+const READ_FAULT: u8 = Status::ReadPageFault as u8;
+const WRITE_FAULT: u8 = Status::WritePageFault as u8;
 
 /// How many descriptors with page faults are remembered.
 const FAULTED: usize = 1024;
@@ -328,7 +331,7 @@ impl Device {
     fn job(&self, engine: usize, waiting: &Waiting, free: u64) -> Job {
         let Waiting { descriptor, number, arrived } = *waiting;
         let start = free.max(arrived);
-        let permits = descriptor.0[4] & BLOCK_ON_FAULT != 0 && self.config.block_on_fault;
+        let permits = descriptor.flags() & BLOCK_ON_FAULT != 0 && self.config.block_on_fault;
         let give_up = start.saturating_add(if permits { self.config.block_limit } else { 0 });
         let mut job = Job {
             descriptor,
@@ -416,9 +419,7 @@ impl Device {
     fn result(&self, job: &Job, engine: &mut Engine, memory: &impl Memory) -> Completion {
         let descriptor = &job.descriptor;
         match job.fault {
-            _ if descriptor.opcode() == NO_OPERATION => {
-                Completion { status: SUCCESS, ..Completion::default() }
-            }
+            _ if descriptor.opcode() == NO_OPERATION => Completion::of(Status::Success),
             None | Some(Fault::NoCompletion) => engine.run(descriptor, memory),
             Some(Fault::Page { place, address }) => page_fault(place, address),
             Some(Fault::Error { status, code, written }) => {
@@ -466,9 +467,10 @@ impl Device {
         memory: &impl Memory,
     ) {
         let is_success = completion.status == SUCCESS;
-        let flags = job.descriptor.0[4];
+        let flags = job.descriptor.flags();
         // Without the request, a record is written of a failure alone.
-        let is_wanted = flags & RECORD_VALID != 0 && (flags & RECORD_REQUESTED != 0 || !is_success);
+        let is_wanted =
+            flags & COMPLETION_VALID != 0 && (flags & COMPLETION_REQUESTED != 0 || !is_success);
         // Before the record: whoever sees that may look at the counters.
         let count = || {
             if is_wanted && number != UNNUMBERED {
@@ -502,18 +504,13 @@ impl Device {
     }
 }
 
-/// Bits of a descriptor's flags.
-const BLOCK_ON_FAULT: u8 = 1 << 1;
-const RECORD_VALID: u8 = 1 << 2;
-const RECORD_REQUESTED: u8 = 1 << 3;
-
 fn page_fault(place: crate::config::Place, address: u64) -> Completion {
     use crate::config::Place;
     let status = match place {
-        Place::Source | Place::Aecs => READ_FAULT,
-        Place::Destination | Place::Completion => WRITE_FAULT,
+        Place::Source | Place::Aecs => Status::ReadPageFault,
+        Place::Destination | Place::Completion => Status::WritePageFault,
     };
-    Completion { status, fault_info: 1, fault_address: address, ..Completion::default() }
+    Completion::page_fault(status, address)
 }
 
 impl WrongSize {

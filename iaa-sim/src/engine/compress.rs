@@ -1,6 +1,6 @@
 //! Compress, opcode 0x43.
 
-use super::{Engine, Failure, status};
+use super::{Engine, Failure};
 use crate::aecs::{COMPRESS_BYTES, CompressAecs};
 use crate::bits::BitWriter;
 use crate::checksum;
@@ -48,7 +48,7 @@ impl Engine {
             output_bits: output_bits as u8,
             xor_checksum,
             crc,
-            ..status(Status::Success)
+            ..Completion::of(Status::Success)
         })
     }
 

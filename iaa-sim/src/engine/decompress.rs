@@ -1,6 +1,6 @@
 //! Decompress, opcode 0x42.
 
-use super::{Engine, Failure, status};
+use super::{Engine, Failure};
 use crate::aecs::{DECOMPRESS_BYTES, DecompressAecs, INPUT_BITS};
 use crate::bits::BitReader;
 use crate::checksum;
@@ -44,7 +44,7 @@ impl Engine {
             output_bytes: progress.output_bytes,
             xor_checksum: progress.xor,
             crc: progress.crc,
-            ..status(Status::Success)
+            ..Completion::of(Status::Success)
         };
         let verdict =
             rest.and_then(|rest| self.verdict(operation, rest, keep_to - progress.position));

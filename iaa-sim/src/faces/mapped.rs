@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::{mem, ptr};
+use std::{mem, process, ptr};
 
 use super::enqcmd::{Enqcmd, LONGEST, Registers};
 use super::pipe::check;
@@ -40,7 +40,7 @@ struct Page {
 struct Caught {
     queues: Vec<Target>,
     clock: Clock,
-    process: libc::pid_t,
+    process: u32,
     before: Before,
 }
 
@@ -85,9 +85,7 @@ impl Pages {
             }
         }
         let before = Before { ill: action(libc::SIGILL)?, segv: action(libc::SIGSEGV)? };
-        // SAFETY: it takes nothing and always succeeds.
-        let process = unsafe { libc::getpid() };
-        let caught = Caught { queues, clock: devices.clock(), process, before };
+        let caught = Caught { queues, clock: devices.clock(), process: process::id(), before };
         // Before the handlers, which look for it.
         let caught = CAUGHT.get_or_init(|| caught);
         install(libc::SIGILL, &caught.before.ill)?;
@@ -176,8 +174,7 @@ impl Caught {
 
     /// A forked child has no threads for the devices: their queues are full for it.
     fn is_own_process(&self) -> bool {
-        // SAFETY: it takes nothing and always succeeds.
-        self.process == unsafe { libc::getpid() }
+        self.process == process::id()
     }
 
     /// The queue whose page has that address.
