@@ -9,14 +9,14 @@ use std::thread::JoinHandle;
 
 use multifd::relay::{Relay, Relayed};
 use multifd::token::Token;
-use multifd::{Arrived, Destination, Error, Progress, Stats, Uri};
+use multifd::{Arrived, Destination, Error, Progress, Uri};
 
 use crate::authority::{Authority, Folder};
 use crate::common::{any_port, assert_equal, provide};
 use crate::hello::Hello;
 use crate::kinds::{Kind, slowly};
 use crate::peer;
-use crate::play::{Streams, address, wait_until};
+use crate::play::{Streams, address, wait_for_channels, wait_until};
 use crate::registry;
 
 const SECRET: [u8; 32] = [7; 32];
@@ -233,9 +233,7 @@ fn migrate(receiving: Receiving, (way, speaks): (Way, Way), does: Does, moment: 
         channel
     };
     let channels: Vec<_> = streams.channels.iter().enumerate().map(begin).collect();
-    let all = |stats: &Stats| stats.channels.iter().all(|channel| channel.wire_bytes > 0);
-    // At its second sync the main channel has seen all of them: whoever comes now is late.
-    wait_until(progress, "all channels are there", |stats| stats.syncs > 1 && all(stats));
+    wait_for_channels(progress);
     let after = comes(Moment::After);
     let end = |(mut channel, bytes): (Wire, &Vec<u8>)| {
         let rest = bytes[Streams::FIRST..].to_vec();

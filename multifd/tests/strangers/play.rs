@@ -118,3 +118,10 @@ pub(crate) fn wait_until(progress: &Progress, what: &str, is: impl Fn(&Stats) ->
         std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+/// Waits until every channel is known to be there.
+pub(crate) fn wait_for_channels(progress: &Progress) {
+    let all = |stats: &Stats| stats.channels.iter().all(|channel| channel.wire_bytes > 0);
+    // At its second sync the main channel has seen all of them: whoever comes now is late.
+    wait_until(progress, "all channels are there", |stats| stats.syncs > 1 && all(stats));
+}

@@ -8,7 +8,7 @@ use multifd::{Arrived, Destination, Error, Progress, Uri};
 
 use crate::common::{any_port, assert_equal, provide};
 use crate::kinds::Kind;
-use crate::play::{Streams, address, wait_until};
+use crate::play::{Streams, address, wait_for_channels, wait_until};
 use crate::registry;
 
 /// When a stranger comes.
@@ -66,9 +66,7 @@ fn migrate(receiving: Receiving, kind: Kind, moment: Moment) {
     wait_until(progress, "the main channel is there", |stats| stats.main_bytes > 0);
     let between = (moment == Moment::While).then(|| stranger(false));
     let channels = streams.begin_channels(at);
-    let all = |stats: &multifd::Stats| stats.channels.iter().all(|channel| channel.wire_bytes > 0);
-    // At its second sync the main channel has seen all of them: whoever comes now is late.
-    wait_until(progress, "all channels are there", |stats| stats.syncs > 1 && all(stats));
+    wait_for_channels(progress);
     let after = (moment == Moment::After).then(|| stranger(true));
     let sent = streams.end_channels(channels);
     let arrived = receiving.received.join().unwrap();

@@ -14,6 +14,8 @@ use std::{env, fs, process, thread};
 
 use qpl_sys::Library;
 
+use super::simulated::passed;
+
 /// What tells the child what it is.
 const CHILD: &str = "MULTIFD_QPL_TESTS_REAL";
 
@@ -81,16 +83,8 @@ pub fn run(face: Face, settings: &[(&str, &str)], args: &[&str]) -> Ran {
     for (name, value) in settings {
         child.env(format!("{PREFIX}{name}"), value);
     }
-    let output = child.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "with {face:?}, {settings:?}: {}\n{text}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let passed = text.split_once("test result: ok. ").unwrap().1.split_once(" passed").unwrap().0;
-    Ran { passed: passed.parse().unwrap(), counters: file.read() }
+    let passed = passed(&mut child, &format!("{face:?}, {settings:?}"));
+    Ran { passed, counters: file.read() }
 }
 
 fn is_setting(name: &OsStr) -> bool {

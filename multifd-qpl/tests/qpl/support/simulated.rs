@@ -25,11 +25,20 @@ pub fn run(settings: &[(&str, &str)], args: &[&str]) -> usize {
     let program = PathBuf::from(env::args_os().next().unwrap());
     let mut child = Command::new(program);
     child.args(args).arg("--quiet").env(CHILD, "1").envs(environment(settings));
+    passed(&mut child, &format!("{settings:?}"))
+}
+
+/// Runs a child, and says how many of its tests passed.
+///
+/// # Panics
+/// Where one fails; `with` says what the child had.
+#[track_caller]
+pub fn passed(child: &mut Command, with: &str) -> usize {
     let output = child.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success(),
-        "with {settings:?}: {}\n{text}\n{}",
+        "with {with}: {}\n{text}\n{}",
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
