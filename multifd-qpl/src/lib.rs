@@ -11,7 +11,6 @@ mod job;
 mod methods;
 mod options;
 mod path;
-mod portable;
 mod recv;
 mod send;
 mod software;

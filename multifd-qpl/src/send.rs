@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::hardware::{Hardware, Page, Submitted};
 use crate::job::Ended;
 use crate::options::Options;
-use crate::{portable, software};
+use crate::{WINDOW, software};
 
 pub(crate) struct Sender {
     hardware: Option<Hardware>,
@@ -22,7 +22,7 @@ pub(crate) struct Sender {
 /// What compresses on the CPU, in a device's place too.
 enum Cpu {
     Software(software::Compressor),
-    Portable(portable::Compressor),
+    Portable(page_deflate::Encoder),
 }
 
 impl Sender {
@@ -42,7 +42,9 @@ impl Sender {
             Engine::Hardware(library) | Engine::Software { library, .. } => {
                 Cpu::Software(software::Compressor::new(&library)?)
             }
-            Engine::Portable { .. } => Cpu::Portable(portable::Compressor::new(config)),
+            Engine::Portable { .. } => {
+                Cpu::Portable(page_deflate::Encoder::new(config.page_size.bytes(), WINDOW))
+            }
         };
         Ok(Self { hardware, cpu, counts })
     }
@@ -160,7 +162,7 @@ impl Cpu {
     fn compress(&mut self, page: &[u8], chunk: &mut [u8]) -> Option<usize> {
         match self {
             Self::Software(engine) => engine.compress(page, chunk),
-            Self::Portable(engine) => engine.compress(page, chunk),
+            Self::Portable(engine) => engine.encode(page, chunk),
         }
     }
 

@@ -3,26 +3,26 @@
 /// Up to 32 bits that are written at once: at the top of the word, and at its bottom how many they
 /// are. That takes one shift and one OR to append.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Bits(u64);
+pub(crate) struct Bits(u64);
 
 impl Bits {
-    pub(super) const NONE: Self = Self(0);
+    pub(crate) const NONE: Self = Self(0);
 
     /// The lowest `count` bits, up to 32, of `value`, which has no others.
-    pub(super) const fn new(value: u32, count: u32) -> Self {
+    pub(crate) const fn new(value: u32, count: u32) -> Self {
         debug_assert!(count <= 32 && (value as u64) >> count == 0);
         Self((value as u64).wrapping_shl(64 - count) | count as u64)
     }
 
     /// A Huffman code of `count` bits, up to 15, which goes out from its highest bit on.
     #[inline(always)]
-    pub(super) const fn code(code: u16, count: u32) -> Self {
+    pub(crate) const fn code(code: u16, count: u32) -> Self {
         debug_assert!(count < 16 && code >> count == 0);
         Self((code.reverse_bits() as u64) << 48 | count as u64)
     }
 
     /// These, and behind them `next`: up to 32 together.
-    pub(super) const fn then(self, next: Self) -> Self {
+    pub(crate) const fn then(self, next: Self) -> Self {
         let count = self.count();
         Self::new(self.value() | next.value() << count, count + next.count())
     }
@@ -38,7 +38,7 @@ impl Bits {
 
 /// Writes bits into memory.
 #[derive(Debug)]
-pub(super) struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     stream: &'a mut [u8],
     /// Bytes that are written.
     at: usize,
@@ -51,24 +51,24 @@ pub(super) struct Writer<'a> {
 impl<'a> Writer<'a> {
     /// Bits that may be pushed from one flush to the next: with the 7 that a flush leaves, they do
     /// not reach down to the count of the last ones.
-    pub(super) const ROOM: u32 = 49;
+    pub(crate) const ROOM: u32 = 49;
 
     /// Bytes behind the end of the stream that a flush may write to.
-    pub(super) const MARGIN: usize = 8;
+    pub(crate) const MARGIN: usize = 8;
 
-    pub(super) fn new(stream: &'a mut [u8]) -> Self {
+    pub(crate) fn new(stream: &'a mut [u8]) -> Self {
         Self { stream, at: 0, held: 0, count: 0 }
     }
 
     #[inline(always)]
-    pub(super) fn push(&mut self, bits: Bits) {
+    pub(crate) fn push(&mut self, bits: Bits) {
         self.held = self.held.wrapping_shr(bits.0 as u32) | bits.0;
         self.count = self.count.wrapping_add(bits.0);
     }
 
     /// Writes what was pushed, but for a byte's first bits.
     #[inline(always)]
-    pub(super) fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         let count = self.count % 64;
         let low = self.held.wrapping_shr(64 - count as u32);
         self.stream[self.at..self.at + 8].copy_from_slice(&low.to_le_bytes());
@@ -77,7 +77,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Bits so far, all of them flushed.
-    pub(super) fn bits(&self) -> usize {
+    pub(crate) fn bits(&self) -> usize {
         self.at * 8 + self.count as usize
     }
 }

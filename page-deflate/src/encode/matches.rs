@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use super::symbols::{LONGEST, SHORTEST};
-use crate::WINDOW;
+use crate::symbols::{LONGEST, SHORTEST};
 
 /// A page as bytes that are written out, and matches between them.
 #[derive(Debug)]
@@ -14,6 +13,8 @@ pub(super) struct Matches {
     literal_count: usize,
     sequences: Box<[Sequence]>,
     sequence_count: usize,
+    /// The largest distance.
+    window: usize,
 }
 
 /// Literals, and the match behind them.
@@ -39,8 +40,7 @@ const BLOCK: usize = 16;
 
 impl Matches {
     /// For pages of up to `page_bytes`.
-    pub(super) fn new(page_bytes: usize) -> Self {
-        assert!(page_bytes <= 1 << 16, "positions have 16 bits");
+    pub(super) fn new(page_bytes: usize, window: usize) -> Self {
         Self {
             seen: Box::new([0; 1 << HASH_BITS]),
             literals: vec![0; page_bytes + BLOCK].into(),
@@ -48,6 +48,7 @@ impl Matches {
             // A match has HASHED bytes or more, and all parts of a long one but the last have 256.
             sequences: vec![Sequence::default(); page_bytes / 4].into(),
             sequence_count: 0,
+            window,
         }
     }
 
@@ -91,7 +92,8 @@ impl Matches {
                 let seen = &mut self.seen[hash(bytes)];
                 let from = usize::from(*seen);
                 *seen = at as u16;
-                if (load(page, from) ^ bytes) << (64 - 8 * HASHED) == 0 && at - from <= WINDOW {
+                if (load(page, from) ^ bytes) << (64 - 8 * HASHED) == 0 && at - from <= self.window
+                {
                     return Some(extend(page, taken, at, from));
                 }
             }
@@ -180,9 +182,10 @@ fn hash(bytes: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use multifd_conformance::ends::noise;
-
     use super::*;
+    use crate::noise;
+
+    const WINDOW: usize = 4096;
 
     /// What the literals and the sequences stand for.
     fn put_together(matches: &Matches) -> Vec<u8> {
@@ -205,7 +208,7 @@ mod tests {
     #[test]
     fn a_page_taken_apart_makes_the_page() {
         for page_bytes in [4096, 65536] {
-            let mut matches = Matches::new(page_bytes);
+            let mut matches = Matches::new(page_bytes, WINDOW);
             for period in [1, 3, 8, 100, 4095, 4096, 4097, 70_000] {
                 let noise = noise(period);
                 let page: Vec<_> = noise.iter().copied().cycle().take(page_bytes).collect();
@@ -220,7 +223,7 @@ mod tests {
 
     #[test]
     fn matches_longer_than_the_longest_are_parted_into_matches() {
-        let mut matches = Matches::new(4096);
+        let mut matches = Matches::new(4096, WINDOW);
         for length in HASHED..1100 {
             let mut page = noise(2000);
             page.extend_from_within(..length);

@@ -2,7 +2,7 @@
 
 use super::bits::{Bits, Writer};
 use super::code::Code;
-use super::symbols::{DISTANCES, END, LITLEN};
+use crate::symbols::{DISTANCES, END, LITLEN};
 
 /// Bits of the longest code for bytes and lengths. More gain nothing in a page of 4 KiB, and cost
 /// a decoder its second table.
@@ -10,6 +10,9 @@ pub(super) const LITLEN_LONGEST: usize = 11;
 
 /// Bits of the longest code for distances.
 pub(super) const DISTANCE_LONGEST: usize = 8;
+
+/// Bytes of the longest header, and more: a run and a length for each symbol.
+pub(super) const MOST: usize = 16 + (LITLEN + DISTANCES) * 3;
 
 /// The lengths of the code in which the code lengths go out, the same for every page: Huffman's, with
 /// 7 bits at most, for how often each of the lengths 0 to 11, and each run, occurs over the memory of

@@ -1,23 +1,23 @@
 //! The symbols of DEFLATE (RFC 1951, section 3.2.5).
 
-use super::bits::Bits;
-use crate::WINDOW;
+use crate::LARGEST_WINDOW;
+use crate::encode::bits::Bits;
 
 /// Symbols for bytes, the end of the block, and lengths. The last two are never used, but have a
 /// fixed code.
-pub(super) const LITLEN: usize = 288;
+pub(crate) const LITLEN: usize = 288;
 
 /// Symbols for distances. The last two are never used, but have a fixed code.
-pub(super) const DISTANCES: usize = 32;
+pub(crate) const DISTANCES: usize = 32;
 
 /// The end of the block.
-pub(super) const END: usize = 256;
+pub(crate) const END: usize = 256;
 
 /// The length of the longest match, in bytes.
-pub(super) const LONGEST: usize = 258;
+pub(crate) const LONGEST: usize = 258;
 
 /// The length of the shortest match, in bytes.
-pub(super) const SHORTEST: usize = 3;
+pub(crate) const SHORTEST: usize = 3;
 
 const LENGTHS: usize = 29;
 
@@ -45,7 +45,7 @@ const LENGTH_RANGES: [Range; LENGTHS] = {
 const DISTANCE_RANGES: [Range; DISTANCES] = {
     let mut ranges = [Range { start: 0, extra: 0 }; DISTANCES];
     let (mut symbol, mut start) = (0, 1_u16);
-    while start as usize <= WINDOW {
+    while start as usize <= LARGEST_WINDOW {
         let extra = if symbol < 4 { 0 } else { symbol as u8 / 2 - 1 };
         ranges[symbol] = Range { start, extra };
         start += 1 << extra;
@@ -73,7 +73,7 @@ static LENGTH_SYMBOLS: [u8; LONGEST - SHORTEST + 1] = {
 };
 
 /// How many extra bits a symbol for bytes and lengths has.
-pub(super) const LITLEN_EXTRA: [u8; LITLEN] = {
+pub(crate) const LITLEN_EXTRA: [u8; LITLEN] = {
     let mut extra = [0; LITLEN];
     let mut symbol = 0;
     while symbol < LENGTHS {
@@ -84,7 +84,7 @@ pub(super) const LITLEN_EXTRA: [u8; LITLEN] = {
 };
 
 /// How many extra bits a distance's symbol has.
-pub(super) const DISTANCE_EXTRA: [u8; DISTANCES] = {
+pub(crate) const DISTANCE_EXTRA: [u8; DISTANCES] = {
     let mut extra = [0; DISTANCES];
     let mut symbol = 0;
     while symbol < DISTANCES {
@@ -96,20 +96,20 @@ pub(super) const DISTANCE_EXTRA: [u8; DISTANCES] = {
 
 /// The symbol of a length.
 #[inline(always)]
-pub(super) fn of_length(length: u16) -> usize {
+pub(crate) fn of_length(length: u16) -> usize {
     END + 1 + usize::from(LENGTH_SYMBOLS[usize::from(length) - SHORTEST])
 }
 
 /// The extra bits behind the symbol of a length.
 #[inline(always)]
-pub(super) fn length_extra(symbol: usize, length: u16) -> Bits {
+pub(crate) fn length_extra(symbol: usize, length: u16) -> Bits {
     static RANGES: [Range; LENGTHS] = LENGTH_RANGES;
     RANGES[symbol - (END + 1)].extra_bits(length)
 }
 
 /// The symbol of a distance.
 #[inline(always)]
-pub(super) fn of_distance(distance: u16) -> usize {
+pub(crate) fn of_distance(distance: u16) -> usize {
     let index = u32::from(distance) - 1;
     // Two symbols for each power of two, but for the first.
     let extra = (index | 2).ilog2() - 1;
@@ -118,7 +118,7 @@ pub(super) fn of_distance(distance: u16) -> usize {
 
 /// The extra bits behind the symbol of a distance.
 #[inline(always)]
-pub(super) fn distance_extra(symbol: usize, distance: u16) -> Bits {
+pub(crate) fn distance_extra(symbol: usize, distance: u16) -> Bits {
     static RANGES: [Range; DISTANCES] = DISTANCE_RANGES;
     RANGES[symbol].extra_bits(distance)
 }
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn every_distance_is_in_its_symbols_range() {
-        for distance in 1..=WINDOW as u16 {
+        for distance in 1..=LARGEST_WINDOW as u16 {
             let Range { start, extra } = DISTANCE_RANGES[of_distance(distance)];
             assert!((start..start + (1 << extra)).contains(&distance), "{distance}");
         }

@@ -4,7 +4,7 @@ use super::bits::{Bits, Writer};
 use super::code::Code;
 use super::header::{self, DISTANCE_LONGEST, LITLEN_LONGEST};
 use super::matches::{Matches, Sequence};
-use super::symbols::{self, DISTANCES, END, LITLEN};
+use crate::symbols::{self, DISTANCES, END, LITLEN};
 
 /// The codes of one block after the other, and the memory that they are written to.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Block {
             frequencies: Frequencies { litlen: [0; LITLEN], distances: [0; DISTANCES] },
             litlen: Code::new(),
             distances: Code::new(),
-            stream: vec![0; page_bytes + Writer::MARGIN].into(),
+            stream: vec![0; page_bytes * 9 / 8 + header::MOST + Writer::MARGIN].into(),
         }
     }
 
