@@ -11,7 +11,7 @@ use qpl_sys::Operation;
 use crate::counts::{self, Counted, Counts};
 use crate::engine::Engine;
 use crate::hardware::{Hardware, Page, Submitted};
-use crate::inflate::{self, Rest};
+use crate::inflate::{Decompressor, Rest};
 use crate::job::Ended;
 use crate::options::Options;
 
@@ -32,9 +32,11 @@ struct Devices {
 
 /// The CPU's inflate, with room for a page.
 struct Inflate {
-    inflate: inflate::Decompressor,
+    inflate: Decompressor,
     config: ChannelConfig,
     page: Box<[u8]>,
+    /// Which of a packet's pages are compressed.
+    compressed: Vec<usize>,
 }
 
 impl Receiver {
@@ -56,9 +58,10 @@ impl Receiver {
                 ranges: Vec::with_capacity(config.page_size.page_count()),
             }),
             inflate: Inflate {
-                inflate: inflate::Decompressor::new(config, rest)?,
+                inflate: Decompressor::new(config, rest),
                 config: *config,
                 page,
+                compressed: Vec::with_capacity(config.page_size.page_count()),
             },
             // libqpl in software does not decompress: see there.
             counts: counts.unwrap_or_else(|| Counts::new(counts::PORTABLE)),
@@ -211,18 +214,26 @@ impl Inflate {
         pages: GuestPages<'_>,
         counts: &mut Counts,
     ) -> Result<(), Error> {
-        for (index, chunk) in chunks.enumerate() {
-            counts.page(match chunk {
+        self.compressed.clear();
+        for (index, chunk) in chunks.clone().enumerate() {
+            match chunk {
                 Chunk::Raw(page) => {
                     pages.write(index, page);
-                    Counted::Raw
+                    counts.page(Counted::Raw);
                 }
-                Chunk::Compressed(chunk) => {
-                    self.write(chunk, index, pages)?;
-                    Counted::Engine
+                Chunk::Compressed(_) => {
+                    self.compressed.push(index);
+                    counts.page(Counted::Engine);
                 }
-            });
+            }
         }
-        Ok(())
+        let compressed = chunks.filter_map(|chunk| match chunk {
+            Chunk::Raw(_) => None,
+            Chunk::Compressed(chunk) => Some(chunk),
+        });
+        let inflated = self.inflate.decompress_each(compressed, |index, page| {
+            pages.write(self.compressed[index], page);
+        });
+        inflated.map_err(|(index, error)| error.at_page(self.compressed[index]))
     }
 }

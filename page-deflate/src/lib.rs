@@ -6,7 +6,7 @@ mod decode;
 mod encode;
 mod symbols;
 
-pub use decode::{DecodeError, Decoder};
+pub use decode::{DecodeError, Decoded, Decoder};
 pub use encode::Encoder;
 
 /// The largest distance of a match that DEFLATE has, in bytes (RFC 1951, section 2).

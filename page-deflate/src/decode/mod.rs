@@ -1,291 +1,144 @@
-//! The decoder.
+//! The decoder: two streams at a time, since one alone keeps a processor waiting.
+//!
+//! Each symbol says where the next one begins, so the bits of one stream are a chain of dependent loads. Two
+//! streams in turns ([`step`]) give the processor something to do in the meantime. A stream is in a
+//! [`Lane`](lane::Lane), with its input, output and codes; what is rare (blocks' headers, their ends) happens there.
 
-mod table;
+mod bits;
+mod code;
+mod header;
+mod lane;
+mod step;
 
-use table::{
-    DISTANCE_BITS, DISTANCE_MAIN, DISTANCE_TABLE, END_FLAG, EXCEPTIONAL, FIXED, LITERAL,
-    LITLEN_BITS, LITLEN_MAIN, LITLEN_TABLE, SUBTABLE, Tables,
-};
+use lane::{Lane, Settled};
+use step::Stop;
 
 /// Why a stream is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// It is not one of DEFLATE, is cut short, or reaches back further than the window or the page's start.
-    #[error("the stream is malformed, ends before its final block does, or reaches too far back")]
+    /// It is not DEFLATE, is cut short, or reaches back further than the window or to before its start.
+    #[error(
+        "the stream is malformed, ends before its final block does, or has a distance that reaches \
+         past the window or to before the page"
+    )]
     Malformed,
-    /// It ends before the page does.
-    #[error("the stream inflates to {0} bytes, fewer than a page has")]
+    /// It makes fewer bytes than the page has: so many.
+    #[error("the stream makes {0} bytes, which is less than a page")]
     Short(usize),
-    /// It goes on when the page is full.
-    #[error("the stream inflates to more than a page")]
+    /// It makes more bytes than the page has.
+    #[error("the stream makes more than a page")]
     Long,
 }
 
-use DecodeError as Refusal;
+/// A page, and how many bytes the stream has that it was made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Decoded<'a> {
+    /// The page.
+    pub page: &'a [u8],
+    /// The bytes of the stream, its last one included.
+    pub read: usize,
+    /// The bytes behind them, which were not looked at.
+    pub left: usize,
+}
 
-/// What a copy of a match may write behind its end, and the longest match.
-const MARGIN: usize = 320;
-
-/// Restores pages of memory, each from a stream of its own.
+/// Restores pages of memory, each from a DEFLATE stream of its own.
+///
+/// A stream must make exactly a page, and no distance in it may be above the window.
 #[derive(Debug)]
 pub struct Decoder {
-    input: Box<[u8]>,
-    output: Box<[u8]>,
-    tables: Box<Tables>,
+    lanes: [Lane; 2],
+    page_bytes: usize,
     window: usize,
 }
 
 impl Decoder {
     /// For pages of up to `page_bytes`, from streams whose matches reach up to `window` bytes back.
     pub fn new(page_bytes: usize, window: usize) -> Self {
-        Self {
-            input: vec![0; page_bytes + 32].into(),
-            output: vec![0; page_bytes + MARGIN].into(),
-            tables: Box::new(Tables::new()),
-            window,
-        }
+        Self { lanes: std::array::from_fn(|_| Lane::new(page_bytes)), page_bytes, window }
     }
 
     /// Restores `page` from the stream at the start of `stream`. Returns how many bytes the stream has.
     ///
+    /// [`decode_each`](Self::decode_each) is faster where there are several.
+    ///
     /// # Errors
-    /// See [`DecodeError`].
+    /// See [`DecodeError`]. What is in `page` then is what was in it before.
+    ///
+    /// # Panics
+    /// Where `page` is longer than the decoder is made for.
     pub fn decode(&mut self, stream: &[u8], page: &mut [u8]) -> Result<usize, DecodeError> {
-        let n = stream.len();
-        if self.input.len() < n + 16 {
-            self.input = vec![0; n + 32].into();
-        }
-        self.input[..n].copy_from_slice(stream);
-        self.input[n..n + 16].fill(0);
-        let input = &self.input[..n + 16];
-        let mut s = State { held: 0, count: 0, at: 0, out: 0 };
+        let mut read = Err(DecodeError::Malformed);
+        self.decode_each([stream], page.len(), |_, decoded| {
+            read = decoded.map(|decoded| {
+                page.copy_from_slice(decoded.page);
+                decoded.read
+            });
+        });
+        read
+    }
+
+    /// Restores a page of `page_bytes` from each of `streams`, and shows it to `each`, with the stream's index.
+    /// Those of a long stream may come after those of short ones behind it.
+    ///
+    /// # Panics
+    /// Where `page_bytes` is more than the decoder is made for.
+    pub fn decode_each<'s>(
+        &mut self,
+        streams: impl IntoIterator<Item = &'s [u8]>,
+        page_bytes: usize,
+        mut each: impl FnMut(usize, Result<Decoded<'_>, DecodeError>),
+    ) {
+        assert!(page_bytes <= self.page_bytes, "a page of {page_bytes} bytes");
+        let mut streams = streams.into_iter().enumerate();
+        let [first, second] = &mut self.lanes;
         loop {
-            s.refill(input)?;
-            let last = s.take(1) == 1;
-            match s.take(2) {
-                0 => {
-                    s.count &= 63;
-                    let spare = s.count / 8;
-                    let at = s.at - spare as usize;
-                    let Some(&[a, b, c, d]) = input.get(at..).and_then(|i| i.first_chunk::<4>())
-                    else {
-                        return Err(Refusal::Malformed);
-                    };
-                    let length = u16::from_le_bytes([a, b]);
-                    if length != !u16::from_le_bytes([c, d]) || at + 4 + usize::from(length) > n {
-                        return Err(Refusal::Malformed);
+            for lane in [&mut *first, &mut *second] {
+                lane.fill(&mut streams, page_bytes, &mut each);
+            }
+            let stops = match (first.is_idle(), second.is_idle()) {
+                (true, true) => return,
+                (false, true) => [Some(step::alone(first, self.window)), None],
+                (true, false) => [None, Some(step::alone(second, self.window))],
+                (false, false) => step::both([first, second], self.window),
+            };
+            for (lane, stop) in [&mut *first, &mut *second].into_iter().zip(stops) {
+                let error = match stop {
+                    None => continue,
+                    Some(Stop::BlockEnds) => {
+                        lane.end_block();
+                        continue;
                     }
-                    let length = usize::from(length);
-                    if s.out + length > page.len() {
-                        return Err(Refusal::Long);
-                    }
-                    self.output[s.out..][..length].copy_from_slice(&input[at + 4..][..length]);
-                    s = State { held: 0, count: 0, at: at + 4 + length, out: s.out + length };
-                }
-                1 => block(
-                    &mut s,
-                    input,
-                    &mut self.output,
-                    &FIXED.litlen,
-                    &FIXED.distance,
-                    page.len(),
-                    self.window,
-                )?,
-                2 => {
-                    self.tables.read(&mut s, input)?;
-                    block(
-                        &mut s,
-                        input,
-                        &mut self.output,
-                        &self.tables.litlen,
-                        &self.tables.distance,
-                        page.len(),
-                        self.window,
-                    )?;
-                }
-                _ => return Err(Refusal::Malformed),
-            }
-            if last {
-                break;
-            }
-        }
-        let read = s.at - (s.count & 63) as usize / 8;
-        if read > n {
-            return Err(Refusal::Malformed);
-        }
-        if s.out < page.len() {
-            return Err(Refusal::Short(s.out));
-        }
-        if s.out > page.len() {
-            return Err(Refusal::Long);
-        }
-        page.copy_from_slice(&self.output[..page.len()]);
-        Ok(read)
-    }
-}
-
-pub(crate) struct State {
-    held: u64,
-    count: u32,
-    at: usize,
-    out: usize,
-}
-
-impl State {
-    #[inline(always)]
-    fn refill(&mut self, input: &[u8]) -> Result<(), Refusal> {
-        let Some(next) = input.get(self.at..).and_then(|i| i.first_chunk::<8>()) else {
-            return Err(Refusal::Malformed);
-        };
-        self.held |= u64::from_le_bytes(*next).wrapping_shl(self.count);
-        self.at += ((63 - self.count) >> 3) as usize;
-        self.count |= 56;
-        Ok(())
-    }
-    #[inline(always)]
-    fn take(&mut self, n: u32) -> u32 {
-        let v = self.held & ((1 << n) - 1);
-        self.held >>= n;
-        self.count -= n;
-        v as u32
-    }
-    #[inline(always)]
-    fn skip(&mut self, entry: u32) {
-        self.held = self.held.wrapping_shr(entry);
-        self.count = self.count.wrapping_sub(entry & 63);
-    }
-}
-
-#[inline(never)]
-fn block(
-    s0: &mut State,
-    input: &[u8],
-    output: &mut [u8],
-    litlen: &[u32; LITLEN_TABLE],
-    distance: &[u32; DISTANCE_TABLE],
-    page: usize,
-    window: usize,
-) -> Result<(), Refusal> {
-    let mut s = State { ..*s0 };
-    loop {
-        s.refill(input)?;
-        // 56 bits: up to three literals of the main table, or one and a match of 48.
-        let mut entry = litlen[s.held as usize % LITLEN_MAIN];
-        if entry & LITERAL != 0 {
-            s.skip(entry);
-            let Some(to) = output.get_mut(s.out) else { return Err(Refusal::Long) };
-            *to = (entry >> 16) as u8;
-            s.out += 1;
-            entry = litlen[s.held as usize % LITLEN_MAIN];
-            if entry & LITERAL != 0 {
-                s.skip(entry);
-                let Some(to) = output.get_mut(s.out) else { return Err(Refusal::Long) };
-                *to = (entry >> 16) as u8;
-                s.out += 1;
-                entry = litlen[s.held as usize % LITLEN_MAIN];
-                if entry & LITERAL != 0 {
-                    s.skip(entry);
-                    let Some(to) = output.get_mut(s.out) else { return Err(Refusal::Long) };
-                    *to = (entry >> 16) as u8;
-                    s.out += 1;
-                    continue;
-                }
-            }
-        }
-        if entry & EXCEPTIONAL != 0 {
-            if entry & SUBTABLE != 0 {
-                s.skip(LITLEN_BITS);
-                let index =
-                    (entry >> 16 & 0x7fff) as usize + (s.held as usize & ((1 << (entry & 15)) - 1));
-                entry = litlen[index % LITLEN_TABLE];
-                if entry & LITERAL != 0 {
-                    s.skip(entry);
-                    let Some(to) = output.get_mut(s.out) else { return Err(Refusal::Long) };
-                    *to = (entry >> 16) as u8;
-                    s.out += 1;
-                    continue;
-                }
-            }
-            if entry & EXCEPTIONAL != 0 {
-                if entry & END_FLAG != 0 {
-                    s.skip(entry & 63);
-                    *s0 = s;
-                    return Ok(());
-                }
-                return Err(Refusal::Malformed);
-            }
-        }
-        let saved = s.held;
-        s.skip(entry);
-        let length = (entry >> 16) as usize
-            + ((saved & ((1u64 << (entry & 63)) - 1)) >> (entry >> 8 & 31)) as usize;
-        if s.count < 32 {
-            s.refill(input)?;
-        }
-        let mut entry = distance[s.held as usize % DISTANCE_MAIN];
-        if entry & EXCEPTIONAL != 0 {
-            if entry & SUBTABLE == 0 {
-                return Err(Refusal::Malformed);
-            }
-            s.skip(DISTANCE_BITS);
-            entry = distance[((entry >> 16 & 0x7fff) as usize
-                + (s.held as usize & ((1 << (entry & 15)) - 1)))
-                % DISTANCE_TABLE];
-            if entry & EXCEPTIONAL != 0 {
-                return Err(Refusal::Malformed);
-            }
-        }
-        let saved = s.held;
-        s.skip(entry);
-        let dist = (entry >> 16) as usize
-            + ((saved & ((1u64 << (entry & 63)) - 1)) >> (entry >> 8 & 31)) as usize;
-        if dist > s.out || dist > window {
-            return Err(Refusal::Malformed);
-        }
-        if s.out >= page {
-            return Err(Refusal::Long);
-        }
-        let (mut from, mut to) = (s.out - dist, s.out);
-        s.out += length;
-        let end = s.out;
-        if dist >= 16 {
-            copy16(output, from, to)?;
-            if length > 16 {
-                loop {
-                    from += 16;
-                    to += 16;
-                    copy16(output, from, to)?;
-                    if to + 16 >= end {
-                        break;
-                    }
-                }
-            }
-        } else if dist == 1 {
-            let Some(t) = output.get_mut(to - 1..to + length) else { return Err(Refusal::Long) };
-            let b = t[0];
-            t.fill(b);
-        } else {
-            // doubles the period until it is 16 or more
-            let Some(t) = output.get_mut(from..end) else { return Err(Refusal::Long) };
-            let mut at = dist;
-            while at < t.len() {
-                t[at] = t[at - dist];
-                at += 1;
+                    Some(Stop::Malformed) => DecodeError::Malformed,
+                    Some(Stop::Long) => DecodeError::Long,
+                };
+                lane.finish(|index, _| each(index, Err(error)));
             }
         }
     }
 }
 
-#[inline(always)]
-fn copy16(output: &mut [u8], from: usize, to: usize) -> Result<(), Refusal> {
-    let Some(v) = output.get(from..).and_then(|o| o.first_chunk::<16>()) else {
-        return Err(Refusal::Long);
-    };
-    let v = *v;
-    let Some(t) = output.get_mut(to..).and_then(|o| o.first_chunk_mut::<16>()) else {
-        return Err(Refusal::Long);
-    };
-    *t = v;
-    Ok(())
+impl Lane {
+    /// Takes streams up until one has symbols to decode, or there are no more.
+    fn fill<'s>(
+        &mut self,
+        streams: &mut impl Iterator<Item = (usize, &'s [u8])>,
+        page_bytes: usize,
+        each: &mut impl FnMut(usize, Result<Decoded<'_>, DecodeError>),
+    ) {
+        loop {
+            if self.is_idle() {
+                let Some((index, stream)) = streams.next() else { return };
+                self.start(index, stream);
+            }
+            match self.settle(page_bytes) {
+                Ok(Settled::InBlock) => return,
+                Ok(Settled::Ended { read, left }) => self.finish(|index, output| {
+                    each(index, Ok(Decoded { page: &output[..page_bytes], read, left }));
+                }),
+                Err(error) => self.finish(|index, _| each(index, Err(error))),
+            }
+        }
+    }
 }
