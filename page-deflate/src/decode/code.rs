@@ -5,7 +5,7 @@
 /// | bits | |
 /// |---|---|
 /// | 0 to 5 | how many bits it takes, with the extra ones behind it |
-/// | 8 to 11 | of a length or distance: how many without them |
+/// | 8 to 11 | how many without them |
 /// | 12 to 15 | [`END`](Self::END), [`LONG`](Self::LONG), [`SPECIAL`](Self::SPECIAL) |
 /// | 16 to 30 | the byte; the first length or distance; where the table for longer codes begins |
 /// | 31 | [`LITERAL`](Self::LITERAL) |
@@ -37,13 +37,7 @@ impl Entry {
     /// The same for a code of `length` bits.
     #[inline(always)]
     fn of(self, length: u32) -> Self {
-        // Only ranges have anything in place of the code's bits.
-        Self(
-            self.0 + length
-                | (length
-                    & u32::from(self.0 & (Self::LITERAL | Self::SPECIAL) == 0).wrapping_neg())
-                    << 8,
-        )
+        Self(self.0 + (length << 8 | length))
     }
 
     #[inline(always)]

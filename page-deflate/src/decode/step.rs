@@ -54,7 +54,7 @@ pub(super) fn both(lanes: [&mut Lane; 2], window: usize) -> [Option<Stop>; 2] {
     stops
 }
 
-/// Decodes up to three bytes, or up to two and a match. Stops where it cannot.
+/// Decodes up to four bytes, or up to three and a match. Stops where it cannot.
 ///
 /// Nothing is behind the page and its margin, nor behind the input and its padding: what would be is an error. That
 /// is what the bounds of both are checked for, and no other check is needed until the end.
@@ -67,8 +67,9 @@ fn step(
     codes: &Codes,
     window: usize,
 ) -> Result<(), Stop> {
-    // Two bytes and a match up to its distance's code are there in any case.
+    // Two bytes and a match up to its distance's code are there in any case, or four bytes.
     const { assert!(2 * LITLEN_BITS + LITLEN_BITS + 5 + DISTANCE_BITS <= Bits::REFILLED) };
+    const { assert!(4 * LITLEN_BITS <= Bits::REFILLED) };
     refill(bits, input)?;
     let mut entry = codes.litlen.look::<LITLEN_BITS>(bits.held);
     if entry.is_literal() {
@@ -79,7 +80,12 @@ fn step(
             entry = codes.litlen.look::<LITLEN_BITS>(bits.held);
             if entry.is_literal() {
                 push(bits, output, made, entry)?;
-                return Ok(());
+                entry = codes.litlen.look::<LITLEN_BITS>(bits.held);
+                if entry.is_literal() {
+                    push(bits, output, made, entry)?;
+                    return Ok(());
+                }
+                refill(bits, input)?;
             }
         }
     }
@@ -150,30 +156,35 @@ fn distance(bits: &mut Bits, input: &[u8], codes: &Codes) -> Result<usize, Stop>
 
 /// Copies `length` bytes to `to` from `distance` before it, and some behind them.
 #[inline(always)]
-fn copy(output: &mut [u8], mut to: usize, distance: usize, length: usize) -> Result<(), Stop> {
-    const BLOCK: usize = 16;
+fn copy(output: &mut [u8], mut to: usize, mut distance: usize, length: usize) -> Result<(), Stop> {
     let end = to + length;
-    if distance >= BLOCK {
-        loop {
-            let block = output.get(to - distance..).and_then(<[u8]>::first_chunk::<BLOCK>);
-            let Some(&block) = block else { return Err(Stop::Long) };
-            let to_block = output.get_mut(to..).and_then(<[u8]>::first_chunk_mut::<BLOCK>);
-            let Some(to_block) = to_block else { return Err(Stop::Long) };
-            *to_block = block;
-            to += BLOCK;
-            if to >= end {
-                return Ok(());
-            }
+    while distance < BLOCK {
+        // The first bytes of the block are right: as many as the distance. With them, what repeats is twice as long.
+        copy_block(output, to - distance, to)?;
+        to += distance;
+        distance *= 2;
+        if to >= end {
+            return Ok(());
         }
     }
-    let Some(output) = output.get_mut(to - distance..end) else { return Err(Stop::Long) };
-    if distance == 1 {
-        let byte = output[0];
-        output.fill(byte);
-    } else {
-        for at in distance..output.len() {
-            output[at] = output[at - distance];
+    loop {
+        copy_block(output, to - distance, to)?;
+        to += BLOCK;
+        if to >= end {
+            return Ok(());
         }
     }
+}
+
+/// Bytes that are copied at once.
+const BLOCK: usize = 16;
+
+#[inline(always)]
+fn copy_block(output: &mut [u8], from: usize, to: usize) -> Result<(), Stop> {
+    let block = output.get(from..).and_then(<[u8]>::first_chunk::<BLOCK>);
+    let Some(&block) = block else { return Err(Stop::Long) };
+    let place = output.get_mut(to..).and_then(<[u8]>::first_chunk_mut::<BLOCK>);
+    let Some(place) = place else { return Err(Stop::Long) };
+    *place = block;
     Ok(())
 }
