@@ -60,6 +60,13 @@ impl<'a> Writer<'a> {
         Self { stream, at: 0, held: 0, count: 0 }
     }
 
+    /// Behind the first `bits` bits of the stream, which are there already.
+    pub(crate) fn behind(stream: &'a mut [u8], bits: usize) -> Self {
+        let (at, count) = (bits / 8, bits % 8);
+        let held = if count == 0 { 0 } else { u64::from(stream[at]) << (64 - count) };
+        Self { stream, at, held, count: count as u64 }
+    }
+
     #[inline(always)]
     pub(crate) fn push(&mut self, bits: Bits) {
         self.held = self.held.wrapping_shr(bits.0 as u32) | bits.0;

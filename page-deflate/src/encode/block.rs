@@ -3,7 +3,7 @@
 use super::bits::{Bits, Writer};
 use super::code::Code;
 use super::header::{self, DISTANCE_LONGEST, LITLEN_LONGEST};
-use super::matches::{Matches, Sequence};
+use super::matches::Matches;
 use crate::symbols::{self, DISTANCES, END, LITLEN};
 
 /// The codes of one block after the other, and the memory that they are written to.
@@ -120,7 +120,7 @@ fn write_symbols(
     for sequence in page.sequences() {
         let (these, behind) = literals.split_at(sequence.literals as usize);
         write_literals(writer, these, litlen);
-        write_match(writer, sequence, litlen, distances);
+        write_match(writer, sequence.length, sequence.distance, litlen, distances);
         literals = behind;
     }
     write_literals(writer, literals, litlen);
@@ -130,7 +130,7 @@ fn write_symbols(
 
 /// Writes all literals but the last up to three, which are pushed only.
 #[inline(always)]
-fn write_literals(writer: &mut Writer<'_>, literals: &[u8], litlen: &[Bits; LITLEN]) {
+pub(super) fn write_literals(writer: &mut Writer<'_>, literals: &[u8], litlen: &[Bits; LITLEN]) {
     const { assert!(4 * LITLEN_LONGEST as u32 <= Writer::ROOM) };
     let quads = literals.chunks_exact(4);
     let rest = quads.remainder();
@@ -147,13 +147,13 @@ fn write_literals(writer: &mut Writer<'_>, literals: &[u8], litlen: &[Bits; LITL
 }
 
 #[inline(always)]
-fn write_match(
+pub(super) fn write_match(
     writer: &mut Writer<'_>,
-    sequence: &Sequence,
+    length: u16,
+    distance: u16,
     litlen: &[Bits; LITLEN],
     distances: &[Bits; DISTANCES],
 ) {
-    let &Sequence { length, distance, .. } = sequence;
     let symbol = symbols::of_length(length);
     writer.push(litlen[symbol]);
     writer.push(symbols::length_extra(symbol, length));

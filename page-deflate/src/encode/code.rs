@@ -117,6 +117,15 @@ impl<const N: usize> Code<N> {
         }
     }
 
+    /// Takes a code as it is: lengths that are complete.
+    pub(super) fn set(&mut self, lengths: &[u8]) {
+        self.lengths.fill(0);
+        self.lengths[..lengths.len()].copy_from_slice(lengths);
+        let frequencies = self.lengths.map(u16::from);
+        self.use_those_that_occur(&frequencies);
+        self.assign();
+    }
+
     /// Makes the codes of the lengths.
     pub(super) fn assign(&mut self) {
         let mut counts = [0_u16; LONGEST + 1];

@@ -59,18 +59,64 @@ static GAPS: [Bits; END + 1] = {
     gaps
 };
 
+/// Which symbol's length comes when.
+const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
+
+/// The kind of a last block with its own codes.
+const KIND: Bits = Bits::new(0b101, 3);
+
+/// Writes a header whose code lengths go out in a code of their own, with repeats: for what is made once. The first
+/// `litlen` of the lengths are those for bytes and lengths; none is 0.
+pub(super) fn write_shortest(writer: &mut Writer<'_>, lengths: &[u8], litlen: usize) {
+    const REPEAT: usize = 16;
+
+    // The symbols of the lengths, each with how often it is repeated behind.
+    let mut runs = Vec::new();
+    for run in lengths.chunk_by(|one, other| one == other) {
+        let (&first, mut rest) = (&run[0], run.len() - 1);
+        runs.push((usize::from(first), Bits::NONE));
+        while rest > 0 {
+            let count = if rest < 3 { 1 } else { rest.min(6) };
+            runs.push(match count {
+                1 => (usize::from(first), Bits::NONE),
+                count => (REPEAT, Bits::new(count as u32 - 3, 2)),
+            });
+            rest -= count;
+        }
+    }
+    let mut frequencies = [0; 19];
+    runs.iter().for_each(|&(symbol, _)| frequencies[symbol] += 1);
+    let mut precode = Code::<19>::new();
+    precode.fit(&frequencies, 7);
+    precode.assign();
+
+    writer.push(KIND);
+    writer.push(Bits::new(litlen as u32 - 257, 5));
+    writer.push(Bits::new((lengths.len() - litlen) as u32 - 1, 5));
+    writer.push(Bits::new(ORDER.len() as u32 - 4, 4));
+    writer.flush();
+    for symbol in ORDER {
+        writer.push(Bits::new(precode.lengths()[symbol].into(), 3));
+        writer.flush();
+    }
+    for (symbol, repeats) in runs {
+        writer.push(precode.bits()[symbol]);
+        writer.push(repeats);
+        writer.flush();
+    }
+}
+
 /// What begins the header of a last block: its kind, the counts of symbols, and the precode.
 pub(super) fn write(writer: &mut Writer<'_>, litlen: &Code<LITLEN>, distances: &Code<DISTANCES>) {
-    /// Which symbol's length comes when.
-    const ORDER: [usize; 18] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1];
-    const KIND: Bits = Bits::new(0b101, 3);
+    // The last, for 15, has no length.
+    const USED: usize = ORDER.len() - 1;
 
     let end = |used: &[u16]| used.last().map_or(0, |&symbol| u32::from(symbol) + 1);
     writer.push(KIND);
     writer.push(Bits::new(end(litlen.used()) - 257, 5));
     writer.push(Bits::new(end(distances.used()) - 1, 5));
-    writer.push(Bits::new(ORDER.len() as u32 - 4, 4));
-    for symbols in ORDER.chunks(9) {
+    writer.push(Bits::new(USED as u32 - 4, 4));
+    for symbols in ORDER[..USED].chunks(9) {
         for &symbol in symbols {
             writer.push(Bits::new(PRECODE_LENGTHS[symbol].into(), 3));
         }

@@ -1,46 +1,85 @@
 //! The encoder.
 //!
-//! A page is small, so what an encoder does once for a block costs as much here as what it does for
-//! every byte. Each step takes nearly the best result in a fraction of the time: matches from one
-//! probe of a hash table ([`mod@matches`]), a Huffman code from rounded logarithms ([`code`]), and code
-//! lengths that go out in a code that is the same for every page ([`header`]). What comes out
+//! A page is small, so what an encoder does once for a block costs as much here as what it does for every byte. Each
+//! step takes nearly the best result in a fraction of the time: matches from one probe of a hash table
+//! ([`search`]); then, at level [`Strong`](Level::Strong), a Huffman code of the page's own from rounded logarithms
+//! ([`code`]), and code lengths that go out in a code that is the same for every page ([`header`]); at level
+//! [`Fast`](Level::Fast), one of a few codes that are made already ([`shared`]), in one pass ([`fast`]). What comes out
 //! depends on the page alone.
 
 pub(crate) mod bits;
 mod block;
 mod code;
+mod fast;
 mod header;
 mod matches;
+mod search;
+mod shared;
 
 use block::Block;
+use fast::Fast;
 use matches::Matches;
+
+/// How much is done for a shorter stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Level {
+    /// One pass over the page, in one of a few codes that were made for what is often in memory.
+    Fast,
+    /// Codes of the page's own.
+    #[default]
+    Strong,
+}
 
 /// Compresses pages of memory, each into a stream of its own.
 ///
 /// What it makes of a page depends on the page alone.
 #[derive(Debug)]
-pub struct Encoder {
-    matches: Matches,
-    block: Box<Block>,
+pub struct Encoder(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Fast(Fast),
+    Strong { matches: Matches, block: Box<Block> },
 }
 
 impl Encoder {
-    /// For pages of up to `page_bytes`, with matches of up to `window` bytes back.
+    /// For pages of up to `page_bytes`, with matches of up to `window` bytes back, at level [`Strong`](Level::Strong).
     ///
     /// # Panics
     /// Where `page_bytes` is above 64 KiB, or `window` above [`LARGEST_WINDOW`](crate::LARGEST_WINDOW).
     pub fn new(page_bytes: usize, window: usize) -> Self {
-        assert!(page_bytes <= 1 << 16, "a page of {page_bytes} bytes");
-        assert!(window <= crate::LARGEST_WINDOW, "a window of {window} bytes");
-        Self { matches: Matches::new(page_bytes, window), block: Box::new(Block::new(page_bytes)) }
+        Self::with_level(Level::Strong, page_bytes, window)
     }
 
-    /// Compresses `page` into `stream`. Returns the bytes written; `None` where they do not fit.
+    /// The same at another level.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn with_level(level: Level, page_bytes: usize, window: usize) -> Self {
+        assert!(page_bytes <= 1 << 16, "a page of {page_bytes} bytes");
+        assert!(window <= crate::LARGEST_WINDOW, "a window of {window} bytes");
+        Self(match level {
+            Level::Fast => Kind::Fast(Fast::new(page_bytes, window)),
+            Level::Strong => Kind::Strong {
+                matches: Matches::new(page_bytes, window),
+                block: Box::new(Block::new(page_bytes)),
+            },
+        })
+    }
+
+    /// Compresses `page` into `stream`. Returns the bytes written; `None` where they do not fit, or, at level
+    /// [`Fast`](Level::Fast), where the page does not look as if it got shorter.
     ///
     /// # Panics
     /// Where the page is longer than the encoder is made for.
     pub fn encode(&mut self, page: &[u8], stream: &mut [u8]) -> Option<usize> {
-        self.matches.find(page);
-        self.block.write(&self.matches, stream)
+        match &mut self.0 {
+            Kind::Fast(fast) => fast.encode(page, stream),
+            Kind::Strong { matches, block } => {
+                matches.find(page);
+                block.write(matches, stream)
+            }
+        }
     }
 }
