@@ -16,6 +16,8 @@ mod send;
 mod software;
 
 pub use methods::Qpl;
+pub use page_deflate::{Level, UnknownLevel};
+
 pub use options::{Numa, Options, UnknownNuma};
 pub use path::{Path, UnknownPath};
 

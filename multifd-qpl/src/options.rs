@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use page_deflate::Level;
 use qpl_sys::{Job, Version};
 
 use crate::path::Path;
@@ -33,12 +34,20 @@ pub struct Options {
     /// How long a job is waited for. One that takes longer is expected never to end: the CPU takes
     /// its page, and the channel leaves the devices alone from then on.
     pub timeout: Duration,
+    /// How much the path [`Portable`](Path::Portable) does for shorter chunks. The others have one level.
+    pub level: Level,
 }
 
 impl Options {
-    /// The defaults: 3 retries, 5 seconds, the devices of the thread's socket.
+    /// The defaults: 3 retries, 5 seconds, the devices of the thread's socket, level [`Strong`](Level::Strong).
     pub const fn new(path: Path) -> Self {
-        Self { path, numa: Numa::Socket, submit_retries: 3, timeout: Duration::from_secs(5) }
+        Self {
+            path,
+            numa: Numa::Socket,
+            submit_retries: 3,
+            timeout: Duration::from_secs(5),
+            level: Level::Strong,
+        }
     }
 
     /// With [`numa`](Self::numa).
@@ -57,6 +66,12 @@ impl Options {
     #[must_use]
     pub const fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
+    }
+
+    /// With [`level`](Self::level).
+    #[must_use]
+    pub const fn with_level(self, level: Level) -> Self {
+        Self { level, ..self }
     }
 }
 

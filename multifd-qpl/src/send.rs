@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use multifd_core::codec::ChunkWriter;
 use multifd_core::ram::NormalPages;
 use multifd_core::{ChannelConfig, Error, MethodCounters, Payload, SendMethod};
+use page_deflate::Encoder;
 use qpl_sys::Operation;
 
 use crate::counts::{self, Counted, Counts};
@@ -22,7 +23,7 @@ pub(crate) struct Sender {
 /// What compresses on the CPU, in a device's place too.
 enum Cpu {
     Software(software::Compressor),
-    Portable(page_deflate::Encoder),
+    Portable(Encoder),
 }
 
 impl Sender {
@@ -43,7 +44,8 @@ impl Sender {
                 Cpu::Software(software::Compressor::new(&library)?)
             }
             Engine::Portable { .. } => {
-                Cpu::Portable(page_deflate::Encoder::new(config.page_size.bytes(), WINDOW))
+                let page_bytes = config.page_size.bytes();
+                Cpu::Portable(Encoder::with_level(options.level, page_bytes, WINDOW))
             }
         };
         Ok(Self { hardware, cpu, counts })

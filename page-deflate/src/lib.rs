@@ -7,7 +7,7 @@ mod encode;
 mod symbols;
 
 pub use decode::{DecodeError, Decoded, Decoder};
-pub use encode::{Encoder, Level};
+pub use encode::{Encoder, Level, UnknownLevel};
 
 /// The largest distance of a match that DEFLATE has, in bytes (RFC 1951, section 2).
 pub const LARGEST_WINDOW: usize = 32 << 10;

@@ -3,7 +3,7 @@
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 use libdeflater::{CompressionLvl, Compressor};
-use page_deflate::{DecodeError, Decoder, Encoder, LARGEST_WINDOW};
+use page_deflate::{DecodeError, Decoder, Encoder, LARGEST_WINDOW, Level};
 use proptest::prelude::*;
 
 /// Pages of all kinds: noise, text, runs, repeats, and bytes whose shares differ so much that codes get long.
@@ -49,11 +49,20 @@ fn streams(page: &[u8]) -> Vec<(String, Vec<u8>)> {
         streams.push((format!("libdeflate, level {level}"), stream));
     }
     if page.len() <= 1 << 16 {
-        for window in [4096, LARGEST_WINDOW] {
-            let mut stream = vec![0; page.len() * 9 / 8 + 700];
-            let bytes = Encoder::new(page.len(), window).encode(page, &mut stream).unwrap();
+        for (level, window) in [
+            (Level::Strong, 4096),
+            (Level::Strong, LARGEST_WINDOW),
+            (Level::Fast, 4096),
+            (Level::Fast, LARGEST_WINDOW),
+        ] {
+            let mut stream = vec![0; page.len() * 11 / 8 + 700];
+            let mut encoder = Encoder::with_level(level, page.len(), window);
+            let Some(bytes) = encoder.encode(page, &mut stream) else {
+                assert_eq!(level, Level::Fast, "there is room for every page");
+                continue;
+            };
             stream.truncate(bytes);
-            streams.push((format!("ours, window {window}"), stream));
+            streams.push((format!("ours, {level}, window {window}"), stream));
         }
     }
     streams

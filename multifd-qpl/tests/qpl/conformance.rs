@@ -20,6 +20,15 @@ mod portable {
     multifd_conformance::suite!(on(multifd_qpl::Path::Portable), heap: elsewhere);
 }
 
+mod portable_fast {
+    use multifd_qpl::{Level, Options, Path, Qpl};
+
+    multifd_conformance::suite!(
+        Qpl::new(Options::new(Path::Portable).with_level(Level::Fast)),
+        heap: elsewhere
+    );
+}
+
 mod software {
     use crate::support::{on, without_libqpl};
 

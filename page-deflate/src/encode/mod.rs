@@ -16,6 +16,9 @@ mod matches;
 mod search;
 mod shared;
 
+use std::fmt;
+use std::str::FromStr;
+
 use block::Block;
 use fast::Fast;
 use matches::Matches;
@@ -30,6 +33,39 @@ pub enum Level {
     #[default]
     Strong,
 }
+
+impl Level {
+    /// Every level, the faster first.
+    pub const ALL: [Self; 2] = [Self::Fast, Self::Strong];
+
+    /// The level's name, in small letters.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Strong => "strong",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Level {
+    type Err = UnknownLevel;
+
+    fn from_str(text: &str) -> Result<Self, UnknownLevel> {
+        let level = Self::ALL.into_iter().find(|level| level.name() == text);
+        level.ok_or_else(|| UnknownLevel(text.to_owned()))
+    }
+}
+
+/// A text that is not the name of a [`Level`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not one of fast and strong")]
+pub struct UnknownLevel(String);
 
 /// Compresses pages of memory, each into a stream of its own.
 ///
