@@ -81,7 +81,7 @@ impl RecvMethod for Receiver {
             Some(devices) => {
                 if !devices.have_begun(chunks.clone()) {
                     devices.hardware.settle().await;
-                    devices.submit(chunks.clone(), inflate)?;
+                    devices.submit(chunks.clone(), inflate);
                 }
                 devices.collect(chunks, pages, inflate, counts).await?;
                 devices.hardware.end();
@@ -128,7 +128,7 @@ impl Devices {
 
     /// Submits every chunk that is compressed. One that finds the queues full is inflated at once,
     /// which gives the devices the time to have room for the next.
-    fn submit(&mut self, chunks: Chunks<'_>, inflate: &mut Inflate) -> Result<(), Error> {
+    fn submit(&mut self, chunks: Chunks<'_>, inflate: &mut Inflate) {
         self.take(chunks.clone());
         self.hardware.begin(&self.input);
         let page_bytes = inflate.page.len();
@@ -142,13 +142,14 @@ impl Devices {
                 Submitted::Yes => None,
                 Submitted::No => Some(Page::Left),
                 Submitted::Busy => {
-                    inflate.into(chunk, index, self.hardware.output_mut(index))?;
-                    Some(Page::Busy(page_bytes))
+                    let inflated = inflate.into(chunk, index, self.hardware.output_mut(index));
+                    // What is wrong is said when it is the page's turn: one before it may be wrong, too, and
+                    // which of them is named must not hang on how full the queues are.
+                    Some(if inflated.is_ok() { Page::Busy(page_bytes) } else { Page::Left })
                 }
             };
             self.hardware.push(page);
         }
-        Ok(())
     }
 
     /// Writes the pages, each as its job ends.

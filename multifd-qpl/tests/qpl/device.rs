@@ -188,6 +188,22 @@ simulated! {
         assert!(receiver.receive(&portable_payload(), PAGES).unwrap() == packet());
     }
 
+    of_two_bad_chunks_the_first_is_named_though_the_queue_was_full_for_the_second(
+        ENGINES = "1", QUEUE_DEPTHS = "1", DECOMPRESS_THROUGHPUT = "1M"
+    ) {
+        let mut all = chunks(&on(Path::Portable), PageSize::Kib4, &packet());
+        let short = deflate(&text(PAGE_BYTES - 1), flate2::FlushCompress::Finish);
+        // The engine has the first page for 4 ms, and the queue has room for one.
+        for bad in [0, 5, PAGES - 1] {
+            all[bad] = short.clone();
+        }
+        let lengths = all.iter().flat_map(|chunk| (chunk.len() as u32).to_be_bytes());
+        let payload: Vec<u8> = lengths.chain(all.iter().flatten().copied()).collect();
+        let mut receiver = Receiver::new(&on(Path::Hardware));
+        let error = receiver.receive(&payload, PAGES).unwrap_err();
+        assert_eq!(error.place().page, Some(0), "{error}");
+    }
+
     bytes_behind_a_stream_go_unnoticed_and_the_page_is_right() {
         // What libqpl says of a stream on a device is that all of it was used up.
         let mut chunk = deflate(&text(PAGE_BYTES), flate2::FlushCompress::Finish);
