@@ -5,7 +5,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use multifd_core::codec::{Chunk, Chunks};
 use multifd_core::ram::{GuestPages, PageMemory};
-use multifd_core::{ChannelConfig, Error, MethodCounters, PACKET_BYTES, RecvMethod};
+use multifd_core::{ChannelConfig, Error, MethodCounters, RecvMethod};
 use qpl_sys::Operation;
 
 use crate::counts::{self, Counted, Counts};
@@ -24,7 +24,8 @@ pub(crate) struct Receiver {
 /// The devices, and what they have of a packet.
 struct Devices {
     hardware: Hardware,
-    /// The packet's compressed chunks: a payload is lent for a call, and a device may take longer.
+    /// The packet's compressed chunks: a payload is lent for a call, and a device may take longer. As
+    /// large as the largest packet has needed.
     input: PageMemory,
     /// Where each page's chunk is in it; empty for a raw one.
     ranges: Vec<Range<usize>>,
@@ -52,7 +53,7 @@ impl Receiver {
         Ok(Self {
             hardware: hardware.map(|hardware| Devices {
                 hardware,
-                input: PageMemory::new(PACKET_BYTES),
+                input: PageMemory::new(0),
                 ranges: Vec::with_capacity(config.page_size.page_count()),
             }),
             inflate: Inflate {
@@ -113,6 +114,14 @@ impl Devices {
 
     /// Copies the chunks that are compressed to where the devices read them.
     fn take(&mut self, chunks: Chunks<'_>) {
+        let compressed = |chunk| match chunk {
+            Chunk::Raw(_) => 0,
+            Chunk::Compressed(chunk) => chunk.len(),
+        };
+        let bytes: usize = chunks.clone().map(compressed).sum();
+        if self.input.as_slice().len() < bytes {
+            self.input = PageMemory::new(bytes.next_power_of_two());
+        }
         let input = self.input.get_mut_or_new();
         self.ranges.clear();
         let mut end = 0;
