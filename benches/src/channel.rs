@@ -3,9 +3,13 @@
 use std::ops::Range;
 
 use multifd_core::ram::RamBlock;
+use std::time::Duration;
+
+use multifd_core::channel::Part;
 use multifd_core::{MultiFdMethods, Payload, RecvMethod, SendMethod};
 use pollster::block_on;
 
+use crate::cpu::cpu_time_around_a_pause;
 use crate::guest::{PAGE_BYTES, PAGE_SIZE, Packet, new_block, pages};
 
 /// A codec's sending side.
@@ -43,6 +47,36 @@ impl Sender {
             }
             bytes
         })
+    }
+
+    /// Makes the payload of a packet with a device. Returns this thread's CPU time up to where it waits for
+    /// the device, during which `pause` is called, and from there on; `None` where the device took longer.
+    ///
+    /// # Panics
+    /// Where the codec fails.
+    pub fn send_around(
+        &mut self,
+        packet: &Packet<'_>,
+        pause: impl FnOnce(),
+    ) -> Option<[Duration; 2]> {
+        let Self { method, payload } = self;
+        payload.clear();
+        let pages = packet.normal_pages();
+        let send = async { method.send_prepare(&pages, payload).await.expect("the codec works") };
+        cpu_time_around_a_pause(send, pause)
+    }
+
+    /// Bytes of the last payload that were copied into it. All others are sent from whole pages of memory,
+    /// where a device has written them, or the private copy is.
+    ///
+    /// # Panics
+    /// Where it is not of `packet`.
+    pub fn copied(&self, packet: &Packet<'_>) -> usize {
+        let copied = |part| match part {
+            Part::Bytes(bytes) if bytes.as_ptr().addr() % PAGE_BYTES != 0 => bytes.len(),
+            Part::Bytes(_) | Part::Guest(_) => 0,
+        };
+        self.payload.parts(&packet.normal_pages()).map(copied).sum()
     }
 }
 
@@ -102,7 +136,7 @@ pub struct Destination<'a> {
     packets: Vec<Incoming<'a>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Incoming<'a> {
     payload: &'a [u8],
     offsets: &'a [u64],
@@ -169,5 +203,18 @@ impl Receiver<'_> {
                 method.recv(incoming.payload, pages).await.expect("the payload is valid");
             }
         });
+    }
+
+    /// Receives a packet with a device. Returns this thread's CPU time up to where it waits for the
+    /// device, during which `pause` is called, and from there on; `None` where the device took longer.
+    ///
+    /// # Panics
+    /// Where the codec fails.
+    pub fn receive_around(&mut self, packet: usize, pause: impl FnOnce()) -> Option<[Duration; 2]> {
+        let Self { method, destination } = self;
+        let Incoming { payload, offsets } = destination.packets[packet];
+        let pages = pages(&destination.block, offsets);
+        let receive = async { method.recv(payload, pages).await.expect("the payload is valid") };
+        cpu_time_around_a_pause(receive, pause)
     }
 }

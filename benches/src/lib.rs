@@ -2,10 +2,12 @@
 
 pub mod bare;
 mod channel;
+mod cpu;
 mod guest;
 mod load;
 
 pub use channel::{Destination, Payloads, Receiver, Sender};
+pub use cpu::{cpu_time, cpu_time_around_a_pause};
 pub use guest::{Guest, PACKET_PAGES, PAGE_BYTES, PAGE_SIZE, Packet};
 pub use load::mark_if_busy;
 

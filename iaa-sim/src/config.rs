@@ -8,6 +8,8 @@ use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 
+pub use iaa_timing::Speed;
+
 use crate::engine::LARGEST_TRANSFER;
 use value::{fraction, list, nanoseconds, number, or_never, rate, switch, whole};
 
@@ -66,16 +68,6 @@ pub enum Face {
     Write,
     /// By ENQCMD on the page that the file maps.
     Mapped,
-}
-
-/// The time of an operation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Speed {
-    /// Nanoseconds from an engine's start to the completion, beside those for the bytes. They overlap
-    /// with the engine's next operation.
-    pub latency: u64,
-    /// Bytes a second of one engine, of the data before compression; 0 for no limit.
-    pub throughput: u64,
 }
 
 /// How often each fault happens: 0 for never, 1 for always.

@@ -9,6 +9,9 @@ use iaa_sim::descriptor::Descriptor;
 use iaa_sim::engine::Engine;
 use iaa_sim::memory::{Memory, PageFault};
 use iaa_sim::{Device, Step, Submission};
+use iaa_timing::Speed;
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 const COMPRESS: u8 = 0x43;
 
@@ -82,12 +85,14 @@ struct Scene {
     device: Device,
     ram: Ram,
     engine: Engine,
+    /// Up to when it was played.
+    now: u64,
 }
 
 impl Scene {
     fn new(toml: &str) -> Self {
         let config = Config::from_toml(toml).unwrap();
-        Self { device: Device::new(&config, 0), ram: Ram::new(), engine: Engine::default() }
+        Self { device: Device::new(&config, 0), ram: Ram::new(), engine: Engine::default(), now: 0 }
     }
 
     fn submit(&self, queue: usize, descriptor: &Descriptor, now: u64) -> Submission {
@@ -106,19 +111,26 @@ impl Scene {
     /// Lets time pass from one thing that is due to the next. Returns the order in which the records of
     /// `count` descriptors came, and when.
     fn play(&mut self, count: u64) -> Vec<(u64, u64)> {
-        let (mut now, mut seen) = (0, Vec::<(u64, u64)>::new());
+        let mut seen = Vec::new();
+        self.play_until(u64::MAX, count, &mut seen);
+        seen
+    }
+
+    /// The same, up to a time, and with what was seen before.
+    fn play_until(&mut self, end: u64, count: u64, seen: &mut Vec<(u64, u64)>) {
         loop {
-            let next = self.until_idle(now);
+            let next = self.until_idle(self.now);
             for (index, _) in self.ram.done(0..count) {
                 if seen.iter().all(|(before, _)| *before != index) {
-                    seen.push((index, now));
+                    seen.push((index, self.now));
                 }
             }
             match next {
-                Some(time) => now = time,
-                None => return seen,
+                Some(time) if time <= end => self.now = time,
+                _ => break,
             }
         }
+        self.now = if end == u64::MAX { self.now } else { end };
     }
 }
 
@@ -166,6 +178,32 @@ fn engines_work_side_by_side_and_one_descriptor_after_the_other() {
         scene.submit(0, &descriptor(COMPRESS, index), 0);
     }
     assert_eq!(scene.play(4), [(0, 5096), (1, 5096), (2, 9192), (3, 9192)]);
+}
+
+proptest! {
+    /// Planning has no bytes and asks the model alone.
+    #[test]
+    fn a_device_accepts_and_ends_what_the_model_of_its_time_says(
+        engines in 1..5_usize,
+        depth in 1..6_usize,
+        waits in vec(0..6000_u64, 1..200),
+    ) {
+        let mut scene = Scene::new(&format!("{TIMED}engines = {engines}\nqueue_depths = {depth}"));
+        let page = Speed { latency: 1000, throughput: 1_000_000_000 }.time_of(4096, 1.0);
+        let mut model = iaa_timing::Device::new(engines, depth);
+        let (mut now, mut expected, mut ended) = (0, Vec::new(), Vec::new());
+        for (index, wait) in (0..).zip(waits) {
+            scene.play_until(now + wait, index, &mut ended);
+            now += wait;
+            let done = model.submit(now, page);
+            let submission = scene.submit(0, &descriptor(COMPRESS, index), now);
+            assert_eq!(submission == Submission::Accepted, done.is_some(), "{index} at {now}");
+            expected.extend(done.map(|done| (index, done)));
+        }
+        scene.play_until(u64::MAX, 200, &mut ended);
+        ended.sort_unstable();
+        assert_eq!(ended, expected);
+    }
 }
 
 #[test]

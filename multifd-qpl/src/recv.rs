@@ -5,7 +5,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use multifd_core::codec::{Chunk, Chunks};
 use multifd_core::ram::{GuestPages, PageMemory};
-use multifd_core::{ChannelConfig, Error, MethodCounters, PACKET_BYTES, RecvMethod};
+use multifd_core::{ChannelConfig, Error, MethodCounters, RecvMethod};
 use qpl_sys::Operation;
 
 use crate::counts::{self, Counted, Counts};
@@ -24,7 +24,8 @@ pub(crate) struct Receiver {
 /// The devices, and what they have of a packet.
 struct Devices {
     hardware: Hardware,
-    /// The packet's compressed chunks: a payload is lent for a call, and a device may take longer.
+    /// The packet's compressed chunks: a payload is lent for a call, and a device may take longer. As
+    /// large as the largest packet has needed.
     input: PageMemory,
     /// Where each page's chunk is in it; empty for a raw one.
     ranges: Vec<Range<usize>>,
@@ -54,7 +55,7 @@ impl Receiver {
         Ok(Self {
             hardware: hardware.map(|hardware| Devices {
                 hardware,
-                input: PageMemory::new(PACKET_BYTES),
+                input: PageMemory::new(0),
                 ranges: Vec::with_capacity(config.page_size.page_count()),
             }),
             inflate: Inflate {
@@ -84,7 +85,7 @@ impl RecvMethod for Receiver {
             Some(devices) => {
                 if !devices.have_begun(chunks.clone()) {
                     devices.hardware.settle().await;
-                    devices.submit(chunks.clone(), inflate)?;
+                    devices.submit(chunks.clone(), inflate);
                 }
                 devices.collect(chunks, pages, inflate, counts).await?;
                 devices.hardware.end();
@@ -116,6 +117,14 @@ impl Devices {
 
     /// Copies the chunks that are compressed to where the devices read them.
     fn take(&mut self, chunks: Chunks<'_>) {
+        let compressed = |chunk| match chunk {
+            Chunk::Raw(_) => 0,
+            Chunk::Compressed(chunk) => chunk.len(),
+        };
+        let bytes: usize = chunks.clone().map(compressed).sum();
+        if self.input.as_slice().len() < bytes {
+            self.input = PageMemory::new(bytes.next_power_of_two());
+        }
         let input = self.input.get_mut_or_new();
         self.ranges.clear();
         let mut end = 0;
@@ -131,7 +140,7 @@ impl Devices {
 
     /// Submits every chunk that is compressed. One that finds the queues full is inflated at once,
     /// which gives the devices the time to have room for the next.
-    fn submit(&mut self, chunks: Chunks<'_>, inflate: &mut Inflate) -> Result<(), Error> {
+    fn submit(&mut self, chunks: Chunks<'_>, inflate: &mut Inflate) {
         self.take(chunks.clone());
         self.hardware.begin(&self.input);
         let page_bytes = inflate.page.len();
@@ -145,13 +154,14 @@ impl Devices {
                 Submitted::Yes => None,
                 Submitted::No => Some(Page::Left),
                 Submitted::Busy => {
-                    inflate.into(chunk, index, self.hardware.output_mut(index))?;
-                    Some(Page::Busy(page_bytes))
+                    let inflated = inflate.into(chunk, index, self.hardware.output_mut(index));
+                    // What is wrong is said when it is the page's turn: one before it may be wrong, too, and
+                    // which of them is named must not hang on how full the queues are.
+                    Some(if inflated.is_ok() { Page::Busy(page_bytes) } else { Page::Left })
                 }
             };
             self.hardware.push(page);
         }
-        Ok(())
     }
 
     /// Writes the pages, each as its job ends.

@@ -21,6 +21,8 @@ pub use run::Devices;
 
 pub use queue::{Pull, Pulled};
 
+use iaa_timing::{Engines, Time, Turns};
+
 use crate::completion::Completion;
 use crate::config::{Config, Speed};
 use crate::counters::Counters;
@@ -77,16 +79,12 @@ pub enum Step {
 
 #[derive(Debug)]
 struct State {
-    /// When each engine is free. [`BUSY`] while that is not known yet.
-    engines: Vec<u64>,
-    /// The queues in the order in which they are looked at.
-    order: Vec<usize>,
+    engines: Engines,
+    turns: Turns,
     pending: Pending,
     /// Whether the device was reset: what was begun before is lost.
     is_reset: bool,
 }
-
-const BUSY: u64 = u64::MAX;
 
 /// Of a no-operation: no fault is drawn for it.
 const UNNUMBERED: u64 = u64::MAX;
@@ -114,11 +112,10 @@ impl Device {
     }
 
     fn with_queues(config: &Config, number: usize, queues: Vec<Queue>) -> Self {
-        let mut order: Vec<_> = (0..queues.len()).collect();
-        order.sort_by_key(|&queue| std::cmp::Reverse(config.queue_priority(queue)));
+        let priorities = (0..queues.len()).map(|queue| config.queue_priority(queue));
         let state = State {
-            engines: vec![0; config.engines],
-            order,
+            engines: Engines::new(config.engines),
+            turns: Turns::new(priorities),
             pending: Pending::default(),
             is_reset: false,
         };
@@ -183,17 +180,14 @@ impl Device {
             return Step::Worked;
         }
         let due = state.pending.next();
-        let free = state.engines.iter().copied().enumerate().min_by_key(|(_, free)| *free);
-        let Some((index, free)) = free.filter(|&(_, free)| free != BUSY) else {
-            return Step::Idle(due);
-        };
+        let Some((index, free)) = state.engines.next() else { return Step::Idle(due) };
         if free > now {
             return Step::Idle(Some(due.map_or(free, |due| due.min(free))));
         }
         match self.take(&mut state, now) {
             Taken::One(waiting) => {
-                let job = self.job(index, &waiting, free);
-                state.engines[index] = BUSY;
+                let start = state.engines.begin(index, waiting.arrived);
+                let job = self.job(index, &waiting, start);
                 self.run(state, job, now, engine, memory);
                 Step::Worked
             }
@@ -267,7 +261,7 @@ impl Device {
 
     fn lose_everything(&self, state: &mut State) {
         let waiting = self.queues.iter().map(Queue::drain).sum::<u64>();
-        let begun = state.engines.iter().filter(|&&free| free == BUSY).count() as u64;
+        let begun = state.engines.at_work() as u64;
         // An engine that waits for memory is busy: its job is counted already.
         let done = state.pending.clear();
         self.counters.lost_by_reset.add(waiting + begun + done);
@@ -275,40 +269,32 @@ impl Device {
         state.is_reset = true;
     }
 
-    /// Takes a descriptor from the queue whose turn it is: of those with one, that of the highest
-    /// priority; of those of the same, the one that was not served for longest.
+    /// Takes a descriptor from the queue whose turn it is.
     fn take(&self, state: &mut State, now: u64) -> Taken {
         let mut until = None;
-        for at in 0..state.order.len() {
-            let index = state.order[at];
+        let mut served = None;
+        for index in state.turns.iter() {
             let taken = self.queues[index].take(now, &self.counters);
             match taken {
                 queue::FromQueue::Waiting(waiting) => {
-                    self.serve_last(&mut state.order, at);
-                    return Taken::One(waiting);
+                    served = Some((index, waiting));
+                    break;
                 }
                 queue::FromQueue::Pulled { descriptor, arrived } => {
                     let number = self.number(&descriptor);
                     self.count_accepted(&descriptor);
                     self.close_pulled(index, number, now);
-                    self.serve_last(&mut state.order, at);
-                    let waiting = Waiting { descriptor, number, arrived };
-                    return Taken::One(waiting);
+                    served = Some((index, Waiting { descriptor, number, arrived }));
+                    break;
                 }
                 queue::FromQueue::Nothing { until: queue } => {
                     until = [until, queue].into_iter().flatten().min();
                 }
             }
         }
-        Taken::None { until }
-    }
-
-    /// Puts a queue behind all of its priority.
-    fn serve_last(&self, order: &mut [usize], at: usize) {
-        let priority = self.config.queue_priority(order[at]);
-        let same = |&&queue: &&usize| self.config.queue_priority(queue) == priority;
-        let behind = order[at..].iter().take_while(same).count();
-        order[at..at + behind].rotate_left(1);
+        let Some((index, waiting)) = served else { return Taken::None { until } };
+        state.turns.serve(index);
+        Taken::One(waiting)
     }
 
     /// What a refusal does to a queue that has accepted the descriptor already.
@@ -328,9 +314,8 @@ impl Device {
         }
     }
 
-    fn job(&self, engine: usize, waiting: &Waiting, free: u64) -> Job {
-        let Waiting { descriptor, number, arrived } = *waiting;
-        let start = free.max(arrived);
+    fn job(&self, engine: usize, waiting: &Waiting, start: u64) -> Job {
+        let Waiting { descriptor, number, .. } = *waiting;
         let permits = descriptor.flags() & BLOCK_ON_FAULT != 0 && self.config.block_on_fault;
         let give_up = start.saturating_add(if permits { self.config.block_limit } else { 0 });
         let mut job = Job {
@@ -403,14 +388,13 @@ impl Device {
             state.pending.put(next, job.number, Todo::Again(job));
         } else {
             self.counters.page_faults.add(u64::from(is_fault && job.fault.is_none()));
-            let (busy, latency) = self.time_of(&job, completion);
-            let free = job.start.saturating_add(busy);
-            state.engines[job.engine] = free;
+            let time = self.time_of(&job, completion);
+            let due = state.engines.end(job.engine, job.start, time);
             if job.fault == Some(Fault::NoCompletion) {
                 self.counters.faults_no_completion.one();
             } else {
                 let todo = Todo::Write { completion, job };
-                state.pending.put(free.saturating_add(latency), job.number, todo);
+                state.pending.put(due, job.number, todo);
             }
         }
     }
@@ -441,20 +425,14 @@ impl Device {
         }
     }
 
-    /// For how long a job's engine is busy, and how long the completion takes beyond that.
-    fn time_of(&self, job: &Job, completion: Completion) -> (u64, u64) {
+    fn time_of(&self, job: &Job, completion: Completion) -> Time {
         let speed = match job.descriptor.opcode() {
             COMPRESS => self.config.compress,
             DECOMPRESS => self.config.decompress,
             _ => Speed::default(),
         };
         let bytes = job.descriptor.source_bytes().max(completion.output_bytes);
-        let busy = match speed.throughput {
-            0 => 0.0,
-            throughput => f64::from(bytes) * 1e9 / throughput as f64,
-        };
-        let times = |time: f64| (time * job.factor).round() as u64;
-        (times(busy), times(speed.latency as f64))
+        speed.time_of(bytes, job.factor)
     }
 
     /// Writes a completion record.

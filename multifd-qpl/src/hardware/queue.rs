@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use multifd_core::ChannelConfig;
 use multifd_core::ram::PageMemory;
+use multifd_core::{ChannelConfig, PageSize};
 use qpl_sys::{Job as RawJob, Library, Operation, Path, Status};
 
 use crate::job::{Ended, Job};
@@ -18,12 +18,16 @@ const GRACE: Duration = Duration::from_millis(20);
 
 /// A job for every page of a packet, each with memory for a page of output.
 ///
+/// A job of libqpl takes 190 KB, and its set-up longer than a page, so each is set up when a packet first
+/// has a page for it; the first one with the queue, which so says whether there can be any.
+///
 /// A device may be at work on a job, its input and its output after a call has returned, whatever
 /// becomes of the caller. So all three belong to the queue while it is: the input by a clone of a
 /// packet's memory, which nobody writes while there is one; the output is lent out only while the
 /// job rests. What runs when the queue is dropped, and for the [grace](GRACE) after that, is never
 /// freed.
 pub(super) struct Queue {
+    library: Library,
     slots: Vec<Slot>,
     /// What the jobs of a packet read, until the packet [ends](Self::end).
     input: Option<PageMemory>,
@@ -34,15 +38,17 @@ pub(super) struct Queue {
 }
 
 struct Slot {
-    job: Job,
+    /// There from the first set-up on.
+    job: Option<Job>,
     state: State,
+    /// Empty before it is first used.
     output: PageMemory,
 }
 
 enum State {
+    /// Its job must be set up, at first or anew, before it runs.
+    Unset,
     Resting,
-    /// It must be set up anew before it runs again.
-    Spoilt,
     /// The device has it.
     Submitted,
     /// The device has it with this input, and is not expected to end it.
@@ -50,23 +56,29 @@ enum State {
 }
 
 impl Queue {
-    /// Sets up so many jobs for pages of the size in `config`, for devices of `numa`.
+    /// Room for so many jobs for pages of the size in `config`, for devices of `numa`; the first is set
+    /// up.
     ///
     /// # Errors
-    /// What libqpl answers, where it cannot.
+    /// What libqpl answers, where it cannot set a job up.
     pub(super) fn new(
         library: &Library,
         jobs: usize,
         config: &ChannelConfig,
         numa: Numa,
     ) -> Result<Self, Status> {
-        let slot = |_| {
-            let job = Job::new(library, Path::Hardware)?;
-            let output = PageMemory::new(config.page_size.bytes());
-            Ok(Slot { job, state: State::Resting, output })
-        };
-        let slots = (0..jobs).map(slot).collect::<Result<_, _>>()?;
-        Ok(Self { slots, input: None, submitted: 0, config: *config, numa_id: numa.id() })
+        let mut slots: Vec<_> = (0..jobs).map(|_| Slot::new()).collect();
+        if let Some(first) = slots.first_mut() {
+            first.set_up(library)?;
+        }
+        Ok(Self {
+            library: library.clone(),
+            slots,
+            input: None,
+            submitted: 0,
+            config: *config,
+            numa_id: numa.id(),
+        })
     }
 
     /// Begins a packet whose jobs read `input`.
@@ -96,7 +108,7 @@ impl Queue {
     /// for `output_bytes`.
     ///
     /// # Errors
-    /// What libqpl answers, where the job must be set up anew and cannot.
+    /// What libqpl answers, where the job must be set up, at first or anew, and cannot.
     ///
     /// # Panics
     /// While the job runs; with more bytes than a page; where no packet was begun.
@@ -110,15 +122,12 @@ impl Queue {
         let input = &self.input.as_ref().expect("a packet was begun").as_slice()[range];
         let slot = &mut self.slots[slot];
         assert!(!slot.state.runs(), "the job runs");
-        if matches!(slot.state, State::Spoilt) {
-            slot.job.set_up_anew()?;
-            slot.state = State::Resting;
-        }
-        let output = slot.output.get_mut_or_new();
+        slot.set_up(&self.library)?;
+        let output = slot.room(self.config.page_size);
         self.config.fill_scratch(output);
         let output = &mut output[..output_bytes];
         let (input, output) = ((input.as_ptr(), input.len()), (output.as_mut_ptr(), output.len()));
-        slot.job.set(op, input, output, self.numa_id);
+        slot.job().set(op, input, output, self.numa_id);
         Ok(Loaded { slot, submitted: &mut self.submitted })
     }
 
@@ -151,7 +160,7 @@ impl Queue {
     pub(super) fn spoil(&mut self, slot: usize) {
         let state = &mut self.slots[slot].state;
         assert!(!state.runs(), "the job runs");
-        *state = State::Spoilt;
+        *state = State::Unset;
     }
 
     /// Leaves the slot to its device for ever.
@@ -180,9 +189,9 @@ impl Queue {
     /// # Panics
     /// While the slot's job runs.
     pub(super) fn output_mut(&mut self, slot: usize) -> &mut [u8] {
-        let Slot { state, output, .. } = &mut self.slots[slot];
-        assert!(!state.runs(), "the job runs");
-        output.get_mut_or_new()
+        let slot = &mut self.slots[slot];
+        assert!(!slot.state.runs(), "the job runs");
+        slot.room(self.config.page_size)
     }
 
     /// A slot whose job was submitted and has not ended.
@@ -209,7 +218,7 @@ impl Loaded<'_> {
         // frees either before `Slot::ended` has found that it has ended. The input is neither
         // written nor freed: the queue holds its clone for as long as a job counts as submitted,
         // and one that is given up a clone of its own.
-        let status = unsafe { self.slot.job.submit() };
+        let status = unsafe { self.slot.job().submit() };
         if status != Status::OK {
             return Err((self, status));
         }
@@ -220,10 +229,35 @@ impl Loaded<'_> {
 }
 
 impl Slot {
+    fn new() -> Self {
+        Self { job: None, state: State::Unset, output: PageMemory::new(0) }
+    }
+
+    /// Sets the job up, unless it is. After an error everything is as it was.
+    fn set_up(&mut self, library: &Library) -> Result<(), Status> {
+        if matches!(self.state, State::Unset) {
+            self.job = Some(Job::new(library, Path::Hardware)?);
+            self.state = State::Resting;
+        }
+        Ok(())
+    }
+
+    fn job(&mut self) -> &mut Job {
+        self.job.as_mut().expect("the job was set up")
+    }
+
+    /// The output of a job that does not run.
+    fn room(&mut self, page_size: PageSize) -> &mut [u8] {
+        if self.output.as_slice().is_empty() {
+            self.output = PageMemory::new(page_size.bytes());
+        }
+        self.output.get_mut_or_new()
+    }
+
     fn ended(&mut self) -> Option<Ended> {
         assert!(self.state.runs(), "the job was not submitted");
         // SAFETY: it was.
-        let ended = unsafe { self.job.check() }?;
+        let ended = unsafe { self.job().check() }?;
         self.state = State::Resting;
         Some(ended)
     }

@@ -188,6 +188,22 @@ simulated! {
         assert!(receiver.receive(&portable_payload(), PAGES).unwrap() == packet());
     }
 
+    of_two_bad_chunks_the_first_is_named_though_the_queue_was_full_for_the_second(
+        ENGINES = "1", QUEUE_DEPTHS = "1", DECOMPRESS_THROUGHPUT = "1M"
+    ) {
+        let mut all = chunks(&on(Path::Portable), PageSize::Kib4, &packet());
+        let short = deflate(&text(PAGE_BYTES - 1), flate2::FlushCompress::Finish);
+        // The engine has the first page for 4 ms, and the queue has room for one.
+        for bad in [0, 5, PAGES - 1] {
+            all[bad] = short.clone();
+        }
+        let lengths = all.iter().flat_map(|chunk| (chunk.len() as u32).to_be_bytes());
+        let payload: Vec<u8> = lengths.chain(all.iter().flatten().copied()).collect();
+        let mut receiver = Receiver::new(&on(Path::Hardware));
+        let error = receiver.receive(&payload, PAGES).unwrap_err();
+        assert_eq!(error.place().page, Some(0), "{error}");
+    }
+
     bytes_behind_a_stream_go_unnoticed_and_the_page_is_right() {
         // What libqpl says of a stream on a device is that all of it was used up.
         let mut chunk = deflate(&text(PAGE_BYTES), flate2::FlushCompress::Finish);
@@ -205,17 +221,46 @@ simulated! {
         assert!(started.elapsed() >= Duration::from_millis(6));
     }
 
-    auto_counts_pages_as_the_cpus_where_a_channels_jobs_cannot_be_set_up(QPL_SIM_INIT = "0.1") {
-        // The probe sets one job up, which mostly goes well; a channel 128, which never does.
+    auto_counts_pages_as_the_cpus_where_a_channels_first_job_cannot_be_set_up(QPL_SIM_INIT = "0.5") {
+        // Two jobs are set up before there is a channel: one to probe, and the channel's first. The path is
+        // the CPU's where the probe fails, and where the channel's does.
         let log = Log::default();
+        let ours = |stats: &MethodStats| ["software pages", "portable pages"].iter().any(|name| stats.get(name) == Some(PAGES as u64));
         log.while_doing(|| {
-            for _ in 0..5 {
-                let [sent, received] = round_trip(&Qpl::default(), 1);
-                assert_eq!(count(&sent, "software pages"), PAGES as u64, "{sent:?}");
-                assert_eq!(count(&received, "portable pages"), PAGES as u64, "{received:?}");
-            }
+            let without = (0..20).flat_map(|_| round_trip(&Qpl::default(), 1)).filter(ours).count();
+            assert!((20..40).contains(&without), "{without} of 40 sides");
         });
         assert!(log.times("a channel goes without IAA") > 0);
+    }
+
+    packets_of_one_page_need_one_job(QPL_SIM_INIT = "0.05") {
+        // Of 300 jobs, some could not be set up.
+        let mut sender = Sender::new(&on(Path::Hardware), None);
+        for page in packet().chunks(PAGE_BYTES).cycle().take(300) {
+            sender.send(page);
+        }
+        let stats = sender.finish();
+        assert_eq!((count(&stats, "hardware pages"), count(&stats, "hardware errors")), (300, 0));
+    }
+
+    pages_whose_job_cannot_be_set_up_go_to_the_cpu_and_so_do_those_that_follow(QPL_SIM_INIT = "0.05") {
+        // All of a packet's jobs but the first are set up with their first page: one of 128 fails.
+        let codec = &on(Path::Hardware);
+        let log = Log::default();
+        let stats = log.while_doing(|| {
+            let mut sender = Sender::new(codec, None);
+            for _ in 0..3 {
+                let payload = sender.send(&packet());
+                let mut receiver = Receiver::new(&on(Path::Portable));
+                assert!(receiver.receive(&payload, PAGES).unwrap() == packet());
+            }
+            sender.finish()
+        });
+        let (hardware, fault) = (count(&stats, "hardware pages"), count(&stats, "software pages (fault)"));
+        assert_eq!(hardware + fault, 3 * PAGES as u64, "{stats:?}");
+        assert!((1..PAGES as u64).contains(&hardware), "only those before the first that failed: {stats:?}");
+        assert_eq!(count(&stats, "hardware errors"), 1, "{stats:?}");
+        assert_eq!(log.times("the channel goes on without IAA"), 1);
     }
 
     without_a_device_the_path_says_what_is_missing_and_auto_does_without(DEVICES = "0") {

@@ -13,8 +13,7 @@ const LATER: &str = "MULTIFD_QPL_FAULTS_LATER";
 
 const RATE: &str = "0.3";
 
-/// Cases that set up thousands of channels, or send as many packets, for what no fault has to do
-/// with. They run without faults.
+/// Cases that send thousands of packets, for what no fault has to do with. They run without faults.
 const SLOW: &[&str] = &super::real_matrix::SLOW;
 
 /// Runs `tests` with devices that are set up by `settings`.
