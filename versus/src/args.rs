@@ -53,7 +53,7 @@ pub(crate) struct Measure {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
     pub(crate) channels: u8,
     /// How many times each way, after one that does not count
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repetitions: u32,
     /// A command that runs multifd for codec qpl-software, such as a loader with libqpl's C library
     #[arg(long, value_name = "COMMAND", default_value = "")]
@@ -61,7 +61,8 @@ pub(crate) struct Measure {
     /// Print every run as JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Write the result into this page, and a chart beside it
+    /// Write the result into this page, and a chart beside it: where the load was 0.3 at most, and the middle half of each
+    /// row's times is within 15 % of the median
     #[arg(long, value_name = "PAGE")]
     pub(crate) docs: Option<PathBuf>,
 }

@@ -19,7 +19,23 @@ pub(crate) struct Machine {
     pub(crate) load_before: f64,
 }
 
+/// The load above which figures are not taken down.
+const IDLE: f64 = 0.3;
+
 impl Machine {
+    /// # Errors
+    /// Where something else runs.
+    pub(crate) fn must_be_idle(&self) -> Result<(), Error> {
+        let load = self.load_before;
+        if load <= IDLE {
+            return Ok(());
+        }
+        Err(Error::Other(format!(
+            "the load is {load:.2}, and what goes into docs is measured at {IDLE} at most: wait until nothing else \
+             runs, or leave --docs out"
+        )))
+    }
+
     /// This machine, with the QEMU `qemu`.
     pub(crate) fn here(qemu: &Path) -> Result<Self, Error> {
         let output = Command::new(qemu).arg("--version").output();
@@ -61,6 +77,14 @@ fn load(loadavg: &str) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_idle_machine_is_measured_for_docs() {
+        let with = |load_before| Machine { load_before, ..Machine::default() };
+        assert!(with(0.3).must_be_idle().is_ok());
+        assert!(with(0.31).must_be_idle().is_err());
+        assert!(with(f64::NAN).must_be_idle().is_err());
+    }
 
     #[test]
     fn the_systems_files_are_understood() {

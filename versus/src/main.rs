@@ -49,6 +49,9 @@ fn measure(args: &Measure) -> Result<(), Error> {
     let qemu = Version::Newest.program().map_err(|error| Error::Other(error.to_string()))?;
     let image = Image::of(&args.ram, &qemu, &args.multifd)?;
     let machine = Machine::here(&qemu)?;
+    if args.docs.is_some() {
+        machine.must_be_idle()?;
+    }
     let bench = Bench { qemu, image, args };
     let report = Report::new(bench.measure_all()?, machine, args);
     let text = if args.json {
@@ -58,5 +61,7 @@ fn measure(args: &Measure) -> Result<(), Error> {
         report.to_string()
     };
     io::stdout().write_all(text.as_bytes()).map_err(Error::io("write to stdout"))?;
-    args.docs.as_ref().map_or(Ok(()), |page| page::update(page, &report))
+    let Some(page) = &args.docs else { return Ok(()) };
+    report.must_be_steady()?;
+    page::update(page, &report)
 }
