@@ -500,6 +500,35 @@ fn an_aecs_that_means_nothing_is_an_error() {
     };
     assert_eq!(tables(0x1f4, &[2]), (SUCCESS, 0));
     assert_eq!(tables(0x1f4, &[3]), (DATA_ERROR, 22));
+    // A literal of 1 bit, and none or one of 15 bits, whose index may be anywhere.
+    let index = |count: u8, index: &[u8]| {
+        let memory = memory(&[3, 0], 100);
+        memory.put(AECS + 0x21c, &[0xff; 20]).put(AECS + 0x1f4, &[2]);
+        memory.put(AECS + 0x204, &[0, count << 7]).put(AECS + 0x1f0, index);
+        let job = job(2, 100, ENABLE).aecs(AECS, DECOMPRESS_AECS).flags(READ_AECS);
+        let completion = job.run(&mut Engine::default(), &memory);
+        (completion.status, completion.error)
+    };
+    assert_eq!(index(0, &[0xff; 4]), (SUCCESS, 0));
+    assert_eq!(index(1, &[0, 0x80, 0x7f]), (SUCCESS, 0), "255, the last of the table");
+    assert_eq!(index(1, &[0, 0, 0x80]), (DATA_ERROR, 22), "256");
+    assert_eq!(index(1, &[0xff; 4]), (DATA_ERROR, 22), "65535");
+}
+
+#[test]
+fn more_literals_than_there_are_make_a_bad_aecs() {
+    // The word of an ALU field for codes of 8 bits begins at bit 8, that for codes of 9 bits at bit 17.
+    for (eight, nine, verdict) in
+        [(256_u32, 0_u32, (SUCCESS, 0)), (128, 128, (SUCCESS, 0)), (128, 129, (DATA_ERROR, 22))]
+    {
+        let memory = memory(&[0, 0], 100);
+        memory.put(AECS + 0x21c, &[0xff; 20]);
+        memory.put(AECS + 0x1f8, &(eight << 8 | nine << 17).to_le_bytes());
+        memory.put(AECS + 0x20c, &((256 << 17) as u32).to_le_bytes());
+        let job = job(2, 100, ENABLE).aecs(AECS, DECOMPRESS_AECS).flags(READ_AECS);
+        let completion = job.run(&mut Engine::default(), &memory);
+        assert_eq!((completion.status, completion.error), verdict, "{eight} {nine}");
+    }
 }
 
 #[test]

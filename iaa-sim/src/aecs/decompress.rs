@@ -40,6 +40,7 @@ const FIRST_LENGTH_CODE_AT: usize = 0x21c;
 const OTHER_LENGTHS_AT: usize = 0x230;
 const DISTANCE_LENGTHS_AT: usize = 0x240;
 const LITERALS_AT: usize = 0x328;
+const LITERALS: usize = 256;
 const STATE_AT: usize = 0x434;
 const ENDED_AT: usize = 0x436;
 const STORED_AT: usize = 0x438;
@@ -167,19 +168,24 @@ impl DecompressAecs<'_> {
         let index = self.alu(FIRST_INDEX_AT);
         let first_length = self.alu(FIRST_LENGTH_CODE_AT);
         let others = self.lengths(OTHER_LENGTHS_AT);
-        let mut symbols = [0; 288];
+        let table = &self.0[LITERALS_AT..LITERALS_AT + LITERALS];
+        let (mut symbols, mut room) = ([0; 288], LITERALS);
         let mut total = 0;
         for length in 1..16 {
             let literals = match first_length[length] {
                 none if none == no_code(length) => count[length],
                 code => code.checked_sub(first[length]).ok_or(DataError::BadAecs)?,
             };
-            let from = usize::from(index[length]);
-            let places = from..from + usize::from(literals);
-            if places.end > 256 && literals > 0 || literals > count[length] {
+            if literals > count[length] {
                 return Err(DataError::BadAecs);
             }
-            let literals = self.0[LITERALS_AT..][places].iter().map(|symbol| u16::from(*symbol));
+            // Where there is none, the index means nothing.
+            let from = if literals == 0 { 0 } else { usize::from(index[length]) };
+            let literals = table.get(from..from + usize::from(literals));
+            let literals = literals.ok_or(DataError::BadAecs)?;
+            // What is kept of them has room for as many.
+            room = room.checked_sub(literals.len()).ok_or(DataError::BadAecs)?;
+            let literals = literals.iter().map(|symbol| u16::from(*symbol));
             let others = (256_u16..).zip(&others).filter(|(_, bits)| usize::from(**bits) == length);
             let all = literals.chain(others.map(|(symbol, _)| symbol));
             for symbol in all.take(count[length].into()) {

@@ -428,6 +428,24 @@ mod tests {
     }
 
     #[test]
+    fn those_that_are_not_at_their_sync_are_behind_and_all_is_sent_when_that_was_said() {
+        let mut barrier = Barrier::new(3);
+        assert_eq!(barrier.behind(), [0, 1, 2]);
+        barrier.admit(1, Content::Something).unwrap();
+        barrier.at_sync(0).unwrap();
+        assert_eq!(barrier.behind(), [1, 2]);
+        barrier.at_sync(1).unwrap();
+        barrier.at_sync(2).unwrap();
+        assert!(barrier.behind().is_empty());
+        assert!(barrier.complete().is_err() && !barrier.is_complete());
+        barrier.pass(|| Ok(())).unwrap().unwrap();
+        assert_eq!(barrier.behind(), [0, 1, 2]);
+        assert!(!barrier.is_complete());
+        barrier.complete().unwrap();
+        assert!(barrier.is_complete());
+    }
+
+    #[test]
     fn a_packet_is_something_with_pages_or_a_sync_and_nothing_without_both() {
         use multifd_core::wire::{BlockName, PacketFlags, RamPacketBuilder};
         use multifd_core::{Compression, PageSize};

@@ -141,14 +141,14 @@ impl Numbers {
                 break;
             }
         }
-        let first = first.or((next < below).then_some(next));
         self.settled = below;
         let missing = below - from - came;
-        match (missing.checked_sub(self.left_out), first) {
-            (Some(lost @ 1..), Some(first)) => {
+        match missing.checked_sub(self.left_out) {
+            Some(lost @ 1..) => {
                 // A counter that begins at 1 lacks 0 alone.
                 let zero = u64::from(!self.zero);
-                let first = if self.zero { first } else { 0 };
+                // Where there is no gap before a run, it is behind the last.
+                let first = if self.zero { first.unwrap_or(next) } else { 0 };
                 Err(Fault::Lost { packets: lost + zero, first })
             }
             _ => {
@@ -270,6 +270,23 @@ mod tests {
     }
 
     #[test]
+    fn only_a_sync_with_pages_leaves_a_number_out() {
+        use multifd_core::wire::{BlockName, PacketFlags, RamPacketBuilder};
+        use multifd_core::{Compression, PageSize};
+
+        let numbered = |bytes: &[u8]| {
+            Numbered::from(&RamPacket::parse(bytes, PageSize::Kib4).expect("a packet"))
+        };
+        let mut builder = RamPacketBuilder::new(PageSize::Kib4);
+        let name = BlockName::new("ram").expect("a name");
+        let mut pages = builder.pages(Compression::None, 7, &name, [&[], &[0x1000]], 0).to_vec();
+        assert_eq!(numbered(&pages), packet(7));
+        assert_eq!(numbered(builder.sync(8)), packet(8));
+        pages[11] |= PacketFlags::SYNC.bits() as u8;
+        assert_eq!(numbered(&pages), Numbered { number: 7, leaves_out: true });
+    }
+
+    #[test]
     fn channels_may_be_apart_between_two_syncs_and_across_them() {
         let mut numbers = Numbers::new(2);
         // The first channel is ahead by the time the second has numbered its SYNC.
@@ -279,6 +296,26 @@ mod tests {
         }
         numbers.complete().unwrap();
         assert_eq!(numbers.runs.len(), 0, "what is settled is not kept");
+    }
+
+    #[test]
+    fn what_is_lost_is_said_by_its_lowest_number_and_how_much_it_is() {
+        for (came, packets, first) in [
+            (&[0, 1, 4, 5][..], 2, 2),
+            (&[0, 2, 5], 3, 1),
+            (&[0, 3], 2, 1),
+            // Number 0, too, where there is more that is lost.
+            (&[1, 2, 5], 3, 0),
+        ] {
+            let mut numbers = Numbers::new(1);
+            came.iter().for_each(|&number| numbers.add(0, packet(number)));
+            assert_eq!(numbers.complete(), Err(Fault::Lost { packets, first }), "{came:?}");
+        }
+        let mut numbers = Numbers::new(2);
+        for (channel, number) in [(0, 0), (0, 1), (0, 9), (1, 5)] {
+            numbers.add(channel, packet(number));
+        }
+        assert_eq!(numbers.at_sync(), Err(Fault::Lost { packets: 3, first: 2 }), "below 5");
     }
 
     #[test]

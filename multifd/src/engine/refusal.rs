@@ -86,3 +86,41 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     }
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use multifd_core::wire::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn only_what_has_said_which_channel_it_is_may_be_a_channel_of_the_sources() {
+        let (expected, found) = (Uuid([1; 16]), Uuid([2; 16]));
+        for error in [
+            PeerError::Uuid { expected, found },
+            PeerError::ChannelId { id: 3, channels: 2 },
+            PeerError::DuplicateChannel { id: 0 },
+        ] {
+            assert!(Refusal::from(error).is_of_channel());
+        }
+        assert!(Refusal::LeftEarly.is_of_channel());
+        for refusal in [
+            PeerError::Truncated.into(),
+            Refusal::Said(multifd_core::Error::reading(io::ErrorKind::ConnectionReset.into())),
+            Unfit::Version(2).into(),
+            Refusal::CutOff,
+            Refusal::Busy,
+        ] {
+            assert!(!refusal.is_of_channel(), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_said_with_its_causes() {
+        let error = multifd_core::Error::reading(io::Error::other("no route"));
+        let line = Refusal::from(error).to_string();
+        assert!(line.ends_with(": no route") && line.len() > ": no route".len(), "{line}");
+    }
+}

@@ -144,7 +144,9 @@ where
 mod tests {
     use super::*;
 
-    fn path(steps: &[fn(&mut ReturnPath)]) -> ReturnPath {
+    type Step = fn(&mut ReturnPath);
+
+    fn path(steps: &[Step]) -> ReturnPath {
         let mut path = ReturnPath::default();
         steps.iter().for_each(|step| step(&mut path));
         path
@@ -160,10 +162,8 @@ mod tests {
 
     #[test]
     fn from_then_on_only_the_destinations_word_says_whose_it_is() {
-        for open in [&[][..], &[ReturnPath::open as fn(&mut ReturnPath)]] {
-            let end = |last: &[fn(&mut ReturnPath)]| {
-                path(&[open, &[ReturnPath::complete], last].concat()).owner()
-            };
+        for open in [&[][..], &[ReturnPath::open as Step]] {
+            let end = |last: &[Step]| path(&[open, &[ReturnPath::complete], last].concat()).owner();
             assert_eq!(end(&[]), Owner::Unclear);
             assert_eq!(end(&[ReturnPath::close]), Owner::Unclear);
             assert_eq!(end(&[ReturnPath::refuse]), Owner::Source);
@@ -185,10 +185,36 @@ mod tests {
         let (silent, open) = (path(&[]), path(&[ReturnPath::open]));
         assert!(!silent.may_speak() && !silent.is_over());
         assert!(open.may_speak() && !open.is_over());
-        for last in [ReturnPath::close as fn(&mut ReturnPath), ReturnPath::refuse] {
+        for last in [ReturnPath::close as Step, ReturnPath::refuse] {
             let over = path(&[ReturnPath::open, last]);
             assert!(!over.may_speak() && over.is_over());
         }
+    }
+
+    #[test]
+    fn a_path_is_open_once_it_was_opened_and_confirmed_by_that_word_alone() {
+        let confirm = |path: &mut ReturnPath| path.confirm().unwrap();
+        let cases: [(&[Step], bool, bool); 6] = [
+            (&[], false, false),
+            (&[ReturnPath::open], true, false),
+            (&[ReturnPath::complete, confirm], false, true),
+            (&[ReturnPath::open, ReturnPath::complete, confirm], true, true),
+            (&[ReturnPath::open, ReturnPath::complete, ReturnPath::refuse], true, false),
+            (&[ReturnPath::open, ReturnPath::complete, ReturnPath::close], true, false),
+        ];
+        for (steps, open, confirmed) in cases {
+            let path = path(steps);
+            assert_eq!((path.is_open(), path.is_confirmed()), (open, confirmed), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn the_1025th_answer_that_nobody_asked_for_is_an_error() {
+        let mut unasked = Unasked::default();
+        for _ in 0..MOST_UNASKED {
+            unasked.add().unwrap();
+        }
+        assert!(matches!(unasked.add(), Err(Error::TooManyAnswers)));
     }
 
     #[test]

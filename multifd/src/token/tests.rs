@@ -222,6 +222,26 @@ fn a_hello_that_is_cut_off_is_neither_taken_nor_refused() {
 }
 
 #[test]
+fn no_more_is_read_than_is_certain_to_be_of_the_hello() {
+    let token = token();
+    let Sides { mut connects, mut listens } = sides([&token, &token], MAIN, [Binding::Plain; 2]);
+    let request = *connects.request();
+    for (range, wanted) in [(0..3, 4), (3..4, 1), (4..6, 5), (6..9, 3), (9..14, REQUEST - 9)] {
+        assert_eq!(listens.wanted(), wanted, "{range:?}");
+        assert_eq!(listens.take(&request[range]).unwrap(), Next::Read);
+    }
+    assert_eq!(listens.wanted(), REQUEST - 14);
+    let Next::Answer(answer) = listens.take(&request[14..]).unwrap() else { panic!("no answer") };
+    assert_eq!(listens.wanted(), REPLY);
+    for (range, wanted) in [(0..3, 4), (3..4, 1), (4..70, ANSWER - 4)] {
+        assert_eq!(connects.wanted(), wanted, "{range:?}");
+        assert!(connects.take(&answer[range]).unwrap().is_none());
+    }
+    assert_eq!(connects.wanted(), ANSWER - 70);
+    assert!(connects.take(&answer[70..]).unwrap().is_some());
+}
+
+#[test]
 fn of_different_tokens_both_sides_say_that_they_are_and_nothing_more() {
     let (one, other) = (token(), other_token());
     for tokens in [[&one, &other], [&other, &one]] {

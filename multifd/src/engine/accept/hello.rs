@@ -82,3 +82,32 @@ pub(super) fn agree(introduction: Option<Introduction>, opened: &Opened) -> Resu
     };
     if role == found { Ok(()) } else { Err(Refusal::OtherRole { role, found }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use multifd_core::wire::{InitialPacket, Uuid};
+
+    use super::*;
+    use crate::transport::MigrationId;
+
+    #[test]
+    fn a_connection_is_what_it_has_proven_or_has_proven_nothing() {
+        let proven = |role| Some(Introduction { migration: MigrationId([1; 16]), role });
+        let channel = |channel| {
+            Opened::Channel(InitialPacket { uuid: Uuid([1; 16]), channel, digests: false })
+        };
+        for (introduction, opened, fits) in [
+            (None, Opened::Main, true),
+            (None, channel(0), true),
+            (proven(Role::Main), Opened::Main, true),
+            (proven(Role::Channel(3)), channel(3), true),
+            (proven(Role::Main), channel(0), false),
+            (proven(Role::Channel(0)), Opened::Main, false),
+            (proven(Role::Channel(3)), channel(2), false),
+            // That it has said nothing is looked at elsewhere.
+            (proven(Role::Main), Opened::Nothing, true),
+        ] {
+            assert_eq!(agree(introduction, &opened).is_ok(), fits, "{introduction:?} {opened:?}");
+        }
+    }
+}
