@@ -44,11 +44,14 @@ impl PageCodec for Uadk {
 
     fn descriptor(&self) -> MethodDescriptor {
         let summary = "a zlib stream a page, as HiSilicon's accelerators make them; in software";
-        MethodDescriptor::new("uadk", summary, Compression::Uadk)
+        // QEMU 10.2.2's receiver does not note that pages with data have come.
+        MethodDescriptor::new("uadk", summary, Compression::Uadk).without_zero_after_data()
     }
 
     fn probe(&self) -> Availability {
-        Availability::Available("software, built in; a Kunpeng's accelerator is not used".to_owned())
+        Availability::Available(
+            "software, built in; a Kunpeng's accelerator is not used".to_owned(),
+        )
     }
 
     fn compressor(&self, config: &ChannelConfig) -> Result<Encoder, Error> {
