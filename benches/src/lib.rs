@@ -13,6 +13,8 @@ pub use load::mark_if_busy;
 
 // Nothing else mentions these crates, and a crate that nothing mentions registers no codec.
 use multifd_lz4 as _;
+use multifd_qatzip as _;
 use multifd_qpl as _;
+use multifd_uadk as _;
 use multifd_zlib as _;
 use multifd_zstd as _;

@@ -99,6 +99,14 @@ static RECORDINGS: &[Recording] = &[
         [0, 1],
         "ddb85bae20fe7d91882aa0df516164fd525d5bf7404817b151225cb55af759fb"
     ),
+    #[cfg(recording = "qatzip")]
+    recording!(
+        "qatzip",
+        "10.2.2",
+        Qatzip,
+        [0, 1],
+        "e07133241de578c383b077b1526b72acb450bcc5e42f31127dcd4c1a0c038c42"
+    ),
     #[cfg(recording = "zstd")]
     recording!(
         "zstd",

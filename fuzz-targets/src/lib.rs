@@ -8,10 +8,12 @@ mod destination;
 mod inspect;
 mod main_channel;
 mod manifest;
+mod qatzip;
 mod qpl;
 mod relay;
 mod return_path;
 mod tls_folder;
+mod uadk;
 mod zlib;
 mod zstd;
 
@@ -23,10 +25,12 @@ pub use destination::destination;
 pub use inspect::inspect;
 pub use main_channel::main_channel;
 pub use manifest::manifest;
+pub use qatzip::qatzip;
 pub use qpl::qpl;
 pub use relay::relay;
 pub use return_path::return_path;
 pub use tls_folder::tls_folder;
+pub use uadk::uadk;
 pub use zlib::zlib;
 pub use zstd::zstd;
 
@@ -41,17 +45,19 @@ use multifd_core::{MultiFdMethods, PageSize, Registry};
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("channel", channel),
     ("descriptor", descriptor),
     ("destination", destination),
     ("inspect", inspect),
     ("main_channel", main_channel),
     ("manifest", manifest),
+    ("qatzip", qatzip),
     ("qpl", qpl),
     ("relay", relay),
     ("return_path", return_path),
     ("tls_folder", tls_folder),
+    ("uadk", uadk),
     ("zlib", zlib),
     ("zstd", zstd),
 ];

@@ -49,7 +49,7 @@ fn inflate(chunk: &[u8]) -> ((TINFLStatus, usize, usize), Vec<u8>) {
     (done, page)
 }
 
-fn chunks(payload: &[u8], pages: usize) -> Option<Vec<&[u8]>> {
+pub(crate) fn chunks(payload: &[u8], pages: usize) -> Option<Vec<&[u8]>> {
     let (lengths, mut rest) = payload.split_at_checked(4 * pages)?;
     let mut chunks = Vec::new();
     for length in lengths.chunks(4) {

@@ -49,18 +49,28 @@ pub struct MethodDescriptor {
     pub levels: Option<Levels>,
     /// The value of the compression field that its packets carry.
     pub compression: Compression,
+    /// Whether a page that has been sent with data may come as zero later: see
+    /// [`without_zero_after_data`](Self::without_zero_after_data).
+    pub zero_after_data: bool,
 }
 
 impl MethodDescriptor {
     /// A codec without levels.
     pub const fn new(name: &'static str, summary: &'static str, compression: Compression) -> Self {
-        Self { name, summary, levels: None, compression }
+        Self { name, summary, levels: None, compression, zero_after_data: true }
     }
 
     /// The same with `levels`.
     #[must_use]
     pub const fn with_levels(self, levels: Levels) -> Self {
         Self { levels: Some(levels), ..self }
+    }
+
+    /// The same for a codec some of whose receivers do not clear a page that they got with data and that
+    /// comes as zero later. Sources and relays send such a page with data again, which are zeros.
+    #[must_use]
+    pub const fn without_zero_after_data(self) -> Self {
+        Self { zero_after_data: false, ..self }
     }
 
     /// Checks a level, or picks the default one.
@@ -213,6 +223,12 @@ fn how_to_register(compression: Option<Compression>) -> &'static str {
             "depend on multifd-zstd and mention it: `use multifd_zstd as _;`"
         }
         Some(Compression::Qpl) => "depend on multifd-qpl and mention it: `use multifd_qpl as _;`",
+        Some(Compression::Uadk) => {
+            "depend on multifd-uadk and mention it: `use multifd_uadk as _;`"
+        }
+        Some(Compression::Qatzip) => {
+            "depend on multifd-qatzip and mention it: `use multifd_qatzip as _;`"
+        }
         _ => {
             "a crate that brings it has to be linked: depend on it and mention it by its name, as \
              in `use multifd_mine as _;`"
@@ -292,6 +308,8 @@ mod tests {
             ("zlib", "use multifd_zlib as _;"),
             ("zstd", "use multifd_zstd as _;"),
             ("qpl", "use multifd_qpl as _;"),
+            ("uadk", "use multifd_uadk as _;"),
+            ("qatzip", "use multifd_qatzip as _;"),
             ("lz4", "use multifd_mine as _;"),
         ] {
             let text = registry.by_name(name).unwrap_err().to_string();

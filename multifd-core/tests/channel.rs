@@ -9,7 +9,9 @@ use multifd_core::channel::{
     SendMachine, SendNext, Target, memory,
 };
 use multifd_core::none::Plain;
-use multifd_core::ram::{BlockMemory, GuestPages, NormalPages, PageBatch, Ram, RamBlock};
+use multifd_core::ram::{
+    BlockMemory, GuestPages, NormalPages, PageBatch, Ram, RamBlock, RamDigests, SentPages,
+};
 use multifd_core::vm_memory::{MmapRegion, VolatileSlice};
 use multifd_core::wire::{BlockName, DeviceStatePacket, InitialPacket, RamPacket, Uuid};
 use multifd_core::{
@@ -695,4 +697,129 @@ fn pages_known_to_be_zero_are_offsets_alone_and_are_not_read_even_without_a_look
     let pages = packet.pages.unwrap();
     assert_eq!((pages.normal.len(), pages.zero.len()), (0, 128));
     assert_eq!(pages.zero[127].get(), 127 * 4096);
+}
+
+/// The number of normal and of zero pages in each packet behind the initial packet, of a method whose
+/// payload is the pages, and that none of the payload is anything but zero.
+fn packets_of_zeros(mut bytes: &[u8]) -> Vec<(usize, usize)> {
+    let mut packets = Vec::new();
+    bytes = &bytes[64..];
+    while !bytes.is_empty() {
+        let packet = RamPacket::parse(&bytes[..1344], PageSize::Kib4).unwrap();
+        let counts = packet.pages.map_or((0, 0), |pages| (pages.normal.len(), pages.zero.len()));
+        let (payload, rest) = bytes[1344..].split_at(counts.0 * 4096);
+        assert!(payload.iter().all(|&byte| byte == 0));
+        packets.push(counts);
+        bytes = rest;
+    }
+    packets
+}
+
+#[test]
+fn a_page_that_any_channel_has_sent_with_data_is_not_sent_as_zero_where_it_must_not_be() {
+    let guest = ram();
+    let block = guest.blocks()[0].name();
+    let sent = Arc::new(SentPages::new());
+    sent.note(block, &[0, 7 * 4096, 200 * 4096]);
+    let config = SendConfig::new(ChannelConfig::new(3, PageSize::Kib4, 0));
+    for detect in [true, false] {
+        let config = config.clone().with_sent_pages(Some(Arc::clone(&sent)));
+        let config = config.with_detect_zero_pages(detect);
+        let mut channel = block_on(SendMachine::new(&Plain, config)).unwrap();
+        let mut out = Vec::new();
+        channel_idle(&mut channel, &mut out);
+        if detect {
+            channel.pages(batches(&guest).swap_remove(0)).unwrap();
+            channel_idle(&mut channel, &mut out);
+        }
+        for batch in batches(&guest) {
+            channel.pages(batch.known_zero()).unwrap();
+            channel_idle(&mut channel, &mut out);
+        }
+        let known = [(2, 126), (1, 127), (0, 44)];
+        let scanned = [(2, 126)];
+        let expected = if detect { &[&scanned[..], &known].concat()[..] } else { &known };
+        assert_eq!(packets_of_zeros(&out), expected);
+    }
+    // Without such a note, nothing is remembered.
+    let mut channel = block_on(SendMachine::new(&Plain, config)).unwrap();
+    let mut out = Vec::new();
+    channel_idle(&mut channel, &mut out);
+    channel.pages(batches(&guest).swap_remove(0)).unwrap();
+    channel_idle(&mut channel, &mut out);
+    assert_eq!(packets_of_zeros(&out), [(0, 128)]);
+}
+
+#[test]
+fn a_page_known_to_be_zero_that_must_be_sent_with_data_is_not_read_for_a_codec_that_gets_copies() {
+    let guest = ram();
+    guest.blocks()[0].write(0, &[1; 128 * 4096]);
+    let config = SendConfig::new(ChannelConfig::new(3, PageSize::Kib4, 0));
+    let config = config.with_sent_pages(Some(Arc::new(SentPages::new())));
+    // Who notes hashes works on copies.
+    let config = config.with_digests(Some(Arc::new(RamDigests::new(&guest))));
+    let (mut channel, mut out) = (block_on(SendMachine::new(&Plain, config)).unwrap(), Vec::new());
+    channel_idle(&mut channel, &mut out);
+    let batch = batches(&guest).swap_remove(0);
+    channel.pages(batch.clone()).unwrap();
+    channel_idle(&mut channel, &mut out);
+    out.truncate(64);
+    channel.pages(batch.known_zero()).unwrap();
+    channel_idle(&mut channel, &mut out);
+    assert_eq!(packets_of_zeros(&out), [(128, 0)]);
+}
+
+#[test]
+fn a_page_that_a_buffer_has_as_zero_is_sent_with_data_where_it_must_be() {
+    let sent = Arc::new(SentPages::new());
+    let config = SendConfig::new(ChannelConfig::new(3, PageSize::Kib4, 0));
+    let config = config.with_sent_pages(Some(Arc::clone(&sent)));
+    let mut to = block_on(SendMachine::new(&Plain, config)).unwrap();
+    let mut out = Vec::new();
+    channel_idle(&mut to, &mut out);
+    // Every fourth page zero; then all.
+    for guest in [guest(), ram()] {
+        let mut spare = Some(PacketBuffer::new(PageSize::Kib4).unwrap());
+        let stream = send(&guest);
+        let mut bytes = &stream[..];
+        open(&mut bytes).unwrap();
+        let mut from = receiver();
+        loop {
+            match from.next().unwrap() {
+                RecvNext::Read(room) => {
+                    let count = room.len().min(bytes.len());
+                    room[..count].copy_from_slice(&bytes[..count]);
+                    bytes = &bytes[count..];
+                    from.filled(count).unwrap();
+                }
+                RecvNext::ReadGuest(room) => {
+                    let count = room.copy_from(bytes);
+                    bytes = &bytes[count..];
+                    from.filled(count).unwrap();
+                }
+                RecvNext::Admit(_) => {
+                    from.place(Target::Buffer(spare.take().unwrap())).unwrap();
+                }
+                RecvNext::Decode => block_on(from.decode()).unwrap(),
+                RecvNext::Received(Received::End) => break,
+                RecvNext::Received(_) => {
+                    to.buffer(from.take_buffer().unwrap()).unwrap();
+                    channel_idle(&mut to, &mut out);
+                    spare = to.take_buffer();
+                }
+            }
+        }
+    }
+    let mut rest = &out[64..];
+    for (normal, zero) in [(96, 32), (96, 32), (33, 11), (96, 32), (96, 32), (33, 11)] {
+        let packet = RamPacket::parse(&rest[..1344], PageSize::Kib4).unwrap();
+        let pages = packet.pages.unwrap();
+        assert_eq!((pages.normal.len(), pages.zero.len()), (normal, zero));
+        assert!(pages.zero.iter().all(|offset| offset.get() % (4 * 4096) == 0));
+        let first_round = rest.len() > out.len() / 2;
+        let (payload, behind) = rest[1344..].split_at(normal * 4096);
+        assert_eq!(payload.iter().all(|&byte| byte == 0), !first_round);
+        rest = behind;
+    }
+    assert!(rest.is_empty());
 }

@@ -127,7 +127,7 @@ fn cpu_time() -> Duration {
 #[cfg(test)]
 mod tests {
     use multifd_core::Registry;
-    use {multifd_zlib as _, multifd_zstd as _};
+    use {multifd_qatzip as _, multifd_uadk as _, multifd_zlib as _, multifd_zstd as _};
 
     use super::*;
 

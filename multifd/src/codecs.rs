@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use multifd_core::{Compression, MultiFdMethods, Registry, UsageError};
 
+#[cfg(feature = "qatzip")]
+use multifd_qatzip as _;
 /// Codec QPL, whose options say where it works.
 #[cfg(feature = "qpl")]
 pub use multifd_qpl as qpl;
+#[cfg(feature = "uadk")]
+use multifd_uadk as _;
 #[cfg(feature = "zlib")]
 use multifd_zlib as _;
 /// Codec zstd, whose option is the largest window.

@@ -12,7 +12,7 @@ use common::{any_port, assert_equal, fill, guest, provide, ram, registry};
 use multifd::core::ram::{GuestPages, NormalPages};
 use multifd::core::{
     Availability, ChannelConfig, Compression, Error as CodecError, MethodDescriptor,
-    MultiFdMethods, Payload, RecvMethod, SendMethod, UsageError, async_trait,
+    MultiFdMethods, Payload, PrivateMethod, RecvMethod, SendMethod, UsageError, async_trait,
 };
 use multifd::relay::Relay;
 use multifd::{Destination, Error, PageSet, Source};
@@ -272,7 +272,8 @@ fn a_codec_that_cannot_work_is_refused_before_anybody_connects() {
     #[async_trait]
     impl MultiFdMethods for Absent {
         fn descriptor(&self) -> MethodDescriptor {
-            MethodDescriptor::new("absent", "for a test", Compression::Qatzip)
+            let value = PrivateMethod::new(0x0e).unwrap();
+            MethodDescriptor::new("absent", "for a test", Compression::Private(value))
         }
 
         fn probe(&self) -> Availability {

@@ -11,7 +11,7 @@ use std::thread::spawn;
 use multifd::{Connection, PageSet, Source};
 use multifd_conformance::ends::{Sender, noise};
 use multifd_conformance::recordings;
-use multifd_core::codec::PacketMethods;
+use multifd_core::codec::{PacketMethods, PageMethods};
 use multifd_core::ram::{Ram, RamBlock};
 use multifd_core::vm_memory::MmapRegion;
 use multifd_core::wire::BlockName;
@@ -79,6 +79,10 @@ fn main() -> io::Result<()> {
         let payloads = [sender.send(&pages), sender.send(&pages)];
         put(target, "two-packets", &join(2, &[&payloads[0], &payloads[1]]))?;
     }
+    let uadk = PageMethods::new(multifd_uadk::Uadk::new());
+    let qatzip = PacketMethods::new(multifd_qatzip::Qatzip::new());
+    put("uadk", "three-pages", &[&[2][..], &Sender::new(&uadk, None).send(&pages)].concat())?;
+    put("qatzip", "three-pages", &[&[2][..], &Sender::new(&qatzip, None).send(&pages)].concat())?;
     put("qpl", "three-pages", &[&[2][..], &Sender::new(&qpl, None).send(&pages)].concat())?;
     put("return_path", "messages", b"\0\x02\0\x04\0\0\0\x01\0\x07\0\0\0\x01\0\x04\0\0\0\0")?;
     put("manifest", "pc", MANIFEST.as_bytes())?;

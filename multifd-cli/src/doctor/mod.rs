@@ -20,7 +20,8 @@ use system::{Roots, System};
 ///
 /// Looks at libqpl and libaccel-config, the accelerators with their work queues and engines, their
 /// permissions, the IOMMU and the kernel. Nothing is changed. The exit status is 0 if the hardware
-/// path can be used, else 1; codec qpl works without it, on the CPU.
+/// path can be used, else 1; codec qpl works without it, on the CPU. The codecs uadk and qatzip work
+/// on the CPU alone: a Kunpeng's accelerator and Intel's QAT are not looked for.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -10,7 +10,7 @@ fn every_codec_moves_made_up_memory_and_every_page_is_equal() {
     assert_eq!(report["equal"], true);
     let codecs = report["codecs"].as_array().unwrap();
     let names: Vec<_> = codecs.iter().map(|codec| codec["codec"].as_str().unwrap()).collect();
-    assert_eq!(names[..4], ["none", "zlib", "zstd", "qpl"]);
+    assert_eq!(names[..6], ["none", "zlib", "zstd", "qpl", "uadk", "qatzip"]);
     for codec in codecs {
         assert_eq!(codec["equal"], true, "{codec}");
         assert_eq!(codec["pages_compared"], 8192);

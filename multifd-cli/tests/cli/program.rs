@@ -11,7 +11,7 @@ fn codecs_are_listed_with_library_and_levels() {
     let list = multifd(&["codecs", "--json"]).succeeded().json();
     let list = list.as_array().unwrap();
     let flags: Vec<_> = list.iter().map(|codec| codec["flags"].as_u64().unwrap()).collect();
-    assert_eq!(flags[..4], [0, 2, 4, 8]);
+    assert_eq!(flags[..6], [0, 2, 4, 8, 16, 32]);
     assert!(list.iter().all(|codec| codec["available"] == true && codec["by"].is_string()));
 }
 

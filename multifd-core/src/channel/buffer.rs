@@ -4,7 +4,7 @@ use vm_memory::MmapRegion;
 
 use crate::error::Error;
 use crate::page_size::{PACKET_BYTES, PageSize};
-use crate::ram::{GuestPages, RamBlock};
+use crate::ram::{GuestPages, RamBlock, ZEROS};
 use crate::wire::{BlockName, Pages};
 
 /// The pages of one packet, in memory of their own: what a relay takes from one channel and puts
@@ -71,6 +71,18 @@ impl PacketBuffer {
             self.block = Some(BlockName::new(pages.block)?);
         }
         Ok(())
+    }
+
+    /// Has those zero pages sent as normal ones that `is_normal` says, of their block and offset.
+    pub(super) fn take_zero_as_normal(&mut self, is_normal: impl Fn(&BlockName, u64) -> bool) {
+        let Some(block) = &self.block else { return };
+        for at in self.normal..self.offsets.len() {
+            if is_normal(block, self.offsets[at]) {
+                self.offsets.swap(self.normal, at);
+                self.memory.write(self.slots[self.normal], &ZEROS[..self.page_size.bytes()]);
+                self.normal += 1;
+            }
+        }
     }
 
     /// The block of the pages; `None` where no packet with pages has come yet.

@@ -9,7 +9,7 @@ use crate::error::{Error, UsageError};
 use crate::method::{ChannelConfig, MultiFdMethods, PageAccess, SendMethod};
 use crate::page_size::{PACKET_BYTES, PageSize};
 use crate::ram::{
-    GuestPages, GuestSlices, NormalPages, PageBatch, PageHashes, PageMemory, RamDigests,
+    GuestPages, GuestSlices, NormalPages, PageBatch, PageHashes, PageMemory, RamDigests, SentPages,
     copy_unless_zero, is_zero,
 };
 use crate::wire::{Compression, InitialPacket, RamPacketBuilder, Uuid};
@@ -33,6 +33,8 @@ pub struct SendConfig {
     pub announce_digests: bool,
     /// Where the channel notes the hash of each page of a batch.
     pub digests: Option<Arc<RamDigests>>,
+    /// Where all channels note the pages that they send with data, which then are not sent as zero.
+    pub sent: Option<Arc<SentPages>>,
 }
 
 impl SendConfig {
@@ -47,6 +49,7 @@ impl SendConfig {
             counters,
             announce_digests: false,
             digests: None,
+            sent: None,
         }
     }
 
@@ -85,6 +88,14 @@ impl SendConfig {
     #[must_use]
     pub fn with_digests(self, digests: Option<Arc<RamDigests>>) -> Self {
         Self { announce_digests: digests.is_some(), digests, ..self }
+    }
+
+    /// Where all channels of the migration note the pages that they send with data: for a codec
+    /// [without zero after data](crate::MethodDescriptor::without_zero_after_data). A page that is there
+    /// is sent with data, even if it is zero or known to be.
+    #[must_use]
+    pub fn with_sent_pages(self, sent: Option<Arc<SentPages>>) -> Self {
+        Self { sent, ..self }
     }
 }
 
@@ -261,10 +272,15 @@ impl SendMachine {
     pub fn pages(&mut self, batch: PageBatch) -> Result<(), Error> {
         self.expect_idle("SendMachine::pages")?;
         let pages = batch.pages();
+        let (block, sent) = (pages.block().name(), self.config.sent.as_deref());
+        let is_normal = |offset| sent.is_some_and(|sent| sent.may_have(block, offset));
         if batch.is_known_zero() {
-            self.batch.set_zero(pages);
+            self.batch.set_zero(pages, is_normal);
         } else {
-            self.batch.partition(pages, self.config.detect_zero_pages);
+            self.batch.partition(pages, self.config.detect_zero_pages, is_normal);
+        }
+        if let Some(sent) = sent {
+            sent.note(block, &self.batch.normal);
         }
         if let Some(hashes) = self.config.digests.as_ref().and_then(|all| all.of(pages.block())) {
             self.batch.note(pages.page_size(), hashes);
@@ -275,14 +291,21 @@ impl SendMachine {
     }
 
     /// Takes the pages that `buffer` holds to be sent as one packet, as they came: normal pages as
-    /// normal ones, even if they are zero, and zero pages as such. Without a page nothing is sent.
+    /// normal ones, even if they are zero, and zero pages as such, but for those that must not be
+    /// ([`SendConfig::sent`]). Without a page nothing is sent.
     ///
     /// # Errors
     /// The machine is busy or has failed.
-    pub fn buffer(&mut self, buffer: PacketBuffer) -> Result<(), Error> {
+    pub fn buffer(&mut self, mut buffer: PacketBuffer) -> Result<(), Error> {
         self.expect_idle("SendMachine::buffer")?;
         let is_empty = buffer.is_empty();
-        self.batch.partition(buffer.normal_pages(), false);
+        if let Some(sent) = &self.config.sent {
+            buffer.take_zero_as_normal(|block, offset| sent.may_have(block, offset));
+            if let Some(block) = buffer.block() {
+                sent.note(block, buffer.offsets()[0]);
+            }
+        }
+        self.batch.partition(buffer.normal_pages(), false, |_| false);
         self.work = Work::Buffer(buffer);
         if !is_empty {
             self.begin_packet();
@@ -509,25 +532,43 @@ impl PartitionedBatch {
         Self { normal: Vec::new(), zero: Vec::new(), private }
     }
 
-    fn set_zero(&mut self, pages: GuestPages<'_>) {
+    /// Takes pages that are known to be zero, of which those go as normal ones that `is_normal` says.
+    fn set_zero(&mut self, pages: GuestPages<'_>, is_normal: impl Fn(u64) -> bool) {
         self.normal.clear();
         self.zero.clear();
-        self.zero.extend_from_slice(pages.offsets());
+        for &offset in pages.offsets() {
+            let list = if is_normal(offset) { &mut self.normal } else { &mut self.zero };
+            list.push(offset);
+        }
+        if let Some(private) = &mut self.private {
+            let bytes = self.normal.len() * pages.page_size().bytes();
+            private.get_mut_or_new()[..bytes].fill(0);
+        }
     }
 
-    fn partition(&mut self, pages: GuestPages<'_>, detect_zero_pages: bool) {
+    /// Takes pages by what they hold. Zero pages go as normal ones where `is_normal` says so.
+    fn partition(
+        &mut self,
+        pages: GuestPages<'_>,
+        detect_zero_pages: bool,
+        is_normal: impl Fn(u64) -> bool,
+    ) {
         self.normal.clear();
         self.zero.clear();
         let page_bytes = pages.page_size().bytes();
         let mut private = self.private.as_mut().map(PageMemory::get_mut_or_new);
         for (slice, &offset) in pages.slices().zip(pages.offsets()) {
             let has_data = match &mut private {
-                None => !detect_zero_pages || !is_zero(slice),
+                None => !detect_zero_pages || !is_zero(slice) || is_normal(offset),
                 Some(private) => {
                     let at = self.normal.len() * page_bytes;
                     let copy = &mut private[at..at + page_bytes];
                     if detect_zero_pages {
                         copy_unless_zero(slice, copy)
+                            || is_normal(offset) && {
+                                copy.fill(0);
+                                true
+                            }
                     } else {
                         slice.copy_to(copy);
                         true

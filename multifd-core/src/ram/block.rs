@@ -116,7 +116,7 @@ pub struct RamBlock {
 const UNIT: u64 = PageSize::Kib4.bytes() as u64;
 
 /// What a zero page is written from.
-pub(super) static ZEROS: [u8; PageSize::Kib64.bytes()] = [0; PageSize::Kib64.bytes()];
+pub(crate) static ZEROS: [u8; PageSize::Kib64.bytes()] = [0; PageSize::Kib64.bytes()];
 
 impl RamBlock {
     /// A block called `name` in `memory`, which may hold anything. A VMM shares a region

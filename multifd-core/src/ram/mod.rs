@@ -8,16 +8,19 @@ mod copy;
 mod digest;
 mod memory;
 mod pages;
+mod sent;
 mod slices;
 mod sparse;
 
 use std::sync::Arc;
 
+pub(crate) use block::ZEROS;
 pub use block::{BlockMemory, RamBlock};
 pub use copy::{copy_unless_zero, is_zero};
 pub use digest::{BlockDigest, MalformedDigest, PageHashes, RamDigests};
 pub use memory::PageMemory;
 pub use pages::{GuestPages, NormalPages, PageBatch};
+pub use sent::SentPages;
 pub use slices::GuestSlices;
 
 use crate::error::{PeerError, UsageError};

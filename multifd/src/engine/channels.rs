@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use multifd_core::channel::{PacketBuffer, Received, RecvMachine, SendConfig, SendMachine, Target};
-use multifd_core::ram::{PageBatch, RamDigests};
+use multifd_core::ram::{PageBatch, RamDigests, SentPages};
 use multifd_core::wire::{InitialPacket, RamPacket};
 use multifd_core::{MultiFdMethods, PageSize};
 
@@ -63,6 +63,8 @@ pub(crate) struct Channels {
     pub(crate) progress: Progress,
     /// Where the channels note the hashes of the pages that they send.
     pub(crate) digests: Option<Arc<RamDigests>>,
+    /// Where the channels note the pages that they must not send as zero any more.
+    pub(crate) sent: Option<Arc<SentPages>>,
 }
 
 impl Channels {
@@ -98,6 +100,7 @@ impl Channels {
                 .with_packet_num(Arc::clone(&packet_num))
                 .with_counters(self.progress.counters(number))
                 .with_digests(self.digests.clone())
+                .with_sent_pages(self.sent.clone())
                 .with_announced_digests(announced.digests);
             let connection = self.to.channel(number, session, self.connect_timeout)?;
             let stream = stream(Link::new(&connection), number);

@@ -54,6 +54,7 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use multifd_core::ram::SentPages;
 use multifd_core::{PageSize, Registry};
 
 pub use builder::RelayBuilder;
@@ -140,10 +141,12 @@ impl Relay {
             return Err(Error::ChannelCount(0));
         }
         let from = setup.from_codec.find(setup.registry)?;
+        let methods = setup.to_codec.find(setup.registry)?;
         let channels = Channels {
             to,
             connect_timeout: setup.connect_timeout,
-            methods: setup.to_codec.find(setup.registry)?,
+            sent: SentPages::of(&methods.descriptor()),
+            methods,
             level: setup.to_level,
             count: to_channels,
             // Pages go on as they came.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use multifd_core::Registry;
-use multifd_core::ram::{BlockDigest, PageBatch, Ram, RamDigests, is_zero};
+use multifd_core::ram::{BlockDigest, PageBatch, Ram, RamDigests, SentPages, is_zero};
 use multifd_core::wire::InitialPacket;
 
 pub use builder::{SourceBuilder, ZeroPages};
@@ -93,6 +93,7 @@ impl Source {
         let channels = Channels {
             to,
             connect_timeout: setup.connect_timeout,
+            sent: SentPages::of(&methods.descriptor()),
             methods,
             level: setup.level,
             count,
@@ -319,6 +320,10 @@ impl Source {
         let skip = |block: usize, offset, zero: bool| {
             let scan = || is_zero(ram.blocks()[block].slice(offset, page_bytes));
             if !scan_here || !(zero || scan()) {
+                return Ok(false);
+            }
+            let name = ram.blocks()[block].name();
+            if channels.sent.as_ref().is_some_and(|sent| sent.may_have(name, offset)) {
                 return Ok(false);
             }
             main.encoder().zero_page(block, offset)?;

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
+use multifd::core::{Compression, PrivateMethod};
 use multifd::relay::Relay;
 use multifd::{Destination, Error, Listener, PageSet, Uri};
 
@@ -108,8 +109,8 @@ fn a_unix_socket_leaves_no_file_whatever_fails() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sock");
     let uri = Uri::Unix(path.clone());
-    let unavailable = multifd::core::Compression::Qatzip;
-    Destination::builder(registry()).compression(unavailable).listen(&uri).unwrap_err();
+    let unregistered = Compression::Private(PrivateMethod::new(0x0e).unwrap());
+    Destination::builder(registry()).compression(unregistered).listen(&uri).unwrap_err();
     assert!(!path.exists());
     let fails = multifd::Threads::new().first(|_| Err(std::io::Error::other("no")));
     let destination = Destination::builder(registry()).threads(fails).listen(&uri);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::vm_memory::MmapRegion;
 use multifd::core::wire::{BlockName, Uuid};
-use multifd::core::{Compression, PageSize};
+use multifd::core::{Compression, PageSize, PrivateMethod};
 use multifd::relay::Relay;
 use multifd::stream::{Configuration, Subsection, SubsectionData, SyncForm};
 use multifd::{Destination, Error, PageSet, SourceBuilder, ZeroPages};
@@ -68,8 +68,11 @@ fn migrate(hops: &[Hop], setup: impl FnOnce(SourceBuilder<'_>) -> SourceBuilder<
         let relayed = running.join().unwrap();
         assert_eq!(relayed.confirmed, return_path);
         let [from, to] = [&relayed.from, &relayed.to];
-        assert_eq!(from.total().normal_pages, to.total().normal_pages);
-        assert_eq!(from.zero_pages(), to.zero_pages());
+        // UADK gets no page as zero that it got with data.
+        if hops[number + 1].0 != Compression::Uadk {
+            assert_eq!(from.total().normal_pages, to.total().normal_pages);
+            assert_eq!(from.zero_pages(), to.zero_pages());
+        }
         assert_eq!((from.main_bytes, to.main_bytes), (received.main_bytes, received.main_bytes));
         assert_eq!((from.syncs, to.syncs), (received.syncs, received.syncs));
         assert_eq!((from.ram_bytes, from.round()), (received.ram_bytes, received.round()));
@@ -202,13 +205,14 @@ fn what_cannot_be_set_up_is_said_before_anybody_connects() {
     let registry = registry();
     let to = "tcp:127.0.0.1:1".parse().unwrap();
     let relay = || Relay::builder(&registry);
+    let nobodys = Compression::Private(PrivateMethod::new(0x0e).unwrap());
     for (setup, words) in [
         (relay().from_channels(0), "0 channels"),
         (relay().to_channels(0), "0 channels"),
         (relay().to_level(Some(3)), "none has no levels"),
         (relay().to_compression(Compression::Zstd).to_level(Some(99)), "no level 99"),
-        (relay().from_compression(Compression::Uadk), "no codec is registered"),
-        (relay().to_compression(Compression::Qatzip), "no codec is registered"),
+        (relay().from_compression(nobodys), "no codec is registered"),
+        (relay().to_compression(nobodys), "no codec is registered"),
     ] {
         let error: Error = setup.listen(&any_port(), &to).unwrap_err();
         assert!(error.to_string().contains(words), "{error}");

@@ -1,7 +1,9 @@
 //! Another implementation of the format reads what the codec writes, and the other way round.
 
 mod chunks;
+mod qatzip;
 mod qpl;
+mod uadk;
 mod zlib;
 mod zstd;
 
@@ -50,6 +52,8 @@ impl Implementation {
             Compression::Zlib => Ok(zlib::MINIZ),
             Compression::Zstd => Ok(zstd::RUZSTD),
             Compression::Qpl => Ok(qpl::MINIZ),
+            Compression::Uadk => Ok(uadk::MINIZ),
+            Compression::Qatzip => Ok(qatzip::MINIZ),
             other => {
                 Err(Stop::not_applicable(format!("no other implementation of {other} at hand")))
             }

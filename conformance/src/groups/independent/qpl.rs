@@ -16,7 +16,7 @@ const WINDOW: usize = 4096;
 
 /// Inflates one raw stream through a ring as large as the window: what reaches further back is not
 /// there any more.
-fn decode(pieces: &mut Pieces<'_>) -> Result<Vec<u8>, String> {
+pub(super) fn decode(pieces: &mut Pieces<'_>) -> Result<Vec<u8>, String> {
     let mut state = Box::<DecompressorOxide>::default();
     let mut ring = [0; WINDOW];
     let mut decoded = Vec::new();

@@ -30,7 +30,17 @@ pub(super) fn judge(system: &System) -> Vec<Finding> {
         queue::judge(system, &mut findings);
     }
     libraries::judge(system, there, &mut findings);
+    findings.push(in_software());
     findings
+}
+
+/// What would be the hardware of the other codecs that accelerators have.
+fn in_software() -> Finding {
+    let found = "codecs uadk and qatzip work here, on the CPU";
+    Finding::new(Level::Note, "codecs", found).meaning(
+        "Their accelerators, that of a HiSilicon Kunpeng (UADK) and Intel's QAT (QATzip), are neither used nor looked for. \
+         What goes over the wire is the same.",
+    )
 }
 
 fn simulated(version: &str) -> Finding {

@@ -103,7 +103,9 @@ fn without_a_device_only_that_is_a_problem_and_codec_qpl_still_works() {
         "{text}"
     );
     assert!(
-        text.contains("on the CPU, but slower") && text.contains("codec qpl works here, by "),
+        text.contains("on the CPU, but slower")
+            && text.contains("codec qpl works here, by ")
+            && text.contains("codecs uadk and qatzip work here, on the CPU"),
         "{text}"
     );
 }
