@@ -1,6 +1,7 @@
 //! The bare libraries, driven page by page as a plain user would, without framework and without
 //! checks beyond the library's own.
 
+pub mod isal;
 pub mod qpl;
 pub mod zlib;
 pub mod zstd;
