@@ -2,6 +2,7 @@
 //! checks beyond the library's own.
 
 pub mod device;
+pub mod isal;
 pub mod qpl;
 pub mod zlib;
 pub mod zstd;

@@ -51,13 +51,10 @@ impl Qpl {
             let mut at = 4 * pages.len();
             for (index, page) in pages.enumerate() {
                 let room = &mut output[at..at + PAGE_BYTES - 1];
-                let length = match self.run(Operation::Compress, page, room) {
-                    (Status::OK, written) => written,
-                    _ => {
-                        output[at..at + PAGE_BYTES].copy_from_slice(page);
-                        PAGE_BYTES
-                    }
-                };
+                let length = self.compress_page(page, room).unwrap_or_else(|| {
+                    output[at..at + PAGE_BYTES].copy_from_slice(page);
+                    PAGE_BYTES
+                });
                 output[4 * index..4 * index + 4].copy_from_slice(&(length as u32).to_be_bytes());
                 at += length;
             }
@@ -80,10 +77,20 @@ impl Qpl {
             if length == PAGE_BYTES {
                 page.copy_from_slice(chunk);
             } else {
-                let ended = self.run(Operation::Decompress, chunk, page);
-                assert_eq!(ended, (Status::OK, PAGE_BYTES));
+                assert!(self.decompress_page(chunk, page), "libqpl takes the chunk");
             }
         }
+    }
+
+    /// Compresses `page` into `chunk`. Returns the bytes written; `None` where they do not fit.
+    pub fn compress_page(&mut self, page: &[u8], chunk: &mut [u8]) -> Option<usize> {
+        let (status, written) = self.run(Operation::Compress, page, chunk);
+        (status == Status::OK).then_some(written)
+    }
+
+    /// Restores `page` from `chunk`. Returns whether that is what `chunk` is.
+    pub fn decompress_page(&mut self, chunk: &[u8], page: &mut [u8]) -> bool {
+        self.run(Operation::Decompress, chunk, page) == (Status::OK, page.len())
     }
 
     fn run(&mut self, operation: Operation, input: &[u8], output: &mut [u8]) -> (Status, usize) {
