@@ -71,7 +71,10 @@ pub struct UnknownLevel(String);
 ///
 /// What it makes of a page depends on the page alone.
 #[derive(Debug)]
-pub struct Encoder(Kind);
+pub struct Encoder {
+    kind: Kind,
+    page_bytes: usize,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -95,13 +98,14 @@ impl Encoder {
     pub fn with_level(level: Level, page_bytes: usize, window: usize) -> Self {
         assert!(page_bytes <= 1 << 16, "a page of {page_bytes} bytes");
         assert!(window <= crate::LARGEST_WINDOW, "a window of {window} bytes");
-        Self(match level {
+        let kind = match level {
             Level::Fast => Kind::Fast(Fast::new(page_bytes, window)),
             Level::Strong => Kind::Strong {
                 matches: Matches::new(page_bytes, window),
                 block: Box::new(Block::new(page_bytes)),
             },
-        })
+        };
+        Self { kind, page_bytes }
     }
 
     /// Compresses `page` into `stream`. Returns the bytes written; `None` where they do not fit, or, at level
@@ -110,7 +114,9 @@ impl Encoder {
     /// # Panics
     /// Where the page is longer than the encoder is made for.
     pub fn encode(&mut self, page: &[u8], stream: &mut [u8]) -> Option<usize> {
-        match &mut self.0 {
+        let bytes = page.len();
+        assert!(bytes <= self.page_bytes, "a page of {bytes} bytes");
+        match &mut self.kind {
             Kind::Fast(fast) => fast.encode(page, stream),
             Kind::Strong { matches, block } => {
                 matches.find(page);
