@@ -23,6 +23,9 @@ use crate::device::{Device, Devices, Pull, Pulled};
 /// Bytes of each of a pipe's buffers.
 const BUFFER: c_int = 4096;
 
+/// How often a pipe is emptied and filled again for what was written meanwhile.
+const TRIES: usize = 1000;
+
 /// The descriptors of a queue with the face `write`.
 #[derive(Clone, Debug)]
 pub(super) struct Pipe(Arc<Shared>);
@@ -34,6 +37,8 @@ struct Shared {
     /// The end that programs open anew.
     write: OwnedFd,
     inode: u64,
+    /// How many writes there is room for.
+    room: usize,
     /// Since when there is something in it; 0 where that is not known.
     since: AtomicU64,
     gate: Mutex<Gate>,
@@ -61,10 +66,11 @@ impl Pipe {
         let write = unsafe { OwnedFd::from_raw_fd(ends[1]) };
         let bytes = depth as c_int * BUFFER;
         // SAFETY: it takes a number.
-        check(unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) })?;
+        let bytes = check(unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, bytes) })?;
+        let room = (bytes / BUFFER) as usize;
         let inode = fs::metadata(format!("/proc/self/fd/{}", write.as_raw_fd()))?.ino();
         let gate = Mutex::default();
-        Ok(Self(Arc::new(Shared { read, write, inode, since: AtomicU64::new(0), gate })))
+        Ok(Self(Arc::new(Shared { read, write, inode, room, since: AtomicU64::new(0), gate })))
     }
 
     /// The end that is written to.
@@ -127,14 +133,16 @@ impl Shared {
         done != 0 || bytes == 0
     }
 
-    /// Fills the pipe, so that nothing more is accepted.
-    fn fill(&self) {
+    /// Fills the pipe, so that nothing more is accepted. Returns how many stoppers that took.
+    fn fill(&self) -> usize {
+        let mut count = 0;
         loop {
             // SAFETY: it reads a byte of a constant.
             let written = unsafe { libc::write(self.write.as_raw_fd(), [0_u8].as_ptr().cast(), 1) };
             if written != 1 {
-                break;
+                return count;
             }
+            count += 1;
         }
     }
 }
@@ -179,12 +187,19 @@ impl Pull for Pipe {
         let mut gate = shared.gate();
         if gate.opens.is_none() {
             let since = shared.since.load(Ordering::Acquire);
-            while let Some(read) = shared.read() {
-                gate.before.extend(read.ok().map(|descriptor| (descriptor, since)));
+            // What a program writes while the pipe is emptied and filled has been accepted, too: then there is
+            // no room for as many stoppers, and all is done once more. Of the tries, each is one that a program
+            // was quicker than, for which it has a descriptor less in hand.
+            for _ in 0..TRIES {
+                while let Some(read) = shared.read() {
+                    gate.before.extend(read.ok().map(|descriptor| (descriptor, since)));
+                }
+                if shared.fill() >= shared.room {
+                    break;
+                }
             }
         }
         gate.opens = gate.opens.max(Some(time));
-        shared.fill();
     }
 }
 
@@ -227,4 +242,43 @@ pub(super) fn watch(pipes: Vec<Vec<Pipe>>, devices: &Devices) -> io::Result<()> 
 /// The value of a call, or the error that it says by a negative one.
 pub(super) fn check(value: c_int) -> io::Result<c_int> {
     if value < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+
+    /// Writes descriptors as a program does, until it is told to stop or the queue has refused one that often.
+    fn write_until(stop: &AtomicBool, fd: RawFd) -> u64 {
+        let mut accepted = 0;
+        while !stop.load(Ordering::Acquire) {
+            let bytes = [1_u8; DESCRIPTOR_BYTES];
+            // SAFETY: it reads so many bytes of an array.
+            let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), DESCRIPTOR_BYTES) };
+            accepted += u64::from(written == DESCRIPTOR_BYTES as isize);
+        }
+        accepted
+    }
+
+    #[test]
+    fn what_was_accepted_before_a_queue_is_closed_for_ever_is_taken_from_it() {
+        for _ in 0..200 {
+            let pipe = Pipe::new(16).unwrap();
+            let (stop, fd) = (AtomicBool::new(false), pipe.fd());
+            let taken = || matches!(pipe.pull(1), Pulled::One(..));
+            let (accepted, early) = thread::scope(|scope| {
+                let writers: Vec<_> =
+                    (0..2).map(|_| scope.spawn(|| write_until(&stop, fd))).collect();
+                let early = (0..50).filter(|_| taken()).count() as u64;
+                pipe.close_until(u64::MAX);
+                stop.store(true, Ordering::Release);
+                let accepted = writers.into_iter().map(|writer| writer.join().unwrap());
+                (accepted.sum::<u64>(), early)
+            });
+            let late = std::iter::from_fn(|| taken().then_some(())).count() as u64;
+            assert_eq!(early + late, accepted);
+        }
+    }
 }

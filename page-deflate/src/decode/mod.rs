@@ -24,10 +24,10 @@ pub enum DecodeError {
     )]
     Malformed,
     /// It makes fewer bytes than the page has: so many.
-    #[error("the stream makes {0} bytes, which is less than a page")]
+    #[error("the stream inflates to {0} bytes, fewer than a page has")]
     Short(usize),
     /// It makes more bytes than the page has.
-    #[error("the stream makes more than a page")]
+    #[error("the stream inflates to more than a page")]
     Long,
 }
 
