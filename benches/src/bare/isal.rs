@@ -1,7 +1,7 @@
 //! ISA-L's DEFLATE (igzip), opened at run time: a page a call, with nothing kept from call to call.
 //!
 //! Of its two structures only the public heads are declared, as `isa-l/igzip_lib.h` has them. What is behind
-//! them is the library's own: [`REST`] is larger than it needs.
+//! them is the library's own: `REST` is larger than it needs.
 
 use std::env;
 use std::ffi::{OsStr, c_int};
