@@ -14,7 +14,7 @@ pub fn qpl(input: &[u8]) {
     let pages = usize::from(choice % 8) + 1;
     let codec = Qpl::new(Options::new(Path::Portable));
     let taken = restored(&codec, &[payload], pages);
-    let expected = expected(payload, pages);
+    let expected = expected(payload, pages, inflate);
     match (taken.first(), expected) {
         (Some(taken), Some(expected)) => assert!(*taken == expected),
         (None, None) => {}
@@ -22,34 +22,36 @@ pub fn qpl(input: &[u8]) {
     }
 }
 
-/// The pages of a payload (lengths, then chunks) as an independent decoder has them; none where it has
-/// to be refused.
-fn expected(payload: &[u8], pages: usize) -> Option<Vec<u8>> {
+/// The pages of a payload (lengths, then chunks) as an independent decoder has them, which makes a chunk's page
+/// by `inflate`; none where it has to be refused.
+pub(crate) fn expected(
+    payload: &[u8],
+    pages: usize,
+    inflate: fn(&[u8]) -> Option<Vec<u8>>,
+) -> Option<Vec<u8>> {
     let mut restored = Vec::new();
     for chunk in chunks(payload, pages)? {
-        if chunk.len() == PAGE {
-            restored.extend_from_slice(chunk);
-            continue;
+        match chunk.len() {
+            PAGE => restored.extend_from_slice(chunk),
+            _ => restored.extend(inflate(chunk)?),
         }
-        let (done, page) = inflate(chunk);
-        if done != (TINFLStatus::Done, chunk.len(), PAGE) {
-            return None;
-        }
-        restored.extend(page);
     }
     Some(restored)
 }
 
-/// What an independent decoder makes of a chunk: its status, the bytes that it has read and written, and
-/// the page.
-fn inflate(chunk: &[u8]) -> ((TINFLStatus, usize, usize), Vec<u8>) {
-    let mut page = vec![0; PAGE];
-    let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-    let done = decompress(&mut DecompressorOxide::new(), chunk, &mut page, 0, flags);
-    (done, page)
+fn inflate(chunk: &[u8]) -> Option<Vec<u8>> {
+    inflate_with(0, chunk)
 }
 
-pub(crate) fn chunks(payload: &[u8], pages: usize) -> Option<Vec<&[u8]>> {
+/// The page that an independent decoder with these flags makes of a whole chunk.
+pub(crate) fn inflate_with(flags: u32, chunk: &[u8]) -> Option<Vec<u8>> {
+    let mut page = vec![0; PAGE];
+    let flags = flags | inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+    let done = decompress(&mut DecompressorOxide::new(), chunk, &mut page, 0, flags);
+    (done == (TINFLStatus::Done, chunk.len(), PAGE)).then_some(page)
+}
+
+fn chunks(payload: &[u8], pages: usize) -> Option<Vec<&[u8]>> {
     let (lengths, mut rest) = payload.split_at_checked(4 * pages)?;
     let mut chunks = Vec::new();
     for length in lengths.chunks(4) {
