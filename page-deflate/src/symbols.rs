@@ -19,17 +19,21 @@ pub(crate) const LONGEST: usize = 258;
 /// The length of the shortest match, in bytes.
 pub(crate) const SHORTEST: usize = 3;
 
-const LENGTHS: usize = 29;
+/// Symbols for lengths.
+pub(crate) const LENGTHS: usize = 29;
+
+/// Symbols for distances that are used.
+pub(crate) const DISTANCES_USED: usize = 30;
 
 /// A symbol is the first of so many lengths or distances, which extra bits tell apart.
 #[derive(Clone, Copy)]
-struct Range {
-    start: u16,
-    extra: u8,
+pub(crate) struct Range {
+    pub(crate) start: u16,
+    pub(crate) extra: u8,
 }
 
 /// The lengths' symbols, from [`END`] + 1 on.
-const LENGTH_RANGES: [Range; LENGTHS] = {
+pub(crate) const LENGTH_RANGES: [Range; LENGTHS] = {
     let mut ranges = [Range { start: 0, extra: 0 }; LENGTHS];
     let (mut symbol, mut start) = (0, SHORTEST as u16);
     while symbol < LENGTHS - 1 {
@@ -42,7 +46,8 @@ const LENGTH_RANGES: [Range; LENGTHS] = {
     ranges
 };
 
-const DISTANCE_RANGES: [Range; DISTANCES] = {
+/// The distances' symbols.
+pub(crate) const DISTANCE_RANGES: [Range; DISTANCES] = {
     let mut ranges = [Range { start: 0, extra: 0 }; DISTANCES];
     let (mut symbol, mut start) = (0, 1_u16);
     while start as usize <= LARGEST_WINDOW {
@@ -93,6 +98,24 @@ pub(crate) const DISTANCE_EXTRA: [u8; DISTANCES] = {
     }
     extra
 };
+
+/// The fixed code's lengths (RFC 1951, section 3.2.6).
+pub(crate) const FIXED_LITLEN: [u8; LITLEN] = {
+    let mut lengths = [8; LITLEN];
+    let mut symbol = 144;
+    while symbol < 280 {
+        lengths[symbol] = if symbol < END { 9 } else { 7 };
+        symbol += 1;
+    }
+    lengths
+};
+
+/// The same for distances.
+pub(crate) const FIXED_DISTANCES: [u8; DISTANCES] = [5; DISTANCES];
+
+/// Which symbol of the code for code lengths has its length when, in a header (RFC 1951, section 3.2.7).
+pub(crate) const ORDER: [usize; 19] =
+    [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
 /// The symbol of a length.
 #[inline(always)]

@@ -1,5 +1,9 @@
 //! Huffman codes (RFC 1951, section 3.2.2) as tables, which say of the next bits what they begin with.
 
+use crate::symbols::{
+    DISTANCE_RANGES, DISTANCES, DISTANCES_USED, END, LENGTH_RANGES, LENGTHS, LITLEN, Range,
+};
+
 /// What the next bits begin with. From the lowest bit:
 ///
 /// | bits | |
@@ -30,8 +34,8 @@ impl Entry {
         Self(Self::LITERAL | (byte as u32) << 16)
     }
 
-    const fn range(start: u32, extra: u32) -> Self {
-        Self(start << 16 | extra)
+    const fn range(range: Range) -> Self {
+        Self((range.start as u32) << 16 | range.extra as u32)
     }
 
     /// The same for a code of `length` bits.
@@ -79,12 +83,6 @@ pub(super) struct Code<const N: usize> {
     /// The symbols of the code, by length and then in order.
     sorted: [u16; LITLEN],
 }
-
-/// Symbols for bytes, ends and lengths, with those that have a code and are never used.
-pub(super) const LITLEN: usize = 288;
-
-/// The symbol at the end of a block.
-pub(super) const END: usize = 256;
 
 /// Bits of the longest code.
 const LONGEST: usize = 15;
@@ -275,25 +273,20 @@ pub(super) static LITLEN_ENTRIES: [Entry; LITLEN] = {
         byte += 1;
     }
     entries[END] = Entry::BLOCK_END;
-    let (mut symbol, mut start) = (0, 3);
-    while symbol < 28 {
-        let extra = if symbol < 8 { 0 } else { symbol as u32 / 4 - 1 };
-        entries[END + 1 + symbol] = Entry::range(start, extra);
-        start += 1 << extra;
+    let mut symbol = 0;
+    while symbol < LENGTHS {
+        entries[END + 1 + symbol] = Entry::range(LENGTH_RANGES[symbol]);
         symbol += 1;
     }
-    entries[END + 29] = Entry::range(258, 0);
     entries
 };
 
 /// What the symbols for distances mean.
-pub(super) static DISTANCE_ENTRIES: [Entry; 32] = {
-    let mut entries = [Entry::INVALID; 32];
-    let (mut symbol, mut start) = (0, 1);
-    while symbol < 30 {
-        let extra = if symbol < 4 { 0 } else { symbol as u32 / 2 - 1 };
-        entries[symbol] = Entry::range(start, extra);
-        start += 1 << extra;
+pub(super) static DISTANCE_ENTRIES: [Entry; DISTANCES] = {
+    let mut entries = [Entry::INVALID; DISTANCES];
+    let mut symbol = 0;
+    while symbol < DISTANCES_USED {
+        entries[symbol] = Entry::range(DISTANCE_RANGES[symbol]);
         symbol += 1;
     }
     entries
@@ -304,7 +297,7 @@ pub(super) static LENGTH_ENTRIES: [Entry; 19] = {
     let mut entries = [Entry::INVALID; 19];
     let mut symbol = 0;
     while symbol < 19 {
-        entries[symbol] = Entry::range(symbol as u32, 0);
+        entries[symbol] = Entry::range(Range { start: symbol as u16, extra: 0 });
         symbol += 1;
     }
     entries

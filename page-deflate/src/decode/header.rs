@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 use super::DecodeError;
 use super::bits::Bits;
 use super::code::{
-    DISTANCE_BITS, DISTANCE_ENTRIES, DistanceCode, END, LENGTH_BITS, LENGTH_ENTRIES, LITLEN_BITS,
+    DISTANCE_BITS, DISTANCE_ENTRIES, DistanceCode, LENGTH_BITS, LENGTH_ENTRIES, LITLEN_BITS,
     LITLEN_ENTRIES, LengthCode, Lengths, LitlenCode,
 };
+use crate::symbols::{DISTANCES_USED, END, FIXED_DISTANCES, FIXED_LITLEN, LENGTHS, ORDER};
 
 /// The two codes of a block.
 #[derive(Debug)]
@@ -30,15 +31,11 @@ impl Codes {
 /// The fixed codes.
 pub(super) static FIXED: LazyLock<Codes> = LazyLock::new(|| {
     let (mut litlen, mut distances) = (Lengths::new(), Lengths::new());
-    for symbol in 0..288 {
-        let length = match symbol {
-            0..144 | 280.. => 8,
-            144..256 => 9,
-            _ => 7,
-        };
-        litlen.push(symbol, length);
+    for (lengths, fixed) in
+        [(&mut litlen, &FIXED_LITLEN[..]), (&mut distances, &FIXED_DISTANCES[..])]
+    {
+        fixed.iter().enumerate().for_each(|(symbol, &length)| lengths.push(symbol, length));
     }
-    (0..32).for_each(|symbol| distances.push(symbol, 5));
     let mut codes = Codes::new();
     assert!(codes.build(&litlen, &distances), "the fixed codes are complete");
     codes
@@ -105,7 +102,7 @@ impl Dynamic {
         let litlen = bits.take(5) as usize + END + 1;
         let distances = bits.take(5) as usize + 1;
         let count = bits.take(4) as usize + 4;
-        if litlen > 286 || distances > 30 {
+        if litlen > END + 1 + LENGTHS || distances > DISTANCES_USED {
             return Err(DecodeError::Malformed);
         }
         self.read_length_code(bits, input, count)?;
@@ -121,9 +118,6 @@ impl Dynamic {
         input: &[u8],
         count: usize,
     ) -> Result<(), DecodeError> {
-        const ORDER: [usize; 19] =
-            [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
-
         let mut by_symbol = [0; 19];
         for some in ORDER[..count].chunks(10) {
             bits.refill(input)?;

@@ -4,7 +4,7 @@ use super::bits::{Bits, Writer};
 use super::code::Code;
 use super::header::{self, DISTANCE_LONGEST, LITLEN_LONGEST};
 use super::matches::Matches;
-use crate::symbols::{self, DISTANCES, END, LITLEN};
+use crate::symbols::{self, DISTANCES, END, FIXED_DISTANCES, FIXED_LITLEN, LITLEN};
 
 /// The codes of one block after the other, and the memory that they are written to.
 #[derive(Debug)]
@@ -162,19 +162,6 @@ pub(super) fn write_match(
     writer.push(symbols::distance_extra(symbol, distance));
     writer.flush();
 }
-
-/// The fixed code's lengths (RFC 1951, section 3.2.6).
-const FIXED_LITLEN: [u8; LITLEN] = {
-    let mut lengths = [8; LITLEN];
-    let mut symbol = 144;
-    while symbol < 280 {
-        lengths[symbol] = if symbol < END { 9 } else { 7 };
-        symbol += 1;
-    }
-    lengths
-};
-
-const FIXED_DISTANCES: [u8; DISTANCES] = [5; DISTANCES];
 
 static FIXED_LITLEN_BITS: [Bits; LITLEN] = {
     let mut bits = [Bits::NONE; LITLEN];

@@ -2,7 +2,7 @@
 
 use super::bits::{Bits, Writer};
 use super::code::Code;
-use crate::symbols::{DISTANCES, END, LITLEN};
+use crate::symbols::{DISTANCES, END, LITLEN, ORDER};
 
 /// Bits of the longest code for bytes and lengths. More gain nothing in a page of 4 KiB, and cost
 /// a decoder its second table.
@@ -58,9 +58,6 @@ static GAPS: [Bits; END + 1] = {
     }
     gaps
 };
-
-/// Which symbol's length comes when.
-const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
 /// The kind of a last block with its own codes.
 const KIND: Bits = Bits::new(0b101, 3);

@@ -12,6 +12,12 @@ pub(super) struct Matches {
     sequence_count: usize,
 }
 
+/// Bytes that the search compares.
+const HASHED: u32 = 7;
+
+/// After so many bytes without a match, the search goes on with longer steps.
+const PATIENCE: usize = 32;
+
 /// Literals, and the match behind them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sequence {
@@ -47,7 +53,7 @@ impl Matches {
         self.search.start();
         (self.literal_count, self.sequence_count) = (0, 0);
         let mut taken = 0;
-        while let Some(found) = self.search.next::<7, 32>(page, taken) {
+        while let Some(found) = self.search.next::<HASHED, PATIENCE>(page, taken) {
             self.push_literals(&page[taken..], found.bytes.start - taken);
             self.push_match(found.bytes.start - taken, found.bytes.len(), found.distance);
             taken = found.bytes.end;

@@ -9,15 +9,14 @@ use std::sync::LazyLock;
 use super::bits::{Bits, Writer};
 use super::code::Code;
 use super::header;
-use crate::symbols::{DISTANCES, LITLEN};
+use crate::symbols::{DISTANCES, DISTANCES_USED, END, LENGTHS as LENGTH_SYMBOLS, LITLEN};
 use lengths::LENGTHS;
 
 /// How many codes there are.
 const CODES: usize = 8;
 
 /// Symbols that have a code: the others never occur.
-const LITLEN_USED: usize = 286;
-const DISTANCES_USED: usize = 30;
+const LITLEN_USED: usize = END + 1 + LENGTH_SYMBOLS;
 const USED: usize = LITLEN_USED + DISTANCES_USED;
 
 /// Lengths of the codes of all symbols, of bytes and lengths first.

@@ -6,7 +6,7 @@ use super::*;
 use crate::encode::fast::{HASHED, PATIENCE};
 use crate::encode::header::{DISTANCE_LONGEST, LITLEN_LONGEST};
 use crate::encode::search::{Match, Search};
-use crate::symbols::{self, END};
+use crate::symbols;
 
 /// How often each symbol occurs.
 type Counts = [u32; USED];
