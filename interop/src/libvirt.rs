@@ -151,6 +151,12 @@ impl Hosts {
         Ok(self.virsh(host, &["domstate", DOMAIN])?.trim().to_owned())
     }
 
+    /// What libvirt says of the domain's QEMU, and that of itself.
+    pub fn log(&self, host: Host) -> String {
+        let log = self.file(host.name()).join("cache/libvirt/qemu/log").join(DOMAIN);
+        fs::read_to_string(log.with_extension("log")).unwrap_or_else(|error| error.to_string())
+    }
+
     /// Waits until the domain's guest has made some rounds more than it has now.
     ///
     /// # Errors

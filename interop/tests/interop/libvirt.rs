@@ -10,7 +10,7 @@ use multifd_interop::program::Multifd;
 use multifd_interop::qemu::Settings;
 use serde_json::Value;
 
-use crate::common::{ROUNDS, Tested, check, check_equal, image_ram, receive};
+use crate::common::{ROUNDS, Tested, check, check_equal, despite_qemu, image_ram, receive};
 use crate::relays::relays_at;
 
 /// Codec and channels from the source on; a relay stands between each two.
@@ -44,7 +44,7 @@ fn trial(name: String, test: Test) -> Trial {
     Trial::ignorable_test(name, move || match Hosts::available() {
         Err(missing) if missing.required => Err(Failed::from(missing)),
         Err(missing) => Ok(Completion::ignored_with(format!("skipped: {missing}"))),
-        Ok(()) => test().map(|()| Completion::Completed).map_err(Failed::from),
+        Ok(()) => despite_qemu(test).map(|()| Completion::Completed).map_err(Failed::from),
     })
 }
 
@@ -181,7 +181,10 @@ fn fails(virsh: Virsh) -> Tested {
 
 fn check_states(hosts: &Hosts, wanted: [&str; 2]) -> Tested {
     let states = [hosts.state(Host::Alpha)?, hosts.state(Host::Beta)?];
-    check(states == wanted, || format!("the domain is {states:?}"))
+    check(states == wanted, || {
+        let logs = [Host::Alpha, Host::Beta].map(|host| hosts.log(host)).join("\n\n");
+        format!("the domain is {states:?}, and not {wanted:?}; of its QEMUs, libvirt says:\n{logs}")
+    })
 }
 
 /// Compares what the guest does not write to.
