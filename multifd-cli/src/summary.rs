@@ -21,11 +21,22 @@ pub(crate) struct Summary {
     pub(crate) wire_bytes: u64,
     /// Bytes of normal pages for each byte of payload; `None` without normal pages.
     pub(crate) ratio: Option<f64>,
+    /// Writes of guest memory that were to go without a copy; `None` where none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) zero_copy: Option<ZeroCopy>,
     pub(crate) seconds: f64,
     pub(crate) guest_bytes_per_second: f64,
     /// What the codec has counted.
     #[serde(serialize_with = "counts")]
     pub(crate) codec_stats: MethodStats,
+}
+
+/// Writes of guest memory that were to go without a copy.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct ZeroCopy {
+    writes: u64,
+    /// Those that the kernel copied all the same.
+    copied: u64,
 }
 
 impl Summary {
@@ -43,6 +54,10 @@ impl Summary {
             wire_bytes: stats.wire_bytes(),
             ratio: (total.payload_bytes > 0)
                 .then(|| normal_bytes as f64 / total.payload_bytes as f64),
+            zero_copy: (stats.zero_copy.writes > 0).then_some(ZeroCopy {
+                writes: stats.zero_copy.writes,
+                copied: stats.zero_copy.copied,
+            }),
             seconds,
             guest_bytes_per_second: guest_bytes as f64 / seconds.max(1e-9),
             codec_stats: stats.method.clone(),
@@ -59,9 +74,12 @@ impl Summary {
         let ratio = self.ratio.map_or_else(String::new, |ratio| format!(" (ratio {ratio:.2})"));
         let counted = counted(&self.codec_stats);
         let counted = counted.map_or_else(String::new, |counted| format!("; {counted}"));
+        let zero_copy = self.zero_copy.map_or_else(String::new, |ZeroCopy { writes, copied }| {
+            format!("; {writes} writes without a copy, but for {copied} that the kernel copied")
+        });
         format!(
             "{} of guest memory in {:.2} s ({:.2} GiB/s): {} on the wire, {} pages with \
-             data{ratio}, {} zero pages{counted}",
+             data{ratio}, {} zero pages{counted}{zero_copy}",
             Bytes(self.guest_bytes),
             self.seconds,
             self.speed(),

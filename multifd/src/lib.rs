@@ -41,6 +41,6 @@ pub use engine::outgoing::Outgoing;
 pub use engine::threads::Threads;
 pub use error::{Error, Refused, Side, Unfinished};
 pub use page_set::PageSet;
-pub use progress::{Progress, Stats};
+pub use progress::{Progress, Stats, ZeroCopyStats};
 pub use source::{Source, SourceBuilder, ZeroPages};
 pub use transport::{Connection, Listener, MalformedNetwork, MalformedUri, Network, Uri};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use multifd_core::channel::{ChannelCounters, ChannelStats};
 use multifd_core::{MethodStats, PageSize};
 
+use crate::driver::ZeroCopyCounters;
 use crate::stream::BlockInfo;
 
 /// A view of a migration's counters, to be kept and read from any thread while it runs.
@@ -14,6 +15,7 @@ use crate::stream::BlockInfo;
 pub struct Progress {
     channels: Arc<[Arc<ChannelCounters>]>,
     main: Arc<MainCounters>,
+    zero_copy: Arc<ZeroCopyCounters>,
 }
 
 /// The counters of a migration at one moment.
@@ -38,8 +40,22 @@ pub struct Stats {
     pub syncs_are_rounds: bool,
     /// Connections that came to a receiving side and were refused: see [`Refused`](crate::Refused).
     pub refused_connections: u64,
+    /// Writes of guest memory that were to be sent without a copy.
+    pub zero_copy: ZeroCopyStats,
     /// Time since the migration began.
     pub elapsed: Duration,
+}
+
+/// Writes of guest memory that were to be sent without a copy: see
+/// [`SourceBuilder::zero_copy`](crate::SourceBuilder::zero_copy).
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ZeroCopyStats {
+    /// All of them, on all channels.
+    pub writes: u64,
+    /// Those that the kernel copied all the same: the network device cannot do without, or the limit of locked
+    /// memory (`ulimit -l`) is below a packet's pages.
+    pub copied: u64,
 }
 
 #[derive(Debug)]
@@ -66,7 +82,8 @@ impl Progress {
             syncs_are_rounds: AtomicBool::new(true),
             refused: AtomicU64::new(0),
         };
-        Self { channels: (0..channels).map(|_| Arc::default()).collect(), main: Arc::new(main) }
+        let channels = (0..channels).map(|_| Arc::default()).collect();
+        Self { channels, main: Arc::new(main), zero_copy: Arc::default() }
     }
 
     /// The counters now.
@@ -81,6 +98,10 @@ impl Progress {
             page_bytes: self.main.page_bytes.load(Relaxed),
             syncs_are_rounds: self.main.syncs_are_rounds.load(Relaxed),
             refused_connections: self.main.refused.load(Relaxed),
+            zero_copy: ZeroCopyStats {
+                writes: self.zero_copy.writes.load(Relaxed),
+                copied: self.zero_copy.copied.load(Relaxed),
+            },
             elapsed: self.main.began.elapsed(),
         }
     }
@@ -89,6 +110,10 @@ impl Progress {
     /// be refused.
     pub(crate) fn counters(&self, number: u8) -> Arc<ChannelCounters> {
         self.channels.get(usize::from(number)).map(Arc::clone).unwrap_or_default()
+    }
+
+    pub(crate) fn zero_copy_counters(&self) -> Arc<ZeroCopyCounters> {
+        Arc::clone(&self.zero_copy)
     }
 
     pub(crate) fn count_zero_page(&self) {

@@ -224,6 +224,31 @@ fn a_zstd_window_above_the_limit_is_refused_until_it_is_allowed() {
 }
 
 #[test]
+fn a_ram_file_is_sent_without_a_copy_and_what_the_kernel_copied_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("guest.ram");
+    fs::write(&file, crate::common::memory(40)).unwrap();
+    let send = |compression: &str| {
+        let image = folder.path().join(compression);
+        let recv =
+            ["--listen", "tcp:127.0.0.1:0", "--compression", compression, "--to", text(&image)];
+        let (recv, uri) = Running::recv(&recv);
+        let send = ["send", "--ram", text(&file), "--to", &uri, "--compression", compression];
+        let sent = multifd(&[&send[..], &["--zero-copy-send", "--json"]].concat());
+        (sent, recv, image)
+    };
+    let (sent, recv, image) = send("none");
+    let counted = &sent.succeeded().json()["zero_copy"];
+    let (writes, copied) = (counted["writes"].as_u64(), counted["copied"].as_u64());
+    assert!(writes > Some(0) && copied.is_some(), "{counted}");
+    recv.wait().succeeded();
+    assert!(fs::read(image.join("pc.ram")).unwrap() == fs::read(&file).unwrap());
+    let (sent, recv, _) = send("zstd");
+    sent.failed_saying(&["without a copy", "codec zstd makes a copy"]);
+    drop(recv);
+}
+
+#[test]
 fn an_image_that_has_changed_since_it_was_stored_is_not_handed_over_unless_that_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("guest.ram");

@@ -17,6 +17,8 @@ mod main_channel;
 mod socket;
 #[cfg(feature = "tokio")]
 mod tokio;
+#[allow(unsafe_code, reason = "the kernel reads guest memory, and fills what it says of it")]
+mod zero_copy;
 
 use std::io;
 
@@ -33,6 +35,7 @@ pub use self::main_channel::{MainChannelError, MainReader, MainWriter, ReturnRea
 pub use self::socket::Socket;
 #[cfg(feature = "tokio")]
 pub use self::tokio::Tokio;
+pub(crate) use self::zero_copy::{ZeroCopy, ZeroCopyCounters};
 
 /// The writing end of a connection.
 ///
@@ -43,6 +46,12 @@ pub trait Transmit: Send {
 
     /// Holds nothing back of what has been written.
     fn flush(&mut self) -> impl Future<Output = io::Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// Waits until nothing that has been written is read from guest memory any more. At once where it is
+    /// copied.
+    fn settle(&mut self) -> impl Future<Output = io::Result<()>> + Send {
         std::future::ready(Ok(()))
     }
 }
@@ -104,6 +113,15 @@ impl<W: Transmit> SendChannel<W> {
             *unflushed = false;
         }
         Ok(())
+    }
+
+    /// Waits until guest memory is not read any more of what has been sent.
+    ///
+    /// # Errors
+    /// Where the connection fails, with the channel and the packet.
+    pub async fn settle(&mut self) -> Result<(), Error> {
+        let settled = self.stream.settle().await;
+        settled.map_err(|error| self.machine.locate(Error::writing(error)))
     }
 
     /// Ends the channel. The stream is handed back, to be closed.

@@ -44,7 +44,7 @@ impl<S: AsFd> Socket<S> {
     pub(crate) fn send(&self, parts: Parts<'_>) -> io::Result<usize> {
         let mut pieces = ToSend::default();
         parts.take_while(|part| pieces.push(part)).for_each(drop);
-        pieces.send(self.socket.as_fd())
+        pieces.send(self.socket.as_fd(), 0)
     }
 
     pub(crate) fn receive(&self, room: &mut [u8]) -> io::Result<usize> {
@@ -77,25 +77,28 @@ impl<S: AsFd + Send> Receive for Socket<S> {
 
 /// Memory for the kernel to read, in order.
 #[derive(Default)]
-struct ToSend<'a>(Pieces, PhantomData<Part<'a>>);
+pub(super) struct ToSend<'a>(Pieces, PhantomData<Part<'a>>);
 
 impl<'a> ToSend<'a> {
     /// Appends `part`, or the pieces of it that there is room for. Says whether that was all of it.
-    fn push(&mut self, part: &Part<'a>) -> bool {
+    pub(super) fn push(&mut self, part: &Part<'a>) -> bool {
         match part {
             Part::Bytes(bytes) => self.0.push(bytes.as_ptr().cast_mut(), bytes.len()),
             Part::Guest(pages) => self.0.push_guest(pages),
         }
     }
 
-    /// Has the kernel read the first bytes. Returns how many.
-    fn send(mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+    /// Has the kernel read the first bytes, with more `flags`. Returns how many.
+    pub(super) fn send(&mut self, socket: BorrowedFd<'_>, flags: libc::c_int) -> io::Result<usize> {
         let message = self.0.message();
         retry(|| {
             // SAFETY: the message has vectors that are all initialised and point into byte slices
             // and guest memory, which `self` keeps borrowed. The kernel only reads them, and copes
-            // with a guest that writes its memory meanwhile.
-            unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) }
+            // with a guest that writes its memory meanwhile. With `MSG_ZEROCOPY` it goes on to read the
+            // memory's pages, which it holds, so that they are nobody else's even if they are unmapped.
+            unsafe {
+                libc::sendmsg(socket.as_raw_fd(), &raw const message, flags | libc::MSG_NOSIGNAL)
+            }
         })
     }
 }
@@ -180,7 +183,7 @@ impl Pieces {
     }
 }
 
-fn retry(mut attempt: impl FnMut() -> isize) -> io::Result<usize> {
+pub(super) fn retry(mut attempt: impl FnMut() -> isize) -> io::Result<usize> {
     loop {
         match usize::try_from(attempt()) {
             Ok(count) => return Ok(count),
@@ -293,7 +296,7 @@ mod tests {
         let pushed = (0..1000).take_while(|_| pieces.push(&Part::Bytes(b"x"))).count();
         assert_eq!(pushed, MOST_PIECES);
         let (left, mut right) = UnixStream::pair().unwrap();
-        assert_eq!(pieces.send(left.as_fd()).unwrap(), MOST_PIECES);
+        assert_eq!(pieces.send(left.as_fd(), 0).unwrap(), MOST_PIECES);
         drop(left);
         let mut bytes = Vec::new();
         io::Read::read_to_end(&mut right, &mut bytes).unwrap();
@@ -309,7 +312,7 @@ mod tests {
         let pages = GuestSlices::new(pages, 0);
         let mut to_send = ToSend::default();
         to_send.push(&Part::Guest(pages));
-        assert_eq!(to_send.send(left.as_fd()).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(to_send.send(left.as_fd(), 0).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         let mut socket = Socket::new(left);
         assert_eq!(block_on(socket.read_guest(pages)).unwrap(), 0);
         assert_eq!(block_on(socket.read(&mut [0; 4])).unwrap(), 0);

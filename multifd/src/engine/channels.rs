@@ -15,7 +15,7 @@ use super::outgoing::Outgoing;
 use super::pace::{Pace, Paced};
 use super::queue::{Queue, Work};
 use super::session::{Failure, Session, Stopped, Waiter, Wake};
-use crate::driver::{Receive, RecvChannel, SendChannel, Transmit};
+use crate::driver::{Receive, RecvChannel, SendChannel, Transmit, ZeroCopyCounters};
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::transport::{Connection, Link};
@@ -65,6 +65,8 @@ pub(crate) struct Channels {
     pub(crate) digests: Option<Arc<RamDigests>>,
     /// Where the channels note the pages that they must not send as zero any more.
     pub(crate) sent: Option<Arc<SentPages>>,
+    /// Has guest memory sent without a copy, and counts what is.
+    pub(crate) zero_copy: Option<Arc<ZeroCopyCounters>>,
 }
 
 impl Channels {
@@ -103,7 +105,12 @@ impl Channels {
                 .with_sent_pages(self.sent.clone())
                 .with_announced_digests(announced.digests);
             let connection = self.to.channel(number, session, self.connect_timeout)?;
-            let stream = stream(Link::new(&connection), number);
+            let link = Link::new(&connection);
+            let link = match &self.zero_copy {
+                Some(counters) => link.with_zero_copy(counters).map_err(Error::ZeroCopy)?,
+                None => link,
+            };
+            let stream = stream(link, number);
             let stream = Paced::new(stream, session, self.pace.as_ref());
             let methods = Arc::clone(&self.methods);
             let run = move |session: &Session<S>| {
@@ -183,6 +190,8 @@ fn send<S: Sending>(
             Work::Sync => {
                 channel.machine().sync()?;
                 session.run(channel.send())??;
+                // The next round may send these pages again, on another channel.
+                session.run(channel.settle())??;
                 session.update(Wake::Feeders, |state| state.queue().note_sync(number))?;
             }
             Work::Finish => {

@@ -125,6 +125,10 @@ impl<W: Transmit, S: Send + 'static> Transmit for Paced<W, S> {
     async fn flush(&mut self) -> io::Result<()> {
         self.stream.flush().await
     }
+
+    async fn settle(&mut self) -> io::Result<()> {
+        self.stream.settle().await
+    }
 }
 
 impl<W: Write, S: Send + 'static> Write for Paced<W, S> {

@@ -154,6 +154,8 @@ impl Relay {
             digests: None,
             pace: setup.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
             progress: Progress::new(to_channels),
+            // What it sends is its own buffers, which are used again.
+            zero_copy: None,
         };
         channels.methods.descriptor().level(setup.to_level)?;
         let codec = Codec { methods: from, progress: Progress::new(setup.from_channels) };

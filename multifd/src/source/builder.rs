@@ -55,6 +55,7 @@ pub struct SourceBuilder<'a> {
     pub(super) connect_timeout: Duration,
     pub(super) terms: Terms,
     pub(super) max_bandwidth: Option<NonZeroU64>,
+    pub(super) zero_copy: bool,
     pub(super) digests: bool,
     pub(super) expected_digests: Option<Vec<BlockDigest>>,
     secure: Option<Arc<dyn Secure>>,
@@ -84,6 +85,7 @@ impl<'a> SourceBuilder<'a> {
             connect_timeout: Duration::from_secs(10),
             terms: Terms::default(),
             max_bandwidth: None,
+            zero_copy: false,
             digests: true,
             expected_digests: None,
             secure: None,
@@ -226,6 +228,19 @@ impl<'a> SourceBuilder<'a> {
     #[must_use]
     pub fn max_bandwidth(self, limit: Option<NonZeroU64>) -> Self {
         Self { max_bandwidth: limit, ..self }
+    }
+
+    /// Whether the kernel is to send guest memory from where it is (`MSG_ZEROCOPY`, QEMU's
+    /// `zero-copy-send`) instead of copying it first. Not unless said otherwise. It is for method none
+    /// over TCP without TLS, and for a fast network: over loopback and most virtual devices
+    /// the kernel copies all the same, which [`Stats::zero_copy`](crate::Stats::zero_copy) tells, and it is slower than without.
+    ///
+    /// The memory that is on its way is locked meanwhile. What is above the limit of locked memory (`ulimit -l`)
+    /// has to wait until the destination has some of it. Each SYNC waits for everything before it. There
+    /// are no [`digests`](Self::digests) then, which are of the copy: a page may change until it is sent.
+    #[must_use]
+    pub fn zero_copy(self, zero_copy: bool) -> Self {
+        Self { zero_copy, ..self }
     }
 
     /// Whether the destination is told in the end what the RAM holds, a digest for each block, so that

@@ -3,19 +3,19 @@
 mod builder;
 mod hearing;
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
-use multifd_core::Registry;
 use multifd_core::ram::{BlockDigest, PageBatch, Ram, RamDigests, SentPages, is_zero};
 use multifd_core::wire::InitialPacket;
+use multifd_core::{Compression, MultiFdMethods, Registry};
 
 pub use builder::{SourceBuilder, ZeroPages};
 use hearing::FromDestination;
 
-use crate::driver::{MainChannelError, MainWriter};
+use crate::driver::{MainChannelError, MainWriter, ZeroCopyCounters};
 use crate::engine::cancel::CancelToken;
 use crate::engine::channels::{self, Channels, Sending};
 use crate::engine::hearing::Hearing;
@@ -90,17 +90,20 @@ impl Source {
         let methods = setup.codec.find(setup.registry)?;
         methods.descriptor().level(setup.level)?;
         check_page_size(setup)?;
+        let progress = Progress::new(count);
         let channels = Channels {
             to,
             connect_timeout: setup.connect_timeout,
             sent: SentPages::of(&methods.descriptor()),
-            methods,
             level: setup.level,
             count,
             detect_zero_pages: setup.zero_pages == ZeroPages::Channels,
-            digests: setup.digests.then(|| Arc::new(RamDigests::new(&setup.ram))),
+            digests: (setup.digests && !setup.zero_copy)
+                .then(|| Arc::new(RamDigests::new(&setup.ram))),
             pace: setup.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
-            progress: Progress::new(count),
+            zero_copy: zero_copy(setup, &*methods, &progress)?,
+            methods,
+            progress,
         };
         let state = State { queue: Queue::new(count), return_path: ReturnPath::default() };
         let session = Session::new(state, &setup.terms)?;
@@ -427,6 +430,27 @@ fn send_pieces(main: &mut MainWriter<impl Write>, state: &mut dyn Read) -> Resul
         }
     }
     Ok(main.encoder().device_state_end()?)
+}
+
+/// Where what is sent without a copy is counted, if it is asked for.
+fn zero_copy(
+    setup: &SourceBuilder<'_>,
+    methods: &dyn MultiFdMethods,
+    progress: &Progress,
+) -> Result<Option<Arc<ZeroCopyCounters>>, Error> {
+    if !setup.zero_copy {
+        return Ok(None);
+    }
+    let descriptor = methods.descriptor();
+    if descriptor.compression != Compression::None {
+        let why = format!("codec {} makes a copy, only none does not", descriptor.name);
+        return Err(Error::ZeroCopy(io::Error::new(ErrorKind::Unsupported, why)));
+    }
+    if setup.expected_digests.is_some() {
+        let why = "whether it holds what it should is known of a copy alone";
+        return Err(Error::ZeroCopy(io::Error::new(ErrorKind::Unsupported, why)));
+    }
+    Ok(Some(progress.zero_copy_counters()))
 }
 
 /// A configuration that says its page size must say that of the RAM.

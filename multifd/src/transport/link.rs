@@ -1,13 +1,15 @@
 //! A channel's end of a connection.
 
 use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use multifd_core::channel::Parts;
 use multifd_core::ram::GuestSlices;
 
 use super::Connection;
 use super::connection::at_any_pace;
-use crate::driver::{Blocking, Receive, Socket, Transmit};
+use crate::driver::{Blocking, Receive, Socket, Transmit, ZeroCopy, ZeroCopyCounters};
 
 /// A connection that carries a multifd channel. Over a bare socket, and where the kernel encrypts, pages
 /// go straight from and into guest memory; other encryption and other streams copy them.
@@ -15,11 +17,29 @@ use crate::driver::{Blocking, Receive, Socket, Transmit};
 pub(crate) struct Link {
     connection: Connection,
     copying: Blocking<Connection>,
+    zero_copy: Option<ZeroCopy>,
 }
 
 impl Link {
     pub(crate) fn new(connection: &Connection) -> Self {
-        Self { connection: connection.clone(), copying: Blocking::new(connection.clone()) }
+        let copying = Blocking::new(connection.clone());
+        Self { connection: connection.clone(), copying, zero_copy: None }
+    }
+
+    /// Has guest memory sent from where it is.
+    ///
+    /// # Errors
+    /// The connection is not TCP alone.
+    pub(crate) fn with_zero_copy(self, counters: &Arc<ZeroCopyCounters>) -> io::Result<Self> {
+        let refused = |why| io::Error::new(io::ErrorKind::Unsupported, why);
+        let Some(socket) = self.connection.bare_socket() else {
+            return Err(refused("only a socket without TLS can"));
+        };
+        if self.connection.peer_address().is_none() {
+            return Err(refused("only TCP can"));
+        }
+        let zero_copy = ZeroCopy::over(socket, Arc::clone(counters))?;
+        Ok(Self { zero_copy: Some(zero_copy), ..self })
     }
 }
 
@@ -36,12 +56,22 @@ impl Transmit for Link {
         let Some(socket) = self.connection.bare_socket() else {
             return self.copying.write(parts).await;
         };
-        let written = at_any_pace(|| Socket::new(socket).send(parts.clone()));
+        let written = at_any_pace(|| match &mut self.zero_copy {
+            Some(zero_copy) => zero_copy.send(socket.as_fd(), parts.clone()),
+            None => Socket::new(socket).send(parts.clone()),
+        });
         written.inspect(|&count| self.connection.count(count))
     }
 
     async fn flush(&mut self) -> io::Result<()> {
         self.copying.flush().await
+    }
+
+    async fn settle(&mut self) -> io::Result<()> {
+        match (&mut self.zero_copy, self.connection.bare_socket()) {
+            (Some(zero_copy), Some(socket)) => zero_copy.settle(socket.as_fd()),
+            _ => Ok(()),
+        }
     }
 }
 
