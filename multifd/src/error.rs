@@ -28,7 +28,7 @@ pub enum Error {
     #[error(transparent)]
     Usage(#[from] UsageError),
     /// Guest memory was to be sent without a copy where it cannot be.
-    #[error("guest memory cannot be sent without a copy: send it with one, by no zero-copy send")]
+    #[error("zero-copy send is not possible here, so leave it off")]
     ZeroCopy(#[source] io::Error),
     /// More channels than the format can number, or none.
     #[error("{0} channels are not possible: 1 to 255")]

@@ -69,7 +69,7 @@ fn connections_that_are_not_tcp_are_refused() {
     let registry = registry();
     let setup = Source::builder(&registry, source_ram).zero_copy(true);
     let error = setup.connect_over(main, [channel]).unwrap_err();
-    assert!(chain(&error).contains("only TCP can"), "{}", chain(&error));
+    assert!(chain(&error).contains("only TCP has it"), "{}", chain(&error));
 }
 
 #[test]

@@ -98,6 +98,18 @@ impl Qemu {
         Ok(uri)
     }
 
+    /// Has a QEMU that waits for one listen on a port of 127.0.0.1, and says where.
+    ///
+    /// # Errors
+    /// QEMU has ended.
+    pub fn listen_on_a_port(&mut self) -> Result<String, Error> {
+        self.execute("migrate-incoming", &json!({ "uri": "tcp:127.0.0.1:0" }))?;
+        let info = self.execute("query-migrate", &json!({}))?;
+        let port = info["socket-address"][0]["port"].as_str();
+        let port = port.ok_or_else(|| Error::Protocol(format!("no port in {info}")))?;
+        Ok(format!("tcp:127.0.0.1:{port}"))
+    }
+
     /// How far the migration is.
     ///
     /// # Errors

@@ -112,14 +112,20 @@ pub(crate) fn waiting(
     machine: &str,
     settings: &Settings,
 ) -> Tested<(Qemu, String)> {
+    let mut destination = to_listen(version, machine, settings)?;
+    let uri = destination.listen()?;
+    Ok((destination, uri))
+}
+
+/// A QEMU that is to wait for a migration.
+pub(crate) fn to_listen(version: Version, machine: &str, settings: &Settings) -> Tested<Qemu> {
     let memory = format!("{MIB}M");
     let arguments = ["-machine", machine, "-m", &memory, "-uuid", UUID, "-incoming", "defer"];
     let arguments = arguments.map(str::to_owned);
     let mut destination = Qemu::start(&version.program()?, MIB, &arguments)?;
     // Who looks for zero pages is the source's.
     destination.set_up(&Settings { zero_pages: None, ..settings.clone() })?;
-    let uri = destination.listen()?;
-    Ok((destination, uri))
+    Ok(destination)
 }
 
 /// Migrates a source that is set up to `uri`, with some rounds if its guest is to run meanwhile.

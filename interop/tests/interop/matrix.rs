@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use libtest_mimic::Trial;
 use multifd_interop::guest::unchanging;
 use multifd_interop::matrix::{Case, Direction, LEFT_OUT, LeftOut, cases, short_run};
-use multifd_interop::qemu::Settings;
+use multifd_interop::qemu::{Settings, Version};
 
 use crate::common::{
-    Tested, as_shown, check_equal, check_says, image, image_ram, receive_whole, send, source, trial,
+    Tested, as_shown, check_equal, check_says, image, image_ram, receive_whole, send, source,
+    to_listen, trial,
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -24,7 +25,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             trial(name, vec![case.version], move || still_fails(left_out, &case))
         })
     });
-    transfers.chain(left_out).collect()
+    let zero_copy = Version::ALL.map(|version| {
+        let name = format!("zero_copy::to_qemu_{version}::a_guest_goes_on_there");
+        trial(name, vec![version], move || to_qemu_without_a_copy(version))
+    });
+    transfers.chain(left_out).chain(zero_copy).collect()
 }
 
 fn run(case: &Case) -> Tested {
@@ -54,6 +59,19 @@ fn to_qemu(case: &Case) -> Tested {
     destination.goes_on()?;
     destination.stop()?;
     check_equal(&unchanging(ram), &unchanging(destination.ram()?))
+}
+
+fn to_qemu_without_a_copy(version: Version) -> Tested {
+    let image = image(version, false)?;
+    let mut destination = to_listen(version, version.machine(), &Settings::default())?;
+    let uri = destination.listen_on_a_port()?;
+    let zero_pages = (!version.has_zero_pages_in_packets()).then_some("legacy");
+    let settings = Settings { zero_pages, ..Settings::default() };
+    send(&image.path(), &uri, &settings, &["--zero-copy-send"])?.succeed()?;
+    destination.complete_migration()?;
+    check_equal(&image_ram(&image.path())?, &destination.ram()?)?;
+    destination.cont()?;
+    Ok(destination.goes_on()?)
 }
 
 /// What is left out fails as the table says, or the table is out of date.

@@ -33,10 +33,10 @@ impl Link {
     pub(crate) fn with_zero_copy(self, counters: &Arc<ZeroCopyCounters>) -> io::Result<Self> {
         let refused = |why| io::Error::new(io::ErrorKind::Unsupported, why);
         let Some(socket) = self.connection.bare_socket() else {
-            return Err(refused("only a socket without TLS can"));
+            return Err(refused("only a socket without TLS has it"));
         };
         if self.connection.peer_address().is_none() {
-            return Err(refused("only TCP can"));
+            return Err(refused("only TCP has it"));
         }
         let zero_copy = ZeroCopy::over(socket, Arc::clone(counters))?;
         Ok(Self { zero_copy: Some(zero_copy), ..self })
