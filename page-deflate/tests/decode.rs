@@ -206,6 +206,59 @@ fn headers_that_are_alike_are_told_from_headers_that_are_not() {
     }
 }
 
+#[test]
+fn what_was_decoded_before_changes_nothing() {
+    // Pages of several kinds, for which each level has codes of its own; the fast one has few, which come again.
+    let kinds: [fn(usize) -> u8; 6] = [
+        |at| b"the quick brown fox "[at * 7 / 5 % 20],
+        |at| if at % 8 < 3 { (at * at % 91) as u8 } else { 0 },
+        |at| (at * at % 251) as u8 & 0x3f,
+        |at| if at % 64 == 0 { at as u8 } else { 0xff },
+        |at| [0x48, 0x8b, 0x05, 0xe8, (at / 3) as u8, 0, 0, 0x0f][at % 8],
+        |at| (at.wrapping_mul(0x9e37_79b9) >> 13) as u8,
+    ];
+    let mut streams = Vec::new();
+    for level in [Level::Fast, Level::Strong] {
+        for (kind, byte) in kinds.iter().enumerate() {
+            for variant in 0..3 {
+                let page: Vec<_> = (0..4096).map(|at| byte(at + variant * 1000 + kind)).collect();
+                let mut stream = vec![0; 8192];
+                let bytes =
+                    Encoder::with_level(level, 4096, 4096).encode(&page, &mut stream).unwrap();
+                stream.truncate(bytes);
+                streams.push(stream);
+            }
+        }
+    }
+    let mut state = 1_usize;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) % below
+    };
+    // One in three has a wrong bit, most of them in its header.
+    let streams: Vec<_> = (0..if cfg!(miri) { 30 } else { 3000 })
+        .map(|_| {
+            let mut stream = streams[random(streams.len())].clone();
+            if random(3) == 0 {
+                let most = if random(3) == 0 { stream.len() } else { 70.min(stream.len()) };
+                let bit = random(8 * most);
+                stream[bit / 8] ^= 1 << (bit % 8);
+            }
+            stream
+        })
+        .collect();
+    let mut decoder = Decoder::new(4096, 4096);
+    let mut found = vec![None; streams.len()];
+    decoder.decode_each(streams.iter().map(Vec::as_slice), 4096, |index, decoded| {
+        found[index] = Some(decoded.map(|decoded| decoded.page.to_vec()));
+    });
+    for (index, (stream, found)) in streams.iter().zip(found).enumerate() {
+        let mut page = vec![0; 4096];
+        let alone = Decoder::new(4096, 4096).decode(stream, &mut page).map(|_| page);
+        assert!(found == Some(alone), "stream {index}");
+    }
+}
+
 /// Bits, the first of them lowest.
 struct Bits(Vec<bool>);
 
