@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
+mod levels;
+
 use std::sync::Arc;
 
 use multifd_core::codec::{PacketCodec, PacketMethods, PageWriter};
@@ -93,7 +95,7 @@ impl PacketCodec for Zstd {
     fn encoder(&self, config: &ChannelConfig) -> Result<CCtx<'static>, Error> {
         let level = DESCRIPTOR.level(Some(config.level))?;
         let mut context = CCtx::try_create().ok_or_else(no_memory)?;
-        context.set_parameter(CParameter::CompressionLevel(level)).map_err(failed)?;
+        levels::set(&mut context, level).map_err(failed)?;
         if level > HIGHEST_OF_DEFAULT_WINDOW && self.window_log < WINDOW_LOG_MAX {
             let log = self.window_log.max(DEFAULT_WINDOW_LOG);
             context.set_parameter(CParameter::WindowLog(log)).map_err(failed)?;
