@@ -67,9 +67,8 @@ pub(crate) struct Args {
     /// Do not tell the destination what the RAM holds, and do not compare it with the image's digests
     #[arg(long)]
     no_digests: bool,
-    /// Have the kernel send guest memory from where it is, without a copy (MSG_ZEROCOPY), and so without
-    /// digests: for method none over TCP without TLS, on a fast network device; over loopback the kernel copies all
-    /// the same
+    /// Have the kernel send guest memory from where it is, without a copy and so without digests: for method
+    /// none over TCP without TLS, on a fast network device; over loopback the kernel copies all the same
     #[arg(long)]
     zero_copy_send: bool,
     #[command(flatten)]
