@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use multifd::core::PageSize;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::wire::{BlockName, Uuid};
 use multifd::{CancelToken, PageSet, Source, SourceBuilder, Uri, ZeroPages};
+use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::cancel::Interrupt;
@@ -118,6 +119,8 @@ struct Sent<'a> {
     channels: u8,
     #[serde(flatten)]
     summary: Summary,
+    /// CPU time of this process in the time that the summary counts.
+    cpu_seconds: f64,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
@@ -166,10 +169,12 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         setup = setup.uuid(uuid);
     }
     let state = image.as_ref().and_then(|image| image.device_state.as_deref());
-    let summary = send(setup, args, &ram, state, output)?;
+    let (summary, cpu) = send(setup, args, &ram, state, output)?;
     output::went_through(if args.json {
         let to = args.to.to_string();
-        let sent = Sent { to, codec: codec.name(), channels: args.agreed.channels, summary };
+        let channels = args.agreed.channels;
+        let cpu_seconds = cpu.as_secs_f64();
+        let sent = Sent { to, codec: codec.name(), channels, summary, cpu_seconds };
         output::print_json(&sent)
     } else {
         output.say(&format!("sent to {}: {}", args.to, summary.sentence()))
@@ -198,14 +203,15 @@ fn as_it_came<'a>(setup: SourceBuilder<'a>, image: &Image) -> SourceBuilder<'a> 
         .footers(image.footers)
 }
 
+/// Returns the CPU time from connecting on, too.
 fn send(
     setup: SourceBuilder<'_>,
     args: &Args,
     ram: &Ram,
     device_state: Option<&[u8]>,
     output: &Output,
-) -> Result<Summary, Failure> {
-    let started = Instant::now();
+) -> Result<(Summary, Duration), Failure> {
+    let (started, cpu_before) = (Instant::now(), cpu_time());
     let bar = output.line("sending", &format!("connecting to {}", args.to));
     let (interrupt, token) = (Interrupt::listen()?, CancelToken::new());
     let _watch = interrupt.watch(token.clone());
@@ -225,5 +231,11 @@ fn send(
     bar.say(&format!("everything is sent; waiting for {} to confirm", args.to));
     let stats = source.finish(&PageSet::none(ram), device_state);
     let stats = stats.map_err(|unfinished| failed(unfinished.into()))?;
-    Ok(Summary::new(&stats, page_bytes, started.elapsed()))
+    let summary = Summary::new(&stats, page_bytes, started.elapsed());
+    Ok((summary, cpu_time().saturating_sub(cpu_before)))
+}
+
+/// Of all threads of this process, in user and in system mode.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }

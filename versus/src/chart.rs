@@ -10,9 +10,10 @@ use crate::measure::{Measured, Run};
 use crate::palette::COLORS;
 use crate::report::Report;
 use crate::route::Route;
+use crate::setting::Setting;
 
 /// In pixels.
-const SIZE: (u32, u32) = (1000, 420);
+const SIZE: (u32, u32) = (1000, 450);
 
 const FONT: (&str, u32) = ("sans-serif", 14);
 const TITLE: (&str, u32) = ("sans-serif", 17);
@@ -31,7 +32,7 @@ const WIDTH: f64 = 0.8 / ROUTES.len() as f64;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), DrawingAreaErrorKind<io::Error>>;
 
-/// Wall time and CPU time by codec and route, as SVG.
+/// Wall time and CPU time by codec and route over the loopback device, as SVG.
 pub(crate) fn draw(report: &Report) -> Result<String, Error> {
     let mut svg = String::new();
     draw_to(report, &mut svg).map_err(|error| Error::Other(format!("cannot draw: {error}")))?;
@@ -41,6 +42,7 @@ pub(crate) fn draw(report: &Report) -> Result<String, Error> {
 fn draw_to(report: &Report, svg: &mut String) -> Drawn {
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
+    let area = area.titled(&format!("{}; guest of {}", report.machine, report.guest.size), FONT)?;
     let (left, right) = area.split_horizontally(SIZE.0 / 2);
     bars(report, &left, "Wall time, s", |run| run.seconds)?;
     bars(report, &right, "CPU time of both processes, s", Run::cpu_seconds)?;
@@ -50,7 +52,10 @@ fn draw_to(report: &Report, svg: &mut String) -> Drawn {
 /// Bars in groups: the codec with the index n has its group around n.
 fn bars(report: &Report, area: &Area<'_>, title: &str, of: fn(&Run) -> f64) -> Drawn {
     let codecs = report.codecs();
-    let drawn = |measured: &&Measured| ROUTES.iter().any(|&(route, _)| route == measured.route);
+    let drawn = |measured: &&Measured| {
+        measured.setting == Setting::Plain
+            && ROUTES.iter().any(|&(route, _)| route == measured.route)
+    };
     let medians = report.measured.iter().filter(drawn).map(|measured| measured.median(of));
     let top = medians.fold(f64::MIN_POSITIVE, f64::max);
     let mut chart = ChartBuilder::on(area)
@@ -68,7 +73,8 @@ fn bars(report: &Report, area: &Area<'_>, title: &str, of: fn(&Run) -> f64) -> D
     mesh.label_style(FONT).light_line_style(TRANSPARENT).disable_x_mesh();
     mesh.x_label_formatter(&name).draw()?;
     for (nth, &(route, color)) in ROUTES.iter().enumerate() {
-        let found = codecs.iter().map(|&codec| report.find(codec, route)).enumerate();
+        let found =
+            codecs.iter().map(|&codec| report.find(Setting::Plain, codec, route)).enumerate();
         let bars = found.filter_map(|(group, measured)| {
             let left = group as f64 + WIDTH * (nth as f64 - ROUTES.len() as f64 / 2.0);
             let corners = [(left, 0.0), (left + 0.9 * WIDTH, measured?.median(of))];

@@ -1,5 +1,6 @@
 //! The VM that is migrated.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -8,6 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::error::Error;
+use crate::guest::{self, Guest, GuestSize};
 use crate::peer::{Program, machine};
 
 /// The block with the guest's RAM.
@@ -18,37 +20,40 @@ pub(crate) const RAM: &str = "pc.ram";
 #[derive(Debug)]
 pub(crate) struct Image {
     folder: TempDir,
-    pub(crate) mib: u64,
+    pub(crate) guest: Guest,
     /// Whether the QEMU has QPL.
     pub(crate) qemu_has_qpl: bool,
 }
 
 impl Image {
-    /// The VM with the RAM in the file `ram`.
-    pub(crate) fn of(ram: &Path, qemu: &Path, multifd: &Path) -> Result<Self, Error> {
-        let bytes = ram.metadata().map_err(Error::io(format!("read {}", ram.display())))?.len();
-        let mib = bytes >> 20;
-        if bytes == 0 || bytes != mib << 20 {
-            return Err(Error::Other(format!("{} is not of whole MiB", ram.display())));
-        }
+    /// A VM of this size, made of the RAM in the file `real`.
+    pub(crate) fn of(
+        real: &Path,
+        size: GuestSize,
+        qemu: &Path,
+        multifd: &Path,
+    ) -> Result<Self, Error> {
         // Beside the RAM, where there is room for as much.
-        let parent = ram.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = real.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
         let folder = tempfile::tempdir_in(parent).map_err(Error::io("make a folder"))?;
-        let mut image = Self { folder, mib, qemu_has_qpl: false };
+        let ram = folder.path().join("guest.ram");
+        let guest = guest::write(real, size, &ram)?;
+        let mut image = Self { folder, guest, qemu_has_qpl: false };
 
         let mut command = Command::new(multifd);
         command.args(["recv", "--listen", "tcp:127.0.0.1:0", "--to"]).arg(image.path());
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut destination = Program::start(&mut command)?;
         let uri = destination.listening()?;
-        let mut source = Qemu::with_memory(qemu, &private_memory(ram, mib), &machine(mib))?;
+        let mut source = Qemu::with_memory(qemu, &private_memory(&ram, size), &machine(size))?;
         source.set_up(&Settings::default())?;
         source.migrate(&uri)?;
         source.complete_migration()?;
         destination.end()?;
         image.qemu_has_qpl =
             source.set_parameters(&json!({ "multifd-compression": "qpl" })).is_ok();
+        fs::remove_file(&ram).map_err(Error::io(format!("remove {}", ram.display())))?;
         Ok(image)
     }
 
@@ -66,13 +71,24 @@ impl Image {
         self.folder.path().join("stored")
     }
 
+    /// A folder with certificates for TLS.
+    pub(crate) fn certificates(&self) -> PathBuf {
+        self.folder.path().join("tls")
+    }
+
+    /// A folder for what else is needed.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The guest's RAM as a memory backend of a QEMU. What QEMU writes stays in its process.
     pub(crate) fn memory(&self) -> String {
-        private_memory(&self.ram(), self.mib)
+        private_memory(&self.ram(), self.guest.size)
     }
 }
 
-fn private_memory(ram: &Path, mib: u64) -> String {
+fn private_memory(ram: &Path, size: GuestSize) -> String {
+    let mib = size.mib();
     let path = ram.display().to_string().replace(',', ",,");
     format!("memory-backend-file,id={RAM},size={mib}M,share=off,mem-path={path}")
 }

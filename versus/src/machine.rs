@@ -8,6 +8,7 @@ use std::process::Command;
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::guest::GuestSize;
 
 /// The machine and the QEMU.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -17,10 +18,15 @@ pub(crate) struct Machine {
     pub(crate) qemu: String,
     /// Processes that wanted a CPU in the minute before the measurement, on average.
     pub(crate) load_before: f64,
+    /// The memory that new programs could take before the measurement, in MiB.
+    pub(crate) available_mib: u64,
 }
 
 /// The load above which figures are not taken down.
 const IDLE: f64 = 0.3;
+
+/// What the programs need beside the guest's RAM.
+const SPARE_MIB: u64 = 1024;
 
 impl Machine {
     /// # Errors
@@ -36,6 +42,22 @@ impl Machine {
         )))
     }
 
+    /// The guest's RAM is there as a file in the page cache, and at the destination; what is stored goes to
+    /// the disk by the page cache.
+    ///
+    /// # Errors
+    /// Where the guest is too large.
+    pub(crate) fn must_have_memory(&self, guest: GuestSize) -> Result<(), Error> {
+        let (needed, available) = (2 * guest.mib() + SPARE_MIB, self.available_mib);
+        if needed <= available {
+            return Ok(());
+        }
+        Err(Error::Other(format!(
+            "a guest of {guest} wants {needed} MiB of memory, and {available} are available: ask for a smaller one by \
+             --guest-size"
+        )))
+    }
+
     /// This machine, with the QEMU `qemu`.
     pub(crate) fn here(qemu: &Path) -> Result<Self, Error> {
         let output = Command::new(qemu).arg("--version").output();
@@ -48,13 +70,14 @@ impl Machine {
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             qemu: version.to_owned(),
             load_before: load(&read("/proc/loadavg")?),
+            available_mib: available_mib(&read("/proc/meminfo")?),
         })
     }
 }
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { processor, cpus, qemu, load_before } = self;
+        let Self { processor, cpus, qemu, load_before, .. } = self;
         write!(f, "QEMU {qemu}; {cpus} CPUs, {processor}; load {load_before:.1} before")
     }
 }
@@ -69,6 +92,13 @@ fn processor(cpuinfo: &str) -> &str {
     line.split_once(": ").map_or("unknown processor", |(_, name)| name)
 }
 
+/// 0 where the system does not say.
+fn available_mib(meminfo: &str) -> u64 {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or_default() >> 10
+}
+
 fn load(loadavg: &str) -> f64 {
     let word = loadavg.split_whitespace().next().unwrap_or_default();
     word.parse().unwrap_or(f64::NAN)
@@ -76,6 +106,8 @@ fn load(loadavg: &str) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that panics fails")]
+
     use super::*;
 
     #[test]
@@ -93,5 +125,16 @@ mod tests {
         assert_eq!(processor(""), "unknown processor");
         assert!((load("1.25 2.00 3.00 1/200 77\n") - 1.25).abs() < 1e-9);
         assert!(load("").is_nan());
+        let meminfo = "MemTotal: 9 kB\nMemAvailable:    2097152 kB\nBuffers: 7 kB\n";
+        assert_eq!((available_mib(meminfo), available_mib("")), (2048, 0));
+    }
+
+    #[test]
+    fn a_guest_that_does_not_fit_is_refused_and_how_to_go_on_is_said() {
+        let with = |available_mib| Machine { available_mib, ..Machine::default() };
+        let guest = crate::guest::tests::guest().size;
+        assert!(with(9216).must_have_memory(guest).is_ok());
+        let error = with(9215).must_have_memory(guest).unwrap_err().to_string();
+        assert!(error.contains("9216 MiB") && error.contains("--guest-size"), "{error}");
     }
 }

@@ -4,18 +4,22 @@
 mod args;
 mod chart;
 mod codec;
+mod compare;
 mod cpu;
 mod destination;
 mod error;
+mod guest;
 mod image;
 mod machine;
 mod measure;
+mod network;
 mod page;
 #[path = "../../multifd-cli/src/palette.rs"]
 mod palette;
 mod peer;
 mod report;
 mod route;
+mod setting;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -47,13 +51,14 @@ fn main() -> ExitCode {
 
 fn measure(args: &Measure) -> Result<(), Error> {
     let qemu = Version::Newest.program().map_err(|error| Error::Other(error.to_string()))?;
-    let image = Image::of(&args.ram, &qemu, &args.multifd)?;
     let machine = Machine::here(&qemu)?;
+    machine.must_have_memory(args.guest_size)?;
     if args.docs.is_some() {
         machine.must_be_idle()?;
     }
-    let bench = Bench { qemu, image, args };
-    let report = Report::new(bench.measure_all()?, machine, args);
+    let image = Image::of(&args.ram, args.guest_size, &qemu, &args.multifd)?;
+    let bench = Bench::new(&qemu, image, args)?;
+    let report = Report::new(bench.measure_all()?, machine, bench.image.guest, args);
     let text = if args.json {
         let json = serde_json::to_string_pretty(&report);
         json.map_err(|error| Error::Other(error.to_string()))? + "\n"

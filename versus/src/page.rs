@@ -38,6 +38,7 @@ mod tests {
     use crate::codec::Codec;
     use crate::report::tests::report;
     use crate::route::Route;
+    use crate::setting::Setting;
 
     #[test]
     fn only_what_is_between_the_marks_is_replaced() {
@@ -53,8 +54,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let page = folder.path().join("page.md");
         fs::write(&page, format!("{BEGIN}{END}")).unwrap();
-        update(&page, &report(&[(Codec::Zstd, Route::QemuToQemu, &[1.0])])).unwrap();
+        update(&page, &report(&[(Setting::Plain, Codec::Zstd, Route::QemuToQemu, &[1.0])]))
+            .unwrap();
         assert!(fs::read_to_string(&page).unwrap().contains("| zstd | QEMU to QEMU |"));
-        assert!(fs::read_to_string(page.with_extension("svg")).unwrap().contains("zstd"));
+        let chart = fs::read_to_string(page.with_extension("svg")).unwrap();
+        assert!(chart.contains("zstd") && chart.contains("Z80"), "{chart}");
     }
 }

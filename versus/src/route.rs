@@ -14,6 +14,7 @@ pub(crate) enum Route {
     MultifdToQemu,
     MultifdToMultifd,
     /// To `multifd recv`, which stores the VM before it confirms.
+    #[value(skip)]
     Stored,
 }
 

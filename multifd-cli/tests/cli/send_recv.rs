@@ -73,6 +73,8 @@ fn both_sides_report_what_they_moved_as_json() {
         assert_eq!(report["payload_bytes"], 200 * 4096);
     }
     assert_eq!(sent["wire_bytes"], received["wire_bytes"]);
+    // The kernel counts in nanoseconds, and nobody connects for nothing.
+    assert!(sent["cpu_seconds"].as_f64().unwrap() > 0.0, "{sent}");
 }
 
 #[test]

@@ -1,29 +1,33 @@
 //! A destination.
 
 use std::fs;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use multifd_interop::guest::difference;
 use multifd_interop::qemu::Qemu;
 use serde_json::json;
+use tempfile::TempDir;
 
 use super::program::command;
-use super::{Program, machine, set_up, wait_for_completion};
-use crate::codec::Codec;
+use super::{LOW, Program, credentials, machine, set_up, wait_for_completion};
+use crate::compare::{Expected, pieces};
+use crate::cpu;
+use crate::destination::COMPARE;
 use crate::error::Error;
 use crate::image::{Image, RAM};
-use crate::measure::Bench;
-use crate::{cpu, route::Route};
+use crate::measure::Migration;
+use crate::route::Route;
+use crate::setting::Setting;
 
-/// A destination that listens.
-pub(crate) enum Destination {
-    Qemu {
-        qemu: Box<Qemu>,
-        before: Duration,
-    },
+/// A destination that listens, and the CPU time that it had taken when it began to.
+pub(crate) struct Destination {
+    peer: Peer,
+    before: Duration,
+}
+
+enum Peer {
+    Qemu(Box<Qemu>),
     /// multifd, into memory.
     Memory(Program),
     /// `multifd recv`, into this folder.
@@ -32,108 +36,143 @@ pub(crate) enum Destination {
 
 impl Destination {
     /// Starts one. Returns its address, too.
-    pub(crate) fn start(
-        bench: &Bench<'_>,
-        route: Route,
-        codec: Codec,
-    ) -> Result<(Self, String), Error> {
-        if route.is_to_qemu() {
-            return qemu(bench, codec);
-        }
-        let (args, image) = (bench.args, &bench.image);
-        let channels = args.channels.to_string();
-        if route == Route::Stored {
-            let mut recv = command(&args.multifd, codec, &args.runner);
-            recv.args(["recv", "--listen", "tcp:127.0.0.1:0", "--channels", &channels]);
-            recv.args(["--compression", codec.compression(), "--to"]).arg(image.stored());
-            if let Some(path) = codec.qpl_path() {
-                recv.args(["--qpl-path", path]);
-            }
-            let mut program = Program::start(recv.stdout(Stdio::null()).stderr(Stdio::piped()))?;
-            let uri = program.listening()?;
-            return Ok((Self::Stored(program, image.stored()), uri));
-        }
-        let own = std::env::current_exe().map_err(Error::io("find this program"))?;
-        let mut destination = command(&own, codec, &args.runner);
-        destination.args(["destination", "--channels", &channels]);
-        destination.args(["--compression", &codec.to_string(), "--expect"]).arg(image.ram());
-        let mut program = Program::start(destination.stdout(Stdio::piped()))?;
-        let uri = program.line()?;
-        Ok((Self::Memory(program), uri))
+    pub(crate) fn start(migration: &Migration<'_>) -> Result<(Self, String), Error> {
+        let (peer, uri) = match migration.route {
+            Route::QemuToQemu | Route::MultifdToQemu => qemu(migration)?,
+            Route::QemuToMultifd | Route::MultifdToMultifd => memory(migration)?,
+            Route::Stored => stored(migration)?,
+        };
+        let before = peer.cpu()?;
+        Ok((Self { peer, before }, uri))
     }
 
-    /// Waits until it has everything, and compares the RAM. Returns the CPU time that the migration
-    /// took.
-    pub(crate) fn finish(self, image: &Image) -> Result<Duration, Error> {
+    /// Waits until it has everything, and if `compare` compares the RAM. Returns the CPU time that
+    /// the migration took.
+    pub(crate) fn finish(self, image: &Image, compare: bool) -> Result<Duration, Error> {
+        let Self { mut peer, before } = self;
+        match &mut peer {
+            Peer::Qemu(qemu) => wait_for_completion(qemu)?,
+            Peer::Memory(program) => drop(program.line()?),
+            Peer::Stored(program, _) => drop(program.rest()?),
+        }
+        let cpu = peer.cpu()?.saturating_sub(before);
+        peer.end(image, compare)?;
+        Ok(cpu)
+    }
+}
+
+impl Peer {
+    /// The CPU time since it was started.
+    fn cpu(&self) -> Result<Duration, Error> {
         match self {
-            Self::Qemu { mut qemu, before } => {
-                wait_for_completion(&mut qemu)?;
-                let cpu = cpu::of_process(qemu.process_id())?.saturating_sub(before);
-                compare(&mut qemu, image)?;
-                Ok(cpu)
-            }
+            Self::Qemu(qemu) => cpu::of_process(qemu.process_id()),
+            Self::Memory(program) | Self::Stored(program, _) => program.cpu(),
+        }
+    }
+
+    fn end(self, image: &Image, compare: bool) -> Result<(), Error> {
+        match self {
+            Self::Qemu(mut qemu) if compare => compare_qemu(&mut qemu, image),
+            Self::Qemu(_) => Ok(()),
             Self::Memory(mut program) => {
-                program.line()?;
-                let cpu = program.cpu()?;
-                program.end()?;
-                Ok(cpu)
+                if compare {
+                    program.tell(COMPARE)?;
+                }
+                program.end()
             }
-            Self::Stored(mut program, folder) => {
-                program.rest()?;
-                let cpu = program.cpu()?;
+            Self::Stored(program, folder) => {
                 program.end()?;
-                let stored = read(&folder.join(RAM))?;
-                check(&read(&image.ram())?, &stored)?;
-                fs::remove_dir_all(folder).map_err(Error::io("remove what was stored"))?;
-                Ok(cpu)
+                if compare {
+                    let mut expected = Expected::open(&image.ram())?;
+                    expected.check_file(&folder.join(RAM), image.guest.size.bytes())?;
+                }
+                fs::remove_dir_all(folder).map_err(Error::io("remove what was stored"))
             }
         }
     }
 }
 
-fn qemu(bench: &Bench<'_>, codec: Codec) -> Result<(Destination, String), Error> {
-    let mib = bench.image.mib;
-    let memory = format!("memory-backend-ram,id={RAM},size={mib}M");
-    let mut arguments = machine(mib);
+fn qemu(migration: &Migration<'_>) -> Result<(Peer, String), Error> {
+    let size = migration.bench.image.guest.size;
+    let prealloc = if migration.setting == Setting::Touched { ",prealloc=on" } else { "" };
+    let memory = format!("memory-backend-ram,id={RAM},size={}M{prealloc}", size.mib());
+    let mut arguments = machine(size);
+    arguments.extend(credentials(migration, "server"));
     arguments.extend(["-incoming", "defer"].map(str::to_owned));
-    let mut qemu = Qemu::with_memory(&bench.qemu, &memory, &arguments)?;
-    set_up(&mut qemu, codec, bench.args)?;
-    let uri = listen(&mut qemu)?;
-    let before = cpu::of_process(qemu.process_id())?;
-    Ok((Destination::Qemu { qemu: Box::new(qemu), before }, uri))
+    let host = &migration.network.destination;
+    let mut qemu = Qemu::with_memory(&host.qemu, &memory, &arguments)?;
+    set_up(&mut qemu, migration)?;
+    let uri = listen(&mut qemu, host.address)?;
+    Ok((Peer::Qemu(Box::new(qemu)), uri))
+}
+
+fn memory(migration: &Migration<'_>) -> Result<(Peer, String), Error> {
+    let (args, host) = (migration.bench.args, &migration.network.destination);
+    let own = std::env::current_exe().map_err(Error::io("find this program"))?;
+    let mut destination = command(&own, host, migration.codec, &args.runner);
+    destination.args(["destination", "--listen", host.address]);
+    destination.args(["--channels", &args.channels.to_string()]);
+    destination.args(["--compression", &migration.codec.to_string()]);
+    destination.arg("--expect").arg(migration.bench.image.ram());
+    if migration.setting == Setting::Touched {
+        destination.arg("--touched");
+    }
+    if let Some(folder) = migration.certificates() {
+        destination.arg("--tls-creds").arg(folder);
+    }
+    let mut program = Program::start(destination.stdout(Stdio::piped()))?;
+    let uri = program.line()?;
+    Ok((Peer::Memory(program), uri))
+}
+
+fn stored(migration: &Migration<'_>) -> Result<(Peer, String), Error> {
+    let (args, host) = (migration.bench.args, &migration.network.destination);
+    let folder = migration.bench.image.stored();
+    let mut recv = command(&args.multifd, host, migration.codec, &args.runner);
+    recv.args(["recv", "--listen", &format!("tcp:{}:0", host.address)]);
+    recv.args(["--channels", &args.channels.to_string()]);
+    recv.args(["--compression", migration.codec.compression(), "--to"]).arg(&folder);
+    if let Some(path) = migration.codec.qpl_path() {
+        recv.args(["--qpl-path", path]);
+    }
+    if let Some(folder) = migration.certificates() {
+        recv.arg("--tls-creds").arg(folder);
+    }
+    let mut program = Program::start(recv.stdout(Stdio::null()).stderr(Stdio::piped()))?;
+    let uri = program.listening()?;
+    Ok((Peer::Stored(program, folder), uri))
 }
 
 /// Has QEMU listen on a free port. Returns the address.
-fn listen(qemu: &mut Qemu) -> Result<String, Error> {
-    qemu.execute("migrate-incoming", &json!({ "uri": "tcp:127.0.0.1:0" }))?;
+fn listen(qemu: &mut Qemu, address: &str) -> Result<String, Error> {
+    qemu.execute("migrate-incoming", &json!({ "uri": format!("tcp:{address}:0") }))?;
     let info = qemu.execute("query-migrate", &json!({}))?;
     let port = info["socket-address"][0]["port"].as_str();
     let port = port.ok_or_else(|| Error::Other("QEMU does not say where it listens".to_owned()))?;
-    Ok(format!("tcp:127.0.0.1:{port}"))
+    Ok(format!("tcp:{address}:{port}"))
 }
 
 /// Below 1 MiB a PC's processor sees other memory in places.
 const HOLE: std::ops::Range<u64> = 0xa_0000..0x10_0000;
 
+/// From here on, a PC's processor sees the RAM that is not below [`LOW`].
+const HIGH: u64 = 4 << 30;
+
 /// Compares what QEMU's processor sees with the RAM.
-fn compare(qemu: &mut Qemu, image: &Image) -> Result<(), Error> {
-    let file = fs::File::open(image.ram()).map_err(Error::io("open the RAM"))?;
-    for range in [0..HOLE.start, HOLE.end..image.mib << 20] {
-        let length = range.end - range.start;
-        let mut expected = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-        file.read_exact_at(&mut expected, range.start).map_err(Error::io("read the RAM"))?;
-        let saved = qemu.file("saved");
-        let arguments = json!({ "val": range.start, "size": length, "filename": saved });
+fn compare_qemu(qemu: &mut Qemu, image: &Image) -> Result<(), Error> {
+    // In memory where that is possible.
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| TempDir::new());
+    let saved = folder.map_err(Error::io("make a folder"))?;
+    let saved = saved.path().join("saved");
+    let mut expected = Expected::open(&image.ram())?;
+    let end = image.guest.size.bytes();
+    let parts = [(0, HOLE.start), (HOLE.end, end.min(LOW)), (LOW, end)];
+    for (at, length) in parts.into_iter().flat_map(|(begin, end)| pieces(begin, end)) {
+        let address = if at < LOW { at } else { at - LOW + HIGH };
+        let arguments = json!({ "val": address, "size": length, "filename": saved });
         qemu.execute("pmemsave", &arguments)?;
-        check(&expected, &read(&saved)?)?;
+        let found = fs::read(&saved).map_err(Error::io("read what QEMU saved"))?;
+        expected.check(at, &found)?;
     }
     Ok(())
-}
-
-fn check(expected: &[u8], found: &[u8]) -> Result<(), Error> {
-    difference(expected, found).map_or(Ok(()), |why| Err(Error::Other(why)))
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    fs::read(path).map_err(Error::io(format!("read {}", path.display())))
 }

@@ -1,6 +1,6 @@
 //! A program of ours while it runs.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use crate::codec::Codec;
 use crate::cpu;
 use crate::error::Error;
+use crate::network::Host;
 
 /// A process that says lines on the stream that was piped, stdout or else stderr. It ends when this
 /// is dropped.
@@ -49,7 +50,13 @@ impl Program {
         }
     }
 
-    /// The CPU time that it has taken.
+    /// Tells it a line.
+    pub(crate) fn tell(&mut self, line: &str) -> Result<(), Error> {
+        let told = self.child.stdin.as_mut().map_or(Ok(()), |stdin| writeln!(stdin, "{line}"));
+        told.map_err(Error::io("tell multifd something"))
+    }
+
+    /// The CPU time that it has taken since it was started.
     pub(crate) fn cpu(&self) -> Result<Duration, Error> {
         cpu::of_process(self.child.id())
     }
@@ -85,9 +92,15 @@ impl Drop for Program {
     }
 }
 
-/// A command that runs `program`, by the runner where the codec needs it.
-pub(super) fn command(program: &std::path::Path, codec: Codec, runner: &str) -> Command {
-    let mut words = runner.split_whitespace().filter(|_| codec == Codec::QplSoftware);
+/// A command that runs `program` on a host, by the runner where the codec needs it.
+pub(super) fn command(
+    program: &std::path::Path,
+    host: &Host,
+    codec: Codec,
+    runner: &str,
+) -> Command {
+    let runner = runner.split_whitespace().filter(|_| codec == Codec::QplSoftware);
+    let mut words = host.enter.iter().map(String::as_str).chain(runner);
     let Some(first) = words.next() else { return Command::new(program) };
     let mut command = Command::new(first);
     command.args(words).arg(program);
