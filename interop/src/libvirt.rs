@@ -151,7 +151,7 @@ impl Hosts {
         Ok(self.virsh(host, &["domstate", DOMAIN])?.trim().to_owned())
     }
 
-    /// What libvirt says of the domain's QEMU, and that of itself.
+    /// What libvirt has written down of the domain's QEMU, and what that has said.
     pub fn log(&self, host: Host) -> String {
         let log = self.file(host.name()).join("cache/libvirt/qemu/log").join(DOMAIN);
         fs::read_to_string(log.with_extension("log")).unwrap_or_else(|error| error.to_string())

@@ -68,9 +68,9 @@ pub(crate) struct Args {
     /// Do not tell the destination what the RAM holds, and do not compare it with the image's digests
     #[arg(long)]
     no_digests: bool,
-    /// Have the kernel send guest memory from where it is, without a copy and so without digests: for method
+    /// Have the kernel send guest memory from where it is, without a copy and so with --no-digests: for method
     /// none over TCP without TLS, on a fast network device; over loopback the kernel copies all the same
-    #[arg(long)]
+    #[arg(long, requires = "no_digests")]
     zero_copy_send: bool,
     #[command(flatten)]
     device_state_limit: DeviceStateLimit,
@@ -160,8 +160,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     }
     if let Some(image) = &image {
         setup = as_it_came(setup, image);
-        if let Some(digests) = image.digests()?.filter(|_| !args.no_digests && !args.zero_copy_send)
-        {
+        if let Some(digests) = image.digests()?.filter(|_| !args.no_digests) {
             setup = setup.expected_digests(digests);
         }
     }

@@ -75,7 +75,7 @@ impl Summary {
         let counted = counted(&self.codec_stats);
         let counted = counted.map_or_else(String::new, |counted| format!("; {counted}"));
         let zero_copy = self.zero_copy.map_or_else(String::new, |ZeroCopy { writes, copied }| {
-            format!("; {writes} writes without a copy, but for {copied} that the kernel copied")
+            format!("; {writes} writes by zero-copy send, of which the kernel copied {copied}")
         });
         format!(
             "{} of guest memory in {:.2} s ({:.2} GiB/s): {} on the wire, {} pages with \

@@ -53,8 +53,8 @@ pub struct Stats {
 pub struct ZeroCopyStats {
     /// All of them, on all channels.
     pub writes: u64,
-    /// Those that the kernel copied all the same: the network device cannot do without, or the limit of locked
-    /// memory (`ulimit -l`) is below a packet's pages.
+    /// Those that were copied all the same, as far as the kernel tells: the network device cannot do without, or
+    /// no more memory may be locked (`ulimit -l`).
     pub copied: u64,
 }
 

@@ -35,7 +35,9 @@ fn more_than_may_be_locked_waits_or_is_copied() {
         return;
     }
     // Below a packet's pages. It is no limit for root, who may lock all.
-    let few = Rlimit { current: Some(256 << 10), ..getrlimit(Resource::Memlock) };
+    let before = getrlimit(Resource::Memlock);
+    let few = before.maximum.map_or(256 << 10, |most| most.min(256 << 10));
+    let few = Rlimit { current: Some(few), ..before };
     setrlimit(Resource::Memlock, few).unwrap();
     let source_ram = ram(&[("pc.ram", 16 << 20)]);
     (0..4096).for_each(|page| fill(&source_ram, "pc.ram", page, 1));
@@ -69,6 +71,14 @@ fn connections_that_are_not_tcp_are_refused() {
     let registry = registry();
     let setup = Source::builder(&registry, source_ram).zero_copy(true);
     let error = setup.connect_over(main, [channel]).unwrap_err();
+    assert!(chain(&error).contains("only TCP has it"), "{}", chain(&error));
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_is_connected() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = format!("unix:{}", folder.path().join("nobody").display()).parse().unwrap();
+    let error = send(&guest(), &nobody, |setup| setup.zero_copy(true)).unwrap_err();
     assert!(chain(&error).contains("only TCP has it"), "{}", chain(&error));
 }
 

@@ -61,7 +61,7 @@ pub(crate) struct Measure {
     /// How many channels
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..))]
     pub(crate) channels: u8,
-    /// How many times each way for which there is a target, and QEMU to QEMU beside it
+    /// Runs of each way that has a target, and of QEMU to QEMU beside it
     #[arg(long, visible_alias = "reps", value_name = "N", default_value_t = 9,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repetitions: u32,
@@ -86,7 +86,7 @@ pub(crate) struct Measure {
         default_value = "qemu-to-qemu,multifd-to-multifd"
     )]
     pub(crate) extra_routes: Vec<Route>,
-    /// How many times each way for which there is no target
+    /// Runs of each other way
     #[arg(long, visible_alias = "extra-reps", value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) extra_repetitions: u32,

@@ -1,6 +1,7 @@
 //! The VM that is migrated.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -36,7 +37,9 @@ impl Image {
         // Beside the RAM, where there is room for as much.
         let parent = real.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
-        let folder = tempfile::tempdir_in(parent).map_err(Error::io("make a folder"))?;
+        remove_leftovers(parent)?;
+        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent);
+        let folder = folder.map_err(Error::io("make a folder"))?;
         let ram = folder.path().join("guest.ram");
         let guest = guest::write(real, size, &ram)?;
         let mut image = Self { folder, guest, qemu_has_qpl: false };
@@ -54,6 +57,7 @@ impl Image {
         image.qemu_has_qpl =
             source.set_parameters(&json!({ "multifd-compression": "qpl" })).is_ok();
         fs::remove_file(&ram).map_err(Error::io(format!("remove {}", ram.display())))?;
+        fill_holes(&image.ram())?;
         Ok(image)
     }
 
@@ -87,8 +91,72 @@ impl Image {
     }
 }
 
+/// What the folders' names begin with.
+const PREFIX: &str = "versus-";
+
+/// Removes what a run that was interrupted has left.
+fn remove_leftovers(parent: &Path) -> Result<(), Error> {
+    let doing = || Error::io(format!("look for leftovers in {}", parent.display()));
+    for entry in fs::read_dir(parent).map_err(doing())? {
+        let entry = entry.map_err(doing())?;
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            fs::remove_dir_all(entry.path()).map_err(doing())?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the file's zero pages, too, so that they are read by either source: multifd does not read the holes of
+/// a file, which a guest's memory has not. Returns when the disk has it, which would be busy later.
+fn fill_holes(path: &Path) -> Result<(), Error> {
+    let doing = || Error::io(format!("fill the holes of {}", path.display()));
+    let file = File::options().read(true).write(true).open(path).map_err(doing())?;
+    let bytes = file.metadata().map_err(doing())?.len();
+    let mut piece = vec![0; 2 << 20];
+    for at in (0..bytes).step_by(piece.len()) {
+        let left = usize::try_from(bytes - at).unwrap_or(usize::MAX);
+        let piece_len = piece.len().min(left);
+        let piece = &mut piece[..piece_len];
+        file.read_exact_at(piece, at).map_err(doing())?;
+        file.write_all_at(piece, at).map_err(doing())?;
+    }
+    file.sync_all().map_err(doing())
+}
+
 fn private_memory(ram: &Path, size: GuestSize) -> String {
     let mib = size.mib();
     let path = ram.display().to_string().replace(',', ",,");
     format!("memory-backend-file,id={RAM},size={mib}M,share=off,mem-path={path}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that panics fails")]
+
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_without_holes_holds_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ram");
+        let file = File::create(&path).unwrap();
+        file.set_len(5 << 20).unwrap();
+        file.write_all_at(b"data", 3 << 20).unwrap();
+        let before = fs::read(&path).unwrap();
+        fill_holes(&path).unwrap();
+        assert!(fs::read(&path).unwrap() == before);
+        assert!(path.metadata().unwrap().blocks() * 512 >= 5 << 20);
+    }
+
+    #[test]
+    fn what_an_interrupted_run_has_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["versus-a1", "guest"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        remove_leftovers(folder.path()).unwrap();
+        assert!(!folder.path().join("versus-a1").exists() && folder.path().join("guest").exists());
+    }
 }

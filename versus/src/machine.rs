@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::fs;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -25,13 +28,34 @@ pub(crate) struct Machine {
 /// The load above which figures are not taken down.
 const IDLE: f64 = 0.3;
 
+/// How long a machine may take to become idle: the load is an average over a minute.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
+
 /// What the programs need beside the guest's RAM.
 const SPARE_MIB: u64 = 1024;
 
 impl Machine {
+    /// This machine when it is idle, as it is some minutes after a build, which is waited for.
+    ///
     /// # Errors
     /// Where something else runs.
-    pub(crate) fn must_be_idle(&self) -> Result<(), Error> {
+    pub(crate) fn when_idle(qemu: &Path) -> Result<Self, Error> {
+        let began = Instant::now();
+        loop {
+            let machine = Self::here(qemu)?;
+            let idle = machine.must_be_idle();
+            if idle.is_ok() || began.elapsed() > PATIENCE {
+                return idle.map(|()| machine);
+            }
+            let load = machine.load_before;
+            _ = writeln!(io::stderr(), "the load is {load:.2}: waiting for it to fall to {IDLE}");
+            thread::sleep(Duration::from_secs(10));
+        }
+    }
+
+    /// # Errors
+    /// Where something else runs.
+    fn must_be_idle(&self) -> Result<(), Error> {
         let load = self.load_before;
         if load <= IDLE {
             return Ok(());
@@ -67,7 +91,7 @@ impl Machine {
         let version = version.ok_or_else(|| Error::Other(format!("no QEMU's version: {said}")))?;
         Ok(Self {
             processor: processor(&read("/proc/cpuinfo")?).to_owned(),
-            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            cpus: thread::available_parallelism().map_or(1, usize::from),
             qemu: version.to_owned(),
             load_before: load(&read("/proc/loadavg")?),
             available_mib: available_mib(&read("/proc/meminfo")?),

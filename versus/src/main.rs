@@ -51,11 +51,11 @@ fn main() -> ExitCode {
 
 fn measure(args: &Measure) -> Result<(), Error> {
     let qemu = Version::Newest.program().map_err(|error| Error::Other(error.to_string()))?;
-    let machine = Machine::here(&qemu)?;
+    let machine = match &args.docs {
+        Some(_) => Machine::when_idle(&qemu)?,
+        None => Machine::here(&qemu)?,
+    };
     machine.must_have_memory(args.guest_size)?;
-    if args.docs.is_some() {
-        machine.must_be_idle()?;
-    }
     let image = Image::of(&args.ram, args.guest_size, &qemu, &args.multifd)?;
     let bench = Bench::new(&qemu, image, args)?;
     let report = Report::new(bench.measure_all()?, machine, bench.image.guest, args);

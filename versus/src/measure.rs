@@ -83,8 +83,9 @@ impl<'a> Bench<'a> {
         Ok(measured)
     }
 
-    /// The routes take turns, so that whatever else the machine does, it does to all of them. In the plain
-    /// setting, which is the first, the first turn fills caches and does not count.
+    /// The routes take turns, so that whatever else the machine does, it does to all of them. But over a
+    /// link, the first turn fills caches and does not count. For docs, where a route is not
+    /// steady, all take more turns, up to as many again.
     fn measure(
         &self,
         setting: Setting,
@@ -97,10 +98,16 @@ impl<'a> Bench<'a> {
             routes.map(|route| Measured { setting, codec, route, runs: Vec::new() }).collect();
         let repetitions = |route| self.args.repetitions(setting, codec, route) as usize;
         let turns = measured.iter().map(|measured| repetitions(measured.route)).max();
-        let first = usize::from(setting != Setting::Plain);
-        for turn in first..=turns.unwrap_or_default() {
+        let turns = turns.unwrap_or_default();
+        let most = if self.args.docs.is_some() { 2 * turns } else { turns };
+        let first = usize::from(matches!(setting, Setting::Link(_)));
+        for turn in first..=most {
+            let is_more = turn > turns;
+            if is_more && measured.iter().all(Measured::is_steady) {
+                break;
+            }
             for Measured { route, runs, .. } in &mut measured {
-                if runs.len() == repetitions(*route) {
+                if !is_more && runs.len() == repetitions(*route) {
                     continue;
                 }
                 let migration = Migration { bench: self, setting, network, codec, route: *route };

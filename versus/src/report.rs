@@ -51,11 +51,10 @@ impl Report {
         let unsteady: Vec<_> = self
             .measured
             .iter()
-            .map(|measured| (measured, measured.spread()))
-            .filter(|&(_, spread)| spread > STEADY)
-            .map(|(measured, spread)| {
+            .filter(|measured| !measured.is_steady())
+            .map(|measured| {
                 let Measured { setting, codec, route, .. } = measured;
-                format!("{setting} {codec} {route}: {:.0} %", 100.0 * spread)
+                format!("{setting} {codec} {route}: {:.0} %", 100.0 * measured.spread())
             })
             .collect();
         if unsteady.is_empty() {
@@ -162,23 +161,35 @@ impl fmt::Display for Measured {
 }
 
 impl Measured {
+    /// Whether its times say something.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.spread() <= STEADY
+    }
+
     /// From the first quartile of the wall times to the third, as a part of the median.
     fn spread(&self) -> f64 {
         let mut seconds: Vec<_> = self.runs.iter().map(|run| run.seconds).collect();
         seconds.sort_by(f64::total_cmp);
-        let quartile =
-            |part: usize| seconds.get(seconds.len().saturating_sub(1) * part / 4).copied();
-        match (quartile(1), quartile(3)) {
-            (Some(first), Some(third)) => (third - first) / self.median(|run| run.seconds),
-            _ => 0.0,
-        }
+        let Some(last) = seconds.len().checked_sub(1) else { return 0.0 };
+        // Between the two runs where it lies.
+        let quartile = |part: f64| {
+            let at = last as f64 * part;
+            let (below, above) = (seconds[at.floor() as usize], seconds[at.ceil() as usize]);
+            below + (above - below) * at.fract()
+        };
+        (quartile(0.75) - quartile(0.25)) / self.median(|run| run.seconds)
     }
 
-    /// The median over the runs; of an even number, the upper one.
+    /// The median over the runs; of an even number, the middle of the two that are nearest.
     pub(crate) fn median(&self, of: impl Fn(&Run) -> f64) -> f64 {
         let mut values: Vec<_> = self.runs.iter().map(of).collect();
         values.sort_by(f64::total_cmp);
-        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+        let half = values.len() / 2;
+        match values.len() {
+            0 => f64::NAN,
+            even if even % 2 == 0 => f64::midpoint(values[half - 1], values[half]),
+            _ => values[half],
+        }
     }
 }
 

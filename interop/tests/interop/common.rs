@@ -28,7 +28,7 @@ pub(crate) const ROUNDS: u64 = 4;
 pub(crate) fn trial(
     name: String,
     versions: Vec<Version>,
-    test: impl Fn() -> Tested + Send + 'static,
+    test: impl FnOnce() -> Tested + Send + 'static,
 ) -> Trial {
     Trial::ignorable_test(name, move || {
         for version in versions {
@@ -40,7 +40,7 @@ pub(crate) fn trial(
                 Ok(_) => {}
             }
         }
-        match despite_qemu(test) {
+        match test() {
             Ok(()) => Ok(Completion::Completed),
             Err(error) if lacks_userfaultfd(&error.to_string()) => Ok(Completion::ignored_with(
                 "skipped: this user can have no userfaultfd (see the sysctl vm.unprivileged_userfaultfd)",
@@ -48,20 +48,6 @@ pub(crate) fn trial(
             Err(error) => Err(Failed::from(error)),
         }
     })
-}
-
-/// Runs a test again, twice at most, where QEMU has ended in an assertion of its own: 7.2 does once
-/// in about a hundred migrations whose connections break, whoever breaks them (`README.md`).
-pub(crate) fn despite_qemu(test: impl Fn() -> Tested) -> Tested {
-    let ended_by_itself =
-        |error: &dyn Error| error.to_string().contains("yank_unregister_instance: Assertion");
-    for _ in 0..2 {
-        match test() {
-            Err(error) if ended_by_itself(&*error) => eprintln!("once more, since {error}"),
-            ended => return ended,
-        }
-    }
-    test()
 }
 
 /// Whether QEMU's `error` is that it takes postcopy-ram from no user without the privilege.

@@ -10,7 +10,7 @@ use multifd_interop::program::Multifd;
 use multifd_interop::qemu::Settings;
 use serde_json::Value;
 
-use crate::common::{ROUNDS, Tested, check, check_equal, despite_qemu, image_ram, receive};
+use crate::common::{ROUNDS, Tested, check, check_equal, image_ram, receive};
 use crate::relays::relays_at;
 
 /// Codec and channels from the source on; a relay stands between each two.
@@ -29,8 +29,8 @@ const TESTS: [(&str, Test); 8] = [
     ("one_relay::a_running_domain_goes_on_there", || arrives(ONE, &[])),
     ("one_relay::a_running_domain_goes_on_there_from_peer_to_peer", || arrives(ONE, &["--p2p"])),
     ("two_relays_with_zstd_between::a_running_domain_goes_on_there", || arrives(TWO, &[])),
-    ("one_relay::that_is_killed_leaves_the_domain_running_at_its_source", relay_is_killed),
-    ("one_relay::an_aborted_job_leaves_the_domain_running_at_its_source", job_is_aborted),
+    ("one_relay::that_is_killed_leaves_the_domain_running_at_its_source", || despite_qemu(relay_is_killed)),
+    ("one_relay::an_aborted_job_leaves_the_domain_running_at_its_source", || despite_qemu(job_is_aborted)),
     ("one_relay::what_it_records_becomes_an_image", recording_is_decoded),
     ("recv::as_the_destination_strands_the_domain_until_it_is_destroyed_there", recv_strands),
     ("recv::from_the_monitor_leaves_the_domain_paused_to_be_resumed_or_destroyed", monitor_sends),
@@ -44,7 +44,7 @@ fn trial(name: String, test: Test) -> Trial {
     Trial::ignorable_test(name, move || match Hosts::available() {
         Err(missing) if missing.required => Err(Failed::from(missing)),
         Err(missing) => Ok(Completion::ignored_with(format!("skipped: {missing}"))),
-        Ok(()) => despite_qemu(test).map(|()| Completion::Completed).map_err(Failed::from),
+        Ok(()) => test().map(|()| Completion::Completed).map_err(Failed::from),
     })
 }
 
@@ -135,6 +135,20 @@ fn monitor_sends() -> Tested {
     hosts.goes_on(Host::Alpha)?;
     hosts.virsh(Host::Alpha, &["destroy", DOMAIN])?;
     check_states(&hosts, ["absent", "absent"])
+}
+
+/// Runs a test again, twice at most, where QEMU has ended in an assertion of its own: 7.2 was seen to, once in about a
+/// hundred migrations whose relay was killed.
+fn despite_qemu(test: Test) -> Tested {
+    for _ in 0..2 {
+        match test() {
+            Err(error) if error.to_string().contains("yank_unregister_instance: Assertion") => {
+                eprintln!("once more, since {error}");
+            }
+            ended => return ended,
+        }
+    }
+    test()
 }
 
 /// Both hosts, with a domain that runs.

@@ -10,7 +10,7 @@ use vm_memory::VolatileSlice;
 
 #[cfg(target_arch = "aarch64")]
 use std::arch::aarch64::uint8x16_t as Wide;
-/// What one load takes: 16 bytes, without alignment beyond theirs and with any bits.
+// What one load takes: 16 bytes, which any bits are.
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::__m128i as Wide;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn memory_of_any_alignment_and_length_is_scanned() {
         let mut memory = vec![0u8; 300];
-        for (start, len) in [(0, 300), (1, 200), (3, 64), (8, 100), (0, 0)] {
+        for (start, len) in [(0, 300), (1, 200), (3, 128), (8, 256), (0, 256), (8, 100), (0, 0)] {
             let zeros = leading_zeros(VolatileSlice::from(&mut memory[start..start + len]));
             assert_eq!(zeros, len, "{start}, {len}");
             if len > 0 {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use multifd_core::channel::{Part, Parts};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
+use rustix::net::sockopt::socket_error;
 
 use super::socket::{ToSend, retry};
 
@@ -63,11 +64,16 @@ impl ZeroCopy {
     }
 
     /// Sends the first bytes of `parts` and says how many: guest memory without a copy, what is around it,
-    /// whose memory is used again, with one.
+    /// whose memory is used again, with one. `done` is told what is done meanwhile, where that has to be waited for.
     ///
     /// # Errors
     /// As of any write.
-    pub(crate) fn send(&mut self, socket: BorrowedFd<'_>, parts: Parts<'_>) -> io::Result<usize> {
+    pub(crate) fn send(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        parts: Parts<'_>,
+        done: &dyn Fn(u64),
+    ) -> io::Result<usize> {
         let mut parts = parts.peekable();
         let is_guest = |part: &Part<'_>| matches!(part, Part::Guest(_));
         let guest = parts.peek().is_some_and(is_guest);
@@ -78,14 +84,19 @@ impl ZeroCopy {
             }
         }
         match guest {
-            true => self.send_guest(socket, &mut pieces),
+            true => self.send_guest(socket, &mut pieces, done),
             // What follows is sent with it.
             false if parts.peek().is_some() => pieces.send(socket, libc::MSG_MORE),
             false => pieces.send(socket, 0),
         }
     }
 
-    fn send_guest(&mut self, socket: BorrowedFd<'_>, pieces: &mut ToSend<'_>) -> io::Result<usize> {
+    fn send_guest(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        pieces: &mut ToSend<'_>,
+        done: &dyn Fn(u64),
+    ) -> io::Result<usize> {
         loop {
             match pieces.send(socket, libc::MSG_ZEROCOPY) {
                 Ok(count) => {
@@ -98,58 +109,62 @@ impl ZeroCopy {
                 // kernel has to say (net.core.optmem_max).
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
                     if self.done == self.sent {
+                        let count = pieces.send(socket, 0)?;
                         self.counters.writes.fetch_add(1, Relaxed);
                         self.counters.copied.fetch_add(1, Relaxed);
-                        return pieces.send(socket, 0);
+                        return Ok(count);
                     }
-                    self.wait(socket)?;
+                    done(self.wait(socket)?);
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Waits until the kernel reads no guest memory any more: the peer has all of it.
+    /// Waits until the kernel reads no guest memory any more: the peer's has all of it, or the connection is gone.
+    /// `done` is told how many writes are done, as they are.
     ///
     /// # Errors
     /// The connection is gone.
-    pub(crate) fn settle(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn settle(&mut self, socket: BorrowedFd<'_>, done: &dyn Fn(u64)) -> io::Result<()> {
         while self.done < self.sent {
-            self.wait(socket)?;
+            done(self.wait(socket)?);
         }
         Ok(())
     }
 
-    /// Waits until the kernel is done with one more write at least.
-    fn wait(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        while !self.collect(socket)? {
+    /// Waits until the kernel is done with one more write at least, and says with how many.
+    fn wait(&mut self, socket: BorrowedFd<'_>) -> io::Result<u64> {
+        loop {
+            let writes = self.collect(socket)?;
+            if writes > 0 {
+                return Ok(writes);
+            }
             // That there is an error, or something in the error queue, is told unasked.
             let mut looked = [PollFd::new(&socket, PollFlags::empty())];
             retry_on_intr(|| poll(&mut looked, None))?;
-            let gone = looked[0].revents().contains(PollFlags::HUP);
-            if gone && !self.collect(socket)? {
-                let error = rustix::net::sockopt::socket_error(socket)?;
-                return Err(error.err().unwrap_or(Errno::PIPE).into());
+            let writes = self.collect(socket)?;
+            if writes > 0 {
+                return Ok(writes);
             }
-            if gone {
-                break;
+            socket_error(socket)??;
+            if looked[0].revents().contains(PollFlags::HUP) {
+                return Err(Errno::PIPE.into());
             }
         }
-        Ok(())
     }
 
-    /// Takes what the kernel has said. Whether it has said anything.
-    fn collect(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
-        let mut any = false;
+    /// Takes what the kernel has said, and says with how many writes it is done.
+    fn collect(&mut self, socket: BorrowedFd<'_>) -> io::Result<u64> {
+        let before = self.done;
         while let Some(done) = next_notification(socket)? {
-            any = true;
             let writes = u64::from(done.ee_data.wrapping_sub(done.ee_info)) + 1;
             self.done += writes;
             if done.ee_code == SO_EE_CODE_ZEROCOPY_COPIED {
                 self.counters.copied.fetch_add(writes, Relaxed);
             }
         }
-        Ok(any)
+        Ok(self.done - before)
     }
 }
 
@@ -173,26 +188,35 @@ fn next_notification(socket: BorrowedFd<'_>) -> io::Result<Option<libc::sock_ext
         Err(error) => return Err(error),
     }
     // SAFETY: `recvmsg` has filled the control data and said how long it is.
-    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
     // SAFETY: it is null or a header inside the control data, which is aligned for it.
-    let header = unsafe { header.as_ref() };
-    let is_error = |header: &&libc::cmsghdr| {
-        matches!(
-            (header.cmsg_level, header.cmsg_type),
-            (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
-        ) && header.cmsg_len >= size_of::<(libc::cmsghdr, libc::sock_extended_err)>()
-    };
-    let Some(header) = header.filter(is_error) else {
-        return Err(io::Error::other("the socket's error queue has something that is no error"));
-    };
-    // SAFETY: it is a header inside the control data.
-    let data = unsafe { libc::CMSG_DATA(header) };
-    // SAFETY: the data behind a header of this kind and length begins with this structure.
-    let error = unsafe { data.cast::<libc::sock_extended_err>().read_unaligned() };
-    if error.ee_origin == SO_EE_ORIGIN_ZEROCOPY {
-        return Ok(Some(error));
+    while let Some(header) = unsafe { next.as_ref() } {
+        if is_error(header) {
+            // SAFETY: it is a header inside the control data.
+            let data = unsafe { libc::CMSG_DATA(header) };
+            // SAFETY: the data behind a header of this kind and length begins with this structure.
+            let error = unsafe { data.cast::<libc::sock_extended_err>().read_unaligned() };
+            if error.ee_origin == SO_EE_ORIGIN_ZEROCOPY {
+                return Ok(Some(error));
+            }
+            let code = i32::try_from(error.ee_errno).unwrap_or_default();
+            return Err(io::Error::from_raw_os_error(code));
+        }
+        // Whoever made the socket may have asked for others, such as times.
+        // SAFETY: the header is one of the message's.
+        next = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
     }
-    Err(io::Error::from_raw_os_error(i32::try_from(error.ee_errno).unwrap_or_default()))
+    Err(io::Error::other("the socket's error queue has a message without an error"))
+}
+
+fn is_error(header: &libc::cmsghdr) -> bool {
+    // Its type is another with other C libraries.
+    #[allow(clippy::unnecessary_cast, clippy::useless_conversion, reason = "not with all")]
+    let len = header.cmsg_len as usize;
+    matches!(
+        (header.cmsg_level, header.cmsg_type),
+        (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR)
+    ) && len >= size_of::<(libc::cmsghdr, libc::sock_extended_err)>()
 }
 
 #[cfg(test)]
@@ -200,6 +224,12 @@ mod tests {
     use std::net::{Shutdown, TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
     use std::thread;
+    use std::time::Duration;
+
+    use multifd_core::PageSize;
+    use multifd_core::ram::{GuestPages, GuestSlices, RamBlock};
+    use multifd_core::vm_memory::MmapRegion;
+    use multifd_core::wire::BlockName;
 
     use super::*;
 
@@ -210,12 +240,42 @@ mod tests {
     }
 
     #[test]
+    fn what_the_peer_has_not_taken_is_waited_for() {
+        let (near, mut far) = pair();
+        // A write that nobody takes ends.
+        near.set_write_timeout(Some(Duration::from_millis(20))).unwrap();
+        let ram =
+            RamBlock::new(BlockName::new("ram").unwrap(), MmapRegion::<()>::new(1 << 20).unwrap());
+        let offsets: Vec<_> = (0..256).map(|page| page * 4096).collect();
+        let pages = GuestPages::new(&ram, PageSize::Kib4, &offsets).unwrap();
+        let pages = GuestSlices::new(pages, 0);
+        let mut zero_copy = ZeroCopy::over(&near, Arc::default()).unwrap();
+        let mut sent = 0;
+        let mut send = || {
+            let mut pieces = ToSend::default();
+            pieces.push(&Part::Guest(pages));
+            zero_copy.send_guest(near.as_fd(), &mut pieces, &|_| ())
+        };
+        while let Ok(count) = send() {
+            sent += count as u64;
+        }
+        // What has not left is in the memory still.
+        assert!(zero_copy.done < zero_copy.sent, "{zero_copy:?}");
+        let reading = thread::spawn(move || io::copy(&mut far, &mut io::sink()));
+        let told = AtomicU64::new(zero_copy.done);
+        zero_copy.settle(near.as_fd(), &|writes| _ = told.fetch_add(writes, Relaxed)).unwrap();
+        assert_eq!((zero_copy.done, told.into_inner()), (zero_copy.sent, zero_copy.sent));
+        drop(near);
+        assert_eq!(reading.join().unwrap().unwrap(), sent);
+    }
+
+    #[test]
     fn waiting_for_what_never_comes_ends_when_the_connection_is_shut_down() {
         let (near, _far) = pair();
         let mut zero_copy = ZeroCopy::over(&near, Arc::default()).unwrap();
         zero_copy.sent = 1;
         let other = near.try_clone().unwrap();
-        let waiting = thread::spawn(move || zero_copy.settle(near.as_fd()));
+        let waiting = thread::spawn(move || zero_copy.settle(near.as_fd(), &|_| ()));
         other.shutdown(Shutdown::Both).unwrap();
         assert_eq!(waiting.join().unwrap().unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     }
@@ -225,9 +285,9 @@ mod tests {
         let (near, far) = pair();
         let mut zero_copy = ZeroCopy::over(&near, Arc::default()).unwrap();
         zero_copy.sent = 1;
-        let waiting = thread::spawn(move || zero_copy.settle(near.as_fd()));
+        let waiting = thread::spawn(move || zero_copy.settle(near.as_fd(), &|_| ()));
         let far = socket2::Socket::from(far);
-        far.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        far.set_linger(Some(Duration::ZERO)).unwrap();
         drop(far);
         assert_eq!(waiting.join().unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     }

@@ -56,6 +56,24 @@ impl Outgoing {
         if count == 0 { Err(Error::ChannelCount(0)) } else { Ok(count) }
     }
 
+    /// Whether guest memory could go out from where it is.
+    ///
+    /// # Errors
+    /// It cannot, with the reason.
+    pub(crate) fn check_zero_copy(&self) -> io::Result<()> {
+        let refused = |why| Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        if self.secure.is_some() {
+            return refused("TLS encrypts a copy");
+        }
+        match &self.way {
+            Way::Connect(Uri::Tcp { .. }) => Ok(()),
+            Way::Connect(_) => refused("only TCP has it"),
+            Way::Given { channels, .. } => {
+                channels.iter().try_for_each(|channel| channel.plain_tcp().map(drop))
+            }
+        }
+    }
+
     /// Has connections that are there end when the migration does, whether it comes to use them or
     /// not.
     pub(crate) fn register<S: Send + 'static>(&self, session: &Session<S>) {

@@ -109,4 +109,8 @@ impl<S: Transmit> Transmit for Tapped<S> {
     async fn flush(&mut self) -> io::Result<()> {
         self.stream.flush().await
     }
+
+    async fn settle(&mut self) -> io::Result<()> {
+        self.stream.settle().await
+    }
 }

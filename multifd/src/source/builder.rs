@@ -235,8 +235,9 @@ impl<'a> SourceBuilder<'a> {
     /// over TCP without TLS, and for a fast network: over loopback and most virtual devices
     /// the kernel copies all the same, which [`Stats::zero_copy`](crate::Stats::zero_copy) tells, and it is slower than without.
     ///
-    /// The memory that is on its way is locked meanwhile. What is above the limit of locked memory (`ulimit -l`)
-    /// has to wait until the destination has some of it. Each SYNC waits for everything before it. There
+    /// The memory that is on its way is locked meanwhile, half a MiB for each packet, against a limit that all processes of
+    /// the user share (`ulimit -l`): what is above it waits until some has arrived, or is copied. Each SYNC waits until the
+    /// destination's kernel has everything before it. There
     /// are no [`digests`](Self::digests) then, which are of the copy: a page may change until it is sent.
     #[must_use]
     pub fn zero_copy(self, zero_copy: bool) -> Self {

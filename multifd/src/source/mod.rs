@@ -91,6 +91,7 @@ impl Source {
         methods.descriptor().level(setup.level)?;
         check_page_size(setup)?;
         let progress = Progress::new(count);
+        let zero_copy = zero_copy(setup, &to, &*methods, &progress)?;
         let channels = Channels {
             to,
             connect_timeout: setup.connect_timeout,
@@ -101,7 +102,7 @@ impl Source {
             digests: (setup.digests && !setup.zero_copy)
                 .then(|| Arc::new(RamDigests::new(&setup.ram))),
             pace: setup.max_bandwidth.map(|limit| Arc::new(Pace::new(limit))),
-            zero_copy: zero_copy(setup, &*methods, &progress)?,
+            zero_copy,
             methods,
             progress,
         };
@@ -435,6 +436,7 @@ fn send_pieces(main: &mut MainWriter<impl Write>, state: &mut dyn Read) -> Resul
 /// Where what is sent without a copy is counted, if it is asked for.
 fn zero_copy(
     setup: &SourceBuilder<'_>,
+    to: &Outgoing,
     methods: &dyn MultiFdMethods,
     progress: &Progress,
 ) -> Result<Option<Arc<ZeroCopyCounters>>, Error> {
@@ -447,9 +449,10 @@ fn zero_copy(
         return Err(Error::ZeroCopy(io::Error::new(ErrorKind::Unsupported, why)));
     }
     if setup.expected_digests.is_some() {
-        let why = "whether it holds what it should is known of a copy alone";
+        let why = "expected digests are checked on a copy";
         return Err(Error::ZeroCopy(io::Error::new(ErrorKind::Unsupported, why)));
     }
+    to.check_zero_copy().map_err(Error::ZeroCopy)?;
     Ok(Some(progress.zero_copy_counters()))
 }
 

@@ -147,6 +147,17 @@ impl Connection {
         self.socket().filter(|_| self.0.layer.get().is_none())
     }
 
+    /// The socket, where it is TCP with nothing above it.
+    ///
+    /// # Errors
+    /// It is not.
+    pub(crate) fn plain_tcp(&self) -> io::Result<&Socket> {
+        let refused = |why| io::Error::new(io::ErrorKind::Unsupported, why);
+        let bare = self.bare_socket().ok_or_else(|| refused("only a socket without TLS has it"))?;
+        let is_tcp = self.peer_address().is_some();
+        if is_tcp { Ok(bare) } else { Err(refused("only TCP has it")) }
+    }
+
     /// The layer above the socket.
     pub(super) fn layer(&self) -> Option<(&dyn Layer, Line<'_>)> {
         let (layer, line) = (self.0.layer.get()?, self.line()?);
@@ -201,6 +212,11 @@ impl Connection {
     /// Bytes that have been read and written so far.
     pub(crate) fn moved(&self) -> u64 {
         self.0.moved.load(Relaxed)
+    }
+
+    /// Takes note that so many writes have arrived, which is progress as bytes are.
+    pub(super) fn note(&self, writes: u64) {
+        self.0.moved.fetch_add(writes, Relaxed);
     }
 
     /// Takes note of bytes that have moved.

@@ -31,13 +31,7 @@ impl Link {
     /// # Errors
     /// The connection is not TCP alone.
     pub(crate) fn with_zero_copy(self, counters: &Arc<ZeroCopyCounters>) -> io::Result<Self> {
-        let refused = |why| io::Error::new(io::ErrorKind::Unsupported, why);
-        let Some(socket) = self.connection.bare_socket() else {
-            return Err(refused("only a socket without TLS has it"));
-        };
-        if self.connection.peer_address().is_none() {
-            return Err(refused("only TCP has it"));
-        }
+        let socket = self.connection.plain_tcp()?;
         let zero_copy = ZeroCopy::over(socket, Arc::clone(counters))?;
         Ok(Self { zero_copy: Some(zero_copy), ..self })
     }
@@ -57,7 +51,8 @@ impl Transmit for Link {
             return self.copying.write(parts).await;
         };
         let written = at_any_pace(|| match &mut self.zero_copy {
-            Some(zero_copy) => zero_copy.send(socket.as_fd(), parts.clone()),
+            Some(zero_copy) => zero_copy
+                .send(socket.as_fd(), parts.clone(), &|writes| self.connection.note(writes)),
             None => Socket::new(socket).send(parts.clone()),
         });
         written.inspect(|&count| self.connection.count(count))
@@ -69,7 +64,9 @@ impl Transmit for Link {
 
     async fn settle(&mut self) -> io::Result<()> {
         match (&mut self.zero_copy, self.connection.bare_socket()) {
-            (Some(zero_copy), Some(socket)) => zero_copy.settle(socket.as_fd()),
+            (Some(zero_copy), Some(socket)) => {
+                zero_copy.settle(socket.as_fd(), &|writes| self.connection.note(writes))
+            }
             _ => Ok(()),
         }
     }
