@@ -7,7 +7,7 @@ use multifd::{CancelToken, Error};
 
 use crate::common::{chain, guest, receive, send};
 use crate::hello::Hello;
-use crate::{SECRET, arrives, peer, token};
+use crate::{SECRET, arrives_behind, peer, token};
 
 /// For peers that do nothing: soon over.
 const LIMIT: Duration = Duration::from_millis(300);
@@ -80,6 +80,6 @@ fn whoever_stops_within_the_hello_is_cut_off_and_the_next_is_taken() {
         // To the end, or a reset.
         _ = stranger.read_to_end(&mut Vec::new());
     }
-    let refused = arrives(&uri, received, |setup| setup.token(token()));
+    let refused = arrives_behind(7, &uri, received, |setup| setup.token(token()));
     assert_eq!(refused.connections, 7, "{refused:?}");
 }

@@ -20,6 +20,7 @@ mod refused;
 mod tls;
 
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use multifd::token::Token;
 use multifd::{Arrived, Error, PageSet, Refused, SourceBuilder, Unfinished, Uri};
@@ -42,6 +43,17 @@ fn arrives(
     received: JoinHandle<Result<Arrived, Error>>,
     setup: impl FnOnce(SourceBuilder<'_>) -> SourceBuilder<'_>,
 ) -> Refused {
+    arrives_behind(0, uri, received, setup)
+}
+
+/// As [`arrives`], where so many connections have been refused or are about to be: a source may be done before what it
+/// met is written down.
+fn arrives_behind(
+    connections: u64,
+    uri: &Uri,
+    received: JoinHandle<Result<Arrived, Error>>,
+    setup: impl FnOnce(SourceBuilder<'_>) -> SourceBuilder<'_>,
+) -> Refused {
     let ram = guest();
     let mut source = send(&ram, uri, setup).unwrap();
     source.round(&PageSet::all(&ram)).unwrap();
@@ -49,7 +61,12 @@ fn arrives(
     let sent = std::thread::spawn(move || source.finish(&last, None));
     let arrived = received.join().unwrap().unwrap();
     assert_equal(&ram, &arrived.ram);
-    let refused = arrived.refused().clone();
+    let began = Instant::now();
+    while arrived.refused().connections < connections {
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", arrived.refused());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let refused = arrived.refused();
     arrived.confirm().unwrap();
     sent.join().unwrap().unwrap();
     refused

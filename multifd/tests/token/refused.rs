@@ -11,7 +11,7 @@ use multifd::{DestinationBuilder, Error, PageSet, SourceBuilder, Unfinished};
 use crate::authority::Authority;
 use crate::common::{any_port, chain, guest, receive, registry, send};
 use crate::hello::answer;
-use crate::{SECRET, arrives, fails, other, peer, token};
+use crate::{SECRET, arrives_behind, fails, other, peer, token};
 
 type Source = fn(SourceBuilder<'_>) -> SourceBuilder<'_>;
 type Destination = fn(DestinationBuilder<'_>) -> DestinationBuilder<'_>;
@@ -22,7 +22,7 @@ fn refuses(destination: Destination, wrong: Source, right: Source, why: &[&str],
     let (uri, received) = receive(destination);
     let text = chain(&fails(&uri, wrong));
     assert!(why.iter().all(|word| text.contains(word)), "{text}");
-    let refused = arrives(&uri, received, right).last.unwrap();
+    let refused = arrives_behind(1, &uri, received, right).last.unwrap();
     assert!(log.iter().all(|word| refused.contains(word)), "{refused}");
 }
 
@@ -55,7 +55,7 @@ fn a_source_without_a_token_and_a_return_path_fails_too() {
         text.contains("the destination closed a connection (its own messages say why"),
         "{text}"
     );
-    let refused = arrives(&uri, received, |setup| setup.token(token())).last.unwrap();
+    let refused = arrives_behind(1, &uri, received, |setup| setup.token(token())).last.unwrap();
     assert!(refused.contains("a migration without a token"), "{refused}");
 }
 
@@ -103,7 +103,7 @@ fn tls_on_one_side_alone_is_said_whether_both_have_a_token_or_not() {
         });
         let text = chain(&fails(&uri, |setup| setup.token(token())));
         assert!(text.contains("it speaks TLS: turn TLS on here, too (--tls-creds)"), "{text}");
-        let refused = arrives(&uri, received, |setup| {
+        let refused = arrives_behind(1, &uri, received, |setup| {
             let setup = setup.tls(client.clone());
             if destination_has_token { setup.token(token()) } else { setup }
         });
@@ -113,7 +113,7 @@ fn tls_on_one_side_alone_is_said_whether_both_have_a_token_or_not() {
     let (uri, received) = receive(|setup| setup.token(token()));
     let text = chain(&fails(&uri, |setup| setup.tls(client.clone()).token(token())));
     assert!(text.contains("no TLS with the destination"), "{text}");
-    let refused = arrives(&uri, received, |setup| setup.token(token())).last.unwrap();
+    let refused = arrives_behind(1, &uri, received, |setup| setup.token(token())).last.unwrap();
     assert!(refused.contains("it is TLS, which is not spoken here"), "{refused}");
 }
 
@@ -125,13 +125,15 @@ fn over_tls_each_combination_of_tokens_is_said_as_without() {
     assert!(text.contains("the destination wants a token"), "{text}");
     let text = chain(&fails(&uri, |setup| setup.tls(folder.client()).token(other())));
     assert!(text.contains("its token is another one"), "{text}");
-    let refused = arrives(&uri, received, |setup| setup.tls(folder.client()).token(token()));
+    let refused =
+        arrives_behind(1, &uri, received, |setup| setup.tls(folder.client()).token(token()));
     assert_eq!(refused.connections - refused.channels, refused.connections, "{refused:?}");
 
     let (uri, received) = receive(|setup| setup.tls(folder.server()));
     let text = chain(&fails(&uri, |setup| setup.tls(folder.client()).token(token())));
     assert!(text.contains("it has no token"), "{text}");
-    let refused = arrives(&uri, received, |setup| setup.tls(folder.client())).last.unwrap();
+    let refused =
+        arrives_behind(1, &uri, received, |setup| setup.tls(folder.client())).last.unwrap();
     assert!(refused.contains("its source has a token, and this side has none"), "{refused}");
 }
 

@@ -9,7 +9,7 @@ use multifd::tls::{ClientTls, ServerTls};
 use crate::authority::{Authority, Folder};
 use crate::common::{chain, receive};
 use crate::hello::Hello;
-use crate::{SECRET, arrives, fails, peer, token};
+use crate::{SECRET, arrives, arrives_behind, fails, peer, token};
 
 /// Somebody between a source and the destination at `uri`, who has certificates that both accept and passes
 /// the bytes of one connection on: over TLS to the destination, or without.
@@ -46,7 +46,8 @@ fn somebody_with_a_certificate_between_the_two_sides_cannot_pass_the_hello_on() 
     let text = chain(&fails(&at, |setup| setup.tls(folder.client()).token(token())));
     assert!(text.contains("its token is another one"), "{text}");
     passing.join().unwrap();
-    let refused = arrives(&uri, received, |setup| setup.tls(folder.client()).token(token()));
+    let refused =
+        arrives_behind(1, &uri, received, |setup| setup.tls(folder.client()).token(token()));
     assert!(refused.last.unwrap().contains("its token is another one"));
 }
 
@@ -58,7 +59,7 @@ fn a_proxy_that_ends_tls_before_the_destination_is_named() {
     let text = chain(&fails(&at, |setup| setup.tls(folder.client()).token(token())));
     assert!(text.contains("something between them ends it"), "{text}");
     passing.join().unwrap();
-    let refused = arrives(&uri, received, |setup| setup.token(token()));
+    let refused = arrives_behind(1, &uri, received, |setup| setup.token(token()));
     assert!(refused.last.unwrap().contains("something between them ends it"));
 }
 
@@ -69,7 +70,8 @@ fn a_token_is_not_bound_to_tls_1_2_and_says_so() {
     let (uri, received) = receive(|setup| setup.tls(folder.server()).token(token()));
     let text = chain(&fails(&uri, |setup| setup.tls(client).token(token())));
     assert!(text.contains("a token needs TLS 1.3, and this connection has TLS 1.2"), "{text}");
-    let refused = arrives(&uri, received, |setup| setup.tls(folder.client()).token(token()));
+    let refused =
+        arrives_behind(1, &uri, received, |setup| setup.tls(folder.client()).token(token()));
     assert!(refused.last.unwrap().contains("a token needs TLS 1.3"));
     let server = ServerTls::from(peer::server(&folder, peer::TLS12));
     let (uri, _received) = receive(|setup| setup.tls(server).token(token()));
