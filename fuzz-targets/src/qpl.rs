@@ -39,16 +39,12 @@ pub(crate) fn expected(
     Some(restored)
 }
 
-fn inflate(chunk: &[u8]) -> Option<Vec<u8>> {
-    inflate_with(0, chunk)
-}
-
-/// The page that an independent decoder with these flags makes of a whole chunk.
-pub(crate) fn inflate_with(flags: u32, chunk: &[u8]) -> Option<Vec<u8>> {
+/// The page that an independent decoder makes of a whole stream of DEFLATE.
+pub(crate) fn inflate(stream: &[u8]) -> Option<Vec<u8>> {
     let mut page = vec![0; PAGE];
-    let flags = flags | inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-    let done = decompress(&mut DecompressorOxide::new(), chunk, &mut page, 0, flags);
-    (done == (TINFLStatus::Done, chunk.len(), PAGE)).then_some(page)
+    let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+    let done = decompress(&mut DecompressorOxide::new(), stream, &mut page, 0, flags);
+    (done == (TINFLStatus::Done, stream.len(), PAGE)).then_some(page)
 }
 
 fn chunks(payload: &[u8], pages: usize) -> Option<Vec<&[u8]>> {

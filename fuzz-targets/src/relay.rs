@@ -85,7 +85,7 @@ pub fn relay(input: &[u8]) {
 /// What the destination checks and a relay passes on: what the RAM holds, and what the VMDESCRIPTION says of that.
 fn is_passed_on(error: &Error) -> bool {
     match error {
-        Error::Digest { .. } | Error::Caller(_) => true,
+        Error::Digest { .. } | Error::NoDigests | Error::Caller(_) => true,
         Error::Main(MainChannelError::Stream(error)) => error.kind == StreamErrorKind::Digests,
         _ => false,
     }

@@ -1,5 +1,6 @@
 //! Payloads of method zlib: what is taken is what an independent decoder makes of it.
 
+use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
 use multifd_core::codec::PacketMethods;
 use multifd_zlib::Zlib;
@@ -18,8 +19,10 @@ pub fn zlib(input: &[u8]) {
     let flags = inflate_flags::TINFL_FLAG_PARSE_ZLIB_HEADER
         | inflate_flags::TINFL_FLAG_HAS_MORE_INPUT
         | inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-    let (_, read, written) =
+    let (status, read, written) =
         decompress(&mut DecompressorOxide::new(), &compressed, &mut out, 0, flags);
-    assert_eq!((read, written), (compressed.len(), expected.len()));
+    assert_eq!(written, expected.len());
     assert!(out[..written] == expected[..]);
+    // Of a block that begins behind the last page and is not all there, miniz_oxide refuses what zlib does later.
+    assert!(read == compressed.len() || status == TINFLStatus::Failed, "{read}, {status:?}");
 }
