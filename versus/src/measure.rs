@@ -1,6 +1,5 @@
 //! The measurement.
 
-use std::hint::black_box;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,7 +9,6 @@ use serde::Serialize;
 use crate::args::Measure;
 use crate::codec::Codec;
 use crate::error::Error;
-use crate::guest::GuestSize;
 use crate::image::Image;
 use crate::network::Network;
 use crate::peer::{Destination, Source};
@@ -136,7 +134,6 @@ impl<'a> Bench<'a> {
 impl Migration<'_> {
     /// Migrates, and if `compare` then compares the RAM with what it must be.
     fn run(&self, compare: bool) -> Result<Run, Error> {
-        fetch_memory(self.bench.image.guest.size);
         let (destination, uri) = Destination::start(self)?;
         let sent = Source::start(self)?.migrate(&uri)?;
         let destination_cpu = destination.finish(&self.bench.image, compare)?;
@@ -152,14 +149,6 @@ impl Migration<'_> {
     pub(crate) fn certificates(&self) -> Option<PathBuf> {
         (self.setting == Setting::Tls).then(|| self.bench.image.certificates())
     }
-}
-
-/// Takes as much memory as a destination does, writes to each page and gives it back. Where this machine is a virtual
-/// one, its host may have taken memory that was free for a while, and to get it back takes longer than to clear it.
-fn fetch_memory(size: GuestSize) {
-    let mut memory = vec![0_u8; usize::try_from(size.bytes()).unwrap_or(0)];
-    memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
-    black_box(&memory);
 }
 
 /// Makes certificates for the loopback device.
