@@ -15,11 +15,13 @@ const END: &str = "<!-- measured: end -->\n";
 pub(crate) fn update(page: &Path, report: &Report) -> Result<(), Error> {
     let shown = page.display();
     let text = fs::read_to_string(page).map_err(Error::io(format!("read {shown}")))?;
-    let updated = replace(&text, &report.to_string())
+    let svg = page.with_extension("svg");
+    let name = svg.file_name().unwrap_or_default().to_string_lossy();
+    let result = format!("{report}\n![Wall time and CPU time by codec]({name})\n");
+    let updated = replace(&text, &result)
         .ok_or_else(|| Error::Other(format!("{shown} does not have the lines {BEGIN}and {END}")))?;
     let chart = chart::draw(report)?;
     fs::write(page, updated).map_err(Error::io(format!("write {shown}")))?;
-    let svg = page.with_extension("svg");
     fs::write(&svg, chart).map_err(Error::io(format!("write {}", svg.display())))
 }
 
@@ -56,7 +58,8 @@ mod tests {
         fs::write(&page, format!("{BEGIN}{END}")).unwrap();
         update(&page, &report(&[(Setting::Plain, Codec::Zstd, Route::QemuToQemu, &[1.0])]))
             .unwrap();
-        assert!(fs::read_to_string(&page).unwrap().contains("| zstd | QEMU to QEMU |"));
+        let text = fs::read_to_string(&page).unwrap();
+        assert!(text.contains("| zstd | QEMU to QEMU |") && text.contains("](page.svg)"), "{text}");
         let chart = fs::read_to_string(page.with_extension("svg")).unwrap();
         assert!(chart.contains("zstd") && chart.contains("Z80"), "{chart}");
     }
