@@ -91,8 +91,10 @@ fn is_passed_on(error: &Error) -> bool {
     }
 }
 
+/// Whether it is a main channel of the version that there is. Another is refused as a stranger is, and its channels
+/// wait 10 s for a better one.
 fn is_main(bytes: &[u8]) -> bool {
-    matches!(opened(bytes), Some(Opened::Main))
+    matches!(opened(bytes), Some(Opened::Main)) && bytes.get(4..8) == Some(&[0, 0, 0, 3])
 }
 
 /// Whether there is a channel of each number, of one VM.
