@@ -8,7 +8,7 @@ use multifd_interop::guest::difference;
 
 use crate::error::Error;
 
-/// So much is compared at once, in bytes.
+/// So much is in memory at once, in bytes.
 pub(crate) const PIECE: u64 = 64 << 20;
 
 /// The RAM as it must be: a file that is read piece by piece.

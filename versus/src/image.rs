@@ -9,6 +9,7 @@ use multifd_interop::qemu::{Qemu, Settings};
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::compare::pieces;
 use crate::error::Error;
 use crate::guest::{self, Guest, GuestSize};
 use crate::peer::{Program, machine};
@@ -112,13 +113,11 @@ fn fill_holes(path: &Path) -> Result<(), Error> {
     let doing = || Error::io(format!("fill the holes of {}", path.display()));
     let file = File::options().read(true).write(true).open(path).map_err(doing())?;
     let bytes = file.metadata().map_err(doing())?.len();
-    let mut piece = vec![0; 2 << 20];
-    for at in (0..bytes).step_by(piece.len()) {
-        let left = usize::try_from(bytes - at).unwrap_or(usize::MAX);
-        let piece_len = piece.len().min(left);
-        let piece = &mut piece[..piece_len];
-        file.read_exact_at(piece, at).map_err(doing())?;
-        file.write_all_at(piece, at).map_err(doing())?;
+    let mut piece = Vec::new();
+    for (at, length) in pieces(0, bytes) {
+        piece.resize(length, 0);
+        file.read_exact_at(&mut piece, at).map_err(doing())?;
+        file.write_all_at(&piece, at).map_err(doing())?;
     }
     file.sync_all().map_err(doing())
 }

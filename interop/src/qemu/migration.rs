@@ -98,16 +98,18 @@ impl Qemu {
         Ok(uri)
     }
 
-    /// Has a QEMU that waits for one listen on a port of 127.0.0.1, and says where.
+    /// Has a QEMU that waits for one listen on some port of the IP address `address`, and says where.
     ///
     /// # Errors
-    /// QEMU has ended.
-    pub fn listen_on_a_port(&mut self) -> Result<String, Error> {
-        self.execute("migrate-incoming", &json!({ "uri": "tcp:127.0.0.1:0" }))?;
+    /// QEMU has ended, or has no such address.
+    pub fn listen_on_a_port(&mut self, address: &str) -> Result<String, Error> {
+        self.execute("migrate-incoming", &json!({ "uri": format!("tcp:{address}:0") }))?;
         let info = self.execute("query-migrate", &json!({}))?;
         let port = info["socket-address"][0]["port"].as_str();
-        let port = port.ok_or_else(|| Error::Protocol(format!("no port in {info}")))?;
-        Ok(format!("tcp:127.0.0.1:{port}"))
+        let port = port.ok_or_else(|| {
+            Error::Protocol(format!("QEMU does not say where it listens: {info}"))
+        })?;
+        Ok(format!("tcp:{address}:{port}"))
     }
 
     /// How far the migration is.

@@ -64,7 +64,7 @@ fn to_qemu(case: &Case) -> Tested {
 fn to_qemu_without_a_copy(version: Version) -> Tested {
     let image = image(version, false)?;
     let mut destination = to_listen(version, version.machine(), &Settings::default())?;
-    let uri = destination.listen_on_a_port()?;
+    let uri = destination.listen_on_a_port("127.0.0.1")?;
     let zero_pages = (!version.has_zero_pages_in_packets()).then_some("legacy");
     let settings = Settings { zero_pages, ..Settings::default() };
     send(&image.path(), &uri, &settings, &["--zero-copy-send", "--no-digests"])?.succeed()?;

@@ -102,7 +102,7 @@ fn qemu(migration: &Migration<'_>) -> Result<(Peer, String), Error> {
     let host = &migration.network.destination;
     let mut qemu = Qemu::with_memory(&host.qemu, &memory, &arguments)?;
     set_up(&mut qemu, migration)?;
-    let uri = listen(&mut qemu, host.address)?;
+    let uri = qemu.listen_on_a_port(host.address)?;
     Ok((Peer::Qemu(Box::new(qemu)), uri))
 }
 
@@ -141,15 +141,6 @@ fn stored(migration: &Migration<'_>) -> Result<(Peer, String), Error> {
     let mut program = Program::start(recv.stdout(Stdio::null()).stderr(Stdio::piped()))?;
     let uri = program.listening()?;
     Ok((Peer::Stored(program, folder), uri))
-}
-
-/// Has QEMU listen on a free port. Returns the address.
-fn listen(qemu: &mut Qemu, address: &str) -> Result<String, Error> {
-    qemu.execute("migrate-incoming", &json!({ "uri": format!("tcp:{address}:0") }))?;
-    let info = qemu.execute("query-migrate", &json!({}))?;
-    let port = info["socket-address"][0]["port"].as_str();
-    let port = port.ok_or_else(|| Error::Other("QEMU does not say where it listens".to_owned()))?;
-    Ok(format!("tcp:{address}:{port}"))
 }
 
 /// Below 1 MiB a PC's processor sees other memory in places.
