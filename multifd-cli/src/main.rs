@@ -6,6 +6,7 @@ mod cancel;
 mod codecs;
 mod command;
 mod conformance;
+mod cpu;
 mod decode;
 mod demo;
 mod doctor;

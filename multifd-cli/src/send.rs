@@ -8,10 +8,10 @@ use multifd::core::PageSize;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::wire::{BlockName, Uuid};
 use multifd::{CancelToken, PageSet, Source, SourceBuilder, Uri, ZeroPages};
-use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
 use crate::cancel::Interrupt;
+use crate::cpu::cpu_time;
 use crate::failure::Failure;
 use crate::file;
 use crate::image::Image;
@@ -232,9 +232,4 @@ fn send(
     let stats = stats.map_err(|unfinished| failed(unfinished.into()))?;
     let summary = Summary::new(&stats, page_bytes, started.elapsed());
     Ok((summary, cpu_time().saturating_sub(cpu_before)))
-}
-
-/// Of all threads of this process, in user and in system mode.
-fn cpu_time() -> Duration {
-    clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }

@@ -4,8 +4,7 @@ use std::fmt;
 use std::hint::black_box;
 use std::time::Duration;
 
-use multifd_benches::{PACKET_PAGES, PAGE_BYTES};
-use rustix::time::{ClockId, clock_gettime};
+use multifd_benches::{PACKET_PAGES, PAGE_BYTES, cpu_time};
 
 use crate::engines::{Decoder, Encoder, Engines, Format};
 
@@ -156,15 +155,4 @@ fn check(decoder: &mut Decoder, encoder: &Encoder, chunks: &Chunks, pages: &[&[u
     }
     let wrong = restored.iter().filter(|&&right| !right).count();
     assert!(wrong == 0, "{} does not restore {wrong} pages of {}", decoder.name, encoder.name);
-}
-
-/// How long this thread has worked on it; what else the machine does is not in that.
-fn cpu_time(work: impl FnOnce()) -> Duration {
-    let before = thread_time();
-    work();
-    thread_time() - before
-}
-
-fn thread_time() -> Duration {
-    clock_gettime(ClockId::ThreadCPUTime).try_into().expect("a time that is not negative")
 }

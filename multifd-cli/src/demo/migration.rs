@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use multifd::core::ram::Ram;
 use multifd::core::{MethodStats, MultiFdMethods, Registry};
 use multifd::{Destination, Error, PageSet, Source, Stats, Uri};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::compare::{Comparison, compare};
 use super::guest::Guest;
 use crate::arrival;
 use crate::cancel::Interrupt;
+use crate::cpu::cpu_time;
 use crate::failure::{Failure, chain};
 use crate::output::Output;
 use crate::page::PAGE;
@@ -132,8 +132,4 @@ impl Clock {
         self.cpu += cpu_time().saturating_sub(cpu);
         result
     }
-}
-
-fn cpu_time() -> Duration {
-    clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }
