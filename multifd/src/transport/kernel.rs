@@ -19,6 +19,7 @@ use self::sys::Direction;
 use super::Unsaid;
 #[cfg(feature = "token")]
 use super::introduction::Binding;
+use super::input_lock::InputLock;
 use super::layer::{Direct, Layer, Line, Now, Patience};
 use super::secured::{MOST_UNREAD, Secured, failed, lock, try_lock};
 use crate::driver::Socket;
@@ -42,7 +43,7 @@ struct Able {
 ///
 /// Whoever reads has the input, whoever writes the output, each for as long as the socket takes. In this order: input, output.
 pub(super) struct Kernel {
-    input: Mutex<Input>,
+    input: InputLock<Input>,
     output: Mutex<Output>,
     /// The peer wants a new key of this side, too. Whoever has the output sends it.
     wants_key: AtomicBool,
@@ -109,7 +110,7 @@ impl Kernel {
         };
         tracing::debug!(?protection, "the kernel does TLS");
         Ok(Self {
-            input: Mutex::new(Input::new(protection, to_receive)),
+            input: InputLock::new(Input::new(protection, to_receive)),
             output: Mutex::new(Output::new(protection, to_send, suite)),
             wants_key: AtomicBool::new(false),
             refused: OnceLock::new(),
@@ -237,7 +238,7 @@ impl Kernel {
     /// The reason of a peer that has closed the connection while it was written to, if it has given one;
     /// else `error`.
     fn explained(&self, line: Line<'_>, error: io::Error) -> io::Error {
-        let Some(mut input) = try_lock(&self.input) else { return error };
+        let Some(mut input) = self.input.lock_to_look() else { return error };
         match self.look_at(line, &mut input) {
             Now::Failure => input.failure().unwrap_or(error),
             Now::Nothing | Now::Bytes | Now::End => error,
@@ -282,10 +283,11 @@ fn receive_now(line: Line<'_>, room: &mut [u8]) -> io::Result<usize> {
 
 impl Layer for Kernel {
     fn read(&self, line: Line<'_>, room: &mut [u8]) -> io::Result<usize> {
-        let mut input = lock(&self.input);
+        let mut input = self.input.lock();
         match input.take(room) {
             0 => {
-                let mut attempt = || Ok(recv(line.socket, &mut *room, RecvFlags::empty())?.0);
+                let mut receive = || Ok(recv(line.socket, &mut *room, RecvFlags::empty())?.0);
+                let mut attempt = || self.input.wait(&mut receive);
                 let read = self.receive(line, &mut input, Patience::AtAnyPace, &mut attempt);
                 // It waits until there is something.
                 read.map(Option::unwrap_or_default)
@@ -296,7 +298,7 @@ impl Layer for Kernel {
     }
 
     fn read_now(&self, line: Line<'_>, room: &mut [u8]) -> io::Result<Option<usize>> {
-        let mut input = lock(&self.input);
+        let mut input = self.input.lock();
         match input.take(room) {
             0 => {
                 let mut attempt = || receive_now(line, room);
@@ -308,14 +310,15 @@ impl Layer for Kernel {
 
     fn look(&self, line: Line<'_>) -> io::Result<Now> {
         // Somebody waits for it to say something.
-        let Some(mut input) = try_lock(&self.input) else { return Ok(Now::Nothing) };
+        let Some(mut input) = self.input.lock_to_look() else { return Ok(Now::Nothing) };
         Ok(self.look_at(line, &mut input))
     }
 
     fn is_quiet(&self, line: Line<'_>, in_the_middle: bool) -> bool {
         // Whoever has it may have taken something out.
-        let Some(mut input) = try_lock(&self.input) else { return in_the_middle };
-        self.look_at(line, &mut input) == Now::Nothing && (in_the_middle || unread(line) == 0)
+        let Some(input) = self.input.lock_to_look() else { return in_the_middle };
+        // Nothing is taken out of the socket, which another thread may wait for.
+        input.known().is_none() && (in_the_middle || unread(line) == 0)
     }
 
     fn write(
@@ -390,10 +393,11 @@ impl Direct for Kernel {
     }
 
     fn receive_guest(&self, line: Line<'_>, room: GuestSlices<'_>) -> io::Result<usize> {
-        let mut input = lock(&self.input);
+        let mut input = self.input.lock();
         match input.take_guest(&room) {
             0 => {
-                let mut attempt = || Socket::new(line.socket).receive_guest(room);
+                let mut receive = || Socket::new(line.socket).receive_guest(room);
+                let mut attempt = || self.input.wait(&mut receive);
                 let read = self.receive(line, &mut input, Patience::AtAnyPace, &mut attempt);
                 read.map(Option::unwrap_or_default)
             }

@@ -3,6 +3,8 @@
 mod address;
 mod connect;
 mod connection;
+#[cfg(feature = "tls")]
+mod input_lock;
 mod introduction;
 #[cfg(feature = "tls")]
 mod kernel;

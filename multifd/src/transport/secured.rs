@@ -14,6 +14,7 @@ use super::Connection;
 use super::Unsaid;
 #[cfg(feature = "token")]
 use super::introduction::Binding;
+use super::input_lock::InputLock;
 use super::kernel::Kernel;
 use super::layer::{Layer, Line, Now, Patience};
 use crate::tls::{Handover, TlsError};
@@ -27,7 +28,7 @@ mod output;
 /// Whoever reads has the input, whoever writes the output, each for as long as the socket takes. The
 /// session is locked only while it computes. In this order: input, output, session.
 pub(crate) struct Secured {
-    input: Mutex<Input>,
+    input: InputLock<Input>,
     output: Mutex<Output>,
     session: Mutex<Session>,
     /// The session has something to send that reading has brought about, such as an alert. Whoever has the
@@ -74,7 +75,7 @@ impl Secured {
             return Err(error);
         }
         Ok(Self {
-            input: Mutex::new(input),
+            input: InputLock::new(input),
             output: Mutex::new(output),
             session: Mutex::new(session),
             pending: AtomicBool::new(false),
@@ -105,7 +106,7 @@ impl Secured {
 
     /// From here on takes whatever there is.
     pub(super) fn take_all(&self) {
-        lock(&self.input).take_all();
+        self.input.lock().take_all();
     }
 
     /// The plaintext that what has been received holds; 0 bytes at the end, `None` where it holds none
@@ -155,7 +156,7 @@ impl Secured {
     /// The reason of a peer that has closed the connection while it was written to, if it has given one;
     /// else `error`.
     fn explained(&self, line: Line<'_>, error: io::Error) -> io::Error {
-        let Some(mut input) = try_lock(&self.input) else { return error };
+        let Some(mut input) = self.input.lock_to_look() else { return error };
         loop {
             match input.look(&mut lock(&self.session)) {
                 Now::Nothing => {}
@@ -217,17 +218,17 @@ fn hear(line: Line<'_>, session: &mut Session, input: &mut Input) -> Option<TlsE
 
 impl Layer for Secured {
     fn read(&self, line: Line<'_>, room: &mut [u8]) -> io::Result<usize> {
-        let mut input = lock(&self.input);
+        let mut input = self.input.lock();
         loop {
             if let Some(count) = self.take(line, &mut input, room)? {
                 return Ok(count);
             }
-            input.receive(line)?;
+            self.input.wait(|| input.receive(line))?;
         }
     }
 
     fn read_now(&self, line: Line<'_>, room: &mut [u8]) -> io::Result<Option<usize>> {
-        let mut input = lock(&self.input);
+        let mut input = self.input.lock();
         loop {
             if let Some(count) = self.take(line, &mut input, room)? {
                 return Ok(Some(count));
@@ -240,7 +241,7 @@ impl Layer for Secured {
 
     fn look(&self, line: Line<'_>) -> io::Result<Now> {
         // Somebody waits for it to say something.
-        let Some(mut input) = try_lock(&self.input) else { return Ok(Now::Nothing) };
+        let Some(mut input) = self.input.lock_to_look() else { return Ok(Now::Nothing) };
         loop {
             match self.look_at(line, &mut input) {
                 Now::Nothing => {}
@@ -254,7 +255,7 @@ impl Layer for Secured {
 
     fn is_quiet(&self, line: Line<'_>, in_the_middle: bool) -> bool {
         // Whoever has it may have taken something out.
-        let Some(mut input) = try_lock(&self.input) else { return in_the_middle };
+        let Some(mut input) = self.input.lock_to_look() else { return in_the_middle };
         // Nothing is taken out of the socket, which another thread may wait for.
         self.look_at(line, &mut input) == Now::Nothing && (in_the_middle || input.is_empty())
     }

@@ -233,7 +233,7 @@ fn migrate(receiving: Receiving, (way, speaks): (Way, Way), does: Does, moment: 
         channel
     };
     let channels: Vec<_> = streams.channels.iter().enumerate().map(begin).collect();
-    wait_for_channels(progress);
+    wait_for_channels(progress, &format!("{does:?} {moment:?}"));
     let after = comes(Moment::After);
     let end = |(mut channel, bytes): (Wire, &Vec<u8>)| {
         let rest = bytes[Streams::FIRST..].to_vec();

@@ -119,9 +119,10 @@ pub(crate) fn wait_until(progress: &Progress, what: &str, is: impl Fn(&Stats) ->
     }
 }
 
-/// Waits until every channel is known to be there.
-pub(crate) fn wait_for_channels(progress: &Progress) {
+/// Waits until every channel of the migration to which `who` comes is known to be there.
+pub(crate) fn wait_for_channels(progress: &Progress, who: &str) {
     let all = |stats: &Stats| stats.channels.iter().all(|channel| channel.wire_bytes > 0);
     // At its second sync the main channel has seen all of them: whoever comes now is late.
-    wait_until(progress, "all channels are there", |stats| stats.syncs > 1 && all(stats));
+    let what = format!("all channels are there, and {who}");
+    wait_until(progress, &what, |stats| stats.syncs > 1 && all(stats));
 }

@@ -66,7 +66,7 @@ fn migrate(receiving: Receiving, kind: Kind, moment: Moment) {
     wait_until(progress, "the main channel is there", |stats| stats.main_bytes > 0);
     let between = (moment == Moment::While).then(|| stranger(false));
     let channels = streams.begin_channels(at);
-    wait_for_channels(progress);
+    wait_for_channels(progress, &format!("{kind:?} {moment:?}"));
     let after = (moment == Moment::After).then(|| stranger(true));
     let sent = streams.end_channels(channels);
     let arrived = receiving.received.join().unwrap();

@@ -3,7 +3,7 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -140,6 +140,28 @@ fn tickets_are_nothing_to_be_read() {
     near.wait_readable().unwrap();
     assert!(!near.is_silent() && near.has_left());
     assert_eq!(near.read_now(&mut bytes).unwrap(), Some(0));
+}
+
+#[test]
+fn whoever_looks_at_the_same_time_as_another_sees_what_has_come() {
+    let (near, far) = pair(0);
+    far.clone().write_all(b"all").unwrap();
+    near.wait_readable().unwrap();
+    // It is not in the socket any more.
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                assert!(!near.is_quiet() && !near.has_nothing_unread() && !near.is_silent());
+            }
+        });
+        let until = std::time::Instant::now() + Duration::from_millis(300);
+        while std::time::Instant::now() < until {
+            assert!(near.has_more().unwrap());
+            assert!(near.wait_readable_for(Some(Duration::from_millis(20))).unwrap());
+        }
+        over.store(true, Ordering::SeqCst);
+    });
 }
 
 #[test]
