@@ -19,7 +19,7 @@ pub fn destination(input: &[u8]) {
         .early_state_limit(1 << 20)
         .decode(main, channels, provide);
     if let Ok(arrived) = arrived {
-        assert!(!arrived.device_state.is_empty());
+        assert!(!arrived.vm.device_state.is_empty());
         assert!(arrived.missing_pages() <= arrived.ram.bytes() / 4096);
         // Nobody has opened a return path that could be answered.
         _ = arrived.confirm();

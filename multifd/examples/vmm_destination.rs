@@ -65,7 +65,7 @@ fn take_in(options: &Options) -> Result<(Vcpu, u64), Failure> {
         // This source sends every page at least once; with free page hinting it would not.
         return Err(format!("{} pages never came", arrived.missing_pages()).into());
     }
-    let counter = restore(&arrived.device_state, &memory)?;
+    let counter = restore(&arrived.vm.device_state, &memory)?;
     let vcpu = Vcpu::new(memory.clone(), counter);
     println!("memory: {}", toy_vmm::digest(&memory)?);
 

@@ -10,6 +10,7 @@ mod engine;
 mod error;
 #[cfg(feature = "inspect")]
 pub mod inspect;
+pub mod mapped_ram;
 mod page_set;
 pub mod precopy;
 #[cfg(any(feature = "tls", feature = "token"))]
@@ -22,6 +23,7 @@ pub mod tls;
 #[cfg(feature = "token")]
 pub mod token;
 mod transport;
+mod vm;
 
 #[doc(no_inline)]
 pub use multifd_core as core;
@@ -44,3 +46,4 @@ pub use page_set::PageSet;
 pub use progress::{Progress, Stats, ZeroCopyStats};
 pub use source::{Source, SourceBuilder, ZeroPages};
 pub use transport::{Connection, Listener, MalformedNetwork, MalformedUri, Network, Uri};
+pub use vm::Vm;

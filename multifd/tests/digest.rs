@@ -53,7 +53,7 @@ fn a_destination_knows_what_the_source_s_ram_holds_with_every_codec_and_way_of_z
             let sent = std::thread::spawn(move || source.finish(&dirty, None));
             let arrived = destination.join().unwrap().unwrap();
             assert_equal(&ram, &arrived.ram);
-            assert_eq!(arrived.digests, Some(digests(&ram)), "{compression}, {zero_pages:?}");
+            assert_eq!(arrived.vm.digests, Some(digests(&ram)), "{compression}, {zero_pages:?}");
             arrived.confirm().unwrap();
             sent.join().unwrap().unwrap();
         }
@@ -118,7 +118,7 @@ fn a_bit_that_flips_in_a_page_is_refused_by_the_block_s_name_and_the_guest_stays
         assert_eq!(arrived.is_ok(), taken, "{at:?}, {digests}");
         match arrived {
             Ok(arrived) => {
-                assert_eq!(arrived.digests.is_some(), digests);
+                assert_eq!(arrived.vm.digests.is_some(), digests);
                 let is_equal = content(&ram, "pc.ram") == content(&arrived.ram, "pc.ram");
                 assert_eq!(is_equal, at.is_none());
                 arrived.confirm().unwrap();
@@ -191,7 +191,7 @@ fn digests_pass_through_a_relay_that_changes_the_codec() {
     let none = PageSet::none(&source_ram);
     let sent = std::thread::spawn(move || source.finish(&none, None));
     let arrived = destination.join().unwrap().unwrap();
-    assert_eq!(arrived.digests, Some(digests(&source_ram)));
+    assert_eq!(arrived.vm.digests, Some(digests(&source_ram)));
     arrived.confirm().unwrap();
     sent.join().unwrap().unwrap();
     relayed.join().unwrap().unwrap();
@@ -222,8 +222,8 @@ fn a_device_state_arrives_as_it_was_given_whole_and_in_pieces() {
         let (none, state) = (PageSet::none(&ram), devices.clone());
         let sent = std::thread::spawn(move || source.finish(&none, Some(&state)));
         let (pieces, arrived) = received.join().unwrap();
-        assert!(if in_pieces { pieces == devices } else { arrived.device_state == devices });
-        assert!(arrived.digests.is_some());
+        assert!(if in_pieces { pieces == devices } else { arrived.vm.device_state == devices });
+        assert!(arrived.vm.digests.is_some());
         arrived.confirm().unwrap();
         sent.join().unwrap().unwrap();
     }
@@ -284,7 +284,7 @@ fn a_page_that_changes_while_it_is_sent_and_never_comes_again_is_as_it_was_sent(
         let none = PageSet::none(&ram);
         let sent = std::thread::spawn(move || source.finish(&none, None));
         let arrived = destination.join().unwrap().unwrap();
-        assert!(arrived.digests.is_some(), "{compression}");
+        assert!(arrived.vm.digests.is_some(), "{compression}");
         arrived.confirm().unwrap();
         sent.join().unwrap().unwrap();
     }

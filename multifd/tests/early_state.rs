@@ -43,7 +43,7 @@ fn a_vmms_configuration_is_there_before_its_memory_is_provided() {
     let finish = thread::spawn(move || source.finish(&PageSet::none(&ram), None).map(|_| ram));
     let (seen, arrived) = destination.join().unwrap();
     assert_eq!(FullSection::of_early_state(&seen), Some(CONFIG));
-    assert_eq!(arrived.early_state, EarlyState::from(early_state));
+    assert_eq!(arrived.vm.early_state, EarlyState::from(early_state));
     let arrived_ram = Arc::clone(&arrived.ram);
     arrived.confirm().unwrap();
     assert_equal(&finish.join().unwrap().unwrap(), &arrived_ram);
@@ -67,9 +67,9 @@ fn what_comes_before_the_pages_arrives_as_it_was_sent_in_both_places() {
     let none = PageSet::none(&ram);
     let finish = thread::spawn(move || source.finish(&none, None));
     let arrived = destination.join().unwrap().unwrap();
-    assert_eq!(arrived.early_state, early_state);
-    assert_eq!(arrived.postcopy_advise, Some(advise));
-    let page_bytes: Vec<_> = arrived.blocks.iter().map(|block| block.page_bytes).collect();
+    assert_eq!(arrived.vm.early_state, early_state);
+    assert_eq!(arrived.vm.postcopy_advise, Some(advise));
+    let page_bytes: Vec<_> = arrived.vm.blocks.iter().map(|block| block.page_bytes).collect();
     assert_eq!(page_bytes, [None, huge, None]);
     assert_equal(&ram, &arrived.ram);
     arrived.confirm().unwrap();
@@ -165,7 +165,7 @@ fn a_device_state_goes_over_in_pieces_and_ends_as_a_whole_one_does() {
     let finish = thread::spawn(move || source.finish_from(&none, &sent[..]));
     let (pieces, arrived) = destination.join().unwrap();
     assert!(pieces.len() > 1 && pieces.concat() == devices);
-    assert!(arrived.device_state.is_empty());
+    assert!(arrived.vm.device_state.is_empty());
     arrived.confirm().unwrap();
     finish.join().unwrap().unwrap();
 }

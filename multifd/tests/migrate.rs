@@ -47,8 +47,8 @@ fn migrate(compression: Compression, channels: u8, zero_pages: ZeroPages, sync_f
     let sent = std::thread::spawn(move || source.finish(&last, None));
     let arrived = destination.join().unwrap().unwrap();
     assert_equal(&source_ram, &arrived.ram);
-    assert_eq!(arrived.configuration.machine.as_deref(), Some("pc-i440fx-10.0"));
-    assert_eq!(arrived.sync_form, sync_form);
+    assert_eq!(arrived.vm.configuration.machine.as_deref(), Some("pc-i440fx-10.0"));
+    assert_eq!(arrived.vm.sync_form, sync_form);
     let received = arrived.confirm().unwrap();
     let sent = sent.join().unwrap().unwrap();
     assert_eq!(sent.total(), received.total(), "both sides count the same");
@@ -170,7 +170,7 @@ fn the_device_state_arrives_byte_for_byte() {
         move || source.finish(&all, Some(&state))
     });
     let arrived = destination.join().unwrap().unwrap();
-    assert_eq!(arrived.device_state, state);
+    assert_eq!(arrived.vm.device_state, state);
     arrived.confirm().unwrap();
     sent.join().unwrap().unwrap();
 }

@@ -82,7 +82,10 @@ fn destination(ram: &Arc<Ram>) -> (Source, Received) {
     let source = send(ram, &uri, |setup| setup).unwrap();
     let received = std::thread::spawn(move || {
         let arrived: Arrived = destination.join().unwrap()?;
-        assert_eq!(FullSection::of_device_state(&arrived.device_state).unwrap().body, b"registers");
+        assert_eq!(
+            FullSection::of_device_state(&arrived.vm.device_state).unwrap().body,
+            b"registers"
+        );
         let ram = Arc::clone(&arrived.ram);
         arrived.confirm()?;
         Ok(ram)

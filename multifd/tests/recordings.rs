@@ -58,9 +58,9 @@ fn every_recording_gives_the_ram_that_the_guest_had() {
         assert_eq!(arrived.missing_pages(), 0, "{recording:?}");
         let older = recording.qemu.starts_with("7.2");
         let form = if older { SyncForm::EachSection } else { SyncForm::Flush };
-        assert_eq!(arrived.sync_form, form, "{recording:?}");
-        assert!(arrived.device_state.len() > 4096, "{recording:?}");
-        assert!(recording.main.ends_with(&arrived.device_state), "{recording:?}");
+        assert_eq!(arrived.vm.sync_form, form, "{recording:?}");
+        assert!(arrived.vm.device_state.len() > 4096, "{recording:?}");
+        assert!(recording.main.ends_with(&arrived.vm.device_state), "{recording:?}");
         arrived.confirm().unwrap();
     }
 }
@@ -117,7 +117,7 @@ fn bytes_behind_the_end_are_refused_where_there_is_early_state_too() {
     let open_return_path = b"\x08\0\x01\0\0";
     streams.main.splice(at..at, [&open_return_path[..], early].concat());
     let arrived = streams.decode().unwrap();
-    assert_eq!(arrived.early_state.before_start, early);
+    assert_eq!(arrived.vm.early_state.before_start, early);
     arrived.confirm().unwrap();
     streams.main.push(b'}');
     let error = streams.decode().unwrap_err();

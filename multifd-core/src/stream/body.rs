@@ -16,6 +16,8 @@ pub(super) struct RamSection {
     flushed: bool,
     /// END has begun.
     ended: bool,
+    /// The pages are in a mapped-ram file, and none comes in a body.
+    is_mapped: bool,
 }
 
 impl RamSection {
@@ -58,7 +60,7 @@ pub(super) enum InBody {
 }
 
 impl RamSection {
-    pub(super) fn new(section_id: u32, blocks: BlockList, sync: SyncForm) -> Self {
+    pub(super) fn new(section_id: u32, blocks: BlockList, sync: SyncForm, is_mapped: bool) -> Self {
         Self {
             section_id,
             sync,
@@ -67,6 +69,7 @@ impl RamSection {
             last_block: None,
             flushed: false,
             ended: false,
+            is_mapped,
         }
     }
 
@@ -138,6 +141,11 @@ impl RamSection {
 
     fn word(&mut self, word: Word) -> Result<Option<InBody>, StreamErrorKind> {
         let (page, same_block) = match (word, self.sync) {
+            (Word::ZeroPage { .. } | Word::Page { .. }, _) if self.is_mapped => {
+                return Err(StreamErrorKind::Misplaced(
+                    "there is a page in the stream of a mapped-ram file, which has them in a place of their own",
+                ));
+            }
             (Word::ZeroPage { offset, same_block }, _) => {
                 (Page { offset, is_zero: true }, same_block)
             }

@@ -2,6 +2,7 @@
 
 use super::StreamErrorKind;
 use super::input::name;
+use super::mapped_ram;
 use super::wire::{self, section};
 use crate::PageSize;
 use crate::wire::Uuid;
@@ -97,6 +98,37 @@ impl Configuration {
             _ => None,
         });
         names.unwrap_or_default()
+    }
+
+    /// The configuration of the same VM in a mapped-ram file: its source had that capability on.
+    #[must_use]
+    pub fn with_mapped_ram(&self) -> Self {
+        let mut names = self.without_mapped_ram().capabilities().to_vec();
+        names.push(mapped_ram::CAPABILITY.to_owned());
+        self.with_capabilities(names)
+    }
+
+    /// The configuration of the VM of a mapped-ram file, as it goes over connections.
+    #[must_use]
+    pub fn without_mapped_ram(&self) -> Self {
+        let names = self.capabilities().iter().filter(|&name| name != mapped_ram::CAPABILITY);
+        self.with_capabilities(names.cloned().collect())
+    }
+
+    /// In the place where they are, or else behind the page size, as QEMU has them.
+    fn with_capabilities(&self, names: Vec<String>) -> Self {
+        let is_list = |part: &Subsection| matches!(part.data, SubsectionData::Capabilities(_));
+        let behind_page_size = || {
+            let is_size = |part: &Subsection| matches!(part.data, SubsectionData::PageSize(_));
+            self.subsections.iter().position(is_size).map_or(0, |at| at + 1)
+        };
+        let at = self.subsections.iter().position(is_list).unwrap_or_else(behind_page_size);
+        let mut subsections = self.subsections.clone();
+        subsections.retain(|part| !is_list(part));
+        if !names.is_empty() {
+            subsections.insert(at, Subsection::new(SubsectionData::Capabilities(names)));
+        }
+        Self { machine: self.machine.clone(), subsections }
     }
 
     pub(super) fn data(&self) -> impl Iterator<Item = &SubsectionData> {

@@ -8,6 +8,7 @@ use super::described_digests::{digests, without_digests};
 use super::device_state::{self, Collector};
 use super::early::{self, EarlySection, Ended, Place};
 use super::input::{Input, Stop};
+use super::mapped_ram;
 use super::ram::Word;
 use super::start::{ONLY_THE_LIST, Start, StartDecoder, StartPlace, Started};
 use super::wire::{self, command, section};
@@ -65,6 +66,7 @@ pub struct MainDecoder {
     /// Bytes of it that have come.
     device_state: usize,
     pass_postcopy: bool,
+    is_mapped: bool,
     /// Bytes of early state so far.
     early_state: usize,
     /// What came behind an early section before its end showed, and is still to be decoded. Less
@@ -129,6 +131,7 @@ impl MainDecoder {
             device_state_in_pieces: false,
             device_state: 0,
             pass_postcopy: false,
+            is_mapped: false,
             early_state: 0,
             replay: Vec::new(),
             digests: None,
@@ -156,6 +159,22 @@ impl MainDecoder {
     #[must_use]
     pub fn passing_postcopy(self) -> Self {
         Self { pass_postcopy: true, ..self }
+    }
+
+    /// The same decoder, of the stream in a mapped-ram file: its RAM blocks are given as
+    /// [`MainEvent::MappedBlock`]s, and a stream of another kind is refused. In such a stream nobody waits for an answer, and
+    /// its syncs mean nothing. `offset` is where in the file it begins.
+    #[must_use]
+    pub fn of_mapped_ram(self, offset: u64) -> Self {
+        let mut decoder = Self { is_mapped: true, ..self };
+        decoder.continue_at(offset);
+        decoder
+    }
+
+    /// Has the stream go on at `offset` in the file, behind the pages of a [`MainEvent::MappedBlock`]: the bytes that come next
+    /// are those.
+    pub fn continue_at(&mut self, offset: u64) {
+        self.input.continue_at(offset);
     }
 
     /// Takes bytes off the front of `bytes`, up to the end of the next event, and gives this. `None`
@@ -305,6 +324,7 @@ impl MainDecoder {
             Next::Footer => self.footer(bytes),
             Next::Start(decoder) => match decoder.next(&mut self.input, bytes)? {
                 Started::Ram(start) => Ok(self.started(start)),
+                Started::Mapped(block) => Ok(Some(MainEvent::MappedBlock(block))),
                 Started::NoBitmaps { section_id, instance_id } => {
                     self.next = Next::NoBitmapsFooter { section_id, instance_id };
                     Ok(None)
@@ -358,8 +378,12 @@ impl MainDecoder {
             }
             self.page_size = found;
         }
-        if configuration.capabilities().iter().any(|name| name == "mapped-ram") {
-            return Err(StreamErrorKind::MappedRam.into());
+        let is_mapped =
+            configuration.capabilities().iter().any(|name| name == mapped_ram::CAPABILITY);
+        match (is_mapped, self.is_mapped) {
+            (true, false) => return Err(StreamErrorKind::MappedRam.into()),
+            (false, true) => return Err(StreamErrorKind::NotMappedRam.into()),
+            (true, true) | (false, false) => {}
         }
         if configuration.capabilities().iter().any(|name| name == "x-ignore-shared") {
             return Err(StreamErrorKind::UnsupportedCapability("x-ignore-shared").into());
@@ -391,7 +415,7 @@ impl MainDecoder {
                 self.next = Next::DeviceState(collector);
                 return Ok(None);
             }
-            section::START => Next::Start(StartDecoder::new(self.page_size, self.start_place())),
+            section::START => self.start(),
             section::PART => Next::BodyId { last: false },
             section::END => Next::BodyId { last: true },
             section::COMMAND => Next::Command,
@@ -411,7 +435,7 @@ impl MainDecoder {
         let [a, b, c, d] = self.input.array(bytes, "a COMMAND")?;
         match (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])) {
             (command::OPEN_RETURN_PATH, 0) => {
-                self.return_path = true;
+                self.return_path = !self.is_mapped;
                 Ok(self.between_sections(MainEvent::OpenReturnPath))
             }
             (command::PING, 4) => {
@@ -437,6 +461,12 @@ impl MainDecoder {
 
     fn is_ram_ended(&self) -> bool {
         self.ram.as_ref().is_some_and(RamSection::is_ended)
+    }
+
+    fn start(&self) -> Next {
+        let place = self.start_place();
+        let is_mapped = self.is_mapped && place == StartPlace::First;
+        Next::Start(StartDecoder::new(self.page_size, place, is_mapped))
     }
 
     fn start_place(&self) -> StartPlace {
@@ -519,7 +549,7 @@ impl MainDecoder {
     fn started(&mut self, start: Start) -> Option<MainEvent> {
         let Start { section_id, instance_id, blocks, sync } = start;
         let list = blocks.as_slice().to_vec();
-        self.ram = Some(RamSection::new(section_id, blocks, sync));
+        self.ram = Some(RamSection::new(section_id, blocks, sync, self.is_mapped));
         self.next = Next::StartSync;
         Some(MainEvent::RamStart { section_id, instance_id, blocks: list, sync })
     }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::described_digests::with_digests;
 use super::device_state::{self, Collector};
 use super::early::{self, Place};
+use super::mapped_ram::{self, MappedBlock};
 use super::ram::{BlockList, Word, put_block_name};
 use super::wire::{self, command, section};
 use super::{BlockInfo, Configuration, PostcopyAdvise, StreamError, StreamErrorKind, SyncForm};
@@ -52,8 +53,12 @@ const PIECE: usize = 64 << 10;
 enum State {
     Header,
     Setup,
+    /// In the list of RAM blocks of a mapped-ram file, at the block of this index.
+    MappedList(usize),
     Ram,
-    Body { last: bool },
+    Body {
+        last: bool,
+    },
     RamEnded,
     End,
 }
@@ -202,17 +207,82 @@ impl MainEncoder {
         self.expect(self.state == State::Setup, "START comes once, after the header")?;
         let list = self.block_list(blocks)?;
         self.put_whole(|out| {
-            out.push(section::START);
-            out.extend_from_slice(&section_id.to_be_bytes());
-            wire::put_name(out, wire::RAM, "a section")?;
-            out.extend_from_slice(&instance_id.to_be_bytes());
-            out.extend_from_slice(&wire::RAM_VERSION.to_be_bytes());
+            put_start(out, section_id, instance_id)?;
             list.write(out)
         })?;
         (self.section_id, self.sync, self.blocks) = (section_id, sync, list);
         self.put_sync();
         self.put_end_of_body();
         self.state = State::Ram;
+        Ok(())
+    }
+
+    /// Begins the START of a mapped-ram file, whose list of RAM blocks is written
+    /// [block by block](Self::mapped_block). What is in the file before the stream is to be known by then:
+    /// [`continue_at`](Self::continue_at).
+    ///
+    /// # Errors
+    ///
+    /// A list that could not be read back, or of huge pages' sizes, for which there is no place; misuse.
+    pub fn mapped_ram_start(
+        &mut self,
+        section_id: u32,
+        instance_id: u32,
+        blocks: &[BlockInfo],
+    ) -> Result<(), StreamError> {
+        self.expect(self.state == State::Setup, "START comes once, after the header")?;
+        let list = self.block_list(blocks)?;
+        let has_page_bytes = blocks.iter().any(|block| block.page_bytes.is_some());
+        self.expect(!has_page_bytes, "a mapped-ram file does not say what memory is made of")?;
+        self.put_whole(|out| {
+            put_start(out, section_id, instance_id)?;
+            out.extend_from_slice(&Word::MemSize { total: list.total()? }.to_bytes());
+            Ok(())
+        })?;
+        (self.section_id, self.sync, self.blocks) = (section_id, SyncForm::EachSection, list);
+        self.state = State::MappedList(0);
+        Ok(())
+    }
+
+    /// Writes the next block of the list, and says where its parts are to be in the file; behind the last one, the end of START.
+    /// The [`bytes`](Self::bytes) are to be written, and then the stream goes [on](Self::continue_at) at the block's
+    /// [`end`](MappedBlock::end).
+    ///
+    /// # Errors
+    ///
+    /// A block that passes the end of all files; misuse.
+    pub fn mapped_block(&mut self) -> Result<Option<MappedBlock>, StreamError> {
+        let State::MappedList(index) = self.state else {
+            return Err(self.error(StreamErrorKind::Misuse("no mapped START has begun")));
+        };
+        let Some(info) = self.blocks.as_slice().get(index).cloned() else {
+            self.put_end_of_body();
+            self.state = State::Ram;
+            return Ok(None);
+        };
+        let (base, page_size) = (self.base, self.page_size);
+        let block = self.put_whole(|out| {
+            put_block_name(out, &info.name);
+            out.extend_from_slice(&info.bytes.to_be_bytes());
+            let bitmap_offset = base + (out.len() + mapped_ram::HEADER) as u64;
+            let block = MappedBlock::laid_out(info, page_size, bitmap_offset)?;
+            out.extend_from_slice(&block.header(page_size));
+            Ok(block)
+        })?;
+        self.state = State::MappedList(index + 1);
+        Ok(Some(block))
+    }
+
+    /// Has the stream go on at `offset` in the file: where it begins, and behind each
+    /// [mapped block](Self::mapped_block).
+    ///
+    /// # Errors
+    ///
+    /// There are bytes that are to be written before: misuse.
+    pub fn continue_at(&mut self, offset: u64) -> Result<(), StreamError> {
+        let unwritten = !self.bytes().is_empty();
+        self.expect(!unwritten, "bytes are still to be written where the stream was")?;
+        self.base = offset;
         Ok(())
     }
 
@@ -460,10 +530,10 @@ impl MainEncoder {
     }
 
     /// Where what belongs together is built, so that an error in it leaves nothing behind.
-    fn put_whole(
+    fn put_whole<R>(
         &mut self,
-        build: impl FnOnce(&mut Vec<u8>) -> Result<(), StreamErrorKind>,
-    ) -> Result<(), StreamError> {
+        build: impl FnOnce(&mut Vec<u8>) -> Result<R, StreamErrorKind>,
+    ) -> Result<R, StreamError> {
         let whole = self.bytes.len();
         build(&mut self.bytes).map_err(|kind| {
             self.bytes.truncate(whole);
@@ -500,4 +570,14 @@ impl MainEncoder {
     fn expect(&self, right: bool, otherwise: &'static str) -> Result<(), StreamError> {
         if right { Ok(()) } else { Err(self.error(StreamErrorKind::Misuse(otherwise))) }
     }
+}
+
+/// Appends the head of ram's START.
+fn put_start(out: &mut Vec<u8>, section_id: u32, instance_id: u32) -> Result<(), StreamErrorKind> {
+    out.push(section::START);
+    out.extend_from_slice(&section_id.to_be_bytes());
+    wire::put_name(out, wire::RAM, "a section")?;
+    out.extend_from_slice(&instance_id.to_be_bytes());
+    out.extend_from_slice(&wire::RAM_VERSION.to_be_bytes());
+    Ok(())
 }

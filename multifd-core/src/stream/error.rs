@@ -157,6 +157,39 @@ pub enum StreamErrorKind {
          capability mapped-ram off on the source and migrate to a socket"
     )]
     MappedRam,
+    /// A stream that is expected to be of a mapped-ram file, and is another one.
+    #[error(
+        "this is not a file in the mapped-ram format, which QEMU 9.0 and later write with the capability mapped-ram"
+    )]
+    NotMappedRam,
+    /// A RAM block of a mapped-ram file whose header is of another version than 1.
+    #[error(
+        "version {0} of a RAM block's header in a mapped-ram file is not supported, only version 1 is"
+    )]
+    MappedRamVersion(u32),
+    /// A RAM block of a mapped-ram file with pages of another size.
+    #[error(
+        "a RAM block of a mapped-ram file has pages of {found} bytes, but those of this machine are {expected}"
+    )]
+    MappedRamPageSize {
+        /// The size that its header has.
+        found: u64,
+        /// The page size of the stream.
+        expected: PageSize,
+    },
+    /// A RAM block of a mapped-ram file whose parts are not behind each other.
+    #[error(
+        "RAM block {name:?} of a mapped-ram file has its bitmap at {bitmap_offset:#x} and its pages at \
+         {pages_offset:#x}: they overlap each other or what is before them, or are not where pages can be"
+    )]
+    MappedRamPlace {
+        /// The block.
+        name: BlockName,
+        /// Where in the file its bitmap is said to be.
+        bitmap_offset: u64,
+        /// Where in the file its pages are said to be.
+        pages_offset: u64,
+    },
     /// The RAM blocks are not as large together as the list said.
     #[error("the RAM blocks up to {name:?} pass the {total} bytes that were announced")]
     BlockTotal {

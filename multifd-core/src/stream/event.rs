@@ -1,6 +1,6 @@
 //! What the main channel says.
 
-use super::{BlockInfo, Configuration, PostcopyAdvise, SyncForm};
+use super::{BlockInfo, Configuration, MappedBlock, PostcopyAdvise, SyncForm};
 use crate::PageSize;
 
 /// What a decoder expects and accepts.
@@ -51,6 +51,10 @@ pub enum MainEvent {
     Postcopy,
     /// The guest has stopped; the last round is next. QEMU 10.0 and later, newer machine types.
     SwitchoverStart,
+    /// Where a RAM block is in a file, from a decoder of [mapped-ram](super::MainDecoder::of_mapped_ram) alone, for each
+    /// block before `RamStart`. The stream [goes on](super::MainDecoder::continue_at) at the block's
+    /// [`end`](MappedBlock::end).
+    MappedBlock(MappedBlock),
     /// The RAM that will come. A [`Sync`](Self::Sync) follows.
     RamStart {
         /// The number by which the ram section goes in this stream.

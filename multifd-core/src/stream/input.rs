@@ -80,6 +80,11 @@ impl Input {
         self.offset += count as u64;
     }
 
+    /// What comes next is at `offset`.
+    pub(super) fn continue_at(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
     /// Takes note that the last `count` bytes taken are still to be decoded.
     pub(super) fn put_back(&mut self, count: usize) {
         self.offset -= count as u64;

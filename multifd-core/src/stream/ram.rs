@@ -1,6 +1,7 @@
 //! The `ram` section: the list of RAM blocks, and the words that its bodies are made of.
 
-use super::StreamErrorKind;
+use super::mapped_ram::{self, MappedBlock};
+use super::{Configuration, StreamErrorKind};
 use crate::PageSize;
 use crate::wire::BlockName;
 
@@ -49,6 +50,16 @@ pub enum SyncForm {
     /// By the end of every body: START's, each PART's and END's. QEMU up to 8.0, and machine types
     /// up to 8.0 on a newer QEMU.
     EachSection,
+}
+
+impl SyncForm {
+    /// What QEMU expects of a source with this machine type.
+    pub fn of_machine(configuration: &Configuration) -> Self {
+        match configuration.machine_version() {
+            Some(version) if version < (8, 1) => Self::EachSection,
+            _ => Self::Flush,
+        }
+    }
 }
 
 /// RAM blocks that may stand in one stream together.
@@ -107,12 +118,27 @@ impl BlockList {
         Ok(())
     }
 
-    /// Appends the words of the list to `out`.
-    pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), StreamErrorKind> {
+    /// Where the last block is in a mapped-ram file, by its header, which ends at `at` there.
+    pub(super) fn last_mapped(
+        &self,
+        header: &[u8; mapped_ram::HEADER],
+        at: u64,
+    ) -> Result<MappedBlock, StreamErrorKind> {
+        let last =
+            self.blocks.last().cloned().ok_or(StreamErrorKind::Misuse("there is no block"))?;
+        MappedBlock::parse(last, self.page_size, header, at)
+    }
+
+    /// Bytes of all blocks.
+    pub(super) fn total(&self) -> Result<u64, StreamErrorKind> {
         let mut sizes = self.blocks.iter().map(|block| block.bytes);
         let total = sizes.try_fold(0, u64::checked_add).filter(|&total| total > 0);
-        let total =
-            total.ok_or(StreamErrorKind::Misuse("there is no RAM, or more than 2^64 bytes"))?;
+        total.ok_or(StreamErrorKind::Misuse("there is no RAM, or more than 2^64 bytes"))
+    }
+
+    /// Appends the words of the list to `out`.
+    pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), StreamErrorKind> {
+        let total = self.total()?;
         out.extend_from_slice(&Word::MemSize { total }.to_bytes());
         for block in &self.blocks {
             put_block_name(out, &block.name);

@@ -4,6 +4,7 @@ use std::mem;
 
 use super::early;
 use super::input::{Input, Stop, name};
+use super::mapped_ram::{self, MappedBlock};
 use super::ram::{BlockList, Word};
 use super::wire;
 use super::{BlockInfo, StreamErrorKind, SyncForm};
@@ -23,6 +24,8 @@ pub(super) struct Start {
 #[derive(Debug)]
 pub(super) enum Started {
     Ram(Start),
+    /// A block of a mapped-ram file, of which the list goes on at its end.
+    Mapped(MappedBlock),
     /// The dirty-bitmap section, which says that there are no bitmaps.
     NoBitmaps {
         section_id: u32,
@@ -45,6 +48,8 @@ pub(super) enum StartPlace {
 pub(super) struct StartDecoder {
     state: State,
     place: StartPlace,
+    /// The list is of a mapped-ram file: each block has a header.
+    is_mapped: bool,
     section_id: u32,
     instance_id: u32,
     blocks: BlockList,
@@ -65,6 +70,8 @@ enum State {
     Bitmaps,
     MemSize,
     Block,
+    /// The header of the last block, in a mapped-ram file.
+    MappedHeader,
     /// The next block, unless the size of the last one's pages comes first.
     BlockOrPageSize,
     PageSize,
@@ -73,10 +80,11 @@ enum State {
 
 impl StartDecoder {
     /// A decoder from behind the type byte.
-    pub(super) fn new(page_size: PageSize, place: StartPlace) -> Self {
+    pub(super) fn new(page_size: PageSize, place: StartPlace, is_mapped: bool) -> Self {
         Self {
             state: State::SectionId,
             place,
+            is_mapped,
             section_id: 0,
             instance_id: 0,
             blocks: BlockList::new(page_size),
@@ -134,7 +142,14 @@ impl StartDecoder {
                     input.begin_item();
                     let (name, size) = input.entry(bytes, LIST)?;
                     self.push(name, size)?;
-                    if self.left > 0 { State::BlockOrPageSize } else { State::Sync }
+                    if self.is_mapped { State::MappedHeader } else { self.behind_block() }
+                }
+                State::MappedHeader => {
+                    input.begin_item();
+                    let header: [u8; mapped_ram::HEADER] = input.array(bytes, LIST)?;
+                    let block = self.blocks.last_mapped(&header, input.offset())?;
+                    self.state = if self.left > 0 { State::Block } else { State::Sync };
+                    return Ok(Started::Mapped(block));
                 }
                 // A size starts with a zero byte, and no name is empty.
                 State::BlockOrPageSize => match input.peek(bytes, LIST)? {
@@ -150,12 +165,14 @@ impl StartDecoder {
                     input.begin_item();
                     let word = input.u64(bytes, "the ram section")?;
                     // A word without any flag, where there is none: the size of the last block's pages.
-                    if self.blocks.may_be_page_bytes(word) {
+                    if !self.is_mapped && self.blocks.may_be_page_bytes(word) {
                         self.blocks.set_page_bytes(word)?;
                         State::Sync
                     } else {
                         match Word::parse(word, self.blocks.page_size())? {
-                            Word::Flush => return Ok(self.start(SyncForm::Flush)),
+                            Word::Flush if !self.is_mapped => {
+                                return Ok(self.start(SyncForm::Flush));
+                            }
                             Word::EndOfSection => return Ok(self.start(SyncForm::EachSection)),
                             _ => return Err(ONLY_THE_LIST.into()),
                         }
@@ -163,6 +180,11 @@ impl StartDecoder {
                 }
             };
         }
+    }
+
+    /// What comes behind a block.
+    fn behind_block(&self) -> State {
+        if self.left > 0 { State::BlockOrPageSize } else { State::Sync }
     }
 
     fn push(&mut self, bytes: &[u8], size: u64) -> Result<(), StreamErrorKind> {

@@ -8,27 +8,13 @@ use multifd_core::ram::{BlockDigest, PageHashes, Ram, RamBlock, RamDigests};
 
 use super::{Filled, Incoming, State};
 use crate::driver::MainReader;
-use crate::early_state::EarlyState;
 use crate::engine::barrier::AT_SYNC;
 use crate::engine::session::{Failure, Session, Waiter, Wake};
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::stream::{BlockInfo, Configuration, MainEvent, PostcopyAdvise, ReturnMessage, SyncForm};
 use crate::transport::{Impatient, Unsaid};
-
-/// A VM as its main channel describes it.
-#[derive(Debug, Default)]
-pub(super) struct Vm {
-    pub(super) configuration: Configuration,
-    pub(super) early_state: EarlyState,
-    pub(super) postcopy_advise: Option<PostcopyAdvise>,
-    pub(super) section_id: u32,
-    pub(super) blocks: Vec<BlockInfo>,
-    pub(super) sync_form: SyncForm,
-    pub(super) footers: bool,
-    pub(super) device_state: Vec<u8>,
-    pub(super) digests: Option<Vec<BlockDigest>>,
-}
+use crate::vm::Vm;
 
 /// The return path, from the destination.
 #[derive(Debug, Default)]

@@ -9,15 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use multifd_core::channel::{PacketBuffer, Target};
-use multifd_core::ram::{BlockDigest, Ram, RamBlock, RamDigests};
-use multifd_core::wire::{RamPacket, Uuid};
+use multifd_core::ram::{Ram, RamBlock, RamDigests};
+use multifd_core::wire::RamPacket;
 use multifd_core::{PageSize, Registry};
 
 pub use builder::DestinationBuilder;
-use main_channel::{MainChannel, ReturnPath, TakePiece, Vm};
+use main_channel::{MainChannel, ReturnPath, TakePiece};
 
 use crate::driver::{Blocking, MainReader};
-use crate::early_state::EarlyState;
 use crate::engine::Receiving;
 use crate::engine::accept::{self, Accept, Acceptor, Entrance};
 use crate::engine::barrier::AT_SYNC;
@@ -26,8 +25,9 @@ use crate::engine::channels::{self, Codec, Intake};
 use crate::engine::session::{Failure, Session, Stopped, Terms, Waiter, Wake};
 use crate::error::{Error, Refused};
 use crate::progress::{Progress, Stats};
-use crate::stream::{BlockInfo, Configuration, Limits, MainDecoder, PostcopyAdvise, SyncForm};
+use crate::stream::{BlockInfo, Configuration, Limits, MainDecoder};
 use crate::transport::{Connection, Impatient, Link, Listener, Uri, Watched};
+use crate::vm::Vm;
 
 /// The destination of a migration: takes in a VM's RAM and its device state.
 ///
@@ -63,30 +63,10 @@ pub struct Incoming<'a> {
 /// it go. Dropping this instead tells it that the migration failed, and its guest goes on there.
 #[derive(Debug)]
 pub struct Arrived {
-    /// Machine type and what else the source says of itself.
-    pub configuration: Configuration,
-    /// The VM's UUID, all zero where it has none.
-    pub uuid: Uuid,
-    /// The RAM blocks, in the source's order.
-    pub blocks: Vec<BlockInfo>,
+    /// What it is beside its RAM.
+    pub vm: Vm,
     /// The RAM.
     pub ram: Arc<Ram>,
-    /// The number of the ram section in the main channel.
-    pub section_id: u32,
-    /// How the source told syncs.
-    pub sync_form: SyncForm,
-    /// Whether the main channel's sections ended in a FOOTER.
-    pub footers: bool,
-    /// What devices have sent before the pages.
-    pub early_state: EarlyState,
-    /// What the source has said of postcopy, which it never started.
-    pub postcopy_advise: Option<PostcopyAdvise>,
-    /// The device state, byte for byte: FULL sections, EOF, VMDESCRIPTION. Empty where it was given
-    /// [in pieces](Destination::receive_in_pieces).
-    pub device_state: Vec<u8>,
-    /// What the source says its RAM holds, a digest for each block of [`blocks`](Self::blocks), which
-    /// is what has arrived here; `None` where it does not say it, as a QEMU.
-    pub digests: Option<Vec<BlockDigest>>,
     /// Whether the source waits for a confirmation.
     pub return_path: bool,
     migration: Migration,
@@ -383,25 +363,12 @@ impl Migration {
     }
 
     fn arrived(mut self, received: Result<(Vm, Arc<Ram>), Failure>) -> Result<Arrived, Error> {
-        let (vm, ram) = match self.session.settle(received) {
+        let (mut vm, ram) = match self.session.settle(received) {
             Ok(received) => received,
             Err(Stopped) => return Err(self.fail()),
         };
-        Ok(Arrived {
-            configuration: vm.configuration,
-            uuid: self.session.look(|state| state.connections.begun_uuid()).unwrap_or_default(),
-            blocks: vm.blocks,
-            ram,
-            section_id: vm.section_id,
-            sync_form: vm.sync_form,
-            footers: vm.footers,
-            early_state: vm.early_state,
-            postcopy_advise: vm.postcopy_advise,
-            device_state: vm.device_state,
-            digests: vm.digests,
-            return_path: self.return_path.is_open(),
-            migration: self,
-        })
+        vm.uuid = self.session.look(|state| state.connections.begun_uuid()).unwrap_or_default();
+        Ok(Arrived { vm, ram, return_path: self.return_path.is_open(), migration: self })
     }
 
     /// Tells the source of a migration that has stopped, and gives the reason.

@@ -17,9 +17,9 @@ use self::output::Output;
 use self::support::Support;
 use self::sys::Direction;
 use super::Unsaid;
+use super::input_lock::InputLock;
 #[cfg(feature = "token")]
 use super::introduction::Binding;
-use super::input_lock::InputLock;
 use super::layer::{Direct, Layer, Line, Now, Patience};
 use super::secured::{MOST_UNREAD, Secured, failed, lock, try_lock};
 use crate::driver::Socket;
@@ -396,8 +396,8 @@ impl Direct for Kernel {
         let mut input = self.input.lock();
         match input.take_guest(&room) {
             0 => {
-                let mut receive = || Socket::new(line.socket).receive_guest(room);
-                let mut attempt = || self.input.wait(&mut receive);
+                let receive = || Socket::new(line.socket).receive_guest(room);
+                let mut attempt = || self.input.wait(receive);
                 let read = self.receive(line, &mut input, Patience::AtAnyPace, &mut attempt);
                 read.map(Option::unwrap_or_default)
             }

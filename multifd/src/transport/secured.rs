@@ -12,9 +12,9 @@ use self::input::{Input, Take};
 use self::output::Output;
 use super::Connection;
 use super::Unsaid;
+use super::input_lock::InputLock;
 #[cfg(feature = "token")]
 use super::introduction::Binding;
-use super::input_lock::InputLock;
 use super::kernel::Kernel;
 use super::layer::{Layer, Line, Now, Patience};
 use crate::tls::{Handover, TlsError};

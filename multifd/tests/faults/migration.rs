@@ -445,7 +445,7 @@ fn store(arrived: Arrived, pieces: Vec<u8>, fails: Option<&Fuse>) -> Received {
         fuse.blow();
         return Received { vm: None, ended: Err(Error::caller("the disk is full")) };
     }
-    let state = if pieces.is_empty() { arrived.device_state.clone() } else { pieces };
+    let state = if pieces.is_empty() { arrived.vm.device_state.clone() } else { pieces };
     let vm = Some((Arc::clone(&arrived.ram), state));
     Received { vm, ended: arrived.confirm().map(drop) }
 }

@@ -57,9 +57,9 @@ fn migrate(hops: &[Hop], setup: impl FnOnce(SourceBuilder<'_>) -> SourceBuilder<
     let sent = std::thread::spawn(move || source.finish(&last, Some(&device_state())));
     let arrived = destination.join().unwrap().unwrap();
     assert_equal(&source_ram, &arrived.ram);
-    assert_eq!(arrived.uuid, Uuid([7; 16]));
-    assert_eq!(arrived.device_state, device_state());
-    assert_eq!(arrived.configuration.machine.as_deref(), Some("pc-i440fx-10.0"));
+    assert_eq!(arrived.vm.uuid, Uuid([7; 16]));
+    assert_eq!(arrived.vm.device_state, device_state());
+    assert_eq!(arrived.vm.configuration.machine.as_deref(), Some("pc-i440fx-10.0"));
     let return_path = arrived.return_path;
     let received = arrived.confirm().unwrap();
     let sent = sent.join().unwrap().unwrap();

@@ -26,7 +26,7 @@ fn every_recording_arrives_with_the_ram_that_the_guest_had_in_every_codec() {
             let digest = Sha256::digest(content(&arrived.ram, recording.ram_block));
             let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(digest, recording.ram_sha256, "{recording:?} to {to}");
-            assert!(recording.main.ends_with(&arrived.device_state), "{recording:?}");
+            assert!(recording.main.ends_with(&arrived.vm.device_state), "{recording:?}");
             assert_eq!(arrived.missing_pages(), 0, "{recording:?}");
             arrived.confirm().unwrap();
             let relayed = running.join().unwrap();

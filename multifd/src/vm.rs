@@ -1,0 +1,35 @@
+//! A VM that stands still, beside its RAM.
+
+use multifd_core::ram::BlockDigest;
+use multifd_core::wire::Uuid;
+
+use crate::early_state::EarlyState;
+use crate::stream::{BlockInfo, Configuration, PostcopyAdvise, SyncForm};
+
+/// What a VM is beside its RAM: what its main channel says of it.
+#[non_exhaustive]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vm {
+    /// Machine type and what else the source says of itself.
+    pub configuration: Configuration,
+    /// The VM's UUID, all zero where it has none.
+    pub uuid: Uuid,
+    /// The RAM blocks, in the source's order.
+    pub blocks: Vec<BlockInfo>,
+    /// The number of the ram section in the main channel.
+    pub section_id: u32,
+    /// How the source told syncs.
+    pub sync_form: SyncForm,
+    /// Whether the main channel's sections ended in a FOOTER.
+    pub footers: bool,
+    /// What devices have sent before the pages.
+    pub early_state: EarlyState,
+    /// What the source has said of postcopy, which it never started.
+    pub postcopy_advise: Option<PostcopyAdvise>,
+    /// The device state, byte for byte: FULL sections, EOF, VMDESCRIPTION. Empty where there is none, and where it was
+    /// given [in pieces](crate::Destination::receive_in_pieces).
+    pub device_state: Vec<u8>,
+    /// What the source says its RAM holds, a digest for each block of [`blocks`](Self::blocks); `None` where it does not
+    /// say it, as a QEMU.
+    pub digests: Option<Vec<BlockDigest>>,
+}
