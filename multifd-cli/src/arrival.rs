@@ -1,4 +1,4 @@
-//! A VM that arrives: memory for it, and its way into an image.
+//! A VM that arrives: memory for it, and its way into a place.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use crate::cancel::Interrupt;
 use crate::failure::{Failure, chain};
-use crate::image::{self, Manifest, Place};
 use crate::mapping;
-use crate::options::store::Store;
+use crate::options::store::{NewVm, Store};
 use crate::output::{self, Output};
+use crate::place::{self, New, StoredVm};
 use crate::size::Bytes;
 use crate::summary::Summary;
 
@@ -43,23 +43,23 @@ pub(crate) fn provide(incoming: &Incoming<'_>, limit: Option<u64>) -> Result<Arc
 /// Stores the VM under its name and tells the source that it has arrived. What is returned is yet to
 /// be [`report`]ed.
 pub(crate) fn store(
-    vm: Arrived,
-    place: Place,
+    arrived: Arrived,
+    new: New,
     args: &Store,
     started: Instant,
     interrupt: &Interrupt,
     output: &Output,
 ) -> Result<Stored, Failure> {
     if !args.allow_missing_pages {
-        check_all_arrived(&vm)?;
+        check_all_arrived(&arrived)?;
     }
-    let page_bytes = vm.ram.page_size().bytes();
-    let bar = output.bar("storing", vm.ram.bytes());
-    let manifest = image::write(place.folder(), &vm, interrupt, &bar)?;
-    drop(bar);
-    let placed = place.put(interrupt)?;
+    let page_bytes = arrived.ram.page_size().bytes();
+    let NewVm { to, writing, .. } = &args.new;
+    let vm = (&arrived.vm, &arrived.ram);
+    let stored = place::store(to, &new, vm, None, writing, interrupt, output)?;
+    let placed = new.put(interrupt)?;
     tracing::debug!("everything is on the disk; the source is told");
-    let confirmed = vm.confirm();
+    let confirmed = arrived.confirm();
     if let Ok(_) | Err(Error::Unconfirmed(_)) = &confirmed {
         // The source may have let its VM go.
         placed.keep();
@@ -69,14 +69,14 @@ pub(crate) fn store(
         error => interrupt.or(error),
     })?;
     let summary = Summary::new(&stats, page_bytes, started.elapsed());
-    let image = args.to.display().to_string();
+    let image = args.new.to.to_string();
     let refused_connections = stats.refused_connections;
-    Ok(Stored { image, vm: manifest, refused_connections, summary })
+    Ok(Stored { image, vm: stored, refused_connections, summary })
 }
 
 /// Fails if a page never arrived.
-fn check_all_arrived(vm: &Arrived) -> Result<(), Failure> {
-    match vm.missing_pages() {
+fn check_all_arrived(arrived: &Arrived) -> Result<(), Failure> {
+    match arrived.missing_pages() {
         0 => Ok(()),
         count => Err(Failure::new(format!(
             "{count} pages of the VM never arrived: the source skips free pages (free-page-hint, \
@@ -90,7 +90,7 @@ fn check_all_arrived(vm: &Arrived) -> Result<(), Failure> {
 #[derive(Serialize)]
 pub(crate) struct Stored {
     image: String,
-    vm: Manifest,
+    vm: StoredVm,
     /// Connections that were refused: they were not of the migration.
     refused_connections: u64,
     #[serde(flatten)]
@@ -103,11 +103,6 @@ pub(crate) fn report(stored: &Stored, args: &Store, output: &Output) -> Result<(
         return output::print_json(stored);
     }
     let Stored { image, vm, summary, .. } = stored;
-    let machine = vm.machine.as_deref().unwrap_or("RAM without a machine");
-    let blocks = match vm.blocks.len() {
-        1 => "1 RAM block".to_owned(),
-        count => format!("{count} RAM blocks"),
-    };
-    output.say(&format!("stored {machine} with {blocks} in {image}"))?;
+    output.say(&format!("stored {} in {image}", vm.shown()))?;
     output.say(&format!("moved {}", summary.sentence()))
 }

@@ -76,7 +76,10 @@ fn kind(path: &Path) -> Option<String> {
             Ok(Some(MainEvent::RamStart { .. }) | None) => return None,
             Ok(Some(_)) => {}
             Err(MainChannelError::Stream(error)) if error.kind == StreamErrorKind::MappedRam => {
-                return Some(error.kind.to_string());
+                return Some(format!(
+                    "QEMU wrote it with mapped-ram: name it qemu-file:{}",
+                    path.display()
+                ));
             }
             Err(_) => return None,
         }

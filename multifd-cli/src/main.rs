@@ -6,6 +6,7 @@ mod cancel;
 mod codecs;
 mod command;
 mod conformance;
+mod convert;
 mod cpu;
 mod decode;
 mod demo;
@@ -22,6 +23,7 @@ mod options;
 mod output;
 mod page;
 mod palette;
+mod place;
 mod plan;
 mod progress;
 mod qpl;
@@ -71,6 +73,7 @@ enum Command {
     Recv(recv::Args),
     Relay(relay::Args),
     Decode(decode::Args),
+    Convert(convert::Args),
     Show(show::Args),
     Inspect(inspect::Args),
     Plan(Box<plan::Args>),
@@ -114,6 +117,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Recv(args) => recv::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Relay(args) => relay::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Decode(args) => decode::run(&args, &output).map(|()| ExitCode::SUCCESS),
+        Command::Convert(args) => convert::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Inspect(args) => inspect::run(&args, &output),
         Command::Plan(args) => plan::run(&args, &output).map(|()| ExitCode::SUCCESS),
         Command::Show(args) => show::run(&args, &output).map(|()| ExitCode::SUCCESS),

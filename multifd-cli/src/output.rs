@@ -83,9 +83,9 @@ pub(crate) fn went_through(printed: Result<(), Failure>) {
     done("the migration went through", printed);
 }
 
-/// As [`went_through`], for an image that was stored from a recording.
+/// As [`went_through`], for a VM that was stored from a recording or another place.
 pub(crate) fn stored(printed: Result<(), Failure>) {
-    done("the image is stored", printed);
+    done("the VM is stored", printed);
 }
 
 fn done(what: &str, printed: Result<(), Failure>) {

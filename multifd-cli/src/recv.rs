@@ -8,7 +8,6 @@ use multifd::{Destination, Uri};
 use crate::arrival;
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
-use crate::image::Place;
 use crate::options::admission::{self, Admission};
 use crate::options::codec::{self, Agreed};
 use crate::options::limits::{ChannelTimeout, Limits};
@@ -17,20 +16,24 @@ use crate::options::tls::FromTls;
 use crate::options::token::TokenFile;
 use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
+use crate::place::{FORMS, New};
 use crate::qpl::Qpl;
 
-/// Receive a VM into an image folder.
+/// Receive a VM into an image folder or a file.
 ///
 /// The source is `multifd send`, or a QEMU that migrates with the capability multifd. It is told
-/// that the VM has arrived when everything is on the disk. If anything fails before that, no folder
+/// that the VM has arrived when everything is on the disk. If anything fails before that, nothing
 /// is left and the guest continues at the source. Turn the capability return-path on at a QEMU: a
 /// source without it cannot be told of a failure.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_help = format!("\
+{FORMS}
+
 Examples:
   multifd recv --listen tcp::4444 --to vm --compression zstd --channels 4
   multifd recv --listen unix:/tmp/vm.sock --to vm --force
-  multifd recv --listen tcp::4444 --to vm --tls-creds tls")]
+  multifd recv --listen tcp::4444 --to qemu-file:vm.mapped
+  multifd recv --listen tcp::4444 --to vm --tls-creds tls"))]
 pub(crate) struct Args {
     /// Where to listen: tcp:HOST:PORT (port 0: any free one), unix:PATH or vsock:CID:PORT
     #[arg(short, long, value_name = "URI")]
@@ -65,8 +68,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let (tls, token) = (args.tls.server()?, args.token.token()?);
     let interrupt = Interrupt::listen()?;
     // Before listening: no source shall send a VM that cannot be stored.
-    let place = Place::new(&args.store.to, args.store.force)?;
-    interrupt.making(place.folder());
+    let new = New::create(&args.store.new.to, args.store.new.force, false)?;
+    interrupt.making(new.path());
     let mut setup = Destination::builder(&registry)
         .compression(codec)
         .channels(args.agreed.channels)
@@ -104,7 +107,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     drop((follow, bar));
     let arrived = arrived.map_err(|error| interrupt.or(error))?;
     let started = started.unwrap_or_else(Instant::now);
-    let stored = arrival::store(arrived, place, &args.store, started, &interrupt, output)?;
+    let stored = arrival::store(arrived, new, &args.store, started, &interrupt, output)?;
     output::went_through(arrival::report(&stored, &args.store, output));
     Ok(())
 }

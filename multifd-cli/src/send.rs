@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use multifd::core::PageSize;
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::core::wire::{BlockName, Uuid};
-use multifd::{CancelToken, PageSet, Source, SourceBuilder, Uri, ZeroPages};
+use multifd::{CancelToken, PageSet, Source, SourceBuilder, Uri, Vm, ZeroPages};
 use serde::Serialize;
 
 use crate::cancel::Interrupt;
 use crate::cpu::cpu_time;
 use crate::failure::Failure;
 use crate::file;
-use crate::image::Image;
 use crate::mapping::{self, Access};
 use crate::options::codec::{self, Agreed};
 use crate::options::device_state::DeviceStateLimit;
@@ -23,25 +22,29 @@ use crate::options::tls::ToTls;
 use crate::options::token::TokenFile;
 use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
+use crate::place::{FORMS, Place, Saved};
 use crate::qpl::Qpl;
 use crate::size::Bytes;
 use crate::summary::Summary;
 
-/// Send a VM image or a bare RAM file.
+/// Send a VM image, a VM's file or a bare RAM file.
 ///
 /// The other side is `multifd recv`, or a QEMU with `-incoming defer`, the capability multifd and
 /// the same number of channels and compression.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_help = format!("\
+{FORMS}
+
 Examples:
   multifd send --from vm --to tcp:host:4444 --compression zstd --channels 4
+  multifd send --from qemu-file:vm.mapped --to tcp:host:4444
   multifd send --ram guest.ram --to unix:/tmp/vm.sock
-  multifd send --from vm --to tcp:host:4444 --tls-creds tls")]
+  multifd send --from vm --to tcp:host:4444 --tls-creds tls"))]
 #[command(group = clap::ArgGroup::new("source").args(["from", "ram"]).required(true))]
 pub(crate) struct Args {
-    /// The folder of a VM image
-    #[arg(short, long, value_name = "IMAGE")]
-    from: Option<PathBuf>,
+    /// Where the VM is: the folder of a VM image, qemu-file:PATH or libvirt:PATH
+    #[arg(short, long, value_name = "PLACE", value_parser = Place::parser())]
+    from: Option<Place>,
     /// A file of whole 4 KiB pages, sent as the RAM block pc.ram
     #[arg(short, long, value_name = "FILE")]
     ram: Option<PathBuf>,
@@ -127,19 +130,19 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let registry = args.zstd.in_registry(args.qpl.registry()?)?;
     let codec = codec::find(&registry, &args.agreed.compression, args.level)?;
     let (tls, token) = (args.tls.client()?, args.token.token()?);
-    let (image, ram) = match (&args.from, &args.ram) {
-        (Some(folder), _) => {
-            let image = Image::open(folder, &args.device_state_limit)?;
-            let ram = Arc::clone(&image.ram);
-            (Some(image), ram)
+    let (saved, ram) = match (&args.from, &args.ram) {
+        (Some(place), _) => {
+            let saved = Saved::open(place, &args.device_state_limit, output)?;
+            let ram = Arc::clone(saved.ram());
+            (Some(saved), ram)
         }
         (None, Some(file)) => (None, Arc::new(bare_ram(file)?)),
         (None, None) => {
             return Err(Failure::usage("neither --from nor --ram is given; give one of them"));
         }
     };
-    if let Some(image) = image.as_ref().filter(|_| args.verify) {
-        image.verify(&Interrupt::default(), &output.bar("checking", ram.bytes()))?;
+    if let Some(saved) = saved.as_ref().filter(|_| args.verify) {
+        saved.verify(&Interrupt::default(), &output.bar("checking", ram.bytes()))?;
     }
     let mut setup = Source::builder(&registry, Arc::clone(&ram))
         .compression(Arc::clone(&codec))
@@ -158,16 +161,17 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     if let Some(token) = token {
         setup = setup.token(token);
     }
-    if let Some(image) = &image {
-        setup = as_it_came(setup, image);
-        if let Some(digests) = image.digests()?.filter(|_| !args.no_digests) {
+    let vm = saved.as_ref().map(Saved::vm);
+    if let Some(vm) = vm {
+        setup = as_it_came(setup, vm);
+        if let Some(digests) = vm.digests.clone().filter(|_| !args.no_digests) {
             setup = setup.expected_digests(digests);
         }
     }
     if let Some(uuid) = args.uuid {
         setup = setup.uuid(uuid);
     }
-    let state = image.as_ref().and_then(|image| image.device_state.as_deref());
+    let state = vm.map(|vm| &vm.device_state[..]).filter(|state| !state.is_empty());
     let (summary, cpu) = send(setup, args, &ram, state, output)?;
     output::went_through(if args.json {
         let to = args.to.to_string();
@@ -185,21 +189,21 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 fn bare_ram(path: &Path) -> Result<Ram, Failure> {
     let (file, bytes) = file::open(path)?;
     mapping::check_pages(path, bytes)?;
-    let memory = mapping::of_file(path, file, bytes, Access::Read)?;
+    let memory = mapping::of_file(path, file, 0, bytes, Access::Read)?;
     Ok(Ram::new(PageSize::Kib4, [RamBlock::new(BlockName::new("pc.ram")?, memory)])?)
 }
 
 /// Sends the same main channel as the one that the VM came with.
-fn as_it_came<'a>(setup: SourceBuilder<'a>, image: &Image) -> SourceBuilder<'a> {
+fn as_it_came<'a>(setup: SourceBuilder<'a>, vm: &Vm) -> SourceBuilder<'a> {
     setup
-        .uuid(image.uuid)
-        .configuration(image.configuration.clone())
-        .section_id(image.section_id)
-        .early_state(image.early_state.clone())
-        .postcopy_advise(image.postcopy_advise)
-        .block_page_bytes(image.block_page_bytes())
-        .sync_form(image.sync_form)
-        .footers(image.footers)
+        .uuid(vm.uuid)
+        .configuration(vm.configuration.clone())
+        .section_id(vm.section_id)
+        .early_state(vm.early_state.clone())
+        .postcopy_advise(vm.postcopy_advise)
+        .block_page_bytes(vm.blocks.iter().map(|block| block.page_bytes))
+        .sync_form(vm.sync_form)
+        .footers(vm.footers)
 }
 
 /// Returns the CPU time from connecting on, too.

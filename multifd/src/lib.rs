@@ -12,6 +12,7 @@ mod error;
 pub mod inspect;
 pub mod mapped_ram;
 mod page_set;
+pub mod plain_stream;
 pub mod precopy;
 #[cfg(any(feature = "tls", feature = "token"))]
 mod private_file;

@@ -4,7 +4,7 @@ use multifd_core::ram::BlockDigest;
 use multifd_core::wire::Uuid;
 
 use crate::early_state::EarlyState;
-use crate::stream::{BlockInfo, Configuration, PostcopyAdvise, SyncForm};
+use crate::stream::{BlockInfo, Configuration, MainDecoder, MainEvent, PostcopyAdvise, SyncForm};
 
 /// What a VM is beside its RAM: what its main channel says of it.
 #[non_exhaustive]
@@ -32,4 +32,31 @@ pub struct Vm {
     /// What the source says its RAM holds, a digest for each block of [`blocks`](Self::blocks); `None` where it does not
     /// say it, as a QEMU.
     pub digests: Option<Vec<BlockDigest>>,
+}
+
+impl Vm {
+    /// Takes note of what a stream says that nobody answers.
+    pub(crate) fn note(&mut self, event: MainEvent) {
+        match event {
+            MainEvent::Configuration(configuration) => self.configuration = configuration,
+            MainEvent::RamStart { section_id, blocks, .. } => {
+                (self.section_id, self.blocks) = (section_id, blocks);
+            }
+            MainEvent::EarlyState(section) if self.blocks.is_empty() => {
+                self.early_state.before_start.extend(section);
+            }
+            MainEvent::EarlyState(section) => self.early_state.behind_start.extend(section),
+            MainEvent::PostcopyAdvise(advise) => self.postcopy_advise = Some(advise),
+            MainEvent::DeviceState(state) => self.device_state = state,
+            _ => {}
+        }
+    }
+
+    /// Takes note of what is known at the end of a stream of one connection.
+    pub(crate) fn complete(&mut self, decoder: &MainDecoder) {
+        self.footers = decoder.footers();
+        self.digests = decoder.digests().map(<[_]>::to_vec);
+        self.uuid = self.configuration.uuid().unwrap_or_default();
+        self.sync_form = SyncForm::of_machine(&self.configuration);
+    }
 }

@@ -11,6 +11,8 @@ use crate::wait::wait_until;
 pub struct Settings {
     /// `multifd-compression`.
     pub compression: &'static str,
+    /// The capability `multifd`.
+    pub multifd: bool,
     /// `multifd-channels`.
     pub channels: u8,
     /// The capability `return-path`.
@@ -25,6 +27,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             compression: "none",
+            multifd: true,
             channels: 2,
             return_path: true,
             capabilities: &[],
@@ -54,7 +57,7 @@ impl Qemu {
     /// This QEMU does not have what is asked for, in its words.
     pub fn set_up(&mut self, settings: &Settings) -> Result<(), Error> {
         let more = settings.capabilities.iter().map(|&name| (name, true));
-        let capabilities = [("multifd", true), ("return-path", settings.return_path)];
+        let capabilities = [("multifd", settings.multifd), ("return-path", settings.return_path)];
         let capabilities = capabilities.into_iter().chain(more);
         let capabilities: Vec<_> = capabilities
             .map(|(name, state)| json!({ "capability": name, "state": state }))

@@ -6,6 +6,7 @@ mod cancellations;
 mod chains;
 mod common;
 mod failures;
+mod files;
 mod hosts;
 mod libvirt;
 mod matrix;
@@ -21,12 +22,13 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A test has up to two QEMUs, each with a guest that does not rest.
     arguments.test_threads.get_or_insert(1);
-    let trials: [Vec<Trial>; 9] = [
+    let trials: [Vec<Trial>; 10] = [
         references::trials(),
         matrix::trials(),
         chains::trials(),
         relays::trials(),
         hosts::trials(),
+        files::trials(),
         failures::trials(),
         cancellations::trials(),
         tls::trials(),

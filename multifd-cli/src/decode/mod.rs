@@ -14,16 +14,16 @@ use multifd::{Arrived, Destination};
 use crate::arrival;
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
-use crate::image::Place;
 use crate::options::codec;
 use crate::options::device_state::DeviceStateLimit;
 use crate::options::store::Store;
 use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
+use crate::place::New;
 use recording::Recording;
 use watched::Watched;
 
-/// Turn a recorded migration into a VM image.
+/// Turn a recorded migration into a VM image or a file.
 ///
 /// A recording is a folder with the bytes of the main channel in main.bin and those of each multifd
 /// channel in channel0.bin, channel1.bin and so on. The codec is found from the bytes.
@@ -40,13 +40,13 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
-    let place = Place::new(&args.store.to, args.store.force)?;
-    interrupt.making(place.folder());
+    let new = New::create(&args.store.new.to, args.store.new.force, false)?;
+    interrupt.making(new.path());
     let started = Instant::now();
     let limits = (args.store.ram_limit, args.store.device_state_limit.in_memory());
     let registry = args.zstd.in_registry(multifd::registry()?)?;
     let arrived = replay(&args.recording, &registry, limits, &interrupt, output)?;
-    let stored = arrival::store(arrived, place, &args.store, started, &interrupt, output)?;
+    let stored = arrival::store(arrived, new, &args.store, started, &interrupt, output)?;
     output::stored(arrival::report(&stored, &args.store, output));
     Ok(())
 }

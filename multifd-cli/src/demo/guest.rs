@@ -67,7 +67,7 @@ impl Guest {
         let again = file.try_clone();
         let again = again
             .map_err(|error| Failure::io(format!("cannot read {}", path.display()), &error))?;
-        let memory = mapping::of_file(path, again, bytes, Access::PrivateWrite)?;
+        let memory = mapping::of_file(path, again, 0, bytes, Access::PrivateWrite)?;
         let ram = ram(RamBlock::new(BlockName::new("pc.ram")?, memory))?;
         let origin = Origin::File { file, name: path.display().to_string() };
         Ok(Self { origin, ram, dirtied: Vec::new() })

@@ -205,7 +205,7 @@ impl Manifest {
     }
 
     /// The names of the image's files, this one left out.
-    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &str> {
         let Self { blocks, device_state, early_state, early_state_behind_start, .. } = self;
         let early = early_state.iter().chain(early_state_behind_start);
         let blocks = blocks.iter().map(|block| block.file.as_str());

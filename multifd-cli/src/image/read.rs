@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use multifd::EarlyState;
 use multifd::core::ram::{BlockDigest, Ram, RamBlock};
-use multifd::core::wire::{BlockName, Uuid};
-use multifd::stream::{Configuration, Limits, PostcopyAdvise, SyncForm};
+use multifd::core::wire::BlockName;
+use multifd::stream::{BlockInfo, Limits};
+use multifd::{EarlyState, Vm};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{Block, Manifest, StateFile};
@@ -29,14 +29,7 @@ pub(crate) struct Image {
     folder: PathBuf,
     pub(super) blocks: Vec<Block>,
     pub(crate) ram: Arc<Ram>,
-    pub(crate) configuration: Configuration,
-    pub(crate) uuid: Uuid,
-    pub(crate) section_id: u32,
-    pub(crate) sync_form: SyncForm,
-    pub(crate) footers: bool,
-    pub(crate) device_state: Option<Vec<u8>>,
-    pub(crate) early_state: EarlyState,
-    pub(crate) postcopy_advise: Option<PostcopyAdvise>,
+    pub(crate) vm: Vm,
 }
 
 impl Image {
@@ -57,42 +50,20 @@ impl Image {
             return Err(wrong("it does not list any RAM block".to_owned()));
         }
         let ram = Ram::new(page_size, blocks).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self {
-            ram: Arc::new(ram),
-            configuration: manifest.configuration().map_err(wrong)?,
-            uuid: manifest.uuid().map_err(wrong)?,
-            section_id: manifest.stream.ram_section,
-            sync_form: manifest.stream.sync.into(),
-            footers: manifest.stream.footers,
-            device_state: read_device_state(folder, &manifest, device_state_limit)?,
-            early_state: read_early_state(folder, &manifest)?,
-            postcopy_advise: manifest.stream.postcopy_advise.map(Into::into),
-            folder: folder.to_owned(),
-            blocks: manifest.blocks,
-        })
-    }
-
-    /// The sizes of the huge pages that each block was made of at the source, as far as it said so.
-    pub(crate) fn block_page_bytes(&self) -> impl Iterator<Item = Option<u64>> {
-        self.blocks.iter().map(|block| block.page_bytes)
-    }
-
-    /// What each block held when it was stored, if the source of each has said so.
-    ///
-    /// # Errors
-    /// A digest that is not one.
-    pub(crate) fn digests(&self) -> Result<Option<Vec<BlockDigest>>, Failure> {
-        let Some(texts) = self.blocks.iter().map(|block| block.digest.as_deref()).collect() else {
-            return Ok(None);
-        };
-        let digest = |text: &str| {
-            text.parse().map_err(|error| {
-                let path = self.folder.join(MANIFEST);
-                Failure::new(format!("cannot use {}: {error}", path.display()))
-            })
-        };
-        let texts: Vec<_> = texts;
-        texts.into_iter().map(digest).collect::<Result<_, _>>().map(Some)
+        let mut vm = Vm::default();
+        vm.configuration = manifest.configuration().map_err(wrong)?;
+        vm.uuid = manifest.uuid().map_err(wrong)?;
+        vm.blocks = ram.blocks().iter().zip(&manifest.blocks).map(info).collect();
+        vm.section_id = manifest.stream.ram_section;
+        vm.sync_form = manifest.stream.sync.into();
+        vm.footers = manifest.stream.footers;
+        vm.device_state =
+            read_device_state(folder, &manifest, device_state_limit)?.unwrap_or_default();
+        vm.early_state = read_early_state(folder, &manifest)?;
+        vm.postcopy_advise = manifest.stream.postcopy_advise.map(Into::into);
+        vm.digests = digests(&manifest.blocks).map_err(wrong)?;
+        let (folder, blocks) = (folder.to_owned(), manifest.blocks);
+        Ok(Self { folder, blocks, ram: Arc::new(ram), vm })
     }
 
     /// Checks every block against its SHA-256.
@@ -106,7 +77,19 @@ impl Image {
     }
 }
 
-pub(super) fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
+fn info((block, listed): (&Arc<RamBlock>, &Block)) -> BlockInfo {
+    BlockInfo::new(block.name().clone(), block.bytes()).with_page_bytes(listed.page_bytes)
+}
+
+/// What each block held when it was stored, if the source of each has said so.
+fn digests(blocks: &[Block]) -> Result<Option<Vec<BlockDigest>>, String> {
+    let texts = blocks.iter().map(|block| block.digest.as_deref());
+    let Some(texts) = texts.collect::<Option<Vec<_>>>() else { return Ok(None) };
+    let digests = texts.into_iter().map(|text| text.parse::<BlockDigest>());
+    digests.collect::<Result<_, _>>().map(Some).map_err(|error| error.to_string())
+}
+
+pub(crate) fn read_manifest(path: &Path) -> Result<Manifest, Failure> {
     let json = file::read(path, MOST_MANIFEST)?;
     Manifest::parse(&json)
         .map_err(|what| Failure::new(format!("cannot use {}: {what}", path.display())))
@@ -137,7 +120,7 @@ fn map_block(folder: &Path, block: &Block) -> Result<RamBlock, Failure> {
         )));
     }
     let name = BlockName::new(&block.name)?;
-    let memory = mapping::of_file(&path, file, found, Access::Read)?;
+    let memory = mapping::of_file(&path, file, 0, found, Access::Read)?;
     Ok(RamBlock::new(name, memory))
 }
 

@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use multifd::Arrived;
-use multifd::core::ram::RamBlock;
+use multifd::Vm;
+use multifd::core::ram::{Ram, RamBlock};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{Advise, Block, Manifest, Part, StateFile, Stream, VERSION};
@@ -20,16 +20,17 @@ use crate::progress::Bar;
 /// How much of a block is read at once, in bytes.
 const CHUNK: usize = 1 << 20;
 
-/// Writes the VM that has arrived into `folder`, and waits until it is on the disk.
+/// Writes the VM into `folder`, and waits until it is on the disk.
 pub(crate) fn write(
     folder: &Path,
-    vm: &Arrived,
+    vm: &Vm,
+    ram: &Ram,
     interrupt: &Interrupt,
     bar: &Bar,
 ) -> Result<Manifest, Failure> {
     let names = file_names(vm.blocks.iter().map(|block| block.name.as_str()));
     let mut blocks = Vec::new();
-    for (index, (block, file)) in vm.ram.blocks().iter().zip(names).enumerate() {
+    for (index, (block, file)) in ram.blocks().iter().zip(names).enumerate() {
         let digest = vm.digests.as_ref().and_then(|digests| digests.get(index));
         let digest = digest.map(ToString::to_string);
         let page_bytes = vm.blocks.get(index).and_then(|info| info.page_bytes);
@@ -37,7 +38,8 @@ pub(crate) fn write(
         let (name, bytes) = (block.name().to_string(), block.bytes());
         blocks.push(Block { name, bytes, file, sha256, page_bytes, digest });
     }
-    write_file(folder, DEVICE_STATE, &vm.device_state)?;
+    // RAM alone has none.
+    let device_state = write_state(folder, DEVICE_STATE, &vm.device_state)?;
     let cannot = |what: String| Failure::new(format!("cannot write {MANIFEST}: {what}"));
     let parts = vm.configuration.subsections.iter().map(Part::of).collect::<Result<_, _>>();
     let advise = vm.postcopy_advise.map(Advise::of).transpose();
@@ -45,10 +47,10 @@ pub(crate) fn write(
         version: VERSION,
         machine: vm.configuration.machine.clone(),
         uuid: vm.uuid.to_string(),
-        page_size: vm.ram.page_size().bytes() as u64,
+        page_size: ram.page_size().bytes() as u64,
         blocks,
-        device_state: Some(DEVICE_STATE.to_owned()),
-        device_state_sha256: Some(hexadecimal(Sha256::digest(&vm.device_state))),
+        device_state: device_state.as_ref().map(|state| state.file.clone()),
+        device_state_sha256: device_state.map(|state| state.sha256),
         early_state: write_state(folder, EARLY_STATE, &vm.early_state.before_start)?,
         early_state_behind_start: write_state(
             folder,

@@ -1,4 +1,4 @@
-//! Inspecting a VM image.
+//! Inspecting a VM that is stored.
 
 use multifd::inspect::{DeviceState, FindingKind, Severity};
 use serde::Serialize;
@@ -8,35 +8,36 @@ use super::json::{self, Devices};
 use crate::cancel::Interrupt;
 use crate::escape::one_line;
 use crate::failure::Failure;
-use crate::image::{BlockSurvey, Image};
+use crate::image::BlockSurvey;
 use crate::mapping;
 use crate::output::{self, Output};
+use crate::place::{Place, Saved};
 use crate::size::Bytes;
 use crate::table::Table;
 
-/// What is known of an image.
+/// What is known of a VM.
 struct Survey {
-    image: Image,
+    saved: Saved,
     blocks: Vec<BlockSurvey>,
     devices: Option<DeviceState>,
     /// What is unusual or wrong with the device state, with its byte in the file.
     found: Vec<(u64, FindingKind)>,
 }
 
-/// Inspects the image; whether nothing is wrong with it.
-pub(super) fn run(args: &Args, output: &Output) -> Result<bool, Failure> {
+/// Inspects the VM at `place`; whether nothing is wrong with it.
+pub(super) fn run(place: &Place, args: &Args, output: &Output) -> Result<bool, Failure> {
     let interrupt = Interrupt::listen()?;
-    let image = Image::open(&args.folder, &args.device_state_limit)?;
-    let bar = output.bar("inspecting", image.ram.bytes());
-    let blocks = image.survey(&interrupt, &bar)?;
+    let saved = Saved::open(place, &args.device_state_limit, output)?;
+    let bar = output.bar("inspecting", saved.ram().bytes());
+    let blocks = saved.survey(&interrupt, &bar)?;
     drop(bar);
     mapping::check_files()?;
-    let parsed = image
-        .device_state
-        .as_deref()
-        .map(|bytes| DeviceState::parse(bytes, 0, image.ram.page_size(), image.footers));
+    let vm = saved.vm();
+    let state = Some(&vm.device_state[..]).filter(|state| !state.is_empty());
+    let parsed =
+        state.map(|bytes| DeviceState::parse(bytes, 0, saved.ram().page_size(), vm.footers));
     let (devices, found) = parsed.map_or((None, Vec::new()), |(state, found)| (Some(state), found));
-    let survey = Survey { image, blocks, devices, found };
+    let survey = Survey { saved, blocks, devices, found };
     if args.json {
         output::print_json(&survey.json())?;
     } else if args.json_lines {
@@ -50,14 +51,15 @@ pub(super) fn run(args: &Args, output: &Output) -> Result<bool, Failure> {
 impl Survey {
     fn is_good(&self) -> bool {
         let errors = self.found.iter().filter(|(_, kind)| is_error(kind));
-        errors.count() == 0 && self.blocks.iter().all(|block| block.is_intact)
+        errors.count() == 0
+            && self.blocks.iter().all(|block| block.file.as_ref().is_none_or(|file| file.is_intact))
     }
 
     fn text(&self) -> String {
-        let machine = self.image.configuration.machine.as_deref();
+        let machine = self.saved.vm().configuration.machine.as_deref();
         let machine = machine.unwrap_or("RAM without a machine");
-        let page_size = self.image.ram.page_size();
-        let mut text = format!("{machine}: pages of {page_size}, VM {}", self.image.uuid);
+        let (page_size, uuid) = (self.saved.ram().page_size(), self.saved.vm().uuid);
+        let mut text = format!("{machine}: pages of {page_size}, VM {uuid}");
         text = format!("{}\n\n{}", one_line(&text), self.block_table());
         if let Some(state) = &self.devices {
             text += &format!("\n{}", device_table(state));
@@ -67,34 +69,38 @@ impl Survey {
             let line = format!("{}: device state, byte {offset}: {kind}", kind.severity());
             text += &(one_line(&line) + "\n");
         }
-        let verdict = if self.is_good() { "nothing is wrong" } else { "the image is damaged" };
+        let verdict = if self.is_good() { "nothing is wrong" } else { "it is damaged" };
         text + verdict + "\n"
     }
 
     fn block_table(&self) -> Table {
-        let mut table =
-            Table::new(&["block", "size", "pages", "zero", "zero %", "<SHA-256", "<file"]);
+        let heads = ["block", "size", "pages", "zero", "zero %", "<SHA-256", "<file"];
+        let has_files = matches!(self.saved, Saved::Image(_));
+        let mut table = Table::new(if has_files { &heads } else { &heads[..5] });
         for block in &self.blocks {
             let share = block.zero_pages as f64 * 100.0 / block.pages as f64;
-            table.row([
+            let mut row = vec![
                 one_line(&block.name),
                 Bytes(block.bytes).to_string(),
                 block.pages.to_string(),
                 block.zero_pages.to_string(),
                 format!("{share:.0}"),
-                if block.is_intact { "right" } else { "WRONG" }.to_owned(),
-                one_line(&block.file),
-            ]);
+            ];
+            if let Some(file) = &block.file {
+                row.push(if file.is_intact { "right" } else { "WRONG" }.to_owned());
+                row.push(one_line(&file.name));
+            }
+            table.row(row);
         }
         table
     }
 
     fn json(&self) -> Json<'_> {
         Json {
-            kind: "image",
-            machine: self.image.configuration.machine.as_deref(),
-            uuid: self.image.uuid.to_string(),
-            page_size: self.image.ram.page_size().bytes(),
+            kind: if matches!(self.saved, Saved::Image(_)) { "image" } else { "file" },
+            machine: self.saved.vm().configuration.machine.as_deref(),
+            uuid: self.saved.vm().uuid.to_string(),
+            page_size: self.saved.ram().page_size().bytes(),
             blocks: self.blocks.iter().map(Block::new).collect(),
             device_state: self.devices.as_ref().map(Devices::new),
             findings: self.found.iter().map(|(offset, kind)| Found::new(*offset, kind)).collect(),
@@ -136,22 +142,24 @@ struct Json<'a> {
 #[derive(Serialize)]
 struct Block<'a> {
     name: &'a str,
-    file: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
     bytes: u64,
     pages: u64,
     zero_pages: u64,
-    is_intact: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is_intact: Option<bool>,
 }
 
 impl<'a> Block<'a> {
     fn new(block: &'a BlockSurvey) -> Self {
         Self {
             name: &block.name,
-            file: &block.file,
+            file: block.file.as_ref().map(|file| &*file.name),
             bytes: block.bytes,
             pages: block.pages,
             zero_pages: block.zero_pages,
-            is_intact: block.is_intact,
+            is_intact: block.file.as_ref().map(|file| file.is_intact),
         }
     }
 }

@@ -14,14 +14,15 @@ use crate::failure::Failure;
 use crate::folder::{self, Wanted};
 use crate::options::device_state::DeviceStateLimit;
 use crate::output::Output;
+use crate::place::Place;
 
-/// Show what a recorded migration or a VM image is made of, and what is wrong with it.
+/// Show what a recorded migration or a stored VM is made of, and what is wrong with it.
 ///
 /// Shows of a recording (see multifd decode) its machine, codec, channels, rounds, RAM blocks and
 /// device state, and every violation of the format with its place. Nothing is decompressed: multifd
-/// decode does that. Shows of an image its RAM blocks with their zero pages and its devices, and
-/// checks them against their SHA-256; --device-state-limit is for images. The exit status is 1 if anything is wrong; what is only unusual
-/// is noted.
+/// decode does that. Shows of a VM image or a file its RAM blocks with their zero pages and its devices, and
+/// checks an image's against their SHA-256; --device-state-limit is for those. The exit status is 1 if anything is wrong; what is
+/// only unusual is noted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -29,11 +30,12 @@ Examples:
   multifd inspect recording --packets | less
   multifd inspect recording --json-lines > recording.jsonl
   multifd inspect recording --chart recording.svg
-  multifd inspect vm")]
+  multifd inspect vm
+  multifd inspect qemu-file:vm.mapped")]
 pub(crate) struct Args {
-    /// The folder of a recording or of a VM image
-    #[arg(value_name = "RECORDING|IMAGE")]
-    folder: PathBuf,
+    /// The folder of a recording or of a VM image, or qemu-file:PATH or libvirt:PATH
+    #[arg(value_name = "RECORDING|PLACE", value_parser = Place::parser())]
+    place: Place,
     /// Also list all packets
     #[arg(long, conflicts_with_all = ["json", "json_lines"])]
     packets: bool,
@@ -51,17 +53,24 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<ExitCode, Failure> {
-    // What a file may be, a recording's reader says.
-    if !args.folder.is_file() {
-        folder::expect(&args.folder, Wanted::Either)?;
-    }
-    let is_image = folder::is_image(&args.folder);
-    if is_image && (args.packets || args.chart.is_some()) {
-        return Err(Failure::usage(format!(
-            "{} is a VM image, which has no packets; --packets and --chart are for recordings",
-            args.folder.display()
-        )));
-    }
-    let is_good = if is_image { image::run(args, output) } else { recording::run(args, output) }?;
+    let recording = match &args.place {
+        // What a file may be, a recording's reader says.
+        Place::Image(folder) if folder.is_file() => Some(folder),
+        Place::Image(folder) => {
+            folder::expect(folder, Wanted::Either)?;
+            Some(folder).filter(|folder| !folder::is_image(folder))
+        }
+        _ => None,
+    };
+    let is_good = match recording {
+        Some(folder) => recording::run(folder, args, output)?,
+        None if args.packets || args.chart.is_some() => {
+            return Err(Failure::usage(format!(
+                "{} is a stored VM, which has no packets; --packets and --chart are for recordings",
+                args.place
+            )));
+        }
+        None => image::run(&args.place, args, output)?,
+    };
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -11,7 +11,7 @@ use multifd::core::vm_memory::{FileOffset, MmapRegion};
 
 use crate::failure::Failure;
 use crate::size::Bytes;
-pub(crate) use shrunk::check as check_files;
+pub(crate) use shrunk::{check as check_files, page_bytes};
 
 /// What may be done with a mapped file's memory. The file itself is never written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +34,12 @@ pub(crate) fn check_pages(path: &Path, bytes: u64) -> Result<(), Failure> {
     )))
 }
 
-/// The first `bytes` bytes of `file`, as memory. Where the file becomes shorter, that is zero, and
+/// The `bytes` bytes of `file` from byte `offset` on, a multiple of this machine's page size, as memory. Where the file becomes shorter, that is zero, and
 /// [`check_files`] fails. The file stays mapped as long as the program runs.
 pub(crate) fn of_file(
     path: &Path,
     file: File,
+    offset: u64,
     bytes: u64,
     access: Access,
 ) -> Result<Arc<MmapRegion>, Failure> {
@@ -52,11 +53,15 @@ pub(crate) fn of_file(
     };
     let flags = flags | libc::MAP_NORESERVE;
     let watched = file.try_clone().map_err(|error| cannot(&error))?;
-    let region =
-        MmapRegion::build(Some(FileOffset::new(file, 0)), length, libc::PROT_READ | write, flags)
-            .map_err(|error| cannot(&error))?;
+    let region = MmapRegion::build(
+        Some(FileOffset::new(file, offset)),
+        length,
+        libc::PROT_READ | write,
+        flags,
+    )
+    .map_err(|error| cannot(&error))?;
     let region = Arc::new(region);
-    shrunk::watch(path, watched, Arc::clone(&region)).map_err(|error| cannot(&error))?;
+    shrunk::watch(path, watched, offset, Arc::clone(&region)).map_err(|error| cannot(&error))?;
     Ok(region)
 }
 
@@ -87,7 +92,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(8192).unwrap();
         let (opened, bytes) = crate::file::open(file.path()).unwrap();
-        let memory = of_file(file.path(), opened, bytes, Access::Read).unwrap();
+        let memory = of_file(file.path(), opened, 0, bytes, Access::Read).unwrap();
         assert_eq!(memory.size(), 8192);
         let used = Arc::downgrade(&memory);
         drop(memory);

@@ -35,6 +35,8 @@ struct Mapped {
     page: usize,
     path: PathBuf,
     file: File,
+    /// Bytes that the file has, up to the mapping's end.
+    length: u64,
     /// Some of it could not be read.
     is_lost: AtomicBool,
     next: *const Mapped,
@@ -47,8 +49,15 @@ static LAST: AtomicPtr<Mapped> = AtomicPtr::new(ptr::null_mut());
 static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
 
 /// Watches `memory`, which is `file`'s, and keeps it mapped as long as the program runs.
-pub(super) fn watch(path: &Path, file: File, memory: Arc<MmapRegion>) -> io::Result<()> {
+/// The memory begins at byte `offset` of the file.
+pub(super) fn watch(
+    path: &Path,
+    file: File,
+    offset: u64,
+    memory: Arc<MmapRegion>,
+) -> io::Result<()> {
     handle_sigbus()?;
+    let length = offset + memory.size() as u64;
     let start = memory.as_ptr().addr();
     let mapped = Box::into_raw(Box::new(Mapped {
         start,
@@ -57,6 +66,7 @@ pub(super) fn watch(path: &Path, file: File, memory: Arc<MmapRegion>) -> io::Res
         page: page_bytes()?,
         path: path.to_owned(),
         file,
+        length,
         is_lost: AtomicBool::new(false),
         next: LAST.load(Ordering::Acquire),
     }));
@@ -141,7 +151,7 @@ extern "C" fn on_sigbus(
 }
 
 /// Bytes of a page of this machine, which is what can be mapped.
-fn page_bytes() -> io::Result<usize> {
+pub(crate) fn page_bytes() -> io::Result<usize> {
     // SAFETY: asks for a number.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(bytes).map_err(|_| io::Error::last_os_error())
@@ -150,7 +160,7 @@ fn page_bytes() -> io::Result<usize> {
 impl Mapped {
     fn check(&self) -> Result<(), Failure> {
         let path = self.path.display();
-        let bytes = (self.end - self.start) as u64;
+        let bytes = self.length;
         let found = self.file.metadata().map_or(bytes, |metadata| metadata.len());
         if found < bytes {
             return Err(Failure::new(format!(
@@ -203,6 +213,7 @@ mod tests {
             page,
             path: PathBuf::from("guest.ram"),
             file: tempfile::tempfile().unwrap(),
+            length: pages as u64 * 4096,
             is_lost: AtomicBool::new(false),
             next: ptr::null(),
         }

@@ -80,7 +80,7 @@ fn sample(args: &Args, output: &Output) -> Result<(String, Sample), Failure> {
     if let Some(path) = &args.ram {
         let (file, bytes) = file::open(path)?;
         mapping::check_pages(path, bytes)?;
-        let memory = mapping::of_file(path, file, bytes, Access::Read)?;
+        let memory = mapping::of_file(path, file, 0, bytes, Access::Read)?;
         let block = RamBlock::new(BlockName::new("pc.ram")?, memory);
         return of(path, &Ram::new(PageSize::Kib4, [block])?);
     }

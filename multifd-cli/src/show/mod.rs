@@ -2,21 +2,20 @@
 
 mod destination;
 
-use std::path::PathBuf;
-
-use multifd::Uri;
+use multifd::core::ram::Ram;
 use multifd::core::wire::Uuid;
+use multifd::{Uri, Vm};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::image::Image;
 use crate::options::codec::Agreed;
 use crate::options::device_state::DeviceStateLimit;
 use crate::output::{self, Output};
+use crate::place::{Place, Saved};
 use crate::size::Bytes;
 use destination::{Destination, ShownBlock, command_line, older_than_9};
 
-/// Show a VM image and how to give it to a QEMU.
+/// Show a stored VM and how to give it to a QEMU.
 ///
 /// Prints the content of the image, the command line of a QEMU that can receive it, the commands that
 /// set that QEMU up, and the command that sends the image there. Add the options for the source's
@@ -28,8 +27,9 @@ Examples:
   multifd show vm --compression zstd --channels 4 --listen tcp:0.0.0.0:4444
   multifd show vm --json")]
 pub(crate) struct Args {
-    /// The folder of the VM image
-    image: PathBuf,
+    /// The folder of the VM image, or qemu-file:PATH or libvirt:PATH
+    #[arg(value_name = "PLACE", value_parser = Place::parser())]
+    image: Place,
     #[command(flatten)]
     agreed: Agreed,
     /// Where the QEMU is to listen: tcp:HOST:PORT, unix:PATH or vsock:CID:PORT
@@ -60,7 +60,8 @@ struct Shown {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let shown = Shown::new(&Image::open(&args.image, &args.device_state_limit)?, args);
+    let saved = Saved::open(&args.image, &args.device_state_limit, output)?;
+    let shown = Shown::new(saved.vm(), saved.ram(), args);
     if args.json {
         return output::print_json(&shown);
     }
@@ -68,23 +69,23 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
 }
 
 impl Shown {
-    fn new(image: &Image, args: &Args) -> Self {
-        let blocks = image.ram.blocks().iter();
+    fn new(vm: &Vm, ram: &Ram, args: &Args) -> Self {
+        let blocks = ram.blocks().iter();
         let blocks: Vec<_> = blocks
             .map(|block| ShownBlock { name: block.name().to_string(), bytes: block.bytes() })
             .collect();
-        let uuid = (image.uuid != Uuid::default()).then(|| image.uuid.to_string());
-        let machine = image.configuration.machine.clone();
-        let has_devices = image.device_state.is_some();
+        let uuid = (vm.uuid != Uuid::default()).then(|| vm.uuid.to_string());
+        let machine = vm.configuration.machine.clone();
+        let has_devices = !vm.device_state.is_empty();
         let destination = machine.as_deref().filter(|_| has_devices).map(|machine| {
-            let advise = image.postcopy_advise;
+            let advise = vm.postcopy_advise;
             Destination::new(machine, &blocks, uuid.as_deref(), advise, &args.agreed, &args.listen)
         });
         Self {
-            image: args.image.display().to_string(),
-            page_size: image.ram.page_size().bytes() as u64,
-            device_state_bytes: image.device_state.as_ref().map(Vec::len),
-            early_state_bytes: image.early_state.bytes(),
+            image: args.image.to_string(),
+            page_size: ram.page_size().bytes() as u64,
+            device_state_bytes: has_devices.then_some(vm.device_state.len()),
+            early_state_bytes: vm.early_state.bytes(),
             send: send(args, machine.as_deref()),
             machine,
             uuid,
@@ -121,7 +122,7 @@ impl Shown {
 
 /// The command that sends the image.
 fn send(args: &Args, machine: Option<&str>) -> Vec<String> {
-    let image = args.image.display().to_string();
+    let image = args.image.to_string();
     let (to, channels) = (args.listen.to_string(), args.agreed.channels.to_string());
     let compression = args.agreed.compression.as_str();
     let send = ["multifd", "send", "--from", &image, "--to", &to, "--compression", compression];

@@ -72,6 +72,14 @@ impl Ram {
         self.blocks.iter().map(|block| block.bytes()).sum()
     }
 
+    /// Pages that have not been received.
+    pub fn missing_pages(&self) -> u64 {
+        let missing = |block: &Arc<RamBlock>| {
+            block.bytes() / self.page_size.bytes() as u64 - block.received_pages(self.page_size)
+        };
+        self.blocks.iter().map(missing).sum()
+    }
+
     /// The block called `name`.
     pub fn block(&self, name: &str) -> Option<&Arc<RamBlock>> {
         self.blocks.iter().find(|block| block.name().as_str() == name)

@@ -263,7 +263,10 @@ fn heed(advise: PostcopyAdvise, ram: &Ram) {
 }
 
 /// The blocks of `ram` in the order of the source's list, which must be as large.
-fn find_blocks<'a>(list: &[BlockInfo], ram: &'a Ram) -> Result<Vec<&'a RamBlock>, Error> {
+pub(crate) fn find_blocks<'a>(
+    list: &[BlockInfo],
+    ram: &'a Ram,
+) -> Result<Vec<&'a RamBlock>, Error> {
     let find = |info: &BlockInfo| {
         let refused = |why| Error::Block { name: info.name.clone(), bytes: info.bytes, why };
         let block = ram.block(info.name.as_str());

@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use multifd_core::channel::{PacketBuffer, Target};
-use multifd_core::ram::{Ram, RamBlock, RamDigests};
+use multifd_core::ram::{Ram, RamDigests};
 use multifd_core::wire::RamPacket;
 use multifd_core::{PageSize, Registry};
 
 pub use builder::DestinationBuilder;
+pub(crate) use main_channel::find_blocks;
 use main_channel::{MainChannel, ReturnPath, TakePiece};
 
 use crate::driver::{Blocking, MainReader};
@@ -429,11 +430,7 @@ impl Arrived {
     /// knows that nobody needs it (free page hinting, unplugged memory); so where neither is in
     /// use, a page missing is a channel missing.
     pub fn missing_pages(&self) -> u64 {
-        let page_size = self.ram.page_size();
-        let missing = |block: &Arc<RamBlock>| {
-            block.bytes() / page_size.bytes() as u64 - block.received_pages(page_size)
-        };
-        self.ram.blocks().iter().map(missing).sum()
+        self.ram.missing_pages()
     }
 
     /// Tells the source that everything is safely stored, or running: it gives its VM up. Returns

@@ -11,7 +11,7 @@ use multifd_core::ram::{PageMemory, Ram};
 use super::MappedRamError;
 use super::bitmap::Bitmap;
 use super::chunks::{self, Chunk};
-use crate::stream::{BlockInfo, Limits, MainDecoder, MainEvent, MappedBlock, SyncForm};
+use crate::stream::{BlockInfo, Limits, MainDecoder, MainEvent, MappedBlock};
 use crate::vm::Vm;
 
 /// Bytes of the stream that are read at once.
@@ -51,14 +51,11 @@ impl MappedRam {
                 stream.continue_at(block.end());
                 blocks.push(block);
             } else {
-                note(&mut vm, event);
+                vm.note(event);
             }
         }
         let decoder = &stream.decoder;
-        vm.footers = decoder.footers();
-        vm.digests = decoder.digests().map(<[_]>::to_vec);
-        vm.uuid = vm.configuration.uuid().unwrap_or_default();
-        vm.sync_form = SyncForm::of_machine(&vm.configuration);
+        vm.complete(decoder);
         vm.configuration = vm.configuration.without_mapped_ram();
         Ok(Self { page_size: decoder.page_size(), vm, blocks, file })
     }
@@ -166,23 +163,6 @@ pub(super) fn is_ram_of<'a>(
 ) -> bool {
     let own = ram.blocks().iter().map(|block| (block.name(), block.bytes()));
     ram.page_size() == page_size && own.eq(blocks.map(|info| (&info.name, info.bytes)))
-}
-
-fn note(vm: &mut Vm, event: MainEvent) {
-    match event {
-        MainEvent::Configuration(configuration) => vm.configuration = configuration,
-        MainEvent::RamStart { section_id, blocks, .. } => {
-            (vm.section_id, vm.blocks) = (section_id, blocks);
-        }
-        MainEvent::EarlyState(section) if vm.blocks.is_empty() => {
-            vm.early_state.before_start.extend(section);
-        }
-        MainEvent::EarlyState(section) => vm.early_state.behind_start.extend(section),
-        MainEvent::PostcopyAdvise(advise) => vm.postcopy_advise = Some(advise),
-        MainEvent::DeviceState(state) => vm.device_state = state,
-        // Nobody is to be answered, and nobody waits.
-        _ => {}
-    }
 }
 
 /// The stream of a file, which jumps over the pages.

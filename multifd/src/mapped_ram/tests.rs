@@ -234,7 +234,7 @@ fn a_full_disk_and_a_caller_that_stops_are_said() {
     let MappedRamError::Write { source, .. } = error else { panic!("{error}") };
     assert_eq!(source.kind(), io::ErrorKind::StorageFull);
     let file = tempfile().unwrap();
-    let stopped = Writer::new(&file).stopped_by(&|| true).write(&vm(), &guest());
+    let stopped = Writer::new(&file).watched_by(&|_| false).write(&vm(), &guest());
     assert!(matches!(stopped, Err(MappedRamError::Stopped)));
     // What there is by then is not taken for a VM.
     open(&file, 0).unwrap_err();
@@ -242,9 +242,9 @@ fn a_full_disk_and_a_caller_that_stops_are_said() {
 
 #[test]
 fn what_is_done_is_counted_with_what_is_known_to_be_zero() {
-    let done = std::sync::atomic::AtomicU64::new(0);
-    let ram = guest();
-    Writer::new(&tempfile().unwrap()).counting(&done).write(&vm(), &ram).unwrap();
+    let (done, ram) = (std::sync::atomic::AtomicU64::new(0), guest());
+    let watch = |bytes| done.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) < u64::MAX;
+    Writer::new(&tempfile().unwrap()).threads(2).watched_by(&watch).write(&vm(), &ram).unwrap();
     assert_eq!(done.into_inner(), ram.bytes());
 }
 

@@ -4,7 +4,6 @@ use std::fmt;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use multifd_core::ram::{PageMemory, Ram, RamBlock, copy_unless_zero};
 
@@ -23,8 +22,8 @@ pub struct Writer<'a> {
     pages: &'a File,
     offset: u64,
     threads: usize,
-    is_stopped: Option<&'a (dyn Fn() -> bool + Sync)>,
-    done: Option<&'a AtomicU64>,
+    /// Is told the bytes of RAM that have been done, and says whether to go on.
+    watch: Option<&'a (dyn Fn(u64) -> bool + Sync)>,
 }
 
 /// A block on its way into the file.
@@ -37,7 +36,7 @@ struct Block<'a> {
 impl<'a> Writer<'a> {
     /// A writer into `file`, which begins at its first byte, with one thread.
     pub fn new(file: &'a File) -> Self {
-        Self { file, pages: file, offset: 0, threads: 1, is_stopped: None, done: None }
+        Self { file, pages: file, offset: 0, threads: 1, watch: None }
     }
 
     /// Begins at byte `offset` of the file. What is before it is somebody else's.
@@ -59,16 +58,10 @@ impl<'a> Writer<'a> {
         Self { pages, ..self }
     }
 
-    /// Has it end early where `is_stopped` says so, which is asked now and then.
+    /// Has `watch` told, after each piece, how many bytes of RAM it was. Where that returns false it ends early.
     #[must_use]
-    pub fn stopped_by(self, is_stopped: &'a (dyn Fn() -> bool + Sync)) -> Self {
-        Self { is_stopped: Some(is_stopped), ..self }
-    }
-
-    /// Has `done` count the bytes of RAM that are done.
-    #[must_use]
-    pub fn counting(self, done: &'a AtomicU64) -> Self {
-        Self { done: Some(done), ..self }
+    pub fn watched_by(self, watch: &'a (dyn Fn(u64) -> bool + Sync)) -> Self {
+        Self { watch: Some(watch), ..self }
     }
 
     /// Writes the VM `vm` with the RAM `ram`, which stands still. What is in the file is whole when this has returned, and then
@@ -137,16 +130,12 @@ impl<'a> Writer<'a> {
         };
         let may_be_there: Vec<_> = blocks.iter().map(may_be_there).collect();
         let known: u64 = may_be_there.iter().flatten().map(|pages| pages.end - pages.start).sum();
-        self.count(ram.bytes().saturating_sub(known * page));
+        self.done(ram.bytes().saturating_sub(known * page))?;
         let all = chunks::chunks(may_be_there);
         let start = || PageMemory::new(chunks::most_bytes(ram.page_size()));
         chunks::for_each(&all, self.threads, start, |buffer, chunk| {
-            if self.is_stopped.is_some_and(|is_stopped| is_stopped()) {
-                return Err(MappedRamError::Stopped);
-            }
             self.put_chunk(&blocks[chunk.block], page, chunk, buffer.get_mut_or_new())?;
-            self.count((chunk.pages.end - chunk.pages.start) * page);
-            Ok(())
+            self.done((chunk.pages.end - chunk.pages.start) * page)
         })
     }
 
@@ -202,9 +191,10 @@ impl<'a> Writer<'a> {
         self.file.write_all_at(bytes, at).map_err(MappedRamError::writing(at))
     }
 
-    fn count(self, bytes: u64) {
-        if let Some(done) = self.done {
-            done.fetch_add(bytes, Relaxed);
+    fn done(self, bytes: u64) -> Result<(), MappedRamError> {
+        match self.watch.is_none_or(|watch| watch(bytes)) {
+            true => Ok(()),
+            false => Err(MappedRamError::Stopped),
         }
     }
 }

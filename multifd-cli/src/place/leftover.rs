@@ -1,4 +1,4 @@
-//! What a run that was killed has left beside an image's place.
+//! What a run that was killed has left beside a VM's place.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::retry_on_intr;
 
-use super::name::MANIFEST;
+use crate::image::MANIFEST;
 
-/// How the name of a folder ends in which an image is made.
+/// How the name of a folder or file ends in which a VM is made.
 pub(super) const PARTIAL: &str = ".partial";
 
-/// How the name of a folder begins in which the image `name` is made.
+/// How the name of a folder or file begins in which the VM `name` is made.
 pub(super) fn prefix(name: &str) -> String {
     format!(".{name}.")
 }
@@ -48,7 +48,7 @@ pub(super) fn find(parent: &Path, name: &str) -> Vec<PathBuf> {
 
 /// Whether no running program makes an image there.
 fn is_left(folder: &Path, now: SystemTime) -> bool {
-    folder.is_dir()
+    (folder.is_dir() || folder.is_file())
         && !is_new(folder, now)
         && File::open(folder)
             .is_ok_and(|folder| flock(&folder, FlockOperation::NonBlockingLockShared).is_ok())
@@ -59,8 +59,11 @@ fn is_new(folder: &Path, now: SystemTime) -> bool {
     let changed = folder.metadata().and_then(|metadata| metadata.modified());
     // Not one from the future: a clock may be wrong.
     let age = changed.ok().and_then(|changed| now.duration_since(changed).ok());
-    age.is_some_and(|age| age < NEW)
-        && fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+    let is_empty = || match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(_) => folder.metadata().is_ok_and(|metadata| metadata.len() == 0),
+    };
+    age.is_some_and(|age| age < NEW) && is_empty()
 }
 
 /// What to say of such a folder, which is beside the place of the image `name`.

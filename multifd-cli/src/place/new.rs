@@ -1,4 +1,4 @@
-//! The place of a new image: created under a temporary name, renamed when it is complete.
+//! What a new VM is made in: a folder or a file with a temporary name, renamed when it is complete.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
@@ -8,35 +8,56 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use tempfile::TempDir;
+use tempfile::{TempDir, TempPath};
 
-use super::leftover;
-use super::name::MANIFEST;
-use super::read::read_manifest;
+use super::{Place, leftover, store};
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
+use crate::image::{MANIFEST, read_manifest};
 use crate::output;
 
-/// A folder with a temporary name beside the image's. It is removed unless the image is
+/// A folder or file with a temporary name beside the VM's. It is removed unless the VM is
 /// [put](Self::put) and [kept](Placed::keep).
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct New {
     path: PathBuf,
     parent: PathBuf,
-    folder: TempDir,
-    /// Which folder that is, under whatever name.
+    made: Made,
+    /// Which folder or file that is, under whatever name.
     identity: Identity,
-    /// The files of the image of this name, which is replaced; `None` if there is none.
-    replaces: Option<Vec<OsString>>,
-    /// Tells other runs that the folder is in use.
+    /// What of this name is replaced; `None` if there is nothing.
+    replaces: Option<Replaced>,
+    /// Tells other runs that it is in use.
     _mark: Option<File>,
 }
 
-impl Place {
-    /// A place for the image at `path`. `force` replaces an existing image or an empty folder there.
-    /// Anything else that exists is refused.
-    pub(crate) fn new(path: &Path, force: bool) -> Result<Self, Failure> {
-        let replaces = check(path, force)?;
+/// What a VM is made in.
+#[derive(Debug)]
+enum Made {
+    Folder(TempDir),
+    File(TempPath),
+}
+
+/// What is replaced.
+#[derive(Debug)]
+enum Replaced {
+    /// A folder with nothing but these files of an image.
+    Image(Vec<OsString>),
+    File,
+}
+
+impl New {
+    /// What becomes the VM at `place`. `force` replaces an existing image or an empty folder there, or an existing file where the
+    /// VM is to be one. Anything else that exists is refused, and so is what cannot be made: where libvirt knows a VM it
+    /// brings what libvirt says of it, if that `domain_comes`.
+    pub(crate) fn create(place: &Place, force: bool, domain_comes: bool) -> Result<Self, Failure> {
+        store::check(place, domain_comes)?;
+        let wants_folder = matches!(place, Place::Image(_));
+        Self::at(place.path(), wants_folder, force)
+    }
+
+    fn at(path: &Path, wants_folder: bool, force: bool) -> Result<Self, Failure> {
+        let replaces = check(path, wants_folder, force)?;
         // A link stays; its target is replaced.
         let path = if replaces.is_some() { path.canonicalize() } else { Ok(path.to_owned()) }
             .map_err(|error| cannot_create(path, &error))?;
@@ -60,40 +81,33 @@ impl Place {
         for left in leftover::find(&parent, &name) {
             output::note(&format!("multifd: {}", leftover::describe(&left, &path)));
         }
-        let folder = tempfile::Builder::new()
-            .prefix(&leftover::prefix(&name))
-            .suffix(leftover::PARTIAL)
-            // Only the owner may read a guest's memory.
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(&parent);
-        let folder = folder.map_err(|error| {
-            // Without the name of the temporary folder, which would tell the user nothing.
-            cannot_create(&path, &error.kind().into())
-        })?;
-        let identity = Identity::of(folder.path()).map_err(|error| cannot_create(&path, &error))?;
-        let mark = leftover::mark(folder.path());
-        Ok(Self { path, parent, folder, identity, replaces, _mark: mark })
+        // Without the name of what is temporary, which would tell the user nothing.
+        let made = Made::make(&parent, &name, wants_folder)
+            .map_err(|error| cannot_create(&path, &error.kind().into()))?;
+        let identity = Identity::of(made.path()).map_err(|error| cannot_create(&path, &error))?;
+        let mark = leftover::mark(made.path());
+        Ok(Self { path, parent, made, identity, replaces, _mark: mark })
     }
 
-    /// Where the files of the image go.
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+    /// The folder where the files of an image go, or the empty file that the VM goes into.
+    pub(crate) fn path(&self) -> &Path {
+        self.made.path()
     }
 
     /// Gives the image its name. The image that it replaces exists until
     /// [`keep`](Placed::keep).
     pub(crate) fn put(self, interrupt: &Interrupt) -> Result<Placed, Failure> {
         let cannot = |error: &io::Error| cannot_create(&self.path, error);
-        sync(self.folder()).map_err(|error| cannot(&error))?;
+        sync(self.path()).map_err(|error| cannot(&error))?;
         // Before the names are swapped: from now on, the temporary one may be the old image's.
-        let said = leftover::describe_whole(self.folder(), &self.path);
-        interrupt.putting(self.folder(), said);
+        let said = leftover::describe_whole(self.path(), &self.path);
+        interrupt.putting(self.path(), said);
         if self.replaces.is_some() {
-            exchange(self.folder(), &self.path).map_err(|error| cannot(&error))?;
+            exchange(self.path(), &self.path).map_err(|error| cannot(&error))?;
         } else {
-            rename_to_new(self.folder(), &self.path).map_err(|error| cannot(&error))?;
+            rename_to_new(self.path(), &self.path).map_err(|error| cannot(&error))?;
         }
-        let placed = Placed { place: Some(self) };
+        let placed = Placed { new: Some(self) };
         placed.sync().map_err(|error| placed.cannot(&error))?;
         Ok(placed)
     }
@@ -105,14 +119,14 @@ impl Place {
             return Err(NotUndone::Taken);
         }
         if self.replaces.is_none() {
-            return Ok(fs::rename(&self.path, self.folder())?);
+            return Ok(fs::rename(&self.path, self.path())?);
         }
-        exchange(self.folder(), &self.path)?;
-        if self.is_at(self.folder())? {
+        exchange(self.path(), &self.path)?;
+        if self.is_at(self.path())? {
             return Ok(());
         }
         // Another one came just then.
-        exchange(self.folder(), &self.path)?;
+        exchange(self.path(), &self.path)?;
         Err(NotUndone::Taken)
     }
 
@@ -151,37 +165,37 @@ enum NotUndone {
 /// A complete image under its name. Dropping it without [`keep`](Self::keep) undoes everything.
 #[derive(Debug)]
 pub(crate) struct Placed {
-    place: Option<Place>,
+    new: Option<New>,
 }
 
 impl Placed {
     /// Keeps the image, and removes the one that it replaces.
     pub(crate) fn keep(mut self) {
-        if let Some(place) = self.place.take() {
-            // Without an old image, the temporary name is no longer in use.
-            let old = place.folder.keep();
-            if let Some(Err(error)) = place.replaces.map(|files| remove(&old, &files)) {
-                tracing::warn!(%error, old = %old.display(), "the old image cannot be removed");
+        if let Some(new) = self.new.take() {
+            // Without an old one, the temporary name is no longer in use.
+            let old = new.made.keep();
+            if let Some(Err(error)) = new.replaces.map(|replaced| replaced.remove(&old)) {
+                tracing::warn!(%error, old = %old.display(), "the old VM cannot be removed");
             }
         }
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.place.as_ref().map_or(Ok(()), |place| sync(&place.parent))
+        self.new.as_ref().map_or(Ok(()), |new| sync(&new.parent))
     }
 
     fn cannot(&self, error: &io::Error) -> Failure {
-        let path = self.place.as_ref().map_or(Path::new("the image"), |place| &place.path);
+        let path = self.new.as_ref().map_or(Path::new("the VM"), |new| &new.path);
         cannot_create(path, error)
     }
 }
 
 impl Drop for Placed {
     fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            let Err(why) = place.undo() else { return };
+        if let Some(new) = self.new.take() {
+            let Err(why) = new.undo() else { return };
             // What has the temporary name now is not the image of the failed migration.
-            let (path, other) = (place.path.display(), place.folder.keep());
+            let (path, other) = (new.path.display(), new.made.keep());
             let other = if other.exists() {
                 format!(
                     "; the image that was there before may be {}, which is kept",
@@ -197,8 +211,56 @@ impl Drop for Placed {
     }
 }
 
-/// The files of the image at `path`, which may be replaced; `None` if nothing is there.
-fn check(path: &Path, force: bool) -> Result<Option<Vec<OsString>>, Failure> {
+impl Made {
+    fn make(parent: &Path, name: &str, folder: bool) -> io::Result<Self> {
+        let prefix = leftover::prefix(name);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).suffix(leftover::PARTIAL);
+        // Only the owner may read a guest's memory.
+        if folder {
+            let folder = builder.permissions(Permissions::from_mode(0o700)).tempdir_in(parent);
+            folder.map(Self::Folder)
+        } else {
+            let file = builder.permissions(Permissions::from_mode(0o600)).tempfile_in(parent);
+            file.map(|file| Self::File(file.into_temp_path()))
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Folder(folder) => folder.path(),
+            Self::File(file) => file,
+        }
+    }
+
+    /// Leaves what has the temporary name, and returns that.
+    fn keep(self) -> PathBuf {
+        match self {
+            Self::Folder(folder) => folder.keep(),
+            Self::File(file) => {
+                let path = file.to_path_buf();
+                // It is kept where this fails, too: on this system nothing is to be done for it.
+                file.keep().unwrap_or(path)
+            }
+        }
+    }
+}
+
+impl Replaced {
+    /// Removes it, which has the name `path` now.
+    fn remove(self, path: &Path) -> io::Result<()> {
+        match self {
+            Self::Image(files) => {
+                files.iter().try_for_each(|file| fs::remove_file(path.join(file)))?;
+                fs::remove_dir(path)
+            }
+            Self::File => fs::remove_file(path),
+        }
+    }
+}
+
+/// What there is at `path`, which may be replaced; `None` if nothing is there.
+fn check(path: &Path, wants_folder: bool, force: bool) -> Result<Option<Replaced>, Failure> {
     let shown = path.display();
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -206,11 +268,21 @@ fn check(path: &Path, force: bool) -> Result<Option<Vec<OsString>>, Failure> {
         Ok(_) if !force => Err(Failure::new(format!(
             "cannot create {shown}: it exists; choose another name or replace it with --force"
         ))),
-        Ok(_) => files_of_image(path).map(Some).map_err(|what| {
-            Failure::new(format!(
-                "cannot replace {shown}: {what}; choose another name or remove it first"
-            ))
-        }),
+        Ok(_) => {
+            let replaced = match wants_folder {
+                true => files_of_image(path).map(Replaced::Image),
+                false => match fs::metadata(path) {
+                    Ok(metadata) if metadata.is_file() => Ok(Replaced::File),
+                    Ok(_) => Err("it is not a file, but a folder, a pipe or a device".to_owned()),
+                    Err(error) => Err(error.to_string()),
+                },
+            };
+            replaced.map(Some).map_err(|what| {
+                Failure::new(format!(
+                    "cannot replace {shown}: {what}; choose another name or remove it first"
+                ))
+            })
+        }
     }
 }
 
@@ -234,12 +306,6 @@ fn files_of_image(path: &Path) -> Result<Vec<OsString>, String> {
         }
         None => Ok(names),
     }
-}
-
-/// Removes an image with these files.
-fn remove(folder: &Path, files: &[OsString]) -> io::Result<()> {
-    files.iter().try_for_each(|file| fs::remove_file(folder.join(file)))?;
-    fs::remove_dir(folder)
 }
 
 fn cannot_create(path: &Path, error: &io::Error) -> Failure {
@@ -311,8 +377,8 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("vm");
         for keep in [false, true] {
-            let place = Place::new(&path, false).unwrap();
-            write(place.folder(), "new");
+            let place = New::at(&path, true, false).unwrap();
+            write(place.path(), "new");
             assert!(!path.exists());
             let placed = place.put(&Interrupt::default()).unwrap();
             assert_eq!(content(&path), "new");
@@ -332,8 +398,8 @@ mod tests {
         let path = parent.path().join("vm");
         image(&path, "old");
         for (keep, then) in [(false, "old"), (true, "new")] {
-            let place = Place::new(&path, true).unwrap();
-            write(place.folder(), "new");
+            let place = New::at(&path, true, true).unwrap();
+            write(place.path(), "new");
             assert_eq!(content(&path), "old");
             let placed = place.put(&Interrupt::default()).unwrap();
             assert_eq!(content(&path), "new");
@@ -363,11 +429,11 @@ mod tests {
             if was_there {
                 image(&path, "old");
             }
-            let failed = Place::new(&path, true).unwrap();
-            write(failed.folder(), "failed");
+            let failed = New::at(&path, true, true).unwrap();
+            write(failed.path(), "failed");
             let failed = failed.put(&Interrupt::default()).unwrap();
-            let other = Place::new(&path, true).unwrap();
-            write(other.folder(), "other");
+            let other = New::at(&path, true, true).unwrap();
+            write(other.path(), "other");
             let other = other.put(&Interrupt::default()).unwrap();
             drop(failed);
             assert_eq!(content(&path), "other");
@@ -384,8 +450,8 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("vm");
         image(&path, "old");
-        let place = Place::new(&path, true).unwrap();
-        write(place.folder(), "new");
+        let place = New::at(&path, true, true).unwrap();
+        write(place.path(), "new");
         let placed = place.put(&Interrupt::default()).unwrap();
         // Nothing is there that its name could be swapped with.
         fs::rename(&path, parent.path().join("moved")).unwrap();
@@ -398,19 +464,19 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("home");
         fs::create_dir(&path).unwrap();
-        assert!(Place::new(&path, false).is_err());
-        assert!(Place::new(&path, true).is_ok());
+        assert!(New::at(&path, true, false).is_err());
+        assert!(New::at(&path, true, true).is_ok());
         fs::write(path.join("thesis"), "x").unwrap();
-        let error = Place::new(&path, true).unwrap_err().to_string();
+        let error = New::at(&path, true, true).unwrap_err().to_string();
         assert!(error.contains("is not a VM image"), "{error}");
-        assert!(Place::new(&path.join("thesis"), true).is_err());
+        assert!(New::at(&path.join("thesis"), true, true).is_err());
         assert_eq!(entries(&path), ["thesis"]);
         for (manifest, what) in [("{}", "malformed"), ("", "thesis that is not of the VM image")] {
             write(&path, "old");
             if !manifest.is_empty() {
                 fs::write(path.join(MANIFEST), manifest).unwrap();
             }
-            let error = Place::new(&path, true).unwrap_err().to_string();
+            let error = New::at(&path, true, true).unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
         }
         assert_eq!(fs::read(path.join("thesis")).unwrap(), b"x");
@@ -421,8 +487,8 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("vm");
         image(&path, "old");
-        let place = Place::new(&path, true).unwrap();
-        write(place.folder(), "new");
+        let place = New::at(&path, true, true).unwrap();
+        write(place.path(), "new");
         fs::write(path.join("thesis"), "x").unwrap();
         place.put(&Interrupt::default()).unwrap().keep();
         assert_eq!(content(&path), "new");
@@ -440,7 +506,7 @@ mod tests {
             let folder = File::open(parent.path().join(name)).unwrap();
             folder.set_modified(std::time::UNIX_EPOCH).unwrap();
         }
-        let place = Place::new(&parent.path().join("vm"), false).unwrap();
+        let place = New::at(&parent.path().join("vm"), true, false).unwrap();
         assert_eq!(leftover::find(parent.path(), "vm"), std::slice::from_ref(&left));
         let describe = || leftover::describe(&left, Path::new("vm"));
         assert!(describe().contains("remove it"));
@@ -456,11 +522,11 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("vm");
         image(&path, "old");
-        let place = Place::new(&path, true).unwrap();
+        let place = New::at(&path, true, true).unwrap();
         let interrupt = Interrupt::default();
-        interrupt.making(place.folder());
+        interrupt.making(place.path());
         assert!(interrupt.leaves().unwrap().contains("remove"));
-        write(place.folder(), "new");
+        write(place.path(), "new");
         let placed = place.put(&interrupt).unwrap();
         let said = interrupt.leaves().unwrap();
         assert!(said.contains("compare it with") && !said.contains("remove"), "{said}");
@@ -472,7 +538,7 @@ mod tests {
     fn a_name_taken_in_the_meantime_is_refused_and_left_alone() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("vm");
-        let place = Place::new(&path, false).unwrap();
+        let place = New::at(&path, true, false).unwrap();
         image(&path, "another");
         assert!(place.put(&Interrupt::default()).is_err());
         assert_eq!(content(&path), "another");
@@ -482,7 +548,7 @@ mod tests {
     #[test]
     fn a_place_without_a_parent_or_a_name_is_refused() {
         let parent = tempfile::tempdir().unwrap();
-        assert!(Place::new(&parent.path().join("missing/vm"), false).is_err());
-        assert!(Place::new(Path::new("/"), true).is_err());
+        assert!(New::at(&parent.path().join("missing/vm"), true, false).is_err());
+        assert!(New::at(Path::new("/"), true, true).is_err());
     }
 }

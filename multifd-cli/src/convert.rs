@@ -1,0 +1,73 @@
+//! `multifd convert`.
+
+use serde::Serialize;
+
+use crate::cancel::Interrupt;
+use crate::failure::Failure;
+use crate::mapping;
+use crate::options::device_state::DeviceStateLimit;
+use crate::options::store::NewVm;
+use crate::output::{self, Output};
+use crate::place::{self, FORMS, New, Place, Saved, StoredVm};
+
+/// Copy a VM from one place to another.
+///
+/// What is copied is the VM as it stands: its RAM, its devices' state and what a QEMU has to know of it. The source is not
+/// changed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("\
+{FORMS}
+
+Examples:
+  multifd convert --from qemu-file:vm.mapped --to vm
+  multifd convert --from vm --to qemu-file:vm.mapped --direct-io
+  multifd convert --from libvirt:vm.save --to vm
+  multifd convert --from vm --to libvirt:vm.save,xml=vm.xml"))]
+pub(crate) struct Args {
+    /// Where the VM is
+    #[arg(short, long, value_name = "PLACE", value_parser = Place::parser())]
+    from: Place,
+    #[command(flatten)]
+    new: NewVm,
+    /// Check an image's RAM against its SHA-256 first
+    #[arg(long)]
+    verify: bool,
+    #[command(flatten)]
+    device_state_limit: DeviceStateLimit,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was copied.
+#[derive(Debug, Serialize)]
+struct Converted {
+    from: String,
+    to: String,
+    vm: StoredVm,
+}
+
+pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    let interrupt = Interrupt::listen()?;
+    let (from, NewVm { to, force, writing }) = (&args.from, &args.new);
+    let saved = Saved::open(from, &args.device_state_limit, output)?;
+    let new = New::create(to, *force, saved.domain().is_some())?;
+    interrupt.making(new.path());
+    if args.verify {
+        saved.verify(&interrupt, &output.bar("checking", saved.ram().bytes()))?;
+    }
+    let vm = (saved.vm(), saved.ram());
+    let stored = place::store(to, &new, vm, saved.domain(), writing, &interrupt, output)?;
+    // Of a file that became shorter meanwhile, zeros were copied.
+    mapping::check_files()?;
+    new.put(&interrupt)?.keep();
+    let converted = Converted { from: from.to_string(), to: to.to_string(), vm: stored };
+    output::stored(match args.json {
+        true => output::print_json(&converted),
+        false => {
+            let Converted { from, to, vm } = &converted;
+            output.say(&format!("copied {} from {from} to {to}", vm.shown()))
+        }
+    });
+    Ok(())
+}

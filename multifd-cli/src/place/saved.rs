@@ -1,0 +1,177 @@
+//! A VM in its place.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+
+use flate2::bufread::MultiGzDecoder;
+use multifd::core::ram::Ram;
+use multifd::mapped_ram::{MappedRam, MappedRamError};
+use multifd::stream::{Limits, StreamErrorKind};
+use multifd::{Vm, plain_stream};
+
+use super::libvirt::{Domain, Format, Header};
+use super::{Place, cannot_use, mapped};
+use crate::arrival;
+use crate::cancel::Interrupt;
+use crate::decode::watched::Watched;
+use crate::failure::{Failure, chain};
+use crate::file;
+use crate::image::{BlockSurvey, Image, survey};
+use crate::options::device_state::DeviceStateLimit;
+use crate::output::Output;
+use crate::progress::Bar;
+
+/// A VM in its place, ready to be sent or copied. What can be mapped is not read.
+#[derive(Debug)]
+pub(crate) enum Saved {
+    Image(Image),
+    File(SavedFile),
+}
+
+/// A VM in a file.
+#[derive(Debug)]
+pub(crate) struct SavedFile {
+    place: Place,
+    vm: Vm,
+    ram: Arc<Ram>,
+    /// What libvirt says of it.
+    domain: Option<Domain>,
+}
+
+impl Saved {
+    /// Opens the VM at `place`, which has at most so much device state. What is packed, or has its pages anywhere in its stream,
+    /// is read.
+    pub(crate) fn open(
+        place: &Place,
+        limit: &DeviceStateLimit,
+        output: &Output,
+    ) -> Result<Self, Failure> {
+        match place {
+            Place::Image(folder) => Image::open(folder, limit).map(Self::Image),
+            Place::QemuFile { path, offset } => {
+                let (file, _) = file::open(path)?;
+                let (vm, ram) = open_stream(path, file, *offset, limit, output)?;
+                Ok(Self::File(SavedFile { place: place.clone(), vm, ram, domain: None }))
+            }
+            Place::Libvirt { path, .. } => {
+                let (file, _) = file::open(path)?;
+                let Header { format, domain } = Header::read(path, &file)?;
+                let offset = domain.stream_offset();
+                let (vm, ram) = match format {
+                    Format::Raw | Format::Sparse => open_stream(path, file, offset, limit, output)?,
+                    Format::Gzip => {
+                        let unpack = |file| Ok(MultiGzDecoder::new(BufReader::new(file)));
+                        read_plain(path, file, offset, unpack, limit, output)?
+                    }
+                    Format::Zstd => {
+                        read_plain(path, file, offset, zstd::Decoder::new, limit, output)?
+                    }
+                };
+                let (place, domain) = (place.clone(), Some(domain));
+                Ok(Self::File(SavedFile { place, vm, ram, domain }))
+            }
+        }
+    }
+
+    /// What the VM is beside its RAM.
+    pub(crate) fn vm(&self) -> &Vm {
+        match self {
+            Self::Image(image) => &image.vm,
+            Self::File(file) => &file.vm,
+        }
+    }
+
+    pub(crate) fn ram(&self) -> &Arc<Ram> {
+        match self {
+            Self::Image(image) => &image.ram,
+            Self::File(file) => &file.ram,
+        }
+    }
+
+    /// What libvirt says of the VM.
+    pub(crate) fn domain(&self) -> Option<&Domain> {
+        match self {
+            Self::Image(_) => None,
+            Self::File(file) => file.domain.as_ref(),
+        }
+    }
+
+    /// Checks every block against its SHA-256.
+    pub(crate) fn verify(&self, interrupt: &Interrupt, bar: &Bar) -> Result<(), Failure> {
+        match self {
+            Self::Image(image) => image.verify(interrupt, bar),
+            Self::File(SavedFile { place, .. }) => Err(Failure::usage(format!(
+                "cannot check {place}: only a VM image has the SHA-256 of its RAM; leave --verify off"
+            ))),
+        }
+    }
+
+    /// Reads all of the RAM.
+    pub(crate) fn survey(
+        &self,
+        interrupt: &Interrupt,
+        bar: &Bar,
+    ) -> Result<Vec<BlockSurvey>, Failure> {
+        match self {
+            Self::Image(image) => image.survey(interrupt, bar),
+            Self::File(file) => survey(&file.ram, None, interrupt, bar),
+        }
+    }
+}
+
+/// The VM whose stream begins at `offset` in the file, with the capability mapped-ram or without.
+fn open_stream(
+    path: &Path,
+    file: File,
+    offset: u64,
+    limit: &DeviceStateLimit,
+    output: &Output,
+) -> Result<(Vm, Arc<Ram>), Failure> {
+    let again = file.try_clone().map_err(|error| cannot_use(path, error))?;
+    let saved = match MappedRam::open(again, offset, limits(limit)) {
+        Err(MappedRamError::Stream(error)) if error.kind == StreamErrorKind::NotMappedRam => {
+            return read_plain(path, file, offset, Ok, limit, output);
+        }
+        opened => opened.map_err(|error| cannot_use(path, chain(&error)))?,
+    };
+    let ram = mapped::ram(path, &saved, 1)?;
+    Ok((saved.vm().clone(), Arc::new(ram)))
+}
+
+/// The VM in an ordinary stream, which is read as a whole.
+fn read_plain<R: Read>(
+    path: &Path,
+    mut file: File,
+    offset: u64,
+    unpack: impl FnOnce(Watched) -> io::Result<R>,
+    limit: &DeviceStateLimit,
+    output: &Output,
+) -> Result<(Vm, Arc<Ram>), Failure> {
+    let cannot = |error| Failure::io(format!("cannot read {}", path.display()), &error);
+    let bytes = file.metadata().map_err(cannot)?.len();
+    file.seek(SeekFrom::Start(offset)).map_err(cannot)?;
+    let bar = output.bar("reading", bytes.saturating_sub(offset));
+    // Nothing is made yet: a signal may simply end the program.
+    let stream = unpack(Watched::new(file, Interrupt::default(), bar)).map_err(cannot)?;
+    let read =
+        plain_stream::read(stream, limits(limit), |incoming| arrival::provide(incoming, None));
+    let (vm, ram) = read.map_err(|error| cannot_use(path, chain(&error)))?;
+    match ram.missing_pages() {
+        0 => Ok((vm, ram)),
+        count => Err(cannot_use(
+            path,
+            format!(
+                "{count} of its pages are missing: it is the main channel of a migration over several \
+                 connections (multifd decode reads those), or of a guest that has given memory back"
+            ),
+        )),
+    }
+}
+
+fn limits(device_state: &DeviceStateLimit) -> Limits {
+    let mut limits = Limits::default();
+    limits.device_state = device_state.in_memory();
+    limits
+}
