@@ -65,8 +65,15 @@ fn kind(path: &Path) -> Option<String> {
     let mut first = [0; 4];
     let (mut file, _) = file::open(path).ok()?;
     file.read_exact(&mut first).ok()?;
-    if let Some(foreign) = Foreign::of(first) {
-        return Some(foreign.to_string());
+    match Foreign::of(first) {
+        Some(Foreign::LibvirtSave) => {
+            let path = path.display();
+            return Some(format!(
+                "virsh save wrote it; where a PLACE is asked for, name it libvirt:{path}"
+            ));
+        }
+        Some(foreign) => return Some(foreign.to_string()),
+        None => {}
     }
     file.rewind().ok()?;
     let mut main = MainReader::new(file, MainDecoder::new(Limits::default()));
@@ -76,9 +83,9 @@ fn kind(path: &Path) -> Option<String> {
             Ok(Some(MainEvent::RamStart { .. }) | None) => return None,
             Ok(Some(_)) => {}
             Err(MainChannelError::Stream(error)) if error.kind == StreamErrorKind::MappedRam => {
+                let path = path.display();
                 return Some(format!(
-                    "QEMU wrote it with mapped-ram: name it qemu-file:{}",
-                    path.display()
+                    "QEMU wrote it with mapped-ram; where a PLACE is asked for, name it qemu-file:{path}"
                 ));
             }
             Err(_) => return None,

@@ -57,8 +57,8 @@ fn a_file_of_another_kind_is_named() {
     let mapped_ram = b"QEVM\0\0\0\x03\x07\0\0\0\x02pc\x05\x1aconfiguration/capabilities\
         \0\0\0\x01\0\0\0\x01\x0amapped-ram\x01";
     for (bytes, words) in [
-        (&b"LibvirtQemudSave\x02"[..], &["libvirt", "virsh migrate --parallel"][..]),
-        (mapped_ram, &["mapped-ram", "turn the capability mapped-ram off"]),
+        (&b"LibvirtQemudSave\x02"[..], &["virsh save", "name it libvirt:"][..]),
+        (mapped_ram, &["mapped-ram", "name it qemu-file:"]),
         (b"\x16\x03\x01\x02\0\x01", &["TLS", "turn TLS off"]),
         (&fs::read(recordings()[0].join("main.bin")).unwrap(), &["the folder of"]),
     ] {

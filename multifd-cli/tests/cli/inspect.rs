@@ -172,7 +172,7 @@ fn an_image_is_shown_by_blocks_and_devices() {
     fs::write(image.join("pc.ram"), ram).unwrap();
     let ended = multifd(&["inspect", text(&image)]);
     assert_eq!(ended.status, Some(1), "{ended:?}");
-    assert!(ended.stdout.contains("WRONG") && ended.stdout.contains("the image is damaged"));
+    assert!(ended.stdout.contains("WRONG") && ended.stdout.contains("it is damaged"));
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn a_result_that_cannot_be_shown_does_not_make_a_migration_that_went_through_a_f
         let decoded = run(&[&decode, json].concat()).wait_with_output().unwrap();
         let said = String::from_utf8(decoded.stderr).unwrap();
         assert_eq!(decoded.status.code(), Some(0), "{said}");
-        assert!(said.contains("the image is stored, but its result is not shown"), "{said}");
+        assert!(said.contains("the VM is stored, but its result is not shown"), "{said}");
     }
     // Nothing has been moved: printing is all that was asked for.
     let shown = run(&["show", text(&image)]).wait_with_output().unwrap();
