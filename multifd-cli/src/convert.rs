@@ -1,5 +1,6 @@
 //! `multifd convert`.
 
+use multifd::core::wire::Uuid;
 use serde::Serialize;
 
 use crate::cancel::Interrupt;
@@ -29,6 +30,9 @@ pub(crate) struct Args {
     from: Place,
     #[command(flatten)]
     new: NewVm,
+    /// The VM's UUID, in place of the one where it is; files of QEMU's have none, and a QEMU may want it
+    #[arg(long)]
+    uuid: Option<Uuid>,
     /// Check an image's RAM against its SHA-256 first
     #[arg(long)]
     verify: bool,
@@ -50,7 +54,10 @@ struct Converted {
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
     let (from, NewVm { to, force, writing }) = (&args.from, &args.new);
-    let saved = Saved::open(from, &args.device_state_limit, output)?;
+    let mut saved = Saved::open(from, &args.device_state_limit, output)?;
+    if let Some(uuid) = args.uuid {
+        saved.set_uuid(uuid);
+    }
     let new = New::create(to, *force, saved.domain().is_some())?;
     interrupt.making(new.path());
     if args.verify {

@@ -2,6 +2,8 @@
 #![deny(unsafe_code)]
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 
+#[cfg(feature = "cloud-hypervisor")]
+pub mod cloud_hypervisor;
 mod codecs;
 mod destination;
 pub mod driver;

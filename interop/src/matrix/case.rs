@@ -108,6 +108,7 @@ impl Case {
         let unsaid = unsaid && self.zero_pages == ZeroPages::Legacy;
         let says = self.direction == Direction::FromQemu && !unsaid;
         Settings {
+            multifd: true,
             compression: self.compression,
             channels: self.channels,
             return_path: self.return_path,

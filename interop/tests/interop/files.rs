@@ -8,7 +8,7 @@ use multifd_interop::qemu::{Qemu, Settings, Version};
 use serde_json::json;
 
 use crate::common::{
-    Tested, check, check_equal, image_ram, migrate, receive, send, source, to_listen, trial,
+    Tested, UUID, check, check_equal, image_ram, migrate, receive, send, source, to_listen, trial,
 };
 
 /// Versions that have mapped-ram.
@@ -113,7 +113,8 @@ fn plain(version: Version) -> Tested {
     let mut next = to_listen(version, version.machine(), &both)?;
     let uri = next.listen()?;
     let legacy = Settings { zero_pages: Some("legacy"), ..both };
-    let sent = send(Path::new(&from), &uri, &legacy, &[])?;
+    // A file does not have the UUID, which a QEMU compares.
+    let sent = send(Path::new(&from), &uri, &legacy, &["--uuid", UUID])?;
     next.complete_migration()?;
     sent.succeed()?;
     check_equal(&ram, &next.ram()?)?;

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use multifd::core::wire::Uuid;
+
 use super::cannot_use;
 use crate::failure::Failure;
 use crate::file;
@@ -118,6 +120,14 @@ impl Domain {
         Ok(Self { data, cookie_offset: 0, was_running: 1 })
     }
 
+    /// The domain's UUID, as its XML has it.
+    pub(super) fn uuid(&self) -> Option<Uuid> {
+        let end = self.data.iter().position(|&byte| byte == 0).unwrap_or(self.data.len());
+        let xml = std::str::from_utf8(&self.data[..end]).ok()?;
+        let (_, behind) = xml.split_once("<uuid>")?;
+        behind.split_once("</uuid>")?.0.trim().parse().ok()
+    }
+
     /// Where in a file the stream begins.
     pub(super) fn stream_offset(&self) -> u64 {
         (HEADER + self.data.len()) as u64
@@ -207,6 +217,18 @@ mod tests {
         ] {
             let error = read(&bytes).unwrap_err();
             assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_domains_uuid_is_in_its_xml() {
+        let domain = |xml: &str| Domain { data: xml.into(), cookie_offset: 0, was_running: 1 };
+        let text = "01020304-0506-0708-090a-0b0c0d0e0f10";
+        let xml =
+            format!("<domain><name>vm</name>\n  <uuid>{text}</uuid></domain>\0<uuid>x</uuid>");
+        assert_eq!(domain(&xml).uuid().unwrap().to_string(), text);
+        for xml in ["<domain/>", "<uuid>x</uuid>", "\0<uuid>", "<uuid>"] {
+            assert_eq!(domain(xml).uuid(), None);
         }
     }
 

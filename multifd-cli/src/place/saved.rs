@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use flate2::bufread::MultiGzDecoder;
 use multifd::core::ram::Ram;
+use multifd::core::wire::Uuid;
 use multifd::mapped_ram::{MappedRam, MappedRamError};
 use multifd::stream::{Limits, StreamErrorKind};
 use multifd::{Vm, plain_stream};
@@ -59,7 +60,7 @@ impl Saved {
                 let (file, _) = file::open(path)?;
                 let Header { format, domain } = Header::read(path, &file)?;
                 let offset = domain.stream_offset();
-                let (vm, ram) = match format {
+                let (mut vm, ram) = match format {
                     Format::Raw | Format::Sparse => open_stream(path, file, offset, limit, output)?,
                     Format::Gzip => {
                         let unpack = |file| Ok(MultiGzDecoder::new(BufReader::new(file)));
@@ -69,6 +70,8 @@ impl Saved {
                         read_plain(path, file, offset, zstd::Decoder::new, limit, output)?
                     }
                 };
+                // The stream does not say it.
+                vm.uuid = domain.uuid().unwrap_or(vm.uuid);
                 let (place, domain) = (place.clone(), Some(domain));
                 Ok(Self::File(SavedFile { place, vm, ram, domain }))
             }
@@ -80,6 +83,14 @@ impl Saved {
         match self {
             Self::Image(image) => &image.vm,
             Self::File(file) => &file.vm,
+        }
+    }
+
+    /// Has the VM another UUID.
+    pub(crate) fn set_uuid(&mut self, uuid: Uuid) {
+        match self {
+            Self::Image(image) => image.vm.uuid = uuid,
+            Self::File(file) => file.vm.uuid = uuid,
         }
     }
 

@@ -48,6 +48,8 @@ struct Shown {
     image: String,
     machine: Option<String>,
     uuid: Option<String>,
+    #[serde(skip)]
+    is_file: bool,
     page_size: u64,
     blocks: Vec<ShownBlock>,
     device_state_bytes: Option<usize>,
@@ -83,6 +85,7 @@ impl Shown {
         });
         Self {
             image: args.image.to_string(),
+            is_file: !matches!(args.image, Place::Image(_)),
             page_size: ram.page_size().bytes() as u64,
             device_state_bytes: has_devices.then_some(vm.device_state.len()),
             early_state_bytes: vm.early_state.bytes(),
@@ -97,7 +100,16 @@ impl Shown {
     fn lines(&self) -> Vec<String> {
         let fact = |name: &str, what: &str| format!("{name:<14}{what}");
         let mut lines = vec![fact("machine", self.machine.as_deref().unwrap_or("none"))];
-        lines.extend(self.uuid.as_ref().map(|uuid| fact("UUID", uuid)));
+        match &self.uuid {
+            Some(uuid) => lines.push(fact("UUID", uuid)),
+            None if self.is_file => {
+                lines.push(fact(
+                    "UUID",
+                    "not in the file; send --uuid gives it to a QEMU that has one",
+                ));
+            }
+            None => {}
+        }
         lines.push(fact("page size", &Bytes(self.page_size).to_string()));
         lines.extend(self.blocks.iter().map(|ShownBlock { name, bytes }| {
             fact("RAM block", &format!("{name}, {}", Bytes(*bytes)))
