@@ -1,7 +1,7 @@
 //! A VM that arrives: memory for it, and its way into a place.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use multifd::core::ram::{Ram, RamBlock};
 use multifd::{Arrived, Error, Incoming};
@@ -10,15 +10,26 @@ use serde::Serialize;
 use crate::cancel::Interrupt;
 use crate::failure::{Failure, chain};
 use crate::mapping;
-use crate::options::store::{NewVm, Store};
+use crate::options::store::Store;
 use crate::output::{self, Output};
-use crate::place::{self, New, StoredVm};
+use crate::place::{How, StoredVm, Target};
 use crate::size::Bytes;
 use crate::summary::Summary;
 
 /// Memory for the RAM that a source announces, at most `limit` bytes: if `None`, as much as this
 /// machine has.
 pub(crate) fn provide(incoming: &Incoming<'_>, limit: Option<u64>) -> Result<Arc<Ram>, Error> {
+    check_ram(incoming, limit)?;
+    let blocks = incoming.blocks.iter().map(|block| {
+        let memory = mapping::anonymous(block.bytes).map_err(Error::caller)?;
+        Ok(RamBlock::new(block.name.clone(), memory).fresh().with_huge_pages())
+    });
+    let blocks: Vec<_> = blocks.collect::<Result<_, Error>>()?;
+    Ok(Arc::new(Ram::new(incoming.page_size, blocks)?))
+}
+
+/// Fails where a source announces more than `limit` bytes of RAM: if `None`, more than this machine has.
+pub(crate) fn check_ram(incoming: &Incoming<'_>, limit: Option<u64>) -> Result<(), Error> {
     let announced = incoming.blocks.iter().map(|block| block.bytes);
     let announced = announced.fold(0, u64::saturating_add);
     let machine = incoming.configuration.machine.as_deref();
@@ -32,20 +43,16 @@ pub(crate) fn provide(incoming: &Incoming<'_>, limit: Option<u64>) -> Result<Arc
             Bytes(limit)
         )));
     }
-    let blocks = incoming.blocks.iter().map(|block| {
-        let memory = mapping::anonymous(block.bytes).map_err(Error::caller)?;
-        Ok(RamBlock::new(block.name.clone(), memory).fresh().with_huge_pages())
-    });
-    let blocks: Vec<_> = blocks.collect::<Result<_, Error>>()?;
-    Ok(Arc::new(Ram::new(incoming.page_size, blocks)?))
+    Ok(())
 }
 
 /// Stores the VM under its name and tells the source that it has arrived. What is returned is yet to
 /// be [`report`]ed.
 pub(crate) fn store(
     arrived: Arrived,
-    new: New,
+    target: Target,
     args: &Store,
+    limit: Option<Duration>,
     started: Instant,
     interrupt: &Interrupt,
     output: &Output,
@@ -54,18 +61,31 @@ pub(crate) fn store(
         check_all_arrived(&arrived)?;
     }
     let page_bytes = arrived.ram.page_size().bytes();
-    let NewVm { to, writing, .. } = &args.new;
-    let vm = (&arrived.vm, &arrived.ram);
-    let stored = place::store(to, &new, vm, None, writing, interrupt, output)?;
-    let placed = new.put(interrupt)?;
-    tracing::debug!("everything is on the disk; the source is told");
+    // What somebody else has been given cannot be taken back.
+    arrived.check().map_err(|error| interrupt.or(error))?;
+    let how = How { domain: None, writing: &args.new.writing, limit };
+    let there = match target.store((&arrived.vm, &arrived.ram), how, interrupt, output) {
+        Err(failure) if failure.is_unclear() => {
+            arrived.leave_unclear();
+            return Err(failure);
+        }
+        stored => stored?,
+    };
+    tracing::debug!("everything is in its place; the source is told");
+    let is_given = there.is_given();
     let confirmed = arrived.confirm();
-    if let Ok(_) | Err(Error::Unconfirmed(_)) = &confirmed {
+    let stored = match &confirmed {
         // The source may have let its VM go.
-        placed.keep();
-    }
+        Ok(_) | Err(Error::Unconfirmed(_)) => there.keep(),
+        Err(_) => there.take_away(),
+    };
     let stats = confirmed.map_err(|error| match error {
         Error::Unconfirmed(_) => Failure::unclear(chain(&error)),
+        error if is_given => Failure::unclear(format!(
+            "the VM is in its new place, and the source may have its guest, too: look there before it runs \
+             on: {}",
+            chain(&error)
+        )),
         error => interrupt.or(error),
     })?;
     let summary = Summary::new(&stats, page_bytes, started.elapsed());

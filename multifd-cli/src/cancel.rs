@@ -107,6 +107,14 @@ impl Interrupt {
         }
     }
 
+    /// Waits for a signal, or if one has come, for the one that ends the program.
+    pub(crate) fn wait(&self) {
+        let before = self.check().is_err();
+        while self.check().is_err() == before {
+            std::thread::sleep(RETRY);
+        }
+    }
+
     /// The cancellation if a signal has come, else `failure`: a failure after a signal follows from
     /// it. That the guest's whereabouts are not known is said in any case.
     pub(crate) fn or(&self, failure: impl Into<Failure>) -> Failure {

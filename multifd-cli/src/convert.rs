@@ -5,11 +5,10 @@ use serde::Serialize;
 
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
-use crate::mapping;
 use crate::options::device_state::DeviceStateLimit;
 use crate::options::store::NewVm;
 use crate::output::{self, Output};
-use crate::place::{self, FORMS, New, Place, Saved, StoredVm};
+use crate::place::{FORMS, How, PATIENCE, Place, Saved, StoredVm, Target};
 
 /// Copy a VM from one place to another.
 ///
@@ -23,7 +22,8 @@ Examples:
   multifd convert --from qemu-file:vm.mapped --to vm
   multifd convert --from vm --to qemu-file:vm.mapped --direct-io
   multifd convert --from libvirt:vm.save --to vm
-  multifd convert --from vm --to libvirt:vm.save,xml=vm.xml"))]
+  multifd convert --from vm --to libvirt:vm.save,xml=vm.xml
+  multifd convert --from cloud-hypervisor:/tmp/vm.sock --to vm"))]
 pub(crate) struct Args {
     /// Where the VM is
     #[arg(short, long, value_name = "PLACE", value_parser = Place::parser())]
@@ -52,22 +52,23 @@ struct Converted {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let interrupt = Interrupt::listen()?;
     let (from, NewVm { to, force, writing }) = (&args.from, &args.new);
-    let mut saved = Saved::open(from, &args.device_state_limit, output)?;
+    let patience = Some(PATIENCE);
+    // Until there is a VM, a signal may simply end the program.
+    let mut saved = Saved::open(from, &args.device_state_limit, patience, output)?;
+    let interrupt = Interrupt::listen()?;
     if let Some(uuid) = args.uuid {
-        saved.set_uuid(uuid);
+        saved.set_uuid(uuid)?;
     }
-    let new = New::create(to, *force, saved.domain().is_some())?;
-    interrupt.making(new.path());
+    let target = Target::create(to, *force, saved.domain().is_some(), &interrupt)?;
     if args.verify {
         saved.verify(&interrupt, &output.bar("checking", saved.ram().bytes()))?;
     }
+    let how = How { domain: saved.domain(), writing, limit: patience };
     let vm = (saved.vm(), saved.ram());
-    let stored = place::store(to, &new, vm, saved.domain(), writing, &interrupt, output)?;
-    // Of a file that became shorter meanwhile, zeros were copied.
-    mapping::check_files()?;
-    new.put(&interrupt)?.keep();
+    let there = target.store(vm, how, &interrupt, output);
+    let stored = there.map_err(|failure| saved.hold(failure, &interrupt))?.keep();
+    saved.give_up()?;
     let converted = Converted { from: from.to_string(), to: to.to_string(), vm: stored };
     output::stored(match args.json {
         true => output::print_json(&converted),

@@ -11,12 +11,12 @@ use crate::failure::Failure;
 use crate::options::admission::{self, Admission};
 use crate::options::codec::{self, Agreed};
 use crate::options::limits::{ChannelTimeout, Limits};
-use crate::options::store::Store;
+use crate::options::store::{NewVm, Store};
 use crate::options::tls::FromTls;
 use crate::options::token::TokenFile;
 use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
-use crate::place::{FORMS, New};
+use crate::place::{FORMS, Target};
 use crate::qpl::Qpl;
 
 /// Receive a VM into an image folder or a file.
@@ -68,8 +68,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let (tls, token) = (args.tls.server()?, args.token.token()?);
     let interrupt = Interrupt::listen()?;
     // Before listening: no source shall send a VM that cannot be stored.
-    let new = New::create(&args.store.new.to, args.store.new.force, false)?;
-    interrupt.making(new.path());
+    let NewVm { to, force, .. } = &args.store.new;
+    let mut target = Target::create(to, *force, false, &interrupt)?;
     let mut setup = Destination::builder(&registry)
         .compression(codec)
         .channels(args.agreed.channels)
@@ -100,14 +100,15 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let mut follow = None;
     let arrived = destination.receive(|incoming| {
         started = Some(Instant::now());
-        let ram = arrival::provide(incoming, args.store.ram_limit)?;
+        let ram = target.provide(incoming, args.store.ram_limit)?;
         follow = Some(bar.follow(progress.clone(), ram.bytes()));
         Ok(ram)
     });
     drop((follow, bar));
     let arrived = arrived.map_err(|error| interrupt.or(error))?;
     let started = started.unwrap_or_else(Instant::now);
-    let stored = arrival::store(arrived, new, &args.store, started, &interrupt, output)?;
+    let limit = args.limits.progress_timeout();
+    let stored = arrival::store(arrived, target, &args.store, limit, started, &interrupt, output)?;
     output::went_through(arrival::report(&stored, &args.store, output));
     Ok(())
 }

@@ -132,7 +132,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let (tls, token) = (args.tls.client()?, args.token.token()?);
     let (saved, ram) = match (&args.from, &args.ram) {
         (Some(place), _) => {
-            let saved = Saved::open(place, &args.device_state_limit, output)?;
+            let patience = args.limits.progress_timeout();
+            let saved = Saved::open(place, &args.device_state_limit, patience, output)?;
             let ram = Arc::clone(saved.ram());
             (Some(saved), ram)
         }
@@ -172,7 +173,16 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         setup = setup.uuid(uuid);
     }
     let state = vm.map(|vm| &vm.device_state[..]).filter(|state| !state.is_empty());
-    let (summary, cpu) = send(setup, args, &ram, state, output)?;
+    let interrupt = Interrupt::listen()?;
+    let sent = send(setup, args, &ram, state, &interrupt, output);
+    let (summary, cpu) = match (sent, saved) {
+        (Ok(sent), Some(saved)) => {
+            saved.give_up()?;
+            sent
+        }
+        (Err(failure), Some(saved)) => return Err(saved.hold(failure, &interrupt)),
+        (sent, None) => sent?,
+    };
     output::went_through(if args.json {
         let to = args.to.to_string();
         let channels = args.agreed.channels;
@@ -212,11 +222,12 @@ fn send(
     args: &Args,
     ram: &Ram,
     device_state: Option<&[u8]>,
+    interrupt: &Interrupt,
     output: &Output,
 ) -> Result<(Summary, Duration), Failure> {
     let (started, cpu_before) = (Instant::now(), cpu_time());
     let bar = output.line("sending", &format!("connecting to {}", args.to));
-    let (interrupt, token) = (Interrupt::listen()?, CancelToken::new());
+    let token = CancelToken::new();
     let _watch = interrupt.watch(token.clone());
     let connected = setup.cancelled_by(&token).connect(&args.to);
     let mut source = connected.map_err(|error| interrupt.or(error))?;

@@ -16,10 +16,10 @@ use crate::cancel::Interrupt;
 use crate::failure::Failure;
 use crate::options::codec;
 use crate::options::device_state::DeviceStateLimit;
-use crate::options::store::Store;
+use crate::options::store::{NewVm, Store};
 use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
-use crate::place::New;
+use crate::place::{PATIENCE, Target};
 use recording::Recording;
 use watched::Watched;
 
@@ -40,13 +40,15 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
-    let new = New::create(&args.store.new.to, args.store.new.force, false)?;
-    interrupt.making(new.path());
+    let NewVm { to, force, .. } = &args.store.new;
+    let target = Target::create(to, *force, false, &interrupt)?;
     let started = Instant::now();
     let limits = (args.store.ram_limit, args.store.device_state_limit.in_memory());
     let registry = args.zstd.in_registry(multifd::registry()?)?;
     let arrived = replay(&args.recording, &registry, limits, &interrupt, output)?;
-    let stored = arrival::store(arrived, new, &args.store, started, &interrupt, output)?;
+    let patience = Some(PATIENCE);
+    let stored =
+        arrival::store(arrived, target, &args.store, patience, started, &interrupt, output)?;
     output::stored(arrival::report(&stored, &args.store, output));
     Ok(())
 }

@@ -27,7 +27,8 @@ struct Survey {
 /// Inspects the VM at `place`; whether nothing is wrong with it.
 pub(super) fn run(place: &Place, args: &Args, output: &Output) -> Result<bool, Failure> {
     let interrupt = Interrupt::listen()?;
-    let saved = Saved::open(place, &args.device_state_limit, output)?;
+    place.expect_stored()?;
+    let saved = Saved::open(place, &args.device_state_limit, None, output)?;
     let bar = output.bar("inspecting", saved.ram().bytes());
     let blocks = saved.survey(&interrupt, &bar)?;
     drop(bar);

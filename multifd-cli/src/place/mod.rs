@@ -1,22 +1,23 @@
 //! Places: where a VM is, and where it goes.
 
+mod cloud_hypervisor;
 mod leftover;
 mod libvirt;
 mod mapped;
 mod new;
 mod saved;
-mod store;
+mod target;
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-pub(crate) use new::New;
 pub(crate) use saved::Saved;
-pub(crate) use store::{StoredVm, store};
+pub(crate) use target::{How, StoredVm, Target};
 
 use crate::failure::Failure;
 use crate::size;
@@ -30,10 +31,16 @@ pub(crate) enum Place {
     QemuFile { path: PathBuf, offset: u64 },
     /// A file of libvirt's `virsh save`. A new one may have the domain's XML from the file `xml`.
     Libvirt { path: PathBuf, xml: Option<PathBuf> },
+    /// A socket by which Cloud Hypervisor hands a VM over, or takes it.
+    CloudHypervisor(PathBuf),
 }
 
 const QEMU_FILE: &[u8] = b"qemu-file:";
 const LIBVIRT: &[u8] = b"libvirt:";
+const CLOUD_HYPERVISOR: &[u8] = b"cloud-hypervisor:";
+
+/// How long a Cloud Hypervisor may take for a message where nothing else is said.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What places are, for help texts.
 pub(crate) const FORMS: &str = "\
@@ -42,7 +49,10 @@ A PLACE is one of
   qemu-file:PATH[,offset=BYTES]  what QEMU writes by `migrate file:PATH`, and takes by -incoming:
                                  read with and without the capability mapped-ram, written with it
   libvirt:PATH[,xml=FILE]        what virsh save writes: read as raw, gzip, zstd or sparse, written
-                                 as sparse (libvirt 11.2); FILE is the domain's XML for a new one";
+                                 as sparse (libvirt 11.2); FILE is the domain's XML for a new one
+  cloud-hypervisor:SOCKET        a Cloud Hypervisor that hands its VM over (ch-remote
+                                 send-migration destination_url=unix:SOCKET,local=on) or takes one
+                                 (receive-migration receiver_url=unix:SOCKET)";
 
 impl Place {
     /// A parser for the command line.
@@ -61,13 +71,30 @@ impl Place {
             let (path, xml) = split(rest, b",xml=");
             return Ok(Self::Libvirt { path: path_of(path)?, xml: xml.map(path_of).transpose()? });
         }
+        if let Some(socket) = bytes.strip_prefix(CLOUD_HYPERVISOR) {
+            return path_of(socket).map(Self::CloudHypervisor);
+        }
         path_of(bytes).map(Self::Image)
+    }
+
+    /// Fails for a place that hands its VM over once, and does not keep it.
+    pub(crate) fn expect_stored(&self) -> Result<(), Failure> {
+        match self {
+            Self::CloudHypervisor(_) => Err(Failure::usage(format!(
+                "cannot look into {self}: Cloud Hypervisor hands a VM over once; multifd convert --from {self} \
+                 stores it"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// The folder or file.
     pub(crate) fn path(&self) -> &Path {
         match self {
-            Self::Image(path) | Self::QemuFile { path, .. } | Self::Libvirt { path, .. } => path,
+            Self::Image(path)
+            | Self::QemuFile { path, .. }
+            | Self::Libvirt { path, .. }
+            | Self::CloudHypervisor(path) => path,
         }
     }
 }
@@ -106,6 +133,7 @@ impl fmt::Display for Place {
                 write!(f, "qemu-file:{},offset={offset}", path.display())
             }
             Self::Libvirt { path, xml: None } => write!(f, "libvirt:{}", path.display()),
+            Self::CloudHypervisor(socket) => write!(f, "cloud-hypervisor:{}", socket.display()),
             Self::Libvirt { path, xml: Some(xml) } => {
                 write!(f, "libvirt:{},xml={}", path.display(), xml.display())
             }
@@ -138,6 +166,7 @@ mod tests {
             ("./qemu-file:vm", Place::Image("./qemu-file:vm".into())),
             ("qemu-file:/a/vm.mapped", file("/a/vm.mapped", 0)),
             ("qemu-file:a,b,offset=4096", file("a,b", 4096)),
+            ("cloud-hypervisor:/tmp/vm.sock", Place::CloudHypervisor("/tmp/vm.sock".into())),
             ("libvirt:vm.save", libvirt("vm.save", None)),
             ("libvirt:vm.save,xml=/etc/vm.xml", libvirt("vm.save", Some("/etc/vm.xml"))),
         ] {

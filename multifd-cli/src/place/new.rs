@@ -10,7 +10,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use tempfile::{TempDir, TempPath};
 
-use super::{Place, leftover, store};
+use super::{Place, leftover};
 use crate::cancel::Interrupt;
 use crate::failure::Failure;
 use crate::image::{MANIFEST, read_manifest};
@@ -48,10 +48,8 @@ enum Replaced {
 
 impl New {
     /// What becomes the VM at `place`. `force` replaces an existing image or an empty folder there, or an existing file where the
-    /// VM is to be one. Anything else that exists is refused, and so is what cannot be made: where libvirt knows a VM it
-    /// brings what libvirt says of it, if that `domain_comes`.
-    pub(crate) fn create(place: &Place, force: bool, domain_comes: bool) -> Result<Self, Failure> {
-        store::check(place, domain_comes)?;
+    /// VM is to be one. Anything else that exists is refused.
+    pub(super) fn create(place: &Place, force: bool) -> Result<Self, Failure> {
         let wants_folder = matches!(place, Place::Image(_));
         Self::at(place.path(), wants_folder, force)
     }

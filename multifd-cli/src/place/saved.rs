@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use flate2::bufread::MultiGzDecoder;
+use multifd::cloud_hypervisor::Handed;
 use multifd::core::ram::Ram;
 use multifd::core::wire::Uuid;
 use multifd::mapped_ram::{MappedRam, MappedRamError};
@@ -13,7 +15,7 @@ use multifd::stream::{Limits, StreamErrorKind};
 use multifd::{Vm, plain_stream};
 
 use super::libvirt::{Domain, Format, Header};
-use super::{Place, cannot_use, mapped};
+use super::{Place, cannot_use, cloud_hypervisor, mapped};
 use crate::arrival;
 use crate::cancel::Interrupt;
 use crate::decode::watched::Watched;
@@ -21,7 +23,7 @@ use crate::failure::{Failure, chain};
 use crate::file;
 use crate::image::{BlockSurvey, Image, survey};
 use crate::options::device_state::DeviceStateLimit;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::progress::Bar;
 
 /// A VM in its place, ready to be sent or copied. What can be mapped is not read.
@@ -29,12 +31,17 @@ use crate::progress::Bar;
 pub(crate) enum Saved {
     Image(Image),
     File(SavedFile),
+    /// A VM that Cloud Hypervisor hands over, and keeps until it is told that it is safe.
+    Handed {
+        socket: PathBuf,
+        handed: Handed,
+        ram: Arc<Ram>,
+    },
 }
 
 /// A VM in a file.
 #[derive(Debug)]
 pub(crate) struct SavedFile {
-    place: Place,
     vm: Vm,
     ram: Arc<Ram>,
     /// What libvirt says of it.
@@ -43,18 +50,23 @@ pub(crate) struct SavedFile {
 
 impl Saved {
     /// Opens the VM at `place`, which has at most so much device state. What is packed, or has its pages anywhere in its stream,
-    /// is read.
+    /// is read. A Cloud Hypervisor is waited for, for any time, and then for `patience` each time.
     pub(crate) fn open(
         place: &Place,
         limit: &DeviceStateLimit,
+        patience: Option<Duration>,
         output: &Output,
     ) -> Result<Self, Failure> {
         match place {
+            Place::CloudHypervisor(socket) => {
+                let (handed, ram) = cloud_hypervisor::take(socket, limit, patience)?;
+                Ok(Self::Handed { socket: socket.clone(), handed, ram })
+            }
             Place::Image(folder) => Image::open(folder, limit).map(Self::Image),
             Place::QemuFile { path, offset } => {
                 let (file, _) = file::open(path)?;
                 let (vm, ram) = open_stream(path, file, *offset, limit, output)?;
-                Ok(Self::File(SavedFile { place: place.clone(), vm, ram, domain: None }))
+                Ok(Self::File(SavedFile { vm, ram, domain: None }))
             }
             Place::Libvirt { path, .. } => {
                 let (file, _) = file::open(path)?;
@@ -72,8 +84,7 @@ impl Saved {
                 };
                 // The stream does not say it.
                 vm.uuid = domain.uuid().unwrap_or(vm.uuid);
-                let (place, domain) = (place.clone(), Some(domain));
-                Ok(Self::File(SavedFile { place, vm, ram, domain }))
+                Ok(Self::File(SavedFile { vm, ram, domain: Some(domain) }))
             }
         }
     }
@@ -83,14 +94,49 @@ impl Saved {
         match self {
             Self::Image(image) => &image.vm,
             Self::File(file) => &file.vm,
+            Self::Handed { handed, .. } => handed.vm(),
         }
     }
 
     /// Has the VM another UUID.
-    pub(crate) fn set_uuid(&mut self, uuid: Uuid) {
+    pub(crate) fn set_uuid(&mut self, uuid: Uuid) -> Result<(), Failure> {
         match self {
             Self::Image(image) => image.vm.uuid = uuid,
             Self::File(file) => file.vm.uuid = uuid,
+            Self::Handed { .. } => {
+                return Err(Failure::usage(
+                    "a VM of Cloud Hypervisor's has its UUID in its configuration; leave --uuid off",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the VM's guest goes on where it is if it is not given up.
+    fn would_go_on(&self) -> bool {
+        matches!(self, Self::Handed { handed, .. } if handed.was_running())
+    }
+
+    /// Where it is not known who has the VM, and its guest would go on here if it was not given up: has it wait until the user
+    /// decides. Returns `failure`.
+    pub(crate) fn hold(&self, failure: Failure, interrupt: &Interrupt) -> Failure {
+        if failure.is_unclear() && self.would_go_on() {
+            output::note(&format!("multifd: {failure}"));
+            output::note(
+                "multifd: the guest stays stopped in Cloud Hypervisor as long as this program waits. Look who \
+                 has the VM. If it is there: end that Cloud Hypervisor, then this program. If it is not: end this \
+                 program (Ctrl-C), and the guest goes on here",
+            );
+            interrupt.wait();
+        }
+        failure
+    }
+
+    /// The VM is safe elsewhere: whoever has handed it over may give it up.
+    pub(crate) fn give_up(self) -> Result<(), Failure> {
+        match self {
+            Self::Image(_) | Self::File(_) => Ok(()),
+            Self::Handed { socket, handed, .. } => cloud_hypervisor::accept(&socket, handed),
         }
     }
 
@@ -98,13 +144,14 @@ impl Saved {
         match self {
             Self::Image(image) => &image.ram,
             Self::File(file) => &file.ram,
+            Self::Handed { ram, .. } => ram,
         }
     }
 
     /// What libvirt says of the VM.
     pub(crate) fn domain(&self) -> Option<&Domain> {
         match self {
-            Self::Image(_) => None,
+            Self::Image(_) | Self::Handed { .. } => None,
             Self::File(file) => file.domain.as_ref(),
         }
     }
@@ -113,9 +160,9 @@ impl Saved {
     pub(crate) fn verify(&self, interrupt: &Interrupt, bar: &Bar) -> Result<(), Failure> {
         match self {
             Self::Image(image) => image.verify(interrupt, bar),
-            Self::File(SavedFile { place, .. }) => Err(Failure::usage(format!(
-                "cannot check {place}: only a VM image has the SHA-256 of its RAM; leave --verify off"
-            ))),
+            Self::File(_) | Self::Handed { .. } => Err(Failure::usage(
+                "only a VM image has the SHA-256 of its RAM; leave --verify off for other places",
+            )),
         }
     }
 
@@ -127,7 +174,7 @@ impl Saved {
     ) -> Result<Vec<BlockSurvey>, Failure> {
         match self {
             Self::Image(image) => image.survey(interrupt, bar),
-            Self::File(file) => survey(&file.ram, None, interrupt, bar),
+            Self::File(_) | Self::Handed { .. } => survey(self.ram(), None, interrupt, bar),
         }
     }
 }

@@ -62,7 +62,8 @@ struct Shown {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
-    let saved = Saved::open(&args.image, &args.device_state_limit, output)?;
+    args.image.expect_stored()?;
+    let saved = Saved::open(&args.image, &args.device_state_limit, None, output)?;
     let shown = Shown::new(saved.vm(), saved.ram(), args);
     if args.json {
         return output::print_json(&shown);

@@ -4,12 +4,17 @@
 
 mod bad_input;
 mod cancel;
+mod cloud_hypervisor;
 mod common;
 mod decode;
 mod demo;
 mod doctor;
 mod inspect;
 mod outcome;
+#[path = "../../../multifd/tests/cloud_hypervisor/peer.rs"]
+#[allow(dead_code, reason = "the library's tests use all of it")]
+mod peer;
+mod places;
 mod plan;
 mod program;
 mod qpl;

@@ -433,6 +433,26 @@ impl Arrived {
         self.ram.missing_pages()
     }
 
+    /// Fails where the migration has failed since the VM arrived, or the source has left, as far as is known: it would not be
+    /// [confirmed](Self::confirm). To be asked before the VM goes where it cannot be taken back from.
+    ///
+    /// # Errors
+    /// As [`confirm`](Self::confirm) would fail.
+    pub fn check(&self) -> Result<(), Error> {
+        let Migration { session, return_path, .. } = &self.migration;
+        if return_path.is_open() && self.migration.source_has_left() {
+            return Err(Error::SourceGone);
+        }
+        session.check().map_err(|Stopped| session.reason())
+    }
+
+    /// Says nothing to the source, neither that the VM is here nor that it is not, because that is not known. The source then
+    /// does not know it either, and its guest stays stopped.
+    pub fn leave_unclear(mut self) {
+        self.migration.over = true;
+        self.migration.session.end();
+    }
+
     /// Tells the source that everything is safely stored, or running: it gives its VM up. Returns
     /// what was counted.
     ///

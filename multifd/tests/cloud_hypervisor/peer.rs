@@ -116,6 +116,23 @@ impl Seat {
         }
     }
 
+    /// Hands `machine` over, and cuts its memory off before it says the last message.
+    pub(crate) fn send_shrinking(self, machine: &Machine) -> Sent {
+        self.request(1, 0, 0);
+        assert_eq!(self.answer(), Some(1));
+        let memory = machine.memory(0);
+        self.memory_ok(0, memory.try_clone().unwrap())
+            .memory_ok(1, machine.memory(1))
+            .config(machine);
+        assert_eq!(self.answer(), Some(1));
+        self.request(3, 0, machine.state.len() as u64);
+        (&self.0).write_all(&machine.state).unwrap();
+        assert_eq!(self.answer(), Some(1));
+        memory.set_len(8192).unwrap();
+        self.request(5, 0, 0);
+        if self.answer() == Some(1) { Sent::GivenUp } else { Sent::Refused }
+    }
+
     /// Says so many messages, each of which is answered but the last, and goes.
     pub(crate) fn send_some(self, machine: &Machine, messages: usize) {
         self.send_messages(machine, messages);

@@ -1,0 +1,313 @@
+//! Where a VM goes.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use multifd::cloud_hypervisor::Memory;
+use multifd::core::ram::{Ram, RamBlock};
+use multifd::mapped_ram::{MappedRamError, Writer};
+use multifd::{Incoming, Vm};
+use serde::Serialize;
+
+use super::libvirt::{Domain, Format, Header};
+use super::new::{New, Placed};
+use super::{Place, cloud_hypervisor};
+use crate::arrival;
+use crate::cancel::Interrupt;
+use crate::failure::{Failure, chain};
+use crate::image::{self, Manifest};
+use crate::mapping;
+use crate::options::store::Writing;
+use crate::output::Output;
+
+/// What is stored.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum StoredVm {
+    Image(Manifest),
+    File(StoredFile),
+}
+
+/// A VM in a file, as it is reported.
+#[derive(Debug, Serialize)]
+pub(crate) struct StoredFile {
+    machine: Option<String>,
+    uuid: String,
+    page_size: u64,
+    blocks: Vec<StoredBlock>,
+    /// Bytes of the file, and those of them that it takes on the disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk_bytes: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct StoredBlock {
+    name: String,
+    bytes: u64,
+}
+
+impl StoredVm {
+    /// What it is, in words.
+    pub(crate) fn shown(&self) -> String {
+        let (machine, blocks) = match self {
+            Self::Image(manifest) => (&manifest.machine, manifest.blocks.len()),
+            Self::File(file) => (&file.machine, file.blocks.len()),
+        };
+        let machine = machine.as_deref().unwrap_or("RAM without a machine");
+        match blocks {
+            1 => format!("{machine} with 1 RAM block"),
+            count => format!("{machine} with {count} RAM blocks"),
+        }
+    }
+}
+
+/// Where a VM goes, from before it comes.
+#[derive(Debug)]
+pub(crate) struct Target {
+    place: Place,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// It is made beside its place.
+    New(New),
+    /// It is given to a Cloud Hypervisor, with this memory where it comes from elsewhere.
+    Give(Option<Memory>),
+}
+
+/// How a VM is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How<'a> {
+    /// What libvirt says of it, where it comes from there.
+    pub(crate) domain: Option<&'a Domain>,
+    pub(crate) writing: &'a Writing,
+    /// How long a Cloud Hypervisor may take to answer.
+    pub(crate) limit: Option<Duration>,
+}
+
+/// A VM that is in its place. Dropping it without [`keep`](Self::keep) takes it away again, where that can be.
+#[derive(Debug)]
+pub(crate) struct There {
+    stored: StoredVm,
+    placed: Option<Placed>,
+}
+
+impl There {
+    /// Whether somebody else has it now.
+    pub(crate) fn is_given(&self) -> bool {
+        self.placed.is_none()
+    }
+
+    /// Takes it away again, where that can be.
+    pub(crate) fn take_away(self) -> StoredVm {
+        drop(self.placed);
+        self.stored
+    }
+
+    pub(crate) fn keep(self) -> StoredVm {
+        if let Some(placed) = self.placed {
+            placed.keep();
+        }
+        self.stored
+    }
+}
+
+impl Target {
+    /// Where the VM goes. `force` replaces an existing image or file. `domain_comes` says whether it comes with what libvirt knows.
+    pub(crate) fn create(
+        place: &Place,
+        force: bool,
+        domain_comes: bool,
+        interrupt: &Interrupt,
+    ) -> Result<Self, Failure> {
+        let way = match place {
+            Place::CloudHypervisor(socket) => {
+                cloud_hypervisor::check(socket)?;
+                Way::Give(None)
+            }
+            Place::Libvirt { xml, .. } if xml.is_some() || !domain_comes => {
+                domain_of(place, xml.as_deref(), None)?;
+                Way::New(New::create(place, force)?)
+            }
+            _ => Way::New(New::create(place, force)?),
+        };
+        if let Way::New(new) = &way {
+            interrupt.making(new.path());
+        }
+        Ok(Self { place: place.clone(), way })
+    }
+
+    /// Memory for a VM that comes, at most `limit` bytes.
+    pub(crate) fn provide(
+        &mut self,
+        incoming: &Incoming<'_>,
+        limit: Option<u64>,
+    ) -> Result<Arc<Ram>, multifd::Error> {
+        match &mut self.way {
+            Way::New(_) => arrival::provide(incoming, limit),
+            Way::Give(memory) => {
+                arrival::check_ram(incoming, limit)?;
+                let Incoming { early_state, blocks, page_size, .. } = *incoming;
+                let own = Memory::new(early_state, blocks, page_size);
+                let own = memory.insert(own.map_err(multifd::Error::caller)?);
+                Ok(Arc::clone(own.ram()))
+            }
+        }
+    }
+
+    /// Puts the VM into its place, and waits until it is on the disk, or until it has been taken.
+    pub(crate) fn store(
+        self,
+        (vm, ram): (&Vm, &Arc<Ram>),
+        how: How<'_>,
+        interrupt: &Interrupt,
+        output: &Output,
+    ) -> Result<There, Failure> {
+        let Self { place, way } = self;
+        let new = match way {
+            Way::New(new) => new,
+            Way::Give(memory) => {
+                let memory = match memory {
+                    Some(memory) => memory,
+                    None => {
+                        let bar = output.bar("copying", ram.bytes());
+                        cloud_hypervisor::copy(vm, ram, interrupt, &bar)?
+                    }
+                };
+                // Zeros may have come in place of a file's bytes.
+                mapping::check_files()?;
+                cloud_hypervisor::give(place.path(), vm, &memory, how.limit)?;
+                return Ok(There { stored: StoredVm::File(describe(vm, ram, None)), placed: None });
+            }
+        };
+        let stored = write(&place, &new, (vm, ram), how, interrupt, output)?;
+        mapping::check_files()?;
+        Ok(There { stored, placed: Some(new.put(interrupt)?) })
+    }
+}
+
+/// Writes the VM into `new`, which is to become `place`, and waits until it is on the disk.
+fn write(
+    place: &Place,
+    new: &New,
+    (vm, ram): (&Vm, &Arc<Ram>),
+    How { domain, writing, .. }: How<'_>,
+    interrupt: &Interrupt,
+    output: &Output,
+) -> Result<StoredVm, Failure> {
+    let header = match place {
+        Place::Libvirt { xml, .. } => {
+            let domain = domain_of(place, xml.as_deref(), domain)?;
+            Some(Header { format: Format::Sparse, domain })
+        }
+        Place::Image(_) => {
+            let bar = output.bar("storing", ram.bytes());
+            return image::write(new.path(), vm, ram, interrupt, &bar).map(StoredVm::Image);
+        }
+        _ => None,
+    };
+    let offset = match (place, &header) {
+        (Place::QemuFile { offset, .. }, _) => *offset,
+        (_, Some(header)) => header.domain.stream_offset(),
+        (_, None) => 0,
+    };
+    let header = header.map(|header| header.to_bytes()).unwrap_or_default();
+    let file = NewFile { place, path: new.path(), offset, header, writing };
+    file.write(vm, ram, interrupt, output).map(StoredVm::File)
+}
+
+/// What libvirt is to know of the VM.
+fn domain_of(
+    place: &Place,
+    xml: Option<&Path>,
+    domain: Option<&Domain>,
+) -> Result<Domain, Failure> {
+    match (xml, domain) {
+        (Some(xml), _) => Domain::of_xml(xml),
+        (None, Some(domain)) => Ok(domain.clone()),
+        (None, None) => Err(Failure::usage(format!(
+            "cannot make {place}: libvirt needs the domain's XML; add ,xml=FILE (virsh dumpxml \
+             --migratable writes it)"
+        ))),
+    }
+}
+
+/// A file that is written.
+struct NewFile<'a> {
+    place: &'a Place,
+    path: &'a Path,
+    /// Where the stream begins, behind the header.
+    offset: u64,
+    header: Vec<u8>,
+    writing: &'a Writing,
+}
+
+impl NewFile<'_> {
+    fn write(
+        &self,
+        vm: &Vm,
+        ram: &Ram,
+        interrupt: &Interrupt,
+        output: &Output,
+    ) -> Result<StoredFile, Failure> {
+        let Self { place, path, offset, ref header, writing } = *self;
+        if vm.configuration.machine.is_none() {
+            return Err(Failure::new(format!(
+                "cannot make {place}: QEMU takes no VM without a machine type, and this is RAM alone"
+            )));
+        }
+        let cannot = |error| Failure::io(format!("cannot write {place}"), &error);
+        let mut file = OpenOptions::new().write(true).open(path).map_err(cannot)?;
+        file.write_all(header).map_err(cannot)?;
+        let bar = output.bar("storing", ram.bytes());
+        let watch = |bytes| {
+            bar.add(bytes);
+            interrupt.check().is_ok()
+        };
+        let mut writer =
+            Writer::new(&file).offset(offset).threads(writing.threads()).watched_by(&watch);
+        let direct = writing.direct_io.then(|| open_direct(path)).transpose();
+        let direct = direct.map_err(|error| {
+            let doing = format!("cannot write {place} past the page cache; leave --direct-io off");
+            Failure::io(doing, &error)
+        })?;
+        if let Some(direct) = &direct {
+            writer = writer.pages_through(direct);
+        }
+        writer.write(vm, ram).map_err(|error| match error {
+            MappedRamError::Write { source, .. } => cannot(source),
+            MappedRamError::Stopped => interrupt.or(Failure::new("it was stopped")),
+            error => Failure::new(format!("cannot write {place}: {}", chain(&error))),
+        })?;
+        bar.say("waiting for the disk");
+        file.sync_all().map_err(cannot)?;
+        let metadata = file.metadata().map_err(cannot)?;
+        Ok(describe(vm, ram, Some(&metadata)))
+    }
+}
+
+fn open_direct(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path)
+}
+
+fn describe(vm: &Vm, ram: &Ram, file: Option<&Metadata>) -> StoredFile {
+    let block = |block: &Arc<RamBlock>| StoredBlock {
+        name: block.name().to_string(),
+        bytes: block.bytes(),
+    };
+    StoredFile {
+        machine: vm.configuration.machine.clone(),
+        uuid: vm.uuid.to_string(),
+        page_size: ram.page_size().bytes() as u64,
+        blocks: ram.blocks().iter().map(block).collect(),
+        file_bytes: file.map(Metadata::len),
+        disk_bytes: file.map(|file| file.blocks() * 512),
+    }
+}
