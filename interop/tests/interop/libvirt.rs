@@ -25,7 +25,7 @@ const TWO: Legs = &[("none", 4), ("zstd", 2), ("none", 4)];
 const ABOVE_ROM: usize = NOISE.start as usize;
 
 #[rustfmt::skip]
-const TESTS: [(&str, Test); 8] = [
+const TESTS: [(&str, Test); 9] = [
     ("one_relay::a_running_domain_goes_on_there", || arrives(ONE, &[])),
     ("one_relay::a_running_domain_goes_on_there_from_peer_to_peer", || arrives(ONE, &["--p2p"])),
     ("two_relays_with_zstd_between::a_running_domain_goes_on_there", || arrives(TWO, &[])),
@@ -33,6 +33,7 @@ const TESTS: [(&str, Test); 8] = [
     ("one_relay::an_aborted_job_leaves_the_domain_running_at_its_source", || despite_qemu(job_is_aborted)),
     ("one_relay::what_it_records_becomes_an_image", recording_is_decoded),
     ("recv::as_the_destination_strands_the_domain_until_it_is_destroyed_there", recv_strands),
+    ("save::is_read_and_a_newer_libvirt_restores_what_is_made_of_it", saves),
     ("recv::from_the_monitor_leaves_the_domain_paused_to_be_resumed_or_destroyed", monitor_sends),
 ];
 
@@ -135,6 +136,38 @@ fn monitor_sends() -> Tested {
     hosts.goes_on(Host::Alpha)?;
     hosts.virsh(Host::Alpha, &["destroy", DOMAIN])?;
     check_states(&hosts, ["absent", "absent"])
+}
+
+/// libvirt 11.2 is the first that has sparse saves.
+fn saves() -> Tested {
+    let hosts = running()?;
+    let at = |name: &str| hosts.file(name).display().to_string();
+    hosts.virsh(Host::Alpha, &["suspend", DOMAIN])?;
+    let (ram, counter) = (hosts.ram(Host::Alpha)?, hosts.counter(Host::Alpha)?);
+    let version = hosts.virsh(Host::Alpha, &["--version"])?;
+    let mut numbers = version.trim().split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    let has_sparse = (numbers.next(), numbers.next()) >= (Some(11), Some(2));
+    hosts.virsh(Host::Alpha, &["save", "--running", DOMAIN, &at("saved")])?;
+    let (saved, image) = (format!("libvirt:{}", at("saved")), hosts.file("vm"));
+    Multifd::run(["convert", "--from", &saved, "--to", &at("vm")])?;
+    check_image(ram.clone(), &image)?;
+    if !has_sparse {
+        return check_states(&hosts, ["absent", "absent"]);
+    }
+    Multifd::run(["convert", "--from", &saved, "--to", &format!("libvirt:{}", at("sparse"))])?;
+    hosts.virsh(Host::Beta, &["restore", "--paused", &at("sparse")])?;
+    let after = hosts.counter(Host::Beta)?;
+    check(after == counter, || format!("the guest counts {after}, and not {counter}"))?;
+    check_equal(&ram[ABOVE_ROM..], &hosts.ram(Host::Beta)?[ABOVE_ROM..])?;
+    hosts.virsh(Host::Beta, &["resume", DOMAIN])?;
+    hosts.goes_on(Host::Beta)?;
+    // libvirt's own.
+    hosts.virsh(Host::Beta, &["suspend", DOMAIN])?;
+    let ram = hosts.ram(Host::Beta)?;
+    hosts.virsh(Host::Beta, &["save", "--image-format", "sparse", DOMAIN, &at("own")])?;
+    let own = format!("libvirt:{}", at("own"));
+    Multifd::run(["convert", "--force", "--from", &own, "--to", &at("vm")])?;
+    check_image(ram, &image)
 }
 
 /// Runs a test again, twice at most, where QEMU has ended in an assertion of its own: 7.2 was seen to, once in about a
