@@ -8,6 +8,7 @@ mod destination;
 mod inspect;
 mod main_channel;
 mod manifest;
+mod mapped_ram;
 mod qatzip;
 mod qpl;
 mod relay;
@@ -25,6 +26,7 @@ pub use destination::destination;
 pub use inspect::inspect;
 pub use main_channel::main_channel;
 pub use manifest::manifest;
+pub use mapped_ram::mapped_ram;
 pub use qatzip::qatzip;
 pub use qpl::qpl;
 pub use relay::relay;
@@ -45,13 +47,14 @@ use multifd_core::{MultiFdMethods, PageSize, Registry};
 pub type Target = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("channel", channel),
     ("descriptor", descriptor),
     ("destination", destination),
     ("inspect", inspect),
     ("main_channel", main_channel),
     ("manifest", manifest),
+    ("mapped_ram", mapped_ram),
     ("qatzip", qatzip),
     ("qpl", qpl),
     ("relay", relay),

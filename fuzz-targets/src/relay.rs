@@ -72,7 +72,7 @@ pub fn relay(input: &[u8]) {
     let behind = decode(to, &passed_on, &passed_channels);
     match (decode(from, main, channels), behind) {
         (Ok(before), Ok(behind)) => {
-            assert!(before.device_state == behind.device_state);
+            assert!(before.vm.device_state == behind.vm.device_state);
             assert!(content(&before.ram) == content(&behind.ram));
         }
         (Err(before), Err(behind)) if is_passed_on(&before) && is_passed_on(&behind) => {

@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::spawn;
 
-use multifd::{Connection, PageSet, Source};
+use multifd::mapped_ram::{MappedRam, Writer};
+use multifd::stream::{BlockInfo, Configuration, Limits};
+use multifd::{Connection, PageSet, Source, Vm};
 use multifd_conformance::ends::{Sender, noise};
 use multifd_conformance::recordings;
 use multifd_core::codec::{PacketMethods, PageMethods};
@@ -86,6 +89,7 @@ fn main() -> io::Result<()> {
     put("qpl", "three-pages", &[&[2][..], &Sender::new(&qpl, None).send(&pages)].concat())?;
     put("return_path", "messages", b"\0\x02\0\x04\0\0\0\x01\0\x07\0\0\0\x01\0\x04\0\0\0\0")?;
     put("manifest", "pc", MANIFEST.as_bytes())?;
+    put("mapped_ram", "one-block", &mapped()?)?;
     let [certificate, key] = identity().map_err(io::Error::other)?;
     let files = [&certificate, &certificate, &key].map(String::as_bytes);
     put("tls_folder", "self-signed", &join(0, &files))?;
@@ -116,6 +120,36 @@ fn small(registry: &Registry, codec: &Arc<dyn MultiFdMethods>) -> io::Result<Vec
     source.round(&PageSet::all(&ram)).map_err(io::Error::other)?;
     source.finish(&PageSet::all(&ram), None).map_err(io::Error::other)?;
     takers.into_iter().map(|taker| taker.join().expect("a thread that reads")).collect()
+}
+
+/// A mapped-ram file of a block with two pages, as the target takes it.
+fn mapped() -> io::Result<Vec<u8>> {
+    let (name, bytes) = (BlockName::new("pc.ram").expect("a short name"), 16 << 12);
+    let memory = MmapRegion::<()>::new(bytes).map_err(io::Error::other)?;
+    let block = RamBlock::new(name.clone(), memory);
+    block.write(4096, &b"some text, ".repeat(800)[..2 * 4096]);
+    let ram = Ram::new(PageSize::Kib4, [block]).map_err(io::Error::other)?;
+    let mut vm = Vm::default();
+    vm.configuration = Configuration::new("pc");
+    vm.blocks = vec![BlockInfo::new(name, bytes as u64)];
+    vm.footers = true;
+    let file = tempfile::tempfile()?;
+    Writer::new(&file).write(&vm, &ram).map_err(io::Error::other)?;
+    let limits = Limits::default();
+    let saved = MappedRam::open(file.try_clone()?, 0, limits).map_err(io::Error::other)?;
+    let block = &saved.blocks()[0];
+    let end = file.metadata()?.len();
+    let part = |from: u64, to: u64| {
+        let mut bytes = vec![0; (to - from) as usize];
+        file.read_exact_at(&mut bytes, from)?;
+        Ok::<_, io::Error>([&(from as u32).to_le_bytes()[..], &bytes].concat())
+    };
+    let parts = [
+        part(0, block.bitmap_offset + block.bitmap_bytes)?,
+        part(block.pages_offset + 4096, block.pages_offset + 3 * 4096)?,
+        part(block.end(), end)?,
+    ];
+    Ok(join(0, &parts.each_ref().map(Vec::as_slice)))
 }
 
 /// A certificate that is its own CA's, and its key.

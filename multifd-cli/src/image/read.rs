@@ -85,7 +85,7 @@ fn info((block, listed): (&Arc<RamBlock>, &Block)) -> BlockInfo {
 fn digests(blocks: &[Block]) -> Result<Option<Vec<BlockDigest>>, String> {
     let texts = blocks.iter().map(|block| block.digest.as_deref());
     let Some(texts) = texts.collect::<Option<Vec<_>>>() else { return Ok(None) };
-    let digests = texts.into_iter().map(|text| text.parse::<BlockDigest>());
+    let digests = texts.into_iter().map(str::parse::<BlockDigest>);
     digests.collect::<Result<_, _>>().map(Some).map_err(|error| error.to_string())
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Writing {
     /// Threads that write a qemu-file's or libvirt save's pages; one for each processor, up to 8, if not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=255))]
     threads: Option<u16>,
-    /// Write a qemu-file's or libvirt save's pages past the page cache (O_DIRECT)
+    /// Write a qemu-file's or libvirt save's pages past the page cache, as QEMU with direct-io
     #[arg(long)]
     pub(crate) direct_io: bool,
 }

@@ -12,7 +12,7 @@ mod doctor;
 mod inspect;
 mod outcome;
 #[path = "../../../multifd/tests/cloud_hypervisor/peer.rs"]
-#[allow(dead_code, reason = "the library's tests use all of it")]
+#[allow(dead_code, reason = "the library's tests use the rest")]
 mod peer;
 mod places;
 mod plan;

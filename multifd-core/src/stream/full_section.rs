@@ -24,7 +24,7 @@ const FOOTER_BYTES: usize = 5;
 /// # use multifd_core::stream::FullSection;
 /// let vcpu = FullSection { name: "vcpu", version: 1, body: b"registers" };
 /// let device_state = vcpu.to_device_state(PageSize::Kib4)?;    // for `Source::finish`
-/// let arrived = FullSection::of_device_state(&device_state);   // from `Arrived::device_state`
+/// let arrived = FullSection::of_device_state(&device_state);   // from `Vm::device_state`
 /// assert_eq!(arrived, Some(vcpu));
 /// # Ok::<(), multifd_core::stream::StreamErrorKind>(())
 /// ```

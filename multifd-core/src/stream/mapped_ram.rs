@@ -102,3 +102,115 @@ impl MappedBlock {
 fn bitmap_bytes(bytes: u64, page_size: PageSize) -> u64 {
     (bytes / page_size.bytes() as u64).div_ceil(64) * 8
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Configuration, Limits, MainDecoder, MainEncoder, MainEvent};
+    use super::*;
+    use crate::wire::BlockName;
+
+    fn block(name: &str, bytes: u64) -> BlockInfo {
+        BlockInfo::new(BlockName::new(name).unwrap(), bytes)
+    }
+
+    /// The pieces of a stream of two blocks that begins at `offset`, each with where it is in the file.
+    fn pieces(offset: u64) -> Vec<(u64, Vec<u8>)> {
+        let mut encoder = MainEncoder::new();
+        encoder.continue_at(offset).unwrap();
+        encoder.header(&Configuration::new("pc").with_mapped_ram()).unwrap();
+        encoder.mapped_ram_start(2, 0, &[block("pc.ram", 1 << 20), block("rom", 4096)]).unwrap();
+        let mut pieces = Vec::new();
+        let mut take = |encoder: &mut MainEncoder| {
+            let bytes = encoder.bytes().to_vec();
+            pieces.push((encoder.offset() - bytes.len() as u64, bytes));
+            encoder.written(encoder.bytes().len());
+        };
+        while let Some(block) = encoder.mapped_block().unwrap() {
+            encoder.continue_at(block.end()).unwrap_err();
+            take(&mut encoder);
+            encoder.continue_at(block.end()).unwrap();
+        }
+        encoder.ram_end().unwrap();
+        encoder.no_device_state().unwrap();
+        take(&mut encoder);
+        pieces
+    }
+
+    /// What a decoder says, to which the pieces are given in parts of `most` bytes.
+    fn events(offset: u64, most: usize) -> Vec<(u64, MainEvent)> {
+        let mut decoder = MainDecoder::new(Limits::default()).of_mapped_ram(offset);
+        let mut events = Vec::new();
+        for (at, piece) in pieces(offset) {
+            decoder.continue_at(at);
+            for mut part in piece.chunks(most) {
+                while let Some(event) = decoder.next(&mut part).unwrap() {
+                    events.push((decoder.offset(), event));
+                }
+                assert!(part.is_empty());
+            }
+        }
+        let last = decoder.finish().unwrap().unwrap();
+        events.push((decoder.offset(), last));
+        events
+    }
+
+    #[test]
+    fn a_stream_says_the_same_however_it_is_split_and_jumps_over_the_pages() {
+        for offset in [0, 7, 1 << 20] {
+            let whole = events(offset, usize::MAX);
+            for most in 1..60 {
+                assert_eq!(events(offset, most), whole);
+            }
+            let blocks: Vec<_> = whole
+                .iter()
+                .filter_map(|(at, event)| match event {
+                    MainEvent::MappedBlock(block) => Some((*at, block)),
+                    _ => None,
+                })
+                .collect();
+            let first = (offset + 1).next_multiple_of(1 << 20);
+            assert_eq!(blocks.len(), 2);
+            for (at, block) in &blocks {
+                assert_eq!(block.bitmap_offset, *at);
+            }
+            assert_eq!(blocks[0].1.pages_offset, first);
+            assert_eq!(blocks[0].1.bitmap_bytes, 32);
+            assert_eq!(blocks[1].1.pages_offset, first + (2 << 20));
+            assert!(matches!(whole.last(), Some((_, MainEvent::DeviceState(_)))));
+        }
+    }
+
+    #[test]
+    fn a_block_that_no_file_has_room_for_is_refused() {
+        let mut encoder = MainEncoder::new();
+        encoder.continue_at(i64::MAX as u64 - 4096).unwrap();
+        encoder.header(&Configuration::new("pc").with_mapped_ram()).unwrap();
+        encoder.mapped_ram_start(2, 0, &[block("pc.ram", 1 << 20)]).unwrap();
+        let error = encoder.mapped_block().unwrap_err();
+        assert!(matches!(error.kind, StreamErrorKind::MappedRamPlace { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_capability_is_added_once_and_taken_away_alone() {
+        use super::super::{Subsection, SubsectionData};
+
+        let names = |names: &[&str]| {
+            let names = names.iter().map(|&name| name.to_owned()).collect();
+            Subsection::new(SubsectionData::Capabilities(names))
+        };
+        let with = |parts: &[Subsection]| {
+            let mut configuration = Configuration::new("pc");
+            configuration.subsections = parts.to_vec();
+            configuration
+        };
+        let size = Subsection::new(SubsectionData::PageSize(PageSize::Kib4));
+        let uuid = Subsection::new(SubsectionData::Uuid(crate::wire::Uuid([1; 16])));
+        let before = with(&[size.clone(), uuid.clone()]);
+        let after = with(&[size.clone(), names(&["mapped-ram"]), uuid.clone()]);
+        assert_eq!(before.with_mapped_ram(), after);
+        assert_eq!(after.with_mapped_ram(), after);
+        assert_eq!(after.without_mapped_ram(), before);
+        let others = with(&[uuid.clone(), names(&["xbzrle", "mapped-ram", "multifd"])]);
+        assert_eq!(others.without_mapped_ram(), with(&[uuid, names(&["xbzrle", "multifd"])]));
+    }
+}

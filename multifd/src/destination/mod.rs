@@ -204,7 +204,7 @@ impl Destination {
     }
 
     /// As [`receive`](Self::receive), and gives the device state to `take` as it comes, from its first
-    /// byte on, in place of keeping it for [`Arrived::device_state`]. It is whole only when this
+    /// byte on, in place of keeping it for [`Vm::device_state`]. It is whole only when this
     /// returns.
     ///
     /// # Errors

@@ -65,7 +65,7 @@ pub(super) fn for_each<S>(
     std::thread::scope(|scope| {
         // This thread is one of them: where no other can be started, it does it all.
         for _ in 1..threads {
-            if std::thread::Builder::new().spawn_scoped(scope, &run).is_err() {
+            if std::thread::Builder::new().spawn_scoped(scope, run).is_err() {
                 break;
             }
         }

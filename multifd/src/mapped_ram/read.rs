@@ -106,7 +106,9 @@ impl MappedRam {
         }
         let bitmaps = (0..self.blocks.len()).map(|index| self.bitmap(index));
         let bitmaps = bitmaps.collect::<Result<Vec<_>, _>>()?;
-        let all = chunks::chunks((0..self.blocks.len()).map(|index| [0..self.pages(index)]));
+        let all = chunks::chunks(
+            (0..self.blocks.len()).map(|index| std::iter::once(0..self.pages(index))),
+        );
         let start = || PageMemory::new(chunks::most_bytes(self.page_size));
         chunks::for_each(&all, threads, start, |buffer, chunk| {
             self.load_chunk(ram, &bitmaps[chunk.block], chunk, buffer.get_mut_or_new())

@@ -104,7 +104,8 @@ fn pages_of_zeros_take_no_room_and_are_not_said_to_be_there() {
     ram.blocks()[0].write(5 * 4096, &[1]);
     Writer::new(&file).write(&vm(), &ram).unwrap();
     let read = open(&file, 0).unwrap();
-    assert_eq!(read.data(0).unwrap(), [5 * 4096..6 * 4096]);
+    let pages = 5 * 4096..6 * 4096;
+    assert_eq!(read.data(0).unwrap(), std::slice::from_ref(&pages));
     assert_eq!(read.data(1).unwrap(), []);
     assert!(file.metadata().unwrap().blocks() * 512 < 100_000);
 }

@@ -254,8 +254,8 @@ impl<'a> SourceBuilder<'a> {
     }
 
     /// What the RAM must hold in the end, a digest for each of its blocks in the order that they have
-    /// here, such as [`Arrived::digests`](crate::Arrived::digests) of when it was stored, which has the
-    /// order of [`Arrived::blocks`](crate::Arrived::blocks). [`Source::finish`] fails with
+    /// here, such as [`Vm::digests`](crate::Vm::digests) of when it was stored, which has the
+    /// order of [`Vm::blocks`](crate::Vm::blocks). [`Source::finish`] fails with
     /// [`Error::Changed`] otherwise, before anything is handed over; for a block without a digest, too.
     /// Turns [`digests`](Self::digests) on.
     #[must_use]

@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[allow(dead_code, reason = "the program's tests use the rest")]
 mod peer;
 
 use std::fs::File;
@@ -20,7 +21,7 @@ use multifd::core::{Compression, PageSize};
 use multifd::{Arrived, Destination, PageSet, Source};
 
 use common::{any_port, registry};
-use peer::{Machine, Seat, Sent, pipe};
+use peer::{Machine, Seat, Sent, socket};
 
 /// Long enough for a machine that is busy.
 const LONG: Duration = Duration::from_secs(60);
@@ -135,7 +136,7 @@ fn what_is_not_as_the_protocol_has_it_is_refused_by_what_it_is() {
         (|seat| seat.start().request(2, 0, 1 << 40), "at most 16777216"),
         (|seat| seat.start().request(7, 0, 8), "MemoryFd has 8 bytes"),
         (|seat| seat.start().memory(0, &[]), "slot 0 came without"),
-        (|seat| seat.start().memory(0, &[pipe(), pipe()]), "more than one descriptor"),
+        (|seat| seat.start().memory(0, &[socket(), socket()]), "more than one descriptor"),
         (
             |seat| seat.start().slots(&Machine::new(), 1).config(&Machine::new()),
             "slot 1 has not come",
@@ -163,7 +164,7 @@ fn what_is_not_as_the_protocol_has_it_is_refused_by_what_it_is() {
         (
             |seat| {
                 let machine = Machine::new();
-                seat.start().slots(&machine, 1).memory_ok(1, pipe()).config(&machine);
+                seat.start().slots(&machine, 1).memory_ok(1, socket()).config(&machine);
             },
             "slot 1 is no memory",
         ),
@@ -291,7 +292,7 @@ fn no_descriptor_is_left_open_whatever_comes() {
     let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let before = open();
     for _ in 0..50 {
-        taken(|seat| seat.start().memory(0, &[pipe(), pipe(), pipe()]));
+        taken(|seat| seat.start().memory(0, &[socket(), socket(), socket()]));
         drop(arrived());
     }
     assert_eq!(open(), before);

@@ -65,9 +65,9 @@ impl Machine {
     }
 }
 
-/// A descriptor that is no file.
-pub(crate) fn pipe() -> File {
-    let (reader, _) = std::io::pipe().unwrap();
+/// A descriptor that is no file, but a socket.
+pub(crate) fn socket() -> File {
+    let (reader, _) = UnixStream::pair().unwrap();
     File::from(OwnedFd::from(reader))
 }
 
@@ -82,7 +82,7 @@ pub(crate) enum Sent {
 pub(crate) struct Seat(pub(crate) UnixStream);
 
 impl Seat {
-    /// Start, two MemoryFds, Config, State, Complete.
+    /// Start, two of `MemoryFd`, Config, State, Complete.
     pub(crate) const MESSAGES: usize = 6;
 
     /// All bytes that it says.
