@@ -19,7 +19,17 @@ use crate::summary::Summary;
 /// Memory for the RAM that a source announces, at most `limit` bytes: if `None`, as much as this
 /// machine has.
 pub(crate) fn provide(incoming: &Incoming<'_>, limit: Option<u64>) -> Result<Arc<Ram>, Error> {
-    check_ram(incoming, limit)?;
+    check_ram(incoming, limit, "allow more with --ram-limit")?;
+    memory(incoming)
+}
+
+/// Memory for a VM that is stored here: at most as much as this machine has.
+pub(crate) fn provide_stored(incoming: &Incoming<'_>) -> Result<Arc<Ram>, Error> {
+    check_ram(incoming, None, "use a larger machine")?;
+    memory(incoming)
+}
+
+fn memory(incoming: &Incoming<'_>) -> Result<Arc<Ram>, Error> {
     let blocks = incoming.blocks.iter().map(|block| {
         let memory = mapping::anonymous(block.bytes).map_err(Error::caller)?;
         Ok(RamBlock::new(block.name.clone(), memory).fresh().with_huge_pages())
@@ -29,7 +39,12 @@ pub(crate) fn provide(incoming: &Incoming<'_>, limit: Option<u64>) -> Result<Arc
 }
 
 /// Fails where a source announces more than `limit` bytes of RAM: if `None`, more than this machine has.
-pub(crate) fn check_ram(incoming: &Incoming<'_>, limit: Option<u64>) -> Result<(), Error> {
+/// `advice` is what to do then.
+pub(crate) fn check_ram(
+    incoming: &Incoming<'_>,
+    limit: Option<u64>,
+    advice: &str,
+) -> Result<(), Error> {
     let announced = incoming.blocks.iter().map(|block| block.bytes);
     let announced = announced.fold(0, u64::saturating_add);
     let machine = incoming.configuration.machine.as_deref();
@@ -38,7 +53,7 @@ pub(crate) fn check_ram(incoming: &Incoming<'_>, limit: Option<u64>) -> Result<(
     let limit = limit.unwrap_or_else(mapping::memory_of_this_machine);
     if announced > limit {
         return Err(Error::caller(format!(
-            "the source has {} of RAM, but at most {} is accepted; allow more with --ram-limit",
+            "the source has {} of RAM, but at most {} is accepted; {advice}",
             Bytes(announced),
             Bytes(limit)
         )));
@@ -49,7 +64,7 @@ pub(crate) fn check_ram(incoming: &Incoming<'_>, limit: Option<u64>) -> Result<(
 /// Stores the VM under its name and tells the source that it has arrived. What is returned is yet to
 /// be [`report`]ed.
 pub(crate) fn store(
-    arrived: Arrived,
+    mut arrived: Arrived,
     target: Target,
     args: &Store,
     limit: Option<Duration>,
@@ -62,9 +77,12 @@ pub(crate) fn store(
     }
     let page_bytes = arrived.ram.page_size().bytes();
     // What somebody else has been given cannot be taken back.
-    arrived.check().map_err(|error| interrupt.or(error))?;
+    if target.is_given() {
+        arrived.commit().map_err(|error| interrupt.or(error))?;
+    }
     let how = How { domain: None, writing: &args.new.writing, limit };
-    let there = match target.store((&arrived.vm, &arrived.ram), how, interrupt, output) {
+    let there = match target.store((&arrived.vm, &arrived.ram), how, &|| Ok(()), interrupt, output)
+    {
         Err(failure) if failure.is_unclear() => {
             arrived.leave_unclear();
             return Err(failure);
@@ -72,7 +90,6 @@ pub(crate) fn store(
         stored => stored?,
     };
     tracing::debug!("everything is in its place; the source is told");
-    let is_given = there.is_given();
     let confirmed = arrived.confirm();
     let stored = match &confirmed {
         // The source may have let its VM go.
@@ -81,11 +98,6 @@ pub(crate) fn store(
     };
     let stats = confirmed.map_err(|error| match error {
         Error::Unconfirmed(_) => Failure::unclear(chain(&error)),
-        error if is_given => Failure::unclear(format!(
-            "the VM is in its new place, and the source may have its guest, too: look there before it runs \
-             on: {}",
-            chain(&error)
-        )),
         error => interrupt.or(error),
     })?;
     let summary = Summary::new(&stats, page_bytes, started.elapsed());

@@ -8,12 +8,12 @@ use crate::failure::Failure;
 use crate::options::device_state::DeviceStateLimit;
 use crate::options::store::NewVm;
 use crate::output::{self, Output};
-use crate::place::{FORMS, How, PATIENCE, Place, Saved, StoredVm, Target};
+use crate::place::{FORMS, How, PATIENCE, Place, Reading, Saved, StoredVm, Target};
 
 /// Copy a VM from one place to another.
 ///
-/// What is copied is the VM as it stands: its RAM, its devices' state and what a QEMU has to know of it. The source is not
-/// changed.
+/// What is copied is the VM as it stands: its RAM, its devices' state and what a QEMU has to know of it. Files and folders are
+/// left as they are. A Cloud Hypervisor gives the VM up when the copy is safe, unless it was told preserve_source=on.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("\
 {FORMS}
@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// The VM's UUID, in place of the one where it is; files of QEMU's have none, and a QEMU may want it
     #[arg(long)]
     uuid: Option<Uuid>,
+    /// Take pages that a stream in a file does not have as zero: guests with free-page-hint or virtio-mem have some
+    #[arg(long)]
+    allow_missing_pages: bool,
     /// Check an image's RAM against its SHA-256 first
     #[arg(long)]
     verify: bool,
@@ -53,20 +56,30 @@ struct Converted {
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let (from, NewVm { to, force, writing }) = (&args.from, &args.new);
+    if args.uuid.is_some() && matches!(to, Place::Libvirt { .. }) {
+        return Err(Failure::usage(format!(
+            "{to} has its UUID in the domain's XML; leave --uuid off"
+        )));
+    }
     let patience = Some(PATIENCE);
+    let reading = Reading {
+        device_state_limit: &args.device_state_limit,
+        allow_missing_pages: args.allow_missing_pages,
+        patience,
+    };
     // Until there is a VM, a signal may simply end the program.
-    let mut saved = Saved::open(from, &args.device_state_limit, patience, output)?;
+    let mut saved = Saved::open(from, reading, output)?;
     let interrupt = Interrupt::listen()?;
     if let Some(uuid) = args.uuid {
         saved.set_uuid(uuid)?;
     }
-    let target = Target::create(to, *force, saved.domain().is_some(), &interrupt)?;
+    let target = Target::create(to, *force, saved.domain().is_some(), writing, &interrupt)?;
     if args.verify {
         saved.verify(&interrupt, &output.bar("checking", saved.ram().bytes()))?;
     }
     let how = How { domain: saved.domain(), writing, limit: patience };
     let vm = (saved.vm(), saved.ram());
-    let there = target.store(vm, how, &interrupt, output);
+    let there = target.store(vm, how, &|| saved.check(), &interrupt, output);
     let stored = there.map_err(|failure| saved.hold(failure, &interrupt))?.keep();
     saved.give_up()?;
     let converted = Converted { from: from.to_string(), to: to.to_string(), vm: stored };

@@ -22,8 +22,8 @@ use crate::qpl::Qpl;
 /// Receive a VM into an image folder or a file.
 ///
 /// The source is `multifd send`, or a QEMU that migrates with the capability multifd. It is told
-/// that the VM has arrived when everything is on the disk. If anything fails before that, nothing
-/// is left and the guest continues at the source. Turn the capability return-path on at a QEMU: a
+/// that the VM has arrived when everything is on the disk, or taken by a Cloud Hypervisor. If anything fails
+/// before that, nothing is left and the guest continues at the source. Turn the capability return-path on at a QEMU: a
 /// source without it cannot be told of a failure.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("\
@@ -68,8 +68,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let (tls, token) = (args.tls.server()?, args.token.token()?);
     let interrupt = Interrupt::listen()?;
     // Before listening: no source shall send a VM that cannot be stored.
-    let NewVm { to, force, .. } = &args.store.new;
-    let mut target = Target::create(to, *force, false, &interrupt)?;
+    let NewVm { to, force, writing } = &args.store.new;
+    let mut target = Target::create(to, *force, false, writing, &interrupt)?;
     let mut setup = Destination::builder(&registry)
         .compression(codec)
         .channels(args.agreed.channels)

@@ -22,7 +22,7 @@ use crate::options::tls::ToTls;
 use crate::options::token::TokenFile;
 use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
-use crate::place::{FORMS, Place, Saved};
+use crate::place::{FORMS, Place, Reading, Saved};
 use crate::qpl::Qpl;
 use crate::size::Bytes;
 use crate::summary::Summary;
@@ -42,7 +42,7 @@ Examples:
   multifd send --from vm --to tcp:host:4444 --tls-creds tls"))]
 #[command(group = clap::ArgGroup::new("source").args(["from", "ram"]).required(true))]
 pub(crate) struct Args {
-    /// Where the VM is: the folder of a VM image, qemu-file:PATH or libvirt:PATH
+    /// Where the VM is: the folder of a VM image, qemu-file:PATH, libvirt:PATH or cloud-hypervisor:SOCKET
     #[arg(short, long, value_name = "PLACE", value_parser = Place::parser())]
     from: Option<Place>,
     /// A file of whole 4 KiB pages, sent as the RAM block pc.ram
@@ -68,6 +68,9 @@ pub(crate) struct Args {
     /// Check the image's RAM against its SHA-256 first
     #[arg(long, conflicts_with = "ram")]
     verify: bool,
+    /// Take pages that a stream in a file does not have as zero: guests with free-page-hint or virtio-mem have some
+    #[arg(long, conflicts_with = "ram")]
+    allow_missing_pages: bool,
     /// Do not tell the destination what the RAM holds, and do not compare it with the image's digests
     #[arg(long)]
     no_digests: bool,
@@ -132,8 +135,18 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let (tls, token) = (args.tls.client()?, args.token.token()?);
     let (saved, ram) = match (&args.from, &args.ram) {
         (Some(place), _) => {
-            let patience = args.limits.progress_timeout();
-            let saved = Saved::open(place, &args.device_state_limit, patience, output)?;
+            // Nobody would say that the VM is safe.
+            if args.no_return_path && matches!(place, Place::CloudHypervisor(_)) {
+                return Err(Failure::usage(format!(
+                    "{place} gives its VM up when the destination has confirmed it; leave --no-return-path off"
+                )));
+            }
+            let reading = Reading {
+                device_state_limit: &args.device_state_limit,
+                allow_missing_pages: args.allow_missing_pages,
+                patience: args.limits.progress_timeout(),
+            };
+            let saved = Saved::open(place, reading, output)?;
             let ram = Arc::clone(saved.ram());
             (Some(saved), ram)
         }
@@ -174,7 +187,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     }
     let state = vm.map(|vm| &vm.device_state[..]).filter(|state| !state.is_empty());
     let interrupt = Interrupt::listen()?;
-    let sent = send(setup, args, &ram, state, &interrupt, output);
+    let check = || saved.as_ref().map_or(Ok(()), Saved::check);
+    let sent = send(setup, args, &ram, state, (&interrupt, &check), output);
     let (summary, cpu) = match (sent, saved) {
         (Ok(sent), Some(saved)) => {
             saved.give_up()?;
@@ -216,13 +230,13 @@ fn as_it_came<'a>(setup: SourceBuilder<'a>, vm: &Vm) -> SourceBuilder<'a> {
         .footers(vm.footers)
 }
 
-/// Returns the CPU time from connecting on, too.
+/// Returns the CPU time from connecting on, too. `check` says whether the VM is still to be sent when all of its RAM was.
 fn send(
     setup: SourceBuilder<'_>,
     args: &Args,
     ram: &Ram,
     device_state: Option<&[u8]>,
-    interrupt: &Interrupt,
+    (interrupt, check): (&Interrupt, &dyn Fn() -> Result<(), Failure>),
     output: &Output,
 ) -> Result<(Summary, Duration), Failure> {
     let (started, cpu_before) = (Instant::now(), cpu_time());
@@ -241,6 +255,7 @@ fn send(
     };
     source.round(&PageSet::all(ram)).map_err(|error| failed(error.into()))?;
     mapping::check_files()?;
+    check()?;
     drop(follow);
     bar.say(&format!("everything is sent; waiting for {} to confirm", args.to));
     let stats = source.finish(&PageSet::none(ram), device_state);

@@ -53,7 +53,7 @@ pub fn read(
             event => vm.note(event),
         }
     }
-    reader.decoder().expect_end(reader.unread()).map_err(|error| Error::Main(error.into()))?;
+    reader.expect_end()?;
     vm.complete(reader.decoder());
     Ok((vm, ram))
 }

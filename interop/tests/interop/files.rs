@@ -28,7 +28,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         let name = format!("files::an_ordinary_stream_of_{version}_in_a_file_is_read");
         trial(name, vec![version], move || plain(version))
     });
-    mapped.chain(plain).collect()
+    let postcopy = {
+        let name =
+            "files::a_guest_whose_source_has_postcopy_ram_on_goes_on_from_a_mapped_file".to_owned();
+        trial(name, vec![Version::Newest], || after_postcopy(Version::Newest))
+    };
+    mapped.chain(plain).chain([postcopy]).collect()
 }
 
 /// As QEMU is set up for such files.
@@ -65,6 +70,20 @@ fn there_and_back(version: Version, multifd: bool) -> Tested {
     let again = place("direct") + ",offset=1M";
     Multifd::run(["convert", "--from", &saved, "--to", &again, "--direct-io"])?;
     goes_on(version, &at("direct"), 1 << 20, &settings, &ram, counter)
+}
+
+/// What libvirt's users have on, mostly without starting it.
+fn after_postcopy(version: Version) -> Tested {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("file");
+    let mut qemu = source(version, version.machine())?;
+    let both = Settings { capabilities: &["postcopy-ram"], ..Settings::default() };
+    qemu.set_up(&both)?;
+    let (recv, uri) = receive(Path::new(&format!("qemu-file:{}", file.display())), &both, &[])?;
+    migrate(&mut qemu, &uri, &both, false)?;
+    qemu.complete_migration()?;
+    recv.succeed()?;
+    goes_on(version, &file, 0, &settings(true), &qemu.ram()?, qemu.counter()?)
 }
 
 /// A QEMU takes the file, and its guest goes on.

@@ -40,8 +40,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     let interrupt = Interrupt::listen()?;
-    let NewVm { to, force, .. } = &args.store.new;
-    let target = Target::create(to, *force, false, &interrupt)?;
+    let NewVm { to, force, writing } = &args.store.new;
+    let target = Target::create(to, *force, false, writing, &interrupt)?;
     let started = Instant::now();
     let limits = (args.store.ram_limit, args.store.device_state_limit.in_memory());
     let registry = args.zstd.in_registry(multifd::registry()?)?;

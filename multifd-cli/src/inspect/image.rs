@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::image::BlockSurvey;
 use crate::mapping;
 use crate::output::{self, Output};
-use crate::place::{Place, Saved};
+use crate::place::{Place, Reading, Saved};
 use crate::size::Bytes;
 use crate::table::Table;
 
@@ -28,7 +28,9 @@ struct Survey {
 pub(super) fn run(place: &Place, args: &Args, output: &Output) -> Result<bool, Failure> {
     let interrupt = Interrupt::listen()?;
     place.expect_stored()?;
-    let saved = Saved::open(place, &args.device_state_limit, None, output)?;
+    let device_state_limit = &args.device_state_limit;
+    let reading = Reading { device_state_limit, allow_missing_pages: true, patience: None };
+    let saved = Saved::open(place, reading, output)?;
     let bar = output.bar("inspecting", saved.ram().bytes());
     let blocks = saved.survey(&interrupt, &bar)?;
     drop(bar);

@@ -7,7 +7,8 @@ use crate::size;
 /// Where a VM is stored, and how.
 #[derive(Debug, clap::Args)]
 pub(crate) struct NewVm {
-    /// Where to store the VM: a folder to create, qemu-file:PATH or libvirt:PATH; it appears when it is complete
+    /// Where the VM goes: a folder to create, qemu-file:PATH or libvirt:PATH, which appear when they are complete, or
+    /// cloud-hypervisor:SOCKET
     #[arg(short, long, value_name = "PLACE", value_parser = Place::parser())]
     pub(crate) to: Place,
     /// Replace an existing image or file, once the new one is complete

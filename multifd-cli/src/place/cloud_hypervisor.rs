@@ -1,6 +1,6 @@
 //! VMs that Cloud Hypervisor hands over, and takes.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -24,24 +24,20 @@ pub(super) fn take(
     device_state: &DeviceStateLimit,
     limit: Option<Duration>,
 ) -> Result<(Handed, Arc<Ram>), Failure> {
-    let cannot =
-        |error: io::Error| Failure::io(format!("cannot listen on {}", socket.display()), &error);
-    let listener = listen(socket).map_err(cannot)?;
+    let listener = listen(socket)?;
     let path = socket.display();
     output::note(&format!(
         "listening on unix:{path} for Cloud Hypervisor: ch-remote --api-socket … send-migration \
          destination_url=unix:{path},local=on"
     ));
-    let accepted = listener.accept();
-    drop(listener);
-    // There is one VM.
-    _ = std::fs::remove_file(socket);
-    let (stream, _) = accepted.map_err(cannot)?;
     let mut limits = Limits::default();
     limits.state = device_state.bytes();
     limits.message = any_time(limit);
-    let handed =
-        cloud_hypervisor::take(stream, &limits).map_err(|error| failure(socket, &error))?;
+    let handed = accept(&listener, socket, &limits);
+    drop(listener);
+    // There is one VM.
+    _ = std::fs::remove_file(socket);
+    let handed = handed?;
     let ram = map(socket, &handed)?;
     Ok((handed, Arc::new(ram)))
 }
@@ -52,22 +48,29 @@ fn any_time(limit: Option<Duration>) -> Duration {
     limit.unwrap_or(Duration::from_secs(10 * 366 * 86400))
 }
 
-fn listen(socket: &Path) -> io::Result<UnixListener> {
-    match UnixListener::bind(socket) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse && is_left(socket) => {
-            std::fs::remove_file(socket)?;
-            UnixListener::bind(socket)
-        }
-        bound => bound,
-    }
+fn listen(socket: &Path) -> Result<UnixListener, Failure> {
+    UnixListener::bind(socket).map_err(|error| {
+        let hint = match error.kind() {
+            ErrorKind::AddrInUse => " (if no program listens there, remove it)",
+            _ => "",
+        };
+        Failure::io(format!("cannot listen on {}{hint}", socket.display()), &error)
+    })
 }
 
-/// Whether it is the socket of a program that has ended.
-fn is_left(socket: &Path) -> bool {
-    let is_socket =
-        socket.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
-    let refused = |error: io::Error| error.kind() == ErrorKind::ConnectionRefused;
-    is_socket && UnixStream::connect(socket).is_err_and(refused)
+/// Takes the VM of the first that begins: whoever only connects is none.
+fn accept(listener: &UnixListener, socket: &Path, limits: &Limits) -> Result<Handed, Failure> {
+    loop {
+        let (stream, _) = listener.accept().map_err(|error| {
+            Failure::io(format!("cannot take a connection on {}", socket.display()), &error)
+        })?;
+        match cloud_hypervisor::take(stream, limits) {
+            Err(CloudHypervisorError::Closed("Start")) => {
+                tracing::warn!("somebody connected and left, who is no Cloud Hypervisor");
+            }
+            taken => return taken.map_err(|error| failure(socket, &error)),
+        }
+    }
 }
 
 /// The slots' memory, which is Cloud Hypervisor's own.
@@ -141,7 +144,12 @@ fn failure(socket: &Path, error: &CloudHypervisorError) -> Failure {
     if error.is_unclear() { Failure::unclear(line) } else { Failure::new(line) }
 }
 
+/// Fails where Cloud Hypervisor does not wait any more.
+pub(super) fn expect_waiting(socket: &Path, handed: &Handed) -> Result<(), Failure> {
+    handed.check().map_err(|error| failure(socket, &error))
+}
+
 /// Tells Cloud Hypervisor that the VM is safe.
-pub(super) fn accept(socket: &Path, handed: Handed) -> Result<(), Failure> {
+pub(super) fn give_up(socket: &Path, handed: Handed) -> Result<(), Failure> {
     handed.accept().map_err(|error| failure(socket, &error))
 }

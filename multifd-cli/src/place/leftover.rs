@@ -69,10 +69,15 @@ fn is_new(folder: &Path, now: SystemTime) -> bool {
 /// What to say of such a folder, which is beside the place of the image `name`.
 pub(super) fn describe(folder: &Path, name: &Path) -> String {
     let shown = folder.display();
-    if folder.join(MANIFEST).is_file() {
+    // Whether a file is whole is not looked at: one that has something in it may be.
+    let may_be_whole = match folder.is_dir() {
+        true => folder.join(MANIFEST).is_file(),
+        false => folder.metadata().is_ok_and(|metadata| metadata.len() > 0),
+    };
+    if may_be_whole {
         describe_whole(folder, name)
     } else {
-        format!("{shown} is what a run that was killed has left of an image; remove it")
+        format!("{shown} is what a run that was killed has left of a VM; remove it")
     }
 }
 
@@ -80,7 +85,7 @@ pub(super) fn describe(folder: &Path, name: &Path) -> String {
 pub(super) fn describe_whole(folder: &Path, name: &Path) -> String {
     let (folder, name) = (folder.display(), name.display());
     format!(
-        "{folder} is the image that {name} replaced, or would have become; compare it with {name} \
+        "{folder} is the VM that {name} replaced, or would have become; compare it with {name} \
          first"
     )
 }
@@ -116,6 +121,22 @@ mod tests {
         assert!(mark.is_some() && !is_left(folder.path(), later));
         drop(mark);
         assert!(is_left(folder.path(), later));
+    }
+
+    #[test]
+    fn a_file_that_may_be_a_whole_vm_is_not_said_to_be_removed() {
+        let parent = tempfile::tempdir().unwrap();
+        let left = parent.path().join(".vm.Ab12Cd.partial");
+        fs::write(&left, "").unwrap();
+        let file = File::options().write(true).open(&left).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(find(parent.path(), "vm"), std::slice::from_ref(&left));
+        assert!(describe(&left, Path::new("vm")).contains("remove it"));
+        fs::write(&left, "QEVM").unwrap();
+        let said = describe(&left, Path::new("vm"));
+        assert!(said.contains("compare it with vm first") && !said.contains("remove"), "{said}");
+        let mark = mark(&left);
+        assert!(mark.is_some() && find(parent.path(), "vm").is_empty());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-pub(crate) use saved::Saved;
+pub(crate) use saved::{Reading, Saved};
 pub(crate) use target::{How, StoredVm, Target};
 
 use crate::failure::Failure;

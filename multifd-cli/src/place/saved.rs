@@ -26,6 +26,16 @@ use crate::options::device_state::DeviceStateLimit;
 use crate::output::{self, Output};
 use crate::progress::Bar;
 
+/// How a VM is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading<'a> {
+    pub(crate) device_state_limit: &'a DeviceStateLimit,
+    /// Pages that a stream does not have are zero.
+    pub(crate) allow_missing_pages: bool,
+    /// How long a Cloud Hypervisor may take for a message.
+    pub(crate) patience: Option<Duration>,
+}
+
 /// A VM in its place, ready to be sent or copied. What can be mapped is not read.
 #[derive(Debug)]
 pub(crate) enum Saved {
@@ -49,14 +59,14 @@ pub(crate) struct SavedFile {
 }
 
 impl Saved {
-    /// Opens the VM at `place`, which has at most so much device state. What is packed, or has its pages anywhere in its stream,
-    /// is read. A Cloud Hypervisor is waited for, for any time, and then for `patience` each time.
+    /// Opens the VM at `place`. What is packed, or has its pages anywhere in its stream,
+    /// is read. A Cloud Hypervisor is waited for, for any time.
     pub(crate) fn open(
         place: &Place,
-        limit: &DeviceStateLimit,
-        patience: Option<Duration>,
+        reading: Reading<'_>,
         output: &Output,
     ) -> Result<Self, Failure> {
+        let Reading { device_state_limit: limit, patience, .. } = reading;
         match place {
             Place::CloudHypervisor(socket) => {
                 let (handed, ram) = cloud_hypervisor::take(socket, limit, patience)?;
@@ -65,7 +75,7 @@ impl Saved {
             Place::Image(folder) => Image::open(folder, limit).map(Self::Image),
             Place::QemuFile { path, offset } => {
                 let (file, _) = file::open(path)?;
-                let (vm, ram) = open_stream(path, file, *offset, limit, output)?;
+                let (vm, ram) = open_stream(path, file, *offset, reading, output)?;
                 Ok(Self::File(SavedFile { vm, ram, domain: None }))
             }
             Place::Libvirt { path, .. } => {
@@ -73,13 +83,15 @@ impl Saved {
                 let Header { format, domain } = Header::read(path, &file)?;
                 let offset = domain.stream_offset();
                 let (mut vm, ram) = match format {
-                    Format::Raw | Format::Sparse => open_stream(path, file, offset, limit, output)?,
+                    Format::Raw | Format::Sparse => {
+                        open_stream(path, file, offset, reading, output)?
+                    }
                     Format::Gzip => {
                         let unpack = |file| Ok(MultiGzDecoder::new(BufReader::new(file)));
-                        read_plain(path, file, offset, unpack, limit, output)?
+                        read_plain(path, file, offset, unpack, reading, output)?
                     }
                     Format::Zstd => {
-                        read_plain(path, file, offset, zstd::Decoder::new, limit, output)?
+                        read_plain(path, file, offset, zstd::Decoder::new, reading, output)?
                     }
                 };
                 // The stream does not say it.
@@ -132,11 +144,19 @@ impl Saved {
         failure
     }
 
+    /// Fails where whoever hands the VM over does not wait any more. To be asked before it is safe elsewhere for good.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match self {
+            Self::Image(_) | Self::File(_) => Ok(()),
+            Self::Handed { socket, handed, .. } => cloud_hypervisor::expect_waiting(socket, handed),
+        }
+    }
+
     /// The VM is safe elsewhere: whoever has handed it over may give it up.
     pub(crate) fn give_up(self) -> Result<(), Failure> {
         match self {
             Self::Image(_) | Self::File(_) => Ok(()),
-            Self::Handed { socket, handed, .. } => cloud_hypervisor::accept(&socket, handed),
+            Self::Handed { socket, handed, .. } => cloud_hypervisor::give_up(&socket, handed),
         }
     }
 
@@ -184,13 +204,13 @@ fn open_stream(
     path: &Path,
     file: File,
     offset: u64,
-    limit: &DeviceStateLimit,
+    reading: Reading<'_>,
     output: &Output,
 ) -> Result<(Vm, Arc<Ram>), Failure> {
     let again = file.try_clone().map_err(|error| cannot_use(path, error))?;
-    let saved = match MappedRam::open(again, offset, limits(limit)) {
+    let saved = match MappedRam::open(again, offset, limits(reading.device_state_limit)) {
         Err(MappedRamError::Stream(error)) if error.kind == StreamErrorKind::NotMappedRam => {
-            return read_plain(path, file, offset, Ok, limit, output);
+            return read_plain(path, file, offset, Ok, reading, output);
         }
         opened => opened.map_err(|error| cannot_use(path, chain(&error)))?,
     };
@@ -204,7 +224,7 @@ fn read_plain<R: Read>(
     mut file: File,
     offset: u64,
     unpack: impl FnOnce(Watched) -> io::Result<R>,
-    limit: &DeviceStateLimit,
+    reading: Reading<'_>,
     output: &Output,
 ) -> Result<(Vm, Arc<Ram>), Failure> {
     let cannot = |error| Failure::io(format!("cannot read {}", path.display()), &error);
@@ -213,16 +233,17 @@ fn read_plain<R: Read>(
     let bar = output.bar("reading", bytes.saturating_sub(offset));
     // Nothing is made yet: a signal may simply end the program.
     let stream = unpack(Watched::new(file, Interrupt::default(), bar)).map_err(cannot)?;
-    let read =
-        plain_stream::read(stream, limits(limit), |incoming| arrival::provide(incoming, None));
+    let limits = limits(reading.device_state_limit);
+    let read = plain_stream::read(Whole(stream), limits, arrival::provide_stored);
     let (vm, ram) = read.map_err(|error| cannot_use(path, chain(&error)))?;
     match ram.missing_pages() {
         0 => Ok((vm, ram)),
+        _ if reading.allow_missing_pages => Ok((vm, ram)),
         count => Err(cannot_use(
             path,
             format!(
                 "{count} of its pages are missing: it is the main channel of a migration over several \
-                 connections (multifd decode reads those), or of a guest that has given memory back"
+                 connections (multifd decode reads those), or of a guest that has given memory back, for which there is --allow-missing-pages"
             ),
         )),
     }
@@ -232,4 +253,18 @@ fn limits(device_state: &DeviceStateLimit) -> Limits {
     let mut limits = Limits::default();
     limits.device_state = device_state.in_memory();
     limits
+}
+
+/// A stream that is cut off where its packing says so: its end is none.
+struct Whole<R>(R);
+
+impl<R: Read> Read for Whole<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                io::Error::new(io::ErrorKind::InvalidData, "what it is packed by is cut off")
+            }
+            _ => error,
+        })
+    }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use multifd::cloud_hypervisor::Memory;
 use multifd::core::ram::{Ram, RamBlock};
+use multifd::core::wire::Uuid;
 use multifd::mapped_ram::{MappedRamError, Writer};
 use multifd::{Incoming, Vm};
 use serde::Serialize;
@@ -100,11 +101,6 @@ pub(crate) struct There {
 }
 
 impl There {
-    /// Whether somebody else has it now.
-    pub(crate) fn is_given(&self) -> bool {
-        self.placed.is_none()
-    }
-
     /// Takes it away again, where that can be.
     pub(crate) fn take_away(self) -> StoredVm {
         drop(self.placed);
@@ -125,8 +121,15 @@ impl Target {
         place: &Place,
         force: bool,
         domain_comes: bool,
+        writing: &Writing,
         interrupt: &Interrupt,
     ) -> Result<Self, Failure> {
+        let is_file = matches!(place, Place::QemuFile { .. } | Place::Libvirt { .. });
+        if writing.direct_io && !is_file {
+            return Err(Failure::usage(format!(
+                "--direct-io is for qemu-file: and libvirt:, not for {place}; leave it off"
+            )));
+        }
         let way = match place {
             Place::CloudHypervisor(socket) => {
                 cloud_hypervisor::check(socket)?;
@@ -140,8 +143,16 @@ impl Target {
         };
         if let Way::New(new) = &way {
             interrupt.making(new.path());
+            if writing.direct_io {
+                open_direct(place, new.path())?;
+            }
         }
         Ok(Self { place: place.clone(), way })
+    }
+
+    /// Whether the VM is given to somebody, and cannot be taken back then.
+    pub(crate) fn is_given(&self) -> bool {
+        matches!(self.way, Way::Give(_))
     }
 
     /// Memory for a VM that comes, at most `limit` bytes.
@@ -153,7 +164,7 @@ impl Target {
         match &mut self.way {
             Way::New(_) => arrival::provide(incoming, limit),
             Way::Give(memory) => {
-                arrival::check_ram(incoming, limit)?;
+                arrival::check_ram(incoming, limit, "allow more with --ram-limit")?;
                 let Incoming { early_state, blocks, page_size, .. } = *incoming;
                 let own = Memory::new(early_state, blocks, page_size);
                 let own = memory.insert(own.map_err(multifd::Error::caller)?);
@@ -162,11 +173,13 @@ impl Target {
         }
     }
 
-    /// Puts the VM into its place, and waits until it is on the disk, or until it has been taken.
+    /// Puts the VM into its place, and waits until it is on the disk, or until it has been taken. `check` says, when all of it
+    /// has been read, whether it still is to be.
     pub(crate) fn store(
         self,
         (vm, ram): (&Vm, &Arc<Ram>),
         how: How<'_>,
+        check: &dyn Fn() -> Result<(), Failure>,
         interrupt: &Interrupt,
         output: &Output,
     ) -> Result<There, Failure> {
@@ -183,12 +196,14 @@ impl Target {
                 };
                 // Zeros may have come in place of a file's bytes.
                 mapping::check_files()?;
+                check()?;
                 cloud_hypervisor::give(place.path(), vm, &memory, how.limit)?;
                 return Ok(There { stored: StoredVm::File(describe(vm, ram, None)), placed: None });
             }
         };
         let stored = write(&place, &new, (vm, ram), how, interrupt, output)?;
         mapping::check_files()?;
+        check()?;
         Ok(There { stored, placed: Some(new.put(interrupt)?) })
     }
 }
@@ -205,6 +220,12 @@ fn write(
     let header = match place {
         Place::Libvirt { xml, .. } => {
             let domain = domain_of(place, xml.as_deref(), domain)?;
+            let (own, of_xml) = (vm.uuid, domain.uuid().unwrap_or_default());
+            if own != of_xml && ![own, of_xml].contains(&Uuid::default()) {
+                return Err(Failure::new(format!(
+                    "cannot make {place}: its XML is of the VM {of_xml}, but this is {own}; give it its own"
+                )));
+            }
             Some(Header { format: Format::Sparse, domain })
         }
         Place::Image(_) => {
@@ -273,11 +294,7 @@ impl NewFile<'_> {
         };
         let mut writer =
             Writer::new(&file).offset(offset).threads(writing.threads()).watched_by(&watch);
-        let direct = writing.direct_io.then(|| open_direct(path)).transpose();
-        let direct = direct.map_err(|error| {
-            let doing = format!("cannot write {place} past the page cache; leave --direct-io off");
-            Failure::io(doing, &error)
-        })?;
+        let direct = writing.direct_io.then(|| open_direct(place, path)).transpose()?;
         if let Some(direct) = &direct {
             writer = writer.pages_through(direct);
         }
@@ -293,8 +310,12 @@ impl NewFile<'_> {
     }
 }
 
-fn open_direct(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path)
+fn open_direct(place: &Place, path: &Path) -> Result<File, Failure> {
+    let opened = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(path);
+    opened.map_err(|error| {
+        let doing = format!("cannot write {place} past the page cache, so leave --direct-io off");
+        Failure::io(doing, &error)
+    })
 }
 
 fn describe(vm: &Vm, ram: &Ram, file: Option<&Metadata>) -> StoredFile {

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::options::codec::Agreed;
 use crate::options::device_state::DeviceStateLimit;
 use crate::output::{self, Output};
-use crate::place::{Place, Saved};
+use crate::place::{Place, Reading, Saved};
 use crate::size::Bytes;
 use destination::{Destination, ShownBlock, command_line, older_than_9};
 
@@ -63,7 +63,9 @@ struct Shown {
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
     args.image.expect_stored()?;
-    let saved = Saved::open(&args.image, &args.device_state_limit, None, output)?;
+    let device_state_limit = &args.device_state_limit;
+    let reading = Reading { device_state_limit, allow_missing_pages: true, patience: None };
+    let saved = Saved::open(&args.image, reading, output)?;
     let shown = Shown::new(saved.vm(), saved.ram(), args);
     if args.json {
         return output::print_json(&shown);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -77,8 +78,6 @@ fn a_vm_goes_from_one_to_another() {
 fn a_vm_is_kept_in_a_folder_and_comes_out_of_it_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    // The socket of a program that was killed is no hindrance.
-    drop(UnixListener::bind(at("from.sock")).unwrap());
     let machine = Machine::new();
     let (from, vm) = (place(&at("from.sock")), at("vm"));
     let convert = waiting(&["convert", "--from", &from, "--to", text(&vm)]);
@@ -109,6 +108,50 @@ fn a_vm_that_is_refused_at_the_other_end_stays_and_nothing_is_left() {
 }
 
 #[test]
+fn nothing_takes_a_vm_back_that_the_other_end_is_about_to_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("to.sock");
+    let (machine, (said, heard), (go, goes)) = (Machine::new(), channel(), channel());
+    let taken = listen(&to, move |seat| {
+        seat.receive_after(|| {
+            said.send(()).unwrap();
+            goes.recv().unwrap();
+        })
+    });
+    let (recv, send, sent) = migrate(folder.path(), &machine, &place(&to));
+    heard.recv().unwrap();
+    // It may run there by now.
+    recv.signal(Signal::TERM);
+    thread::sleep(Duration::from_millis(300));
+    go.send(()).unwrap();
+    let (receiving, sending) = (recv.wait(), send.wait());
+    assert!(sending.status == Some(0) && receiving.status == Some(0), "{sending:?} {receiving:?}");
+    assert_eq!(sent.join().unwrap(), Sent::GivenUp);
+    assert_eq!(taken.join().unwrap(), machine);
+}
+
+#[test]
+fn a_vm_whose_cloud_hypervisor_does_not_wait_is_not_taken_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    for says_so in [true, false] {
+        let (from, vm) = (folder.path().join("from.sock"), folder.path().join("vm"));
+        let convert = waiting(&["convert", "--from", &place(&from), "--to", text(&vm)]);
+        // One that only looks is none.
+        drop(UnixStream::connect(&from).unwrap());
+        let stream = UnixStream::connect(&from).unwrap();
+        let peer = thread::spawn(move || Seat(stream).abandon(&Machine::new(), says_so));
+        let words = if says_so { "abandoned the migration" } else { "closed the connection" };
+        let ended = convert.wait();
+        // It may have stored the VM before it was told.
+        if ended.status != Some(0) {
+            assert!(ended.stderr.contains(words), "{ended:?}");
+        }
+        peer.join().unwrap();
+        _ = fs::remove_dir_all(vm);
+    }
+}
+
+#[test]
 fn where_the_other_end_may_have_it_a_guest_that_ran_stays_stopped_until_the_user_has_looked() {
     let folder = tempfile::tempdir().unwrap();
     let to = folder.path().join("to.sock");
@@ -126,7 +169,7 @@ fn where_the_other_end_may_have_it_a_guest_that_ran_stays_stopped_until_the_user
             assert!(what.contains("as long as this program waits"), "{why} {what}");
             thread::sleep(Duration::from_millis(300));
             assert!(!sent.is_finished(), "it waits");
-            send.signal(Signal::INT);
+            send.signal(Signal::TERM);
         }
         let sending = send.wait();
         assert_eq!(sending.status, Some(3), "{sending:?}");
@@ -160,6 +203,10 @@ fn what_cannot_be_is_said_before_anybody_waits() {
         assert_eq!(ended.status, Some(2), "{ended:?}");
         assert!(ended.stderr.contains("multifd convert --from"), "{ended:?}");
     }
+    let send = ["send", "--from", &socket, "--to", "tcp:127.0.0.1:1", "--no-return-path"];
+    let ended = multifd(&send);
+    assert_eq!(ended.status, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("leave --no-return-path off"), "{ended:?}");
     // No VM of a QEMU's goes there.
     let to = folder.path().join("to.sock");
     let listener = UnixListener::bind(&to).unwrap();

@@ -191,6 +191,13 @@ fn files_that_are_damaged_are_refused_in_one_line_and_nothing_is_made() {
     // The first block's pages, behind "pc.ram", its size, a version, a page size and a bitmap's offset.
     let at = whole.windows(6).position(|name| name == b"pc.ram").unwrap() + 6 + 8 + 4 + 8 + 8;
     far[at..at + 8].copy_from_slice(&(1_u64 << 40).to_be_bytes());
+    let (whole_stream, _) = plain_stream(16);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&whole_stream).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let mut damaged = gzip.clone();
+    // Of its CRC-32.
+    damaged[gzip.len() - 8] ^= 1;
     let mut unfinished = save(0, &stream);
     unfinished[12..16].copy_from_slice(b"Part");
     let mut long = save(0, &stream);
@@ -205,6 +212,9 @@ fn files_that_are_damaged_are_refused_in_one_line_and_nothing_is_made() {
         (&long, &save_place, &["XML has 1 GiB"]),
         (&save(3, &stream), &save_place, &["xz", "save_image_format"]),
         (&save(5, b"no zstd"), &save_place, &["cannot"]),
+        (&save(1, &gzip[..gzip.len() - 3]), &save_place, &["cut off"]),
+        (&save(1, &damaged), &save_place, &["checksum"]),
+        (&save(0, &[&whole_stream[..], b"x"].concat()), &save_place, &["follow the VMDESCRIPTION"]),
         (&save(6, &stream), &save_place, &["1 of its pages are missing"]),
         (b"nothing", &save_place, &["ends within"]),
         (&[7; 200], &save_place, &["no file of virsh save"]),

@@ -88,9 +88,14 @@ pub fn give(
 ) -> Result<(), CloudHypervisorError> {
     let Parts { config, state, was_running } = Parts::of(vm)?;
     let line = Line::new(stream, limit);
-    let said = |command, payload: &[u8]| {
-        line.say(command, payload)?;
-        line.expect_ok(command)
+    let said = |command, payload: &[u8]| match line.say(command, payload) {
+        // It may have refused what came first, and not have heard the rest.
+        Err(gone @ CloudHypervisorError::Closed(_)) => match line.expect_ok(command) {
+            Err(refused @ CloudHypervisorError::Refused(_)) => Err(refused),
+            _ => Err(gone),
+        },
+        Err(error) => Err(error),
+        Ok(()) => line.expect_ok(command),
     };
     said(Command::Start, &[])?;
     for (slot, file) in &memory.slots {

@@ -12,9 +12,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
 };
 
 use super::CloudHypervisorError;
@@ -111,6 +112,26 @@ impl Line {
                 Err(CloudHypervisorError::Refused(command.name()))
             }
             other => Err(CloudHypervisorError::UnknownAnswer(other)),
+        }
+    }
+
+    /// Fails where the other side has gone, or has said something.
+    pub(super) fn expect_silence(&self) -> Result<(), CloudHypervisorError> {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let mut first = [0_u8; 2];
+        match rustix::io::retry_on_intr(|| recv(&self.stream, &mut first[..], flags)) {
+            Err(Errno::AGAIN) => Ok(()),
+            Ok((2.., _)) => match Command::parse(u16::from_le_bytes(first))? {
+                Command::Abandon => Err(CloudHypervisorError::Abandoned),
+                found => {
+                    let wanted = "an answer to Complete";
+                    Err(CloudHypervisorError::Unexpected { found: found.name(), wanted })
+                }
+            },
+            Ok(_) => Err(CloudHypervisorError::Closed("it was told that the VM is safe")),
+            Err(errno) => {
+                Err(CloudHypervisorError::system("looking at Cloud Hypervisor")(errno.into()))
+            }
         }
     }
 

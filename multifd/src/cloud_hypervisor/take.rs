@@ -15,7 +15,7 @@ use crate::vm::Vm;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// How long each message may take: 2 minutes unless said otherwise.
+    /// How long a message, or the next piece of a long one, may take: 2 minutes unless said otherwise.
     pub message: Duration,
     /// The most bytes of a configuration: 16 MiB unless said otherwise.
     pub config: u64,
@@ -90,6 +90,14 @@ impl Handed {
     /// Whether the guest was running before, and so will run again where the VM is refused. One that was paused stays so.
     pub fn was_running(&self) -> bool {
         self.was_running
+    }
+
+    /// Whether Cloud Hypervisor still waits. To be asked before the VM is safe elsewhere for good.
+    ///
+    /// # Errors
+    /// It has gone, or has said that it does not wait any more: the VM may go on there.
+    pub fn check(&self) -> Result<(), CloudHypervisorError> {
+        self.line.expect_silence()
     }
 
     /// Says that the VM is safe elsewhere: Cloud Hypervisor gives it up.

@@ -82,6 +82,8 @@ struct Migration {
     return_path: ReturnPath,
     /// The source has closed a main channel that cannot be looked at without reading.
     source_left: Arc<AtomicBool>,
+    /// The VM goes where it cannot be taken back from.
+    committed: bool,
     over: bool,
 }
 
@@ -285,6 +287,7 @@ fn prepare(
         channel_timeout: setup.admission.timeout,
         return_path: ReturnPath::default(),
         source_left: Arc::default(),
+        committed: false,
         over: false,
     };
     Ok((migration, IntoRam { codec: Codec { methods, progress }, grace }))
@@ -409,6 +412,11 @@ impl Migration {
     /// Tells the source that the VM is safe here, if nothing has failed since it arrived and the
     /// source still waits for it. Nothing fails the migration from then on.
     fn promise(&mut self) -> Result<(), Failure> {
+        if self.committed {
+            // Whatever is in the way now: the VM is not here any more.
+            let unheard = |error: Error| Error::Unconfirmed(io::Error::other(error.to_string()));
+            return Ok(self.return_path.confirm().map_err(unheard)?);
+        }
         if self.return_path.is_open() && self.source_has_left() {
             return Err(Error::SourceGone.into());
         }
@@ -433,21 +441,30 @@ impl Arrived {
         self.ram.missing_pages()
     }
 
-    /// Fails where the migration has failed since the VM arrived, or the source has left, as far as is known: it would not be
-    /// [confirmed](Self::confirm). To be asked before the VM goes where it cannot be taken back from.
+    /// Says that the VM is about to go where it cannot be taken back from, as to another process. From then on nothing ends the
+    /// migration: no cancellation, no limit of time, no connection that fails. What is left is to [confirm](Self::confirm), which
+    /// then refuses nothing any more, to [leave it unclear](Self::leave_unclear), or, where the VM did not go after all, to drop
+    /// this.
     ///
     /// # Errors
-    /// As [`confirm`](Self::confirm) would fail.
-    pub fn check(&self) -> Result<(), Error> {
-        let Migration { session, return_path, .. } = &self.migration;
-        if return_path.is_open() && self.migration.source_has_left() {
+    /// The migration has failed since the VM arrived, or the source has left, as far as is known. Only dropping is left then.
+    pub fn commit(&mut self) -> Result<(), Error> {
+        let migration = &mut self.migration;
+        if migration.return_path.is_open() && migration.source_has_left() {
             return Err(Error::SourceGone);
         }
-        session.check().map_err(|Stopped| session.reason())
+        match migration.session.succeed() {
+            Ok(()) => {
+                migration.committed = true;
+                Ok(())
+            }
+            Err(Stopped) => Err(migration.session.reason()),
+        }
     }
 
-    /// Says nothing to the source, neither that the VM is here nor that it is not, because that is not known. The source then
-    /// does not know it either, and its guest stays stopped.
+    /// Says nothing to the source, neither that the VM is here nor that it is not, because that is not known. A source of this
+    /// library's does not know it either then ([`Unfinished::Unclear`](crate::Unfinished::Unclear)), and its guest goes on if its
+    /// caller says so; a QEMU takes it for a failure, and its guest goes on.
     pub fn leave_unclear(mut self) {
         self.migration.over = true;
         self.migration.session.end();
@@ -468,7 +485,9 @@ impl Arrived {
 impl Drop for Migration {
     fn drop(&mut self) {
         if !self.over {
-            self.session.fail(Error::Cancelled);
+            if !self.committed {
+                self.session.fail(Error::Cancelled);
+            }
             self.fail();
         }
     }

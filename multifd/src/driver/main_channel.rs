@@ -76,6 +76,17 @@ impl<R: Read> MainReader<R> {
         }
     }
 
+    /// Reads on, behind the stream's end, to that of the reader.
+    ///
+    /// # Errors
+    /// Something is there; the reader fails.
+    pub(crate) fn expect_end(&mut self) -> Result<(), MainChannelError> {
+        if self.unread().is_empty() {
+            self.input.fill(self.decoder.offset())?;
+        }
+        Ok(self.decoder.expect_end(self.input.unread())?)
+    }
+
     /// The decoder, to be asked where it is and what it knows.
     pub fn decoder(&self) -> &MainDecoder {
         &self.decoder

@@ -61,6 +61,12 @@ pub enum MappedRamError {
         /// The length of the file.
         bytes: u64,
     },
+    /// The VM has more RAM than any machine.
+    #[error("the file says that the VM has more than {} TiB of RAM", limit >> 40)]
+    TooMuchRam {
+        /// How much is accepted, in bytes.
+        limit: u64,
+    },
     /// A bitmap has bits behind the last page.
     #[error("the bitmap of RAM block {0:?} has bits behind the block's last page")]
     Bitmap(BlockName),

@@ -14,6 +14,9 @@ use super::chunks::{self, Chunk};
 use crate::stream::{BlockInfo, Limits, MainDecoder, MainEvent, MappedBlock};
 use crate::vm::Vm;
 
+/// The most RAM of a VM, in bytes: 16 TiB, whose bitmap has 512 MiB.
+const MOST_RAM: u64 = 16 << 40;
+
 /// Bytes of the stream that are read at once.
 const BUFFER: usize = 64 << 10;
 
@@ -41,12 +44,17 @@ impl MappedRam {
             buffer: vec![0; BUFFER],
             unread: 0..0,
         };
-        let (mut vm, mut blocks) = (Vm::default(), Vec::new());
+        let (mut vm, mut blocks, mut ram) = (Vm::default(), Vec::new(), 0_u64);
         while let Some(event) = stream.next()? {
             if let MainEvent::MappedBlock(block) = event {
                 if block.end() > length {
                     let (name, end) = (block.info.name.clone(), block.end());
                     return Err(MappedRamError::CutOff { name, end, bytes: length });
+                }
+                // A file that is all holes is as long as it likes.
+                ram = ram.saturating_add(block.info.bytes);
+                if ram > MOST_RAM {
+                    return Err(MappedRamError::TooMuchRam { limit: MOST_RAM });
                 }
                 stream.continue_at(block.end());
                 blocks.push(block);

@@ -11,7 +11,7 @@ use super::MappedRamError;
 use super::bitmap::Bitmap;
 use super::chunks::{self, Chunk};
 use super::read::is_ram_of;
-use crate::stream::{BlockInfo, MainEncoder, MappedBlock};
+use crate::stream::{BlockInfo, MainEncoder, MappedBlock, PostcopyAdvise};
 use crate::vm::Vm;
 
 /// Writes a VM into a file, as QEMU does with the capability mapped-ram. A page of zeros is not written, so the file is to be
@@ -79,15 +79,14 @@ impl<'a> Writer<'a> {
         encoder.set_digests(vm.digests.clone().unwrap_or_default());
         let blocks = self.put_start(&mut encoder, vm, ram)?;
         self.put_pages(ram, &blocks)?;
-        encoder.early_state(&vm.early_state.behind_start)?;
-        encoder.ram_end()?;
-        self.flush(&mut encoder)?;
-        let end = self.put_device_state(&mut encoder, &vm.device_state)?;
-        // Last: a page that is not there yet is not said to be.
         for block in &blocks {
             self.put(&block.bitmap.to_bytes(), block.mapped.bitmap_offset)?;
         }
-        Ok(end)
+        encoder.early_state(&vm.early_state.behind_start)?;
+        encoder.ram_end()?;
+        self.flush(&mut encoder)?;
+        // Last: what has an end is whole.
+        self.put_device_state(&mut encoder, &vm.device_state)
     }
 
     /// Writes everything up to the end of the list of RAM blocks.
@@ -99,7 +98,8 @@ impl<'a> Writer<'a> {
     ) -> Result<Vec<Block<'r>>, MappedRamError> {
         encoder.continue_at(self.offset)?;
         encoder.header(&vm.configuration.with_mapped_ram())?;
-        if let Some(advise) = vm.postcopy_advise {
+        // A QEMU that has mapped-ram on cannot have postcopy-ram on, and refuses the advice of a source that had.
+        if let Some(advise @ PostcopyAdvise::DirtyBitmaps) = vm.postcopy_advise {
             encoder.postcopy_advise(advise)?;
         }
         encoder.early_state(&vm.early_state.before_start)?;

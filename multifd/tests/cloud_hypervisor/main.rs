@@ -109,6 +109,28 @@ fn a_vm_that_is_refused_or_dropped_or_whose_taker_goes_away_stays() {
     }
 }
 
+#[test]
+fn one_that_does_not_wait_any_more_is_noticed_before_the_vm_is_given_up() {
+    for says_so in [true, false] {
+        let (near, far) = UnixStream::pair().unwrap();
+        let peer = thread::spawn(move || Seat(far).abandon(&Machine::new(), says_so));
+        let handed = take(near, &limits()).unwrap();
+        let began = Instant::now();
+        let error = loop {
+            match handed.check() {
+                Ok(()) => assert!(began.elapsed() < LONG),
+                Err(error) => break error,
+            }
+        };
+        match says_so {
+            true => assert!(matches!(error, CloudHypervisorError::Abandoned), "{error}"),
+            false => assert!(matches!(error, CloudHypervisorError::Closed(_)), "{error}"),
+        }
+        drop(handed);
+        peer.join().unwrap();
+    }
+}
+
 /// What taking the VM ends with where the peer says `bytes`, with these descriptors, and stays.
 fn taken(say: impl FnOnce(&Seat) + Send + 'static) -> (CloudHypervisorError, Vec<u16>) {
     let (near, far) = UnixStream::pair().unwrap();

@@ -110,10 +110,20 @@ impl Seat {
     /// Hands `machine` over.
     pub(crate) fn send(self, machine: &Machine) -> Sent {
         self.send_messages(machine, Self::MESSAGES);
-        match self.answer() {
-            Some(1) => Sent::GivenUp,
-            _ => Sent::Refused,
+        self.hear()
+    }
+
+    /// Hands `machine` over, and abandons that, or only goes, when it waits.
+    pub(crate) fn abandon(self, machine: &Machine, says_so: bool) {
+        self.send_messages(machine, Self::MESSAGES);
+        if says_so {
+            self.request(6, 0, 0);
+            _ = self.answers();
         }
+    }
+
+    fn hear(&self) -> Sent {
+        if self.answer() == Some(1) { Sent::GivenUp } else { Sent::Refused }
     }
 
     /// Hands `machine` over, and cuts its memory off before it says the last message.
@@ -130,7 +140,7 @@ impl Seat {
         assert_eq!(self.answer(), Some(1));
         memory.set_len(8192).unwrap();
         self.request(5, 0, 0);
-        if self.answer() == Some(1) { Sent::GivenUp } else { Sent::Refused }
+        self.hear()
     }
 
     /// Says so many messages, each of which is answered but the last, and goes.
@@ -220,7 +230,13 @@ impl Seat {
 
     /// Takes a VM.
     pub(crate) fn receive(self) -> Machine {
+        self.receive_after(|| {})
+    }
+
+    /// Takes a VM, and waits as `wait` does before it says so.
+    pub(crate) fn receive_after(self, wait: impl FnOnce()) -> Machine {
         let taken = self.receive_messages(Self::MESSAGES);
+        wait();
         self.respond(1);
         taken.unwrap()
     }
