@@ -13,7 +13,7 @@ use crate::place::{FORMS, How, PATIENCE, Place, Reading, Saved, StoredVm, Target
 /// Copy a VM from one place to another.
 ///
 /// What is copied is the VM as it stands: its RAM, its devices' state and what a QEMU has to know of it. Files and folders are
-/// left as they are. A Cloud Hypervisor gives the VM up when the copy is safe, unless it was told preserve_source=on.
+/// left as they are. A Cloud Hypervisor gives the VM up when the copy is safe, unless it was told to preserve its own.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("\
 {FORMS}
