@@ -7,7 +7,6 @@
 //!
 //! ```no_run
 //! use std::fs::File;
-//! use std::sync::Arc;
 //! use multifd::core::ram::{Ram, RamBlock};
 //! use multifd::core::vm_memory::MmapRegion;
 //! use multifd::mapped_ram::{self, MappedRam};
@@ -16,9 +15,9 @@
 //! let saved = MappedRam::open(File::open("vm.mapped")?, 0, multifd::stream::Limits::default())?;
 //! let blocks = saved.blocks().iter().map(|block| {
 //!     let memory = MmapRegion::<()>::new(block.info.bytes as usize)?;
-//!     Ok(RamBlock::new(block.info.name.clone(), memory).fresh())
+//!     Ok::<_, Box<dyn std::error::Error>>(RamBlock::new(block.info.name.clone(), memory).fresh())
 //! });
-//! let blocks = blocks.collect::<std::io::Result<Vec<_>>>()?;
+//! let blocks = blocks.collect::<Result<Vec<_>, _>>()?;
 //! let ram = Ram::new(saved.page_size(), blocks)?;
 //! saved.load(&ram, 4)?;
 //!
