@@ -35,12 +35,12 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Takes note of what a stream says that nobody answers.
+    /// Takes note of what a main channel says of the VM. Commands say nothing of it.
     pub(crate) fn note(&mut self, event: MainEvent) {
         match event {
             MainEvent::Configuration(configuration) => self.configuration = configuration,
-            MainEvent::RamStart { section_id, blocks, .. } => {
-                (self.section_id, self.blocks) = (section_id, blocks);
+            MainEvent::RamStart { section_id, blocks, sync, .. } => {
+                (self.section_id, self.blocks, self.sync_form) = (section_id, blocks, sync);
             }
             MainEvent::EarlyState(section) if self.blocks.is_empty() => {
                 self.early_state.before_start.extend(section);

@@ -124,18 +124,18 @@ impl<R: Read> MainChannel<'_, R> {
                     hashes[block].inspect(|hashes| hashes.note(offset, &data));
                 }
                 MainEvent::BodyEnd { last: true } => self.session.watch().calm(),
-                MainEvent::DeviceState(bytes) => vm.device_state = bytes,
                 MainEvent::DeviceStatePiece(piece) => {
                     if let Some(take) = &mut take {
                         take(&piece)?;
                     }
                 }
-                MainEvent::EarlyState(section) => vm.early_state.behind_start.extend(section),
-                MainEvent::PostcopyAdvise(advise) => {
-                    vm.postcopy_advise = Some(advise);
-                    heed(advise, &ram);
+                event => {
+                    if let MainEvent::PostcopyAdvise(advise) = event {
+                        heed(advise, &ram);
+                    }
+                    self.command(&event, &vm.configuration)?;
+                    vm.note(event);
                 }
-                event => self.command(&event, &vm.configuration)?,
             }
         }
         // A device whose own state looks like the end would be cut off there.
@@ -149,17 +149,10 @@ impl<R: Read> MainChannel<'_, R> {
 
     /// Reads up to the announcement of the RAM, which no stream is without.
     fn set_up(&mut self, vm: &mut Vm) -> Result<(), Failure> {
-        while let Some(event) = self.next()? {
-            match event {
-                MainEvent::Configuration(configuration) => vm.configuration = configuration,
-                MainEvent::EarlyState(section) => vm.early_state.before_start.extend(section),
-                MainEvent::PostcopyAdvise(advise) => vm.postcopy_advise = Some(advise),
-                MainEvent::RamStart { section_id, blocks, sync, .. } => {
-                    (vm.section_id, vm.blocks, vm.sync_form) = (section_id, blocks, sync);
-                    break;
-                }
-                event => self.command(&event, &vm.configuration)?,
-            }
+        while vm.blocks.is_empty() {
+            let Some(event) = self.next()? else { break };
+            self.command(&event, &vm.configuration)?;
+            vm.note(event);
         }
         Ok(())
     }
