@@ -35,13 +35,13 @@ impl BlockMemory for Pages {
     }
 }
 
-/// The RAM of the file at `path`, by `threads` threads where it has to be read.
-pub(super) fn ram(path: &Path, saved: &MappedRam, threads: usize) -> Result<Ram, Failure> {
+/// The RAM of the file at `path`.
+pub(super) fn ram(path: &Path, saved: &MappedRam) -> Result<Ram, Failure> {
     let page = mapping::page_bytes().map_err(|error| cannot_use(path, error))? as u64;
     // QEMU has them at whole MiB; the format asks for less than a machine with large pages can map.
     match saved.blocks().iter().all(|block| block.pages_offset % page == 0) {
         true => mapped(path, saved),
-        false => loaded(path, saved, threads),
+        false => loaded(path, saved),
     }
 }
 
@@ -101,13 +101,13 @@ fn seek_or_end(saved: &MappedRam, to: SeekFrom) -> io::Result<Option<u64>> {
     }
 }
 
-fn loaded(path: &Path, saved: &MappedRam, threads: usize) -> Result<Ram, Failure> {
+fn loaded(path: &Path, saved: &MappedRam) -> Result<Ram, Failure> {
     let blocks = saved.blocks().iter().map(|block| {
         let memory = mapping::anonymous(block.info.bytes).map_err(Failure::new)?;
         Ok(RamBlock::new(block.info.name.clone(), memory).fresh())
     });
     let ram = Ram::new(saved.page_size(), blocks.collect::<Result<Vec<_>, Failure>>()?)?;
-    saved.load(&ram, threads).map_err(|error| cannot_use(path, chain(&error)))?;
+    saved.load(&ram, 1).map_err(|error| cannot_use(path, chain(&error)))?;
     Ok(ram)
 }
 
@@ -152,17 +152,17 @@ mod tests {
     #[test]
     fn mapped_and_read_memory_are_the_same_and_what_is_behind_a_clear_bit_is_zero() {
         let (file, read) = saved();
-        let before = content(&loaded(file.path(), &read, 1).unwrap());
+        let before = content(&loaded(file.path(), &read).unwrap());
         let at = read.blocks()[0].pages_offset;
         for page in [0, 5, 30, 63] {
             file.as_file().write_all_at(&[9; 4096], at + page * 4096).unwrap();
         }
         let bytes = std::fs::read(file.path()).unwrap();
-        for make in [loaded, |path: &Path, saved: &MappedRam, _| mapped(path, saved)] {
-            assert!(content(&make(file.path(), &read, 2).unwrap()) == before);
+        for make in [loaded, mapped] {
+            assert!(content(&make(file.path(), &read).unwrap()) == before);
         }
         assert!(std::fs::read(file.path()).unwrap() == bytes, "the file is left as it was");
-        let ram = ram(file.path(), &read, 1).unwrap();
+        let ram = ram(file.path(), &read).unwrap();
         let data = ram.blocks()[0].memory().data();
         assert_eq!(data, Some(vec![3 * 4096..5 * 4096, 60 * 4096..61 * 4096]));
     }
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn a_file_that_becomes_shorter_is_noticed() {
         let (file, read) = saved();
-        let ram = ram(file.path(), &read, 1).unwrap();
+        let ram = ram(file.path(), &read).unwrap();
         let short = File::options().write(true).open(file.path()).unwrap();
         short.set_len(read.blocks()[0].pages_offset + 4096).unwrap();
         content(&ram);

@@ -214,8 +214,8 @@ fn open_stream(
         }
         opened => opened.map_err(|error| cannot_use(path, chain(&error)))?,
     };
-    let ram = mapped::ram(path, &saved, 1)?;
-    Ok((saved.vm().clone(), Arc::new(ram)))
+    let ram = mapped::ram(path, &saved)?;
+    Ok((saved.into_vm(), Arc::new(ram)))
 }
 
 /// The VM in an ordinary stream, which is read as a whole.
@@ -243,7 +243,8 @@ fn read_plain<R: Read>(
             path,
             format!(
                 "{count} of its pages are missing: it is the main channel of a migration over several \
-                 connections (multifd decode reads those), or of a guest that has given memory back, for which there is --allow-missing-pages"
+                 connections (multifd decode reads those), or of a guest that has given memory back, for \
+                 which there is --allow-missing-pages"
             ),
         )),
     }

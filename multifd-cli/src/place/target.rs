@@ -78,9 +78,19 @@ pub(crate) struct Target {
 #[derive(Debug)]
 enum Way {
     /// It is made beside its place.
-    New(New),
+    New(Preparation),
     /// It is given to a Cloud Hypervisor, with this memory where it comes from elsewhere.
     Give(Option<Memory>),
+}
+
+/// What is had of a new file or folder before its VM comes.
+#[derive(Debug)]
+struct Preparation {
+    new: New,
+    /// What libvirt is to know, where that does not come with the VM.
+    domain: Option<Domain>,
+    /// Another handle of a file, which goes past the page cache.
+    direct: Option<File>,
 }
 
 /// How a VM is stored.
@@ -130,23 +140,19 @@ impl Target {
                 "--direct-io is for qemu-file: and libvirt:, not for {place}; leave it off"
             )));
         }
-        let way = match place {
+        let domain = match place {
             Place::CloudHypervisor(socket) => {
                 cloud_hypervisor::check(socket)?;
-                Way::Give(None)
+                return Ok(Self { place: place.clone(), way: Way::Give(None) });
             }
-            Place::Libvirt { xml, .. } if xml.is_some() || !domain_comes => {
-                domain_of(place, xml.as_deref(), None)?;
-                Way::New(New::create(place, force)?)
-            }
-            _ => Way::New(New::create(place, force)?),
+            Place::Libvirt { xml: Some(xml), .. } => Some(Domain::of_xml(xml)?),
+            Place::Libvirt { xml: None, .. } if !domain_comes => return Err(no_xml(place)),
+            _ => None,
         };
-        if let Way::New(new) = &way {
-            interrupt.making(new.path());
-            if writing.direct_io {
-                open_direct(place, new.path())?;
-            }
-        }
+        let new = New::create(place, force)?;
+        interrupt.making(new.path());
+        let direct = writing.direct_io.then(|| open_direct(place, new.path())).transpose()?;
+        let way = Way::New(Preparation { new, domain, direct });
         Ok(Self { place: place.clone(), way })
     }
 
@@ -184,8 +190,8 @@ impl Target {
         output: &Output,
     ) -> Result<There, Failure> {
         let Self { place, way } = self;
-        let new = match way {
-            Way::New(new) => new,
+        let prepared = match way {
+            Way::New(prepared) => prepared,
             Way::Give(memory) => {
                 let memory = match memory {
                     Some(memory) => memory,
@@ -201,25 +207,25 @@ impl Target {
                 return Ok(There { stored: StoredVm::File(describe(vm, ram, None)), placed: None });
             }
         };
-        let stored = write(&place, &new, (vm, ram), how, interrupt, output)?;
+        let stored = write(&place, &prepared, (vm, ram), how, interrupt, output)?;
         mapping::check_files()?;
         check()?;
-        Ok(There { stored, placed: Some(new.put(interrupt)?) })
+        Ok(There { stored, placed: Some(prepared.new.put(interrupt)?) })
     }
 }
 
-/// Writes the VM into `new`, which is to become `place`, and waits until it is on the disk.
+/// Writes the VM into what is prepared to become `place`, and waits until it is on the disk.
 fn write(
     place: &Place,
-    new: &New,
+    Preparation { new, domain, direct }: &Preparation,
     (vm, ram): (&Vm, &Arc<Ram>),
-    How { domain, writing, .. }: How<'_>,
+    How { domain: comes, writing, .. }: How<'_>,
     interrupt: &Interrupt,
     output: &Output,
 ) -> Result<StoredVm, Failure> {
     let header = match place {
-        Place::Libvirt { xml, .. } => {
-            let domain = domain_of(place, xml.as_deref(), domain)?;
+        Place::Libvirt { .. } => {
+            let domain = domain.as_ref().or(comes).cloned().ok_or_else(|| no_xml(place))?;
             let (own, of_xml) = (vm.uuid, domain.uuid().unwrap_or_default());
             if own != of_xml && ![own, of_xml].contains(&Uuid::default()) {
                 return Err(Failure::new(format!(
@@ -240,34 +246,27 @@ fn write(
         (_, None) => 0,
     };
     let header = header.map(|header| header.to_bytes()).unwrap_or_default();
-    let file = NewFile { place, path: new.path(), offset, header, writing };
+    let (path, threads) = (new.path(), writing.threads());
+    let file = NewFile { place, path, direct: direct.as_ref(), offset, header, threads };
     file.write(vm, ram, interrupt, output).map(StoredVm::File)
 }
 
-/// What libvirt is to know of the VM.
-fn domain_of(
-    place: &Place,
-    xml: Option<&Path>,
-    domain: Option<&Domain>,
-) -> Result<Domain, Failure> {
-    match (xml, domain) {
-        (Some(xml), _) => Domain::of_xml(xml),
-        (None, Some(domain)) => Ok(domain.clone()),
-        (None, None) => Err(Failure::usage(format!(
-            "cannot make {place}: libvirt needs the domain's XML; add ,xml=FILE (virsh dumpxml \
-             --migratable writes it)"
-        ))),
-    }
+fn no_xml(place: &Place) -> Failure {
+    Failure::usage(format!(
+        "cannot make {place}: libvirt needs the domain's XML; add ,xml=FILE (virsh dumpxml --migratable \
+         writes it)"
+    ))
 }
 
 /// A file that is written.
 struct NewFile<'a> {
     place: &'a Place,
     path: &'a Path,
+    direct: Option<&'a File>,
     /// Where the stream begins, behind the header.
     offset: u64,
     header: Vec<u8>,
-    writing: &'a Writing,
+    threads: usize,
 }
 
 impl NewFile<'_> {
@@ -278,7 +277,7 @@ impl NewFile<'_> {
         interrupt: &Interrupt,
         output: &Output,
     ) -> Result<StoredFile, Failure> {
-        let Self { place, path, offset, ref header, writing } = *self;
+        let Self { place, path, direct, offset, ref header, threads } = *self;
         if vm.configuration.machine.is_none() {
             return Err(Failure::new(format!(
                 "cannot make {place}: QEMU takes no VM without a machine type, and this is RAM alone"
@@ -292,10 +291,8 @@ impl NewFile<'_> {
             bar.add(bytes);
             interrupt.check().is_ok()
         };
-        let mut writer =
-            Writer::new(&file).offset(offset).threads(writing.threads()).watched_by(&watch);
-        let direct = writing.direct_io.then(|| open_direct(place, path)).transpose()?;
-        if let Some(direct) = &direct {
+        let mut writer = Writer::new(&file).offset(offset).threads(threads).watched_by(&watch);
+        if let Some(direct) = direct {
             writer = writer.pages_through(direct);
         }
         writer.write(vm, ram).map_err(|error| match error {

@@ -73,6 +73,11 @@ impl MappedRam {
         &self.vm
     }
 
+    /// As [`vm`](Self::vm), without a copy of its device state.
+    pub fn into_vm(self) -> Vm {
+        self.vm
+    }
+
     /// The size of a page.
     pub fn page_size(&self) -> PageSize {
         self.page_size
