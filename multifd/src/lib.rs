@@ -20,6 +20,7 @@ pub mod precopy;
 mod private_file;
 mod progress;
 pub mod relay;
+pub mod server;
 mod source;
 #[cfg(feature = "tls")]
 pub mod tls;
@@ -42,6 +43,7 @@ pub use destination::{Arrived, Destination, DestinationBuilder, Incoming};
 pub use early_state::EarlyState;
 pub use engine::accept::Entrance;
 pub use engine::cancel::CancelToken;
+pub use engine::cpu_time::{CountedThread, CpuTime};
 pub use engine::outgoing::Outgoing;
 pub use engine::threads::Threads;
 pub use error::{Error, Refused, Side, Unfinished};

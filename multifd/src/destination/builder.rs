@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use multifd_core::ram::Ram;
 use multifd_core::wire::Uuid;
-use multifd_core::{PageSize, Registry};
+use multifd_core::{PageSize, PeerError, Registry};
 
 use super::{Arrived, Destination, Incoming};
 use crate::codecs::Codec;
@@ -15,6 +15,7 @@ use crate::engine::cancel::CancelToken;
 use crate::engine::session::Terms;
 use crate::engine::threads::Threads;
 use crate::error::Error;
+use crate::server::Newcomer;
 use crate::stream::Limits;
 use crate::transport::{Listener, Network, Secure, Uri};
 
@@ -189,6 +190,24 @@ impl<'a> DestinationBuilder<'a> {
     /// A codec that is not registered or not available.
     pub fn without_listener(self) -> Result<Destination, Error> {
         Destination::build(&self, || Ok(None))
+    }
+
+    /// Takes in a migration that has begun at a [`Server`](crate::server::Server), which has its connections
+    /// encrypted and known: what was said here of these does not count.
+    ///
+    /// # Errors
+    /// A codec that is not registered or not available, [`Error::Over`] where the source has gone by now, a
+    /// [UUID](Self::uuid) that is not the one that is expected. The source is told where it listens.
+    pub fn serve(mut self, newcomer: Newcomer) -> Result<Destination, Error> {
+        let found = newcomer.uuid();
+        if let Some(expected) = self.uuid.filter(|&expected| expected != found) {
+            return Err(multifd_core::Error::from(PeerError::Uuid { expected, found }).into());
+        }
+        self.admission = newcomer.admission(&self.admission);
+        (self.secure, self.uuid) = (None, Some(found));
+        let mut destination = Destination::build(&self, || Ok(None))?;
+        destination.migration.place = Some(newcomer.take()?.enter(destination.entrance())?);
+        Ok(destination)
     }
 
     /// Takes a migration in from streams that are already there, such as files: the main channel,

@@ -26,6 +26,7 @@ use crate::engine::channels::{self, Codec, Intake};
 use crate::engine::session::{Failure, Session, Stopped, Terms, Waiter, Wake};
 use crate::error::{Error, Refused};
 use crate::progress::{Progress, Stats};
+use crate::server::Place;
 use crate::stream::{BlockInfo, Configuration, Limits, MainDecoder};
 use crate::transport::{Connection, Impatient, Link, Listener, Uri, Watched};
 use crate::vm::Vm;
@@ -85,6 +86,8 @@ struct Migration {
     /// The VM goes where it cannot be taken back from.
     committed: bool,
     over: bool,
+    /// Its place among many migrations, while it is there.
+    place: Option<Place>,
 }
 
 /// What the threads of a destination know of each other: the RAM, from when the main channel has
@@ -289,6 +292,7 @@ fn prepare(
         source_left: Arc::default(),
         committed: false,
         over: false,
+        place: None,
     };
     Ok((migration, IntoRam { codec: Codec { methods, progress }, grace }))
 }

@@ -1,11 +1,11 @@
 //! Connections of a migration: which of them is which.
 
-mod hello;
+pub(crate) mod door;
+pub(crate) mod learn;
 
 use std::fmt;
-use std::io;
 use std::net::Shutdown;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use multifd_core::PeerError;
@@ -17,47 +17,29 @@ use super::admission::Admission;
 use super::busy;
 use super::channels::Intake;
 use super::connections::{Added, Arrival, Begin, Host};
-use super::greeting::Greeting;
-use super::refusal::{Refusal, chain};
+use super::introduced::Place;
+use super::refusal::Refusal;
 use super::session::{Failure, Session, Stopped, Waiter, Wake};
-use super::watch::Timer;
 use crate::driver::{self, Receive};
 use crate::error::Error;
-use crate::transport::{
-    Connection, Link, Listener, Secure, Uri, WeakConnection, is_allowed, is_shortage,
-};
+use crate::transport::{Connection, Introduction, Link, Listener, Role, Secure, Uri};
+use door::{Door, Keeper};
+use learn::{Learned, Learner, Said};
 
 /// Takes connections in, and finds out what each is.
 #[derive(Debug)]
 pub(crate) struct Acceptor<I: Accept> {
-    pub(crate) session: Arc<Session<Receiving<I::More>>>,
-    /// None where connections are only handed in.
-    listener: Option<Listener>,
-    pub(crate) admission: Admission,
-    /// Encrypts each connection.
-    secure: Option<Arc<dyn Secure>>,
+    pub(crate) door: Door<Receiving<I::More>>,
     /// What the channels are for.
     pub(crate) intake: I,
-    accepting: Mutex<()>,
 }
 
-/// How far connections that wait have been accepted.
-#[derive(Debug)]
-enum Accepted {
-    All,
-    /// The rest has to wait: the system is short of descriptors or memory.
-    Short(io::Error),
-    /// None is accepted any more.
-    NoMore,
-}
-
-/// How long until it is tried again what may not be possible yet: to accept a connection where the system is
-/// short of something and nobody gives way, to look at who is in the middle of saying what it is.
+/// How long until it is tried again to look at who is in the middle of saying what it is.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a connection is not a part of the migration.
 #[derive(Debug)]
-enum NotOfIt {
+pub(crate) enum NotOfIt {
     /// It is refused, and the migration goes on.
     Refused(Refusal),
     /// It left without having said anything, as port scanners and health checks do.
@@ -65,9 +47,6 @@ enum NotOfIt {
     /// The migration has failed, or is over.
     Failed(Failure),
 }
-
-/// How many refusals are logged each; of further ones, those whose count is a power of two.
-const LOGGED: u64 = 32;
 
 /// How long connections are listened to yet when the migration has failed for what they may say.
 const HEARING: Duration = Duration::from_secs(1);
@@ -103,7 +82,15 @@ pub struct Entrance(Weak<dyn Admit>);
 
 /// What takes connections in.
 trait Admit: Send + Sync {
-    fn admit(self: Arc<Self>, connection: Connection) -> Result<(), Error>;
+    /// Takes one in, of which it is known what it is, or not.
+    fn admit(
+        self: Arc<Self>,
+        connection: Connection,
+        learned: Option<Learned>,
+    ) -> Result<(), Error>;
+
+    /// Whether the migration goes on and lacks channels.
+    fn needs_more(&self) -> bool;
 }
 
 impl Entrance {
@@ -114,11 +101,25 @@ impl Entrance {
     /// connection. One that no thread can be started for fails the migration, too. The connection is
     /// shut down then.
     pub fn add(&self, connection: Connection) -> Result<(), Error> {
+        self.admit(connection, None)
+    }
+
+    /// Hands in `connection`, which has been found out to be a part of the migration.
+    pub(crate) fn add_known(&self, connection: Connection, learned: Learned) -> Result<(), Error> {
+        self.admit(connection, Some(learned))
+    }
+
+    /// Whether the migration goes on and lacks channels.
+    pub(crate) fn needs_more(&self) -> bool {
+        self.0.upgrade().is_some_and(|acceptor| acceptor.needs_more())
+    }
+
+    fn admit(&self, connection: Connection, learned: Option<Learned>) -> Result<(), Error> {
         let Some(acceptor) = self.0.upgrade() else {
             connection.shut_down(Shutdown::Both);
             return Err(Error::Over);
         };
-        acceptor.admit(connection)
+        acceptor.admit(connection, learned)
     }
 }
 
@@ -137,27 +138,15 @@ impl<I: Accept> Acceptor<I> {
         secure: Option<Arc<dyn Secure>>,
         intake: I,
     ) -> Result<Arc<Self>, Error> {
-        let session = Arc::clone(session);
-        let (listens, admission) = (listener.is_some(), admission.clone());
-        let acceptor = Arc::new(Self {
-            session,
-            listener,
-            admission,
-            secure,
-            intake,
-            accepting: Mutex::default(),
-        });
-        if listens {
-            let accepting = Arc::clone(&acceptor);
-            let run = move |session: &Session<_>| session.settle(accepting.run());
-            acceptor.session.spawn("accept", run)?;
-        }
+        let door = Door::new(session, listener, admission, secure);
+        let acceptor = Arc::new(Self { door, intake });
+        door::open(&acceptor)?;
         Ok(acceptor)
     }
 
     /// Where it listens.
     pub(crate) fn uri(&self) -> &Uri {
-        self.listener.as_ref().map_or(&Uri::Unnamed, Listener::uri)
+        self.door.listener.as_ref().map_or(&Uri::Unnamed, Listener::uri)
     }
 
     /// Where connections are handed in.
@@ -166,143 +155,95 @@ impl<I: Accept> Acceptor<I> {
         Entrance(weak)
     }
 
-    fn run(self: &Arc<Self>) -> Result<(), Failure> {
-        let Some(listener) = &self.listener else { return Ok(()) };
-        let mut is_short = false;
-        loop {
-            let accepted = match listener.wait(self.session.stop_event()) {
-                Ok(true) => self.accept_waiting()?,
-                Ok(false) => return Ok(()),
-                Err(error) => self.not_accepted(error)?,
-            };
-            match accepted {
-                Accepted::All => is_short = false,
-                Accepted::NoMore => return Ok(()),
-                Accepted::Short(error) => {
-                    // Said once: it is tried until there is room again.
-                    if !std::mem::replace(&mut is_short, true) {
-                        tracing::warn!(%error, "connections wait to be accepted");
-                    }
-                    let gave_way = self.make_room()?;
-                    let is_gone = || gave_way.as_ref().is_some_and(|one| one.upgrade().is_none());
-                    let what = "room to accept a connection";
-                    self.session
-                        .wait_for(Waiter::Receiver, what, PAUSE, |_| is_gone().then_some(()))?;
-                }
-            }
-        }
-    }
-
-    /// Accepts every connection that waits now, with a thread for each. When this returns, the
-    /// state knows of each of them, if the system is not short of what they need.
-    fn accept_waiting(self: &Arc<Self>) -> Result<Accepted, Failure> {
-        let Some(listener) = &self.listener else { return Ok(Accepted::All) };
-        // Locked from before a connection is taken until the state knows of it.
-        let _accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever connects faster than that is not to keep this thread from its work.
-        for _ in 0..Listener::MOST_WAITING {
-            self.session.check()?;
-            match listener.accept() {
-                Ok(Some(connection)) => self.take_accepted(&connection)?,
-                Ok(None) => break,
-                Err(error) => return self.not_accepted(error),
-            }
-        }
-        Ok(Accepted::All)
-    }
-
-    /// What it means that accepting failed: nothing for a migration that has its channels.
-    fn not_accepted(&self, source: io::Error) -> Result<Accepted, Failure> {
-        if is_shortage(&source) {
-            return Ok(Accepted::Short(source));
-        }
-        if self.session.look(|state| state.connections.is_closed()) {
-            tracing::warn!(error = %source, "no more connections are accepted; none is needed");
-            return Ok(Accepted::NoMore);
-        }
-        Err(Error::System { doing: "accepting a connection", source }.into())
-    }
-
-    /// Has a connection give way that has not said what it is, for what the system is short of. There is
-    /// room when it is gone.
-    fn make_room(&self) -> Result<Option<WeakConnection>, Stopped> {
-        let room = |state: &mut Receiving<_>| state.connections.make_room(Connection::is_silent);
-        let oldest = self.session.update(Wake::Receivers, room)?;
-        Ok(oldest.map(|oldest| {
-            oldest.shut_down(Shutdown::Both);
-            oldest.downgrade()
-        }))
-    }
-
-    /// Takes a connection in that was accepted, whoever it is.
-    fn take_accepted(self: &Arc<Self>, connection: &Connection) -> Result<(), Failure> {
-        if !is_allowed(&self.admission.allow_from, connection.peer_address()) {
-            self.refuse(connection, &Refusal::NotAllowed);
-            return Ok(());
-        }
-        match self.take_in(connection.clone()) {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                self.refuse(connection, &Refusal::TooMany);
-                Ok(())
-            }
-            // Not the migration's fault, and it may go on without this one.
-            Err(Failure::Error(Error::System { source, .. })) => {
-                self.refuse(connection, &Refusal::NoThread(source));
-                self.make_room()?;
-                Ok(())
-            }
-            Err(failure) => Err(failure),
-        }
-    }
-
-    /// Takes a connection in, if not too many wait, in a thread of its own. Returns whether it does.
-    fn take_in(self: &Arc<Self>, connection: Connection) -> Result<bool, Failure> {
-        let (handle, host) = (connection.clone(), host(&connection));
-        let added = self.session.update(Wake::Feeders, |state| {
-            state.connections.add(handle, host, Connection::is_silent)
-        })?;
-        let Some(Added { arrival, gives_way }) = added else { return Ok(false) };
-        if let Some(oldest) = gives_way {
-            oldest.shut_down(Shutdown::Both);
-        }
-        let acceptor = Arc::clone(self);
-        let take = move |session: &Session<_>| {
-            let taken = acceptor.take(arrival, &connection);
-            drop(connection);
-            // Its descriptor is free for the next.
-            session.wake(Wake::Receivers);
-            taken
-        };
-        let spawned = self.session.spawn("recv", take);
-        if spawned.is_err() {
-            self.session.note(|state| state.connections.remove(arrival));
-        }
-        Ok(spawned.map(|()| true)?)
-    }
-
-    /// Finds out what a connection is. The main channel is handed over, a multifd channel taken
-    /// in. What is neither is refused.
-    fn take(&self, arrival: Arrival, connection: &Connection) -> Result<(), Stopped> {
+    /// Takes in a connection that may have been found out before: the main channel is handed over, a multifd
+    /// channel taken in. What is neither is refused.
+    fn take_known(
+        &self,
+        arrival: Arrival,
+        connection: &Connection,
+        learned: Option<Learned>,
+    ) -> Result<(), Stopped> {
+        let session = &self.door.session;
         let from = name(connection);
         let _in_its_name = tracing::debug_span!("connection", %from).entered();
         // Only the reading side is shut down when the migration stops: the source still is to be
         // told on the return path.
-        self.session.shut_down_at_end(connection, Shutdown::Read);
-        let mut link = Link::new(connection);
-        let mut opening = Opening::new();
-        let taken = match self.identify(arrival, connection, &mut link, &mut opening) {
-            Ok(Some(number)) => {
-                // From now on its bytes are the migration's.
-                self.session.watch_progress(connection);
-                self.intake
-                    .receive(&self.session, number, opening.bytes(), link)
-                    .map_err(NotOfIt::Failed)
-            }
-            Ok(None) => Ok(()),
-            Err(not_of_it) => Err(not_of_it),
-        };
+        session.shut_down_at_end(connection, Shutdown::Read);
+        let learned = learned.map_or_else(|| self.learn(connection), Ok);
+        let taken = learned.and_then(|learned| self.place(arrival, connection, learned));
         self.conclude(arrival, (connection, &from), taken)
+    }
+
+    fn learn(&self, connection: &Connection) -> Result<Learned, NotOfIt> {
+        let Door { session, admission, secure, .. } = &self.door;
+        Learner::new(session, admission, secure.as_deref(), connection).learn()
+    }
+
+    /// Puts a connection in its place: until a channel ends.
+    fn place(
+        &self,
+        arrival: Arrival,
+        connection: &Connection,
+        learned: Learned,
+    ) -> Result<(), NotOfIt> {
+        let session = &self.door.session;
+        self.introduce(arrival, &learned)?;
+        let Learned { said, came, .. } = learned;
+        match said {
+            Said::Main(greeting) => {
+                tracing::debug!("the main channel connected");
+                self.hand_over(arrival, greeting, connection)
+            }
+            Said::Channel(initial, opening) => {
+                tracing::debug!(channel = initial.channel, uuid = %initial.uuid, "connected");
+                let number = self.begin(arrival, initial, connection, came)?;
+                // From now on its bytes are the migration's.
+                session.watch_progress(connection);
+                let received =
+                    self.intake.receive(session, number, opening.bytes(), Link::new(connection));
+                received.map_err(NotOfIt::Failed)
+            }
+        }
+    }
+
+    /// Takes note of the migration that a main channel has proven to be of. A channel of another migration than
+    /// the main channel's is none of this one.
+    fn introduce(&self, arrival: Arrival, learned: &Learned) -> Result<(), NotOfIt> {
+        match learned.introduction {
+            None => Ok(()),
+            Some(Introduction { migration, role: Role::Main }) => {
+                let add = |state: &mut Receiving<_>| {
+                    state.introduced.add(arrival, migration, &state.connections);
+                };
+                Ok(self.door.session.update(Wake::Nobody, add)?)
+            }
+            Some(introduction) => self.find_place(arrival, introduction, learned),
+        }
+    }
+
+    /// Waits until it is known of which migration the main channel is: a channel of another one must not
+    /// claim a number here. A source connects its main channel first.
+    fn find_place(
+        &self,
+        arrival: Arrival,
+        introduction: Introduction,
+        learned: &Learned,
+    ) -> Result<(), NotOfIt> {
+        let what = "the main channel of the same migration";
+        let timeout = self.door.admission.timeout;
+        let left = learned.left_of(timeout);
+        let place = self.door.session.wait_for(Waiter::Receiver, what, left, |state| {
+            let gone = !state.connections.is_waiting(arrival);
+            let main = state.connections.main_arrival();
+            let place = state.introduced.place(arrival, introduction.migration, main);
+            place.or_else(|| gone.then_some(Place::Here))
+        })?;
+        match place {
+            Some(Place::Here) => Ok(()),
+            Some(Place::GivenUp) => Err(Refusal::GivenUp.into()),
+            Some(Place::Elsewhere) => Err(Refusal::Busy.into()),
+            None => Err(Refusal::NoMain(timeout).into()),
+        }
     }
 
     /// Ends what is not a part of the migration.
@@ -315,13 +256,13 @@ impl<I: Accept> Acceptor<I> {
         let refusal = match taken {
             Ok(()) => return Ok(()),
             Err(NotOfIt::Failed(failure)) => {
-                return self.session.settle(Err(failure.map(I::blame)));
+                return self.door.session.settle(Err(failure.map(I::blame)));
             }
             Err(NotOfIt::Left | NotOfIt::Refused(Refusal::GivenUp)) => None,
             Err(NotOfIt::Refused(refusal)) => Some(refusal),
         };
         // That it is not waited for any more and why are known at once.
-        let refusal = self.session.update(Wake::Feeders, |state| {
+        let refusal = self.door.session.update(Wake::Feeders, |state| {
             let refusal = match state.connections.remove(arrival) {
                 true => Some(Refusal::GaveWay),
                 false => refusal,
@@ -330,7 +271,7 @@ impl<I: Accept> Acceptor<I> {
         })?;
         match refusal {
             Some(refusal) => {
-                self.end(connection, from, &refusal);
+                door::end(self, connection, from, &refusal);
                 self.hurry(connection, &refusal);
             }
             None => {
@@ -349,152 +290,31 @@ impl<I: Accept> Acceptor<I> {
             let connections = &state.connections;
             connections.has_main() && connections.may_be_main_host(host) && !connections.is_closed()
         };
-        if refusal.is_of_channel() && self.session.look(setting_up) {
-            self.session.watch().has_refused_one(self.admission.timeout);
+        if refusal.is_of_channel() && self.door.session.look(setting_up) {
+            self.door.session.watch().has_refused_one(self.door.admission.timeout);
             // They may all have come meanwhile.
-            if self.session.look(|state| state.connections.is_closed()) {
-                self.session.watch().has_all();
+            if self.door.session.look(|state| state.connections.is_closed()) {
+                self.door.session.watch().has_all();
             }
         }
-    }
-
-    /// Refuses a connection that was never taken in; the migration goes on.
-    fn refuse(&self, connection: &Connection, refusal: &Refusal) {
-        self.session.note(|state| note(state, connection, refusal));
-        self.end(connection, &name(connection), refusal);
-    }
-
-    /// Shuts a connection down that has been refused.
-    fn end(&self, connection: &Connection, from: &str, refusal: &Refusal) {
-        let count = self.intake.codec().progress.count_refused();
-        // Whoever connects again and again is not to fill the log.
-        if count <= LOGGED || count.is_power_of_two() {
-            tracing::warn!(%from, why = %refusal, count, "a connection was refused");
-        } else {
-            tracing::debug!(%from, why = %refusal, "a connection was refused");
-        }
-        connection.shut_down(Shutdown::Both);
-    }
-
-    /// The number of the channel that a connection is, if it is one: it begins then. The main channel
-    /// is handed over.
-    fn identify(
-        &self,
-        arrival: Arrival,
-        connection: &Connection,
-        link: &mut Link,
-        opening: &mut Opening,
-    ) -> Result<Option<u8>, NotOfIt> {
-        let came = Instant::now();
-        // In total, however many bytes come.
-        let mut limit =
-            self.session.watch().cut_off(connection, self.admission.timeout, Shutdown::Both);
-        self.secure(connection, &mut limit)?;
-        let introduction = self.meet(arrival, connection, came, &mut limit)?;
-        let opened = self.session.run(driver::open(link, opening))?;
-        let opened = opened.map_err(|error| self.not_said(error, came, opening.is_empty()))?;
-        hello::agree(introduction, &opened)?;
-        match opened {
-            Opened::Channel(initial) => {
-                self.in_time(limit)?;
-                tracing::debug!(channel = initial.channel, uuid = %initial.uuid, "connected");
-                self.begin(arrival, initial, connection, came).map(Some)
-            }
-            Opened::Main => {
-                let mut greeting = Greeting::new();
-                self.greet(link, &mut greeting, came)?;
-                self.in_time(limit)?;
-                tracing::debug!("the main channel connected");
-                self.hand_over(arrival, greeting, connection).map(|()| None)
-            }
-            Opened::Nothing => {
-                Err(self.not_said(PeerError::Truncated.into(), came, opening.is_empty()))
-            }
-        }
-    }
-
-    /// What it means that a connection has said what it is: not where it was cut off meanwhile.
-    fn in_time(&self, mut limit: Timer) -> Result<(), NotOfIt> {
-        match limit.stop() {
-            true => Err(Refusal::Silent(self.admission.timeout).into()),
-            false => Ok(()),
-        }
-    }
-
-    /// Encrypts a connection, if that is asked for. One that cannot be used is not of the migration.
-    fn secure(&self, connection: &Connection, limit: &mut Timer) -> Result<(), NotOfIt> {
-        let Some(secure) = &self.secure else { return Ok(()) };
-        let Err(error) = secure.secure(connection, None) else { return Ok(()) };
-        // What has been shut down says nothing of why.
-        self.session.check()?;
-        Err(if limit.stop() {
-            Refusal::SlowHandshake(self.admission.timeout).into()
-        } else if error.is_silence() {
-            // A port scanner, a health check: nothing of the migration's.
-            NotOfIt::Left
-        } else {
-            let why = std::error::Error::source(&error).unwrap_or(&error);
-            Refusal::NoTls(chain(why)).into()
-        })
-    }
-
-    /// What it means that a connection has not said what it is, but `error`.
-    fn not_said(&self, error: multifd_core::Error, came: Instant, said_nothing: bool) -> NotOfIt {
-        let timeout = self.admission.timeout;
-        match is_end(&error) {
-            true if came.elapsed() >= timeout => NotOfIt::Refused(Refusal::Silent(timeout)),
-            // A port scanner does no handshake. QEMU looks at the certificate behind it.
-            true if said_nothing && self.secure.is_some() => Refusal::LeftBehindTls.into(),
-            true if said_nothing => NotOfIt::Left,
-            _ => NotOfIt::Refused(error.into()),
-        }
-    }
-
-    /// Reads what a main channel says before it counts as one.
-    fn greet(
-        &self,
-        link: &mut Link,
-        greeting: &mut Greeting,
-        came: Instant,
-    ) -> Result<(), NotOfIt> {
-        let mut buffer = [0; Greeting::MOST];
-        while greeting.wanted() > 0 {
-            let room = &mut buffer[..greeting.wanted()];
-            match self.session.run(link.read(room))? {
-                Ok(0) if came.elapsed() < self.admission.timeout => {
-                    return Err(NotOfIt::Refused(Refusal::CutOff));
-                }
-                Ok(0) => {
-                    let error = PeerError::Truncated.into();
-                    return Err(self.not_said(error, came, false));
-                }
-                Ok(count) => greeting.add(&buffer[..count]).map_err(Refusal::from)?,
-                Err(error) => {
-                    let error = multifd_core::Error::reading(error);
-                    return Err(self.not_said(error, came, false));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Hands the main channel over; one that is the second is told that it is.
     fn hand_over(
         &self,
         arrival: Arrival,
-        greeting: Greeting,
+        greeting: Vec<u8>,
         connection: &Connection,
     ) -> Result<(), NotOfIt> {
-        let (main, greeting) = (connection.clone(), greeting.into_bytes());
-        let said = greeting.clone();
-        let taken = self.session.update(Wake::Feeders, |state| {
+        let (main, said) = (connection.clone(), greeting.clone());
+        let taken = self.door.session.update(Wake::Feeders, |state| {
             state.connections.add_main(arrival, main, greeting, Connection::has_left)
         })?;
         if taken {
-            self.session.watch_progress(connection);
+            self.door.session.watch_progress(connection);
             return Ok(());
         }
-        busy::turn_away(&self.session, connection, &said);
+        busy::turn_away(&self.door.session, connection, &said);
         Err(NotOfIt::Refused(Refusal::Busy))
     }
 
@@ -508,39 +328,40 @@ impl<I: Accept> Acceptor<I> {
         came: Instant,
     ) -> Result<u8, NotOfIt> {
         let handle = Some(connection.clone());
-        self.session
+        self.door
+            .session
             .update(Wake::Feeders, |state| state.connections.claim(arrival, initial, handle))??;
         self.wait_for_more(connection, came)?;
-        self.session.update(Wake::Feeders, |state| state.connections.speaks(arrival))?;
+        self.door.session.update(Wake::Feeders, |state| state.connections.speaks(arrival))?;
         let what = "the main channel";
-        let left = self.admission.timeout.saturating_sub(came.elapsed());
-        let main = self.session.wait_for(Waiter::Receiver, what, left, |state| {
+        let left = self.door.admission.timeout.saturating_sub(came.elapsed());
+        let main = self.door.session.wait_for(Waiter::Receiver, what, left, |state| {
             let connections = &state.connections;
             (connections.has_main() || !connections.is_waiting(arrival)).then_some(())
         })?;
         if main.is_none() {
-            return Err(Refusal::NoMain(self.admission.timeout).into());
+            return Err(Refusal::NoMain(self.door.admission.timeout).into());
         }
-        wait_to_begin::<I>(&self.session, arrival)?;
+        wait_to_begin::<I>(&self.door.session, arrival)?;
         Ok(initial.channel)
     }
 
     /// Waits until there is more to be read of a channel than its initial packet: as long as there is a
     /// main channel that it may be of. What cannot be looked at without reading, speaks.
     fn wait_for_more(&self, connection: &Connection, came: Instant) -> Result<(), NotOfIt> {
-        let timeout = self.admission.timeout;
+        let timeout = self.door.admission.timeout;
         if !connection.can_poll() {
             return Ok(());
         }
         let left = timeout.saturating_sub(came.elapsed());
         let mut readable = connection.wait_readable_for(Some(left));
         if matches!(readable, Ok(false)) {
-            if !self.session.look(|state| state.connections.has_main()) {
+            if !self.door.session.look(|state| state.connections.has_main()) {
                 return Err(Refusal::NoMain(timeout).into());
             }
             readable = connection.wait_readable_for(None);
         }
-        self.session.check()?;
+        self.door.session.check()?;
         let failed = |error| Refusal::from(multifd_core::Error::reading(error));
         match readable.and_then(|_| connection.has_more()) {
             Ok(true) => Ok(()),
@@ -551,7 +372,7 @@ impl<I: Accept> Acceptor<I> {
 
     /// Waits for the main channel, for any time. Returns it with its greeting.
     pub(crate) fn wait_for_main(&self) -> Result<(Connection, Vec<u8>), Failure> {
-        let session = &self.session;
+        let session = &self.door.session;
         let main = session
             .wait_patiently(Waiter::Main, "a source", |state| state.connections.take_main())?;
         session.begin_time_limit();
@@ -562,7 +383,8 @@ impl<I: Accept> Acceptor<I> {
     /// of those that speak does; none where nobody speaks in time. The destination waits meanwhile, and has
     /// limits of its own.
     pub(crate) fn wait_for_announced(&self) -> Result<Option<InitialPacket>, Stopped> {
-        let (what, limit, began) = ("the first channel", self.admission.timeout, Instant::now());
+        let (what, limit, began) =
+            ("the first channel", self.door.admission.timeout, Instant::now());
         let to_be_clear = (limit / 4).min(DISAGREEING);
         loop {
             let elapsed = began.elapsed();
@@ -571,7 +393,7 @@ impl<I: Accept> Acceptor<I> {
             // Whoever is in the middle of saying something may stop there.
             let again = if hears || waits { left.min(PAUSE) } else { left };
             let is_quiet = |connection: &Connection| !hears || is_quiet(connection, false);
-            let announced = self.session.wait_for(Waiter::Main, what, again, |state| {
+            let announced = self.door.session.wait_for(Waiter::Main, what, again, |state| {
                 let connections = &state.connections;
                 match waits {
                     true => connections.announced(is_quiet),
@@ -594,12 +416,12 @@ impl<I: Accept> Acceptor<I> {
         if !matches!(&failure, Failure::Error(error) if lost(error)) {
             return failure;
         }
-        _ = self.accept_waiting();
+        _ = door::accept_waiting(self);
         let what = "connections to say what they are";
-        _ = self.session.wait_for(Waiter::Main, what, HEARING, |state| {
+        _ = self.door.session.wait_for(Waiter::Main, what, HEARING, |state| {
             (state.connections.unknown() == 0).then_some(())
         });
-        let refused = self.session.look(|state| state.refused.clone());
+        let refused = self.door.session.look(|state| state.refused.clone());
         failure.map(|error| error.with_refused(refused))
     }
 
@@ -608,31 +430,83 @@ impl<I: Accept> Acceptor<I> {
         // A source connects all its channels before it says that they have synced. So what is one too
         // many is here by now, too, as a rule, and is known for one of those that came before all were there.
         // Where it is late, or cannot be accepted now, the thread that accepts goes on with it.
-        _ = self.accept_waiting()?;
-        wait_for_all(&self.session, self.admission.timeout, Some(main))
+        door::accept_waiting(self)?;
+        wait_for_all(&self.door.session, self.door.admission.timeout, Some(main))
     }
 }
 
 impl<I: Accept> Admit for Acceptor<I> {
-    fn admit(self: Arc<Self>, connection: Connection) -> Result<(), Error> {
-        let _accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = match self.session.look(|state| state.connections.is_closed()) {
+    fn admit(
+        self: Arc<Self>,
+        connection: Connection,
+        learned: Option<Learned>,
+    ) -> Result<(), Error> {
+        let session = &self.door.session;
+        let _accepting = self.door.accepting();
+        // Of one that is known it is to be heard why there is no place for it.
+        let closed = learned.is_none() && session.look(|state| state.connections.is_closed());
+        let take = |acceptor: &Self, arrival, connection: &Connection| {
+            acceptor.take_known(arrival, connection, learned)
+        };
+        let taken = match closed {
             true => Ok(false),
-            false => self.take_in(connection.clone()),
+            false => door::take_in(&self, connection.clone(), take),
         };
         if matches!(taken, Ok(true)) {
             return Ok(());
         }
         connection.shut_down(Shutdown::Both);
-        match taken.and_then(|_| Ok(self.session.check()?)) {
+        match taken.and_then(|_| Ok(session.check()?)) {
             Ok(()) => Err(Error::NotTakenIn),
             Err(Failure::Stopped) => Err(Error::Over),
             Err(Failure::Error(error)) => {
                 let again = error.again();
-                self.session.fail(error);
+                session.fail(error);
                 Err(again)
             }
         }
+    }
+
+    fn needs_more(&self) -> bool {
+        let session = &self.door.session;
+        session.check().is_ok() && !session.look(|state| state.connections.is_closed())
+    }
+}
+
+impl<I: Accept> Keeper for Acceptor<I> {
+    type State = Receiving<I::More>;
+
+    fn door(&self) -> &Door<Self::State> {
+        &self.door
+    }
+
+    fn add(state: &mut Self::State, one: Connection, host: Host) -> Option<Added<Connection>> {
+        state.connections.add(one, host, Connection::is_silent)
+    }
+
+    fn make_room(state: &mut Self::State) -> Option<Connection> {
+        state.connections.make_room(Connection::is_silent)
+    }
+
+    fn forget(state: &mut Self::State, arrival: Arrival) {
+        state.connections.remove(arrival);
+    }
+
+    fn has_all(state: &Self::State) -> bool {
+        state.connections.is_closed()
+    }
+
+    fn take(&self, arrival: Arrival, connection: &Connection) -> Result<(), Stopped> {
+        self.take_known(arrival, connection, None)
+    }
+
+    fn note(&self, connection: &Connection, refusal: &Refusal) {
+        self.door.session.note(|state| note(state, connection, refusal));
+    }
+
+    fn count_refused(&self, refusal: &Refusal) -> u64 {
+        self.door.admission.refusals.count(refusal);
+        self.intake.codec().progress.count_refused()
     }
 }
 
@@ -757,24 +631,6 @@ pub(crate) fn missing_channels<M: Send + 'static>(
     })
 }
 
-/// Whether the other side has ended a connection before it said what it is. That reading fails here, as for
-/// want of memory, is another matter.
-fn is_end(error: &multifd_core::Error) -> bool {
-    use io::ErrorKind::{
-        BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, UnexpectedEof,
-    };
-    use multifd_core::ErrorKind;
-
-    match error.kind() {
-        ErrorKind::Io { source, .. } => matches!(
-            source.kind(),
-            BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | UnexpectedEof
-        ),
-        ErrorKind::Peer(PeerError::Truncated) => true,
-        _ => false,
-    }
-}
-
 /// Takes note of a connection that is refused: as one that may be a channel of the source's, if it comes
 /// from there.
 fn note<M>(state: &mut Receiving<M>, connection: &Connection, refusal: &Refusal) {
@@ -789,7 +645,7 @@ fn host(connection: &Connection) -> Host {
 }
 
 /// Who is on the other side of a connection.
-fn name(connection: &Connection) -> String {
+pub(crate) fn name(connection: &Connection) -> String {
     connection.peer().unwrap_or_else(|| "this machine".to_owned())
 }
 
@@ -820,7 +676,7 @@ impl From<Stopped> for NotOfIt {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::{self, Read, Write};
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -837,14 +693,5 @@ mod tests {
         // Of other streams it cannot be told.
         let connection = Connection::from_stream(io::empty(), io::sink(), |_| Ok(()));
         assert!(!is_quiet(&connection, true) && connection.has_nothing_unread());
-    }
-
-    #[test]
-    fn a_connection_that_fails_here_has_not_ended_there() {
-        let failed = |kind| multifd_core::Error::reading(io::Error::from(kind));
-        assert!(is_end(&failed(io::ErrorKind::ConnectionReset)));
-        assert!(is_end(&PeerError::Truncated.into()));
-        assert!(!is_end(&failed(io::ErrorKind::OutOfMemory)));
-        assert!(!is_end(&PeerError::NameEmpty.into()));
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::refusal::Refusals;
 use crate::transport::{Introduce, Network};
 
 /// What a receiving side asks of connections before they are of a migration.
@@ -16,6 +17,8 @@ pub(crate) struct Admission {
     pub(crate) most_waiting: usize,
     /// What they prove that they are of the migration by.
     pub(crate) token: Option<Arc<dyn Introduce>>,
+    /// Those that were refused.
+    pub(crate) refusals: Refusals,
 }
 
 impl Default for Admission {
@@ -25,6 +28,7 @@ impl Default for Admission {
             allow_from: Vec::new(),
             most_waiting: 256,
             token: None,
+            refusals: Refusals::default(),
         }
     }
 }

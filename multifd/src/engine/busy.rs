@@ -16,7 +16,7 @@ const MOST: usize = 16 << 20;
 
 /// Turns away the main channel of another source, of which `said` has been read: if it opens a return
 /// path, it is told there that its migration has failed.
-pub(super) fn turn_away<T: Send + 'static>(
+pub(crate) fn turn_away<T: Send + 'static>(
     session: &Session<T>,
     connection: &Connection,
     said: &[u8],

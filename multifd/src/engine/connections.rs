@@ -113,6 +113,13 @@ enum Main<H> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Arrival(u64);
 
+impl Arrival {
+    /// The one behind it.
+    pub(crate) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 /// A connection that has come.
 #[derive(Debug)]
 pub(crate) struct Added<H> {
@@ -166,7 +173,7 @@ impl<H: Clone> Connections<H> {
     ) -> Option<Added<H>> {
         let most = self.most_waiting + usize::from(self.channels);
         let gives_way = if self.waiting() < most { None } else { Some(self.make_room(is_silent)?) };
-        self.last.0 += 1;
+        self.last = self.last.next();
         self.changes += 1;
         self.unknown.insert(self.last, Unknown { handle, host });
         Some(Added { arrival: self.last, gives_way })
@@ -174,7 +181,7 @@ impl<H: Clone> Connections<H> {
 
     /// A stream that was given to be a channel.
     pub(crate) fn add_given(&mut self) -> Arrival {
-        self.last.0 += 1;
+        self.last = self.last.next();
         self.given.insert(self.last);
         self.last
     }

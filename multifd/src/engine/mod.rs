@@ -5,6 +5,7 @@
 //! watch        time limits: what moves, who is cut off                 (decision pure)
 //! cancel       tokens that cancel migrations
 //! threads      what the program wants of threads
+//! cpu_time     what they take
 //! accept       connections come, and are found out to be the main channel or a multifd channel
 //! admission    what is asked of them before
 //! greeting     what a main channel says before it counts as one                (pure)
@@ -26,10 +27,11 @@
 pub(crate) mod accept;
 pub(crate) mod admission;
 pub(crate) mod barrier;
-mod busy;
+pub(crate) mod busy;
 pub(crate) mod cancel;
 pub(crate) mod channels;
 pub(crate) mod connections;
+pub(crate) mod cpu_time;
 mod greeting;
 pub(crate) mod hearing;
 mod introduced;
@@ -39,7 +41,7 @@ mod numbers;
 pub(crate) mod outgoing;
 pub(crate) mod pace;
 pub(crate) mod queue;
-mod refusal;
+pub(crate) mod refusal;
 pub(crate) mod return_path;
 pub(crate) mod session;
 pub(crate) mod threads;

@@ -1,5 +1,7 @@
 //! Why connections are not taken in.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use multifd_core::{ErrorKind, PeerError};
@@ -53,9 +55,63 @@ pub(crate) enum Refusal {
     OtherRole { role: Role, found: Role },
     #[error("no thread could be started for it: {0}")]
     NoThread(std::io::Error),
+    #[error(
+        "no multifd channel came within {} of its main channel: at a QEMU, turn the capability multifd on",
+        Seconds(*.0)
+    )]
+    NoChannels(Duration),
+    #[error(
+        "another migration from the same host began at the same moment, and which channel is of which cannot be \
+         told: start them one after the other, or have both sides use a token"
+    )]
+    Indistinct,
+    #[error("there are as many migrations here as there may be: try again when one is over")]
+    Full,
+    #[error("no new migration is taken here any more: it is being stopped")]
+    Stopping,
+    #[error("the migration that it is of is over")]
+    Over,
+}
+
+/// How many connections were refused, by reason.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Refusals(Arc<Mutex<BTreeMap<&'static str, u64>>>);
+
+impl Refusals {
+    pub(crate) fn count(&self, refusal: &Refusal) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(refusal.reason()).or_default() += 1;
+    }
+
+    /// All so far.
+    pub(crate) fn so_far(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().map(|(&reason, &count)| (reason, count)).collect()
+    }
 }
 
 impl Refusal {
+    /// The reason in a word or two, for counts.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Said(_) | Self::Unfit(_) => "malformed",
+            Self::Silent(_) => "silent",
+            Self::CutOff | Self::LeftEarly | Self::GivenUp => "left_early",
+            Self::NoMain(_) => "no_main_channel",
+            Self::NoChannels(_) => "no_channels",
+            Self::GaveWay | Self::TooMany => "too_many_waiting",
+            Self::Busy => "busy",
+            Self::NotAllowed => "network",
+            Self::SlowHandshake(_) | Self::NoTls(_) | Self::LeftBehindTls => "tls",
+            Self::NotIntroduced(_) | Self::OtherRole { .. } => "token",
+            Self::NoThread(_) => "no_thread",
+            Self::Indistinct => "indistinct",
+            Self::Full => "full",
+            Self::Stopping => "stopping",
+            Self::Over => "over",
+        }
+    }
+
     /// Whether the connection had said which channel it is: the two sides may not have agreed on it.
     pub(crate) fn is_of_channel(&self) -> bool {
         let Self::Said(error) = self else { return matches!(self, Self::LeftEarly) };

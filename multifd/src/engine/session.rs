@@ -34,6 +34,8 @@ pub(crate) struct Session<T> {
     limited: Condvar,
     threads: Mutex<Vec<JoinHandle<()>>>,
     setup: Threads,
+    /// That of whoever set the migration up: its threads log in it.
+    span: tracing::Span,
     watch: Arc<Watch>,
     time_limit: Option<Duration>,
     /// Runs while that does.
@@ -143,6 +145,7 @@ impl<T: Send + 'static> Session<T> {
             limited: Condvar::new(),
             threads: Mutex::default(),
             setup: terms.threads.clone(),
+            span: tracing::Span::current(),
             watch: Watch::new(terms.progress_timeout),
             time_limit: terms.time_limit,
             timer: Mutex::default(),
@@ -344,6 +347,12 @@ impl<T: Send + 'static> Session<T> {
         }
     }
 
+    /// Has `connection`, which is another's from now on, shut down at the end no more.
+    pub(crate) fn let_go(&self, connection: &Connection) {
+        let own = connection.downgrade();
+        self.lock().connections.retain(|(other, _)| !other.is(&own));
+    }
+
     /// The migration begins: its time runs.
     pub(crate) fn begin_time_limit(&self) {
         let timer = self.time_limit.map(|limit| self.watch.end_after(limit));
@@ -444,6 +453,8 @@ impl<T: Send + 'static> Session<T> {
         let own_name = name.clone();
         let (say_begun, begun) = mpsc::sync_channel(1);
         let run = move || {
+            let _counted = session.setup.count();
+            let _in_its_span = session.span.enter();
             let first = session.setup.begin(&own_name);
             let failed = first.is_err();
             _ = say_begun.send(first);

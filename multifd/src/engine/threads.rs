@@ -5,6 +5,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::cpu_time::{CountedThread, CpuTime};
 use crate::error::Error;
 
 /// How a migration's threads are named, and what each does first: a seccomp filter, an affinity, a
@@ -17,6 +18,7 @@ use crate::error::Error;
 pub struct Threads {
     prefix: Arc<str>,
     first: Option<Arc<First>>,
+    cpu_time: CpuTime,
 }
 
 type First = dyn Fn(&str) -> io::Result<()> + Send + Sync;
@@ -24,7 +26,7 @@ type First = dyn Fn(&str) -> io::Result<()> + Send + Sync;
 impl Threads {
     /// Threads named `multifd-…` that do nothing first.
     pub fn new() -> Self {
-        Self { prefix: "multifd-".into(), first: None }
+        Self { prefix: "multifd-".into(), first: None, cpu_time: CpuTime::new() }
     }
 
     /// Names threads by `prefix` and what they are for.
@@ -38,6 +40,17 @@ impl Threads {
     #[must_use]
     pub fn first(self, first: impl Fn(&str) -> io::Result<()> + Send + Sync + 'static) -> Self {
         Self { first: Some(Arc::new(first)), ..self }
+    }
+
+    /// Has the CPU time of the threads added to `cpu_time`.
+    #[must_use]
+    pub fn cpu_time(self, cpu_time: &CpuTime) -> Self {
+        Self { cpu_time: cpu_time.clone(), ..self }
+    }
+
+    /// Counts the CPU time of the thread that calls, until the result is dropped.
+    pub(super) fn count(&self) -> CountedThread {
+        self.cpu_time.count_this_thread()
     }
 
     /// The name of the thread for `role`.

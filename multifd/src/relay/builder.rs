@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
+use multifd_core::wire::Uuid;
 use multifd_core::{PageSize, Registry};
 
 use super::{Relay, Tap};
@@ -14,6 +15,7 @@ use crate::engine::outgoing::Outgoing;
 use crate::engine::session::Terms;
 use crate::engine::threads::Threads;
 use crate::error::Error;
+use crate::server::Newcomer;
 use crate::transport::{Introduce, Listener, Network, Secure, Uri};
 
 /// How a relay is set up. Each side's compression and channels must be what the peer there has.
@@ -26,6 +28,7 @@ pub struct RelayBuilder<'a> {
     pub(super) from_channels: u8,
     pub(super) to_channels: u8,
     pub(super) page_size: Option<PageSize>,
+    pub(super) uuid: Option<Uuid>,
     pub(super) admission: Admission,
     pub(super) connect_timeout: Duration,
     pub(super) max_bandwidth: Option<NonZeroU64>,
@@ -47,6 +50,7 @@ impl<'a> RelayBuilder<'a> {
             from_channels: 2,
             to_channels: 2,
             page_size: None,
+            uuid: None,
             admission: Admission::default(),
             connect_timeout: Duration::from_secs(10),
             max_bandwidth: None,
@@ -235,6 +239,20 @@ impl<'a> RelayBuilder<'a> {
     /// As [`listen`](Self::listen).
     pub fn without_listener(self, to: impl Into<Outgoing>) -> Result<Relay, Error> {
         self.build(to.into(), || Ok(None))
+    }
+
+    /// Relays a migration that has begun at a [`Server`](crate::server::Server), which has its connections
+    /// encrypted and known: what was said here of these does not count.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen), and [`Error::Over`] where the source has gone by now. The source is told
+    /// where it listens.
+    pub fn serve(mut self, newcomer: Newcomer, to: impl Into<Outgoing>) -> Result<Relay, Error> {
+        self.admission = newcomer.admission(&self.admission);
+        (self.from_secure, self.uuid) = (None, Some(newcomer.uuid()));
+        let mut relay = self.build(to.into(), || Ok(None))?;
+        relay.place = Some(newcomer.take()?.enter(relay.entrance())?);
+        Ok(relay)
     }
 
     fn build(

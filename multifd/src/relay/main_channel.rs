@@ -86,7 +86,7 @@ impl MainChannel<'_> {
             MainEvent::Configuration(_) => self.open_channels()?,
             MainEvent::OpenReturnPath => {
                 self.session.update(Wake::Nobody, |state| state.more.return_path.open())?;
-                let (watch, limit) = (self.session.watch(), self.acceptor.admission.timeout);
+                let (watch, limit) = (self.session.watch(), self.acceptor.door.admission.timeout);
                 watch.listens();
                 // From now on the source closes the main channel only when it is done.
                 watch.set_main(self.pipe.from.stream.connection(), Some(limit));
@@ -127,7 +127,7 @@ impl MainChannel<'_> {
     fn open_channels(&self) -> Result<(), Failure> {
         let Some(announced) = self.acceptor.wait_for_announced()? else {
             let (limit, main) =
-                (self.acceptor.admission.timeout, self.pipe.from.stream.connection());
+                (self.acceptor.door.admission.timeout, self.pipe.from.stream.connection());
             let missing = missing_channels(self.session, limit, Some(main));
             return Err(Error::on(Side::From)(missing).into());
         };

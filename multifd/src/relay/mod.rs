@@ -71,6 +71,7 @@ use crate::engine::return_path::{LAST_WORD, Owner, hear_last_word};
 use crate::engine::session::{Failure, Session, Stopped, Waiter, Wake};
 use crate::error::{Error, Refused, Side, Unfinished};
 use crate::progress::{Progress, Stats};
+use crate::server::Place;
 use crate::stream::{Limits, MainDecoder};
 use crate::transport::{Connection, Listener, Uri, Watched};
 use intake::IntoQueue;
@@ -94,6 +95,8 @@ pub struct Relay {
     channels: Channels,
     page_size: Option<PageSize>,
     tap: Option<Arc<dyn Tap>>,
+    /// Its place among many migrations, while it is there.
+    place: Option<Place>,
 }
 
 /// The counters of both sides of a relay, to be read while it runs.
@@ -163,14 +166,15 @@ impl Relay {
         let intake = IntoQueue { codec, grace, tap: setup.tap.clone() };
         let listener = listener()?;
         let most_waiting = setup.admission.most_waiting;
-        let state = State::new(setup.from_channels, None, most_waiting, Relaying::new(to_channels));
+        let state =
+            State::new(setup.from_channels, setup.uuid, most_waiting, Relaying::new(to_channels));
         let session = Session::new(state, &setup.terms)?;
         channels.to.register(&session);
         let secure = setup.from_secure.clone();
         let started = Acceptor::start(&session, listener, &setup.admission, secure, intake);
         let acceptor = started.inspect_err(|_| session.end())?;
         let (page_size, tap) = (setup.page_size, setup.tap.clone());
-        Ok(Self { session, acceptor, channels, page_size, tap })
+        Ok(Self { session, acceptor, channels, page_size, tap, place: None })
     }
 
     /// Where it listens, with the port that was picked where port 0 was asked for; [`Uri::Unnamed`]
@@ -266,7 +270,7 @@ impl Relay {
             end(Watched::unwatched(&destination), Side::To, Wire::ReturnPath),
             end(Watched::unwatched(source), Side::From, Wire::ReturnPath),
         );
-        let hearing = ToSource::new(back, self.acceptor.admission.timeout);
+        let hearing = ToSource::new(back, self.acceptor.door.admission.timeout);
         let hearing = Arc::new(Hearing::new(&destination, hearing));
         let listening = Arc::clone(&hearing);
         let listen = move |session: &Session<State>| {
@@ -346,7 +350,8 @@ impl Relay {
     /// Passes on that the source closes its channels, and waits until the destination has closed
     /// where nothing else tells that it is done.
     fn end_channels(&self, confirmed: bool) -> Result<(), Failure> {
-        let (limit, what) = (self.acceptor.admission.timeout, "the source to close its channels");
+        let (limit, what) =
+            (self.acceptor.door.admission.timeout, "the source to close its channels");
         let ended = self
             .session
             .wait_for(Waiter::Main, what, limit, |state| state.barrier.all_ended().then_some(()))?;

@@ -38,6 +38,7 @@ pub(crate) use kernel::End;
 pub use kernel::KernelTls;
 pub(crate) use kernel::{Handover, Secret};
 pub use names::NamePattern;
+pub(crate) use names::name_in;
 pub use server::{Clients, ServerTls};
 
 use std::sync::Arc;

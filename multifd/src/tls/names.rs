@@ -97,6 +97,11 @@ pub(super) fn of(certificate: &CertificateDer<'_>) -> Vec<Name> {
     subject.into_iter().chain(alternatives.filter_map(|name| text(&name))).collect()
 }
 
+/// A name to call the owner of a certificate by: its subject, or else the first that it has.
+pub(crate) fn name_in(certificate: &CertificateDer<'_>) -> Option<String> {
+    of(certificate).first().map(ToString::to_string)
+}
+
 fn text(name: &GeneralName) -> Option<Name> {
     match name {
         GeneralName::DnsName(text) => Some(Name::Host(text.to_string())),

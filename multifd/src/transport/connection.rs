@@ -3,7 +3,8 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::num::NonZeroU32;
+use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -18,7 +19,7 @@ use socket2::{SockAddr, Socket, Type};
 #[cfg(feature = "token")]
 use super::introduction::Binding;
 use super::layer::{Layer, Line, Now, Patience};
-use super::set_up;
+use super::{peer_process, set_up};
 use crate::driver::ended;
 use crate::engine::watch::Watch;
 
@@ -40,6 +41,8 @@ struct Inner {
     layer: OnceLock<Box<dyn Layer>>,
     /// Bytes that have been read and written.
     moved: AtomicU64,
+    /// Whom the other side's certificate names, once it has shown one.
+    certificate: OnceLock<String>,
     /// From where it was accepted: a socket whose peer has reset the connection does not know it.
     from: Option<SocketAddr>,
 }
@@ -126,8 +129,8 @@ impl Connection {
     }
 
     fn new(stream: Stream, from: Option<SocketAddr>) -> Self {
-        let (layer, moved) = (OnceLock::new(), AtomicU64::new(0));
-        Self(Arc::new(Inner { stream, layer, moved, from }))
+        let (layer, moved, certificate) = (OnceLock::new(), AtomicU64::new(0), OnceLock::new());
+        Self(Arc::new(Inner { stream, layer, moved, certificate, from }))
     }
 
     pub(crate) fn downgrade(&self) -> WeakConnection {
@@ -328,6 +331,23 @@ impl Connection {
         self.0.from.or_else(|| self.socket()?.peer_addr().ok()?.as_socket())
     }
 
+    /// The process on the other side of a Unix socket, as it connected; none that this one cannot see, as in another
+    /// container.
+    pub(crate) fn peer_process(&self) -> Option<NonZeroU32> {
+        peer_process::of(self.socket()?.as_fd())
+    }
+
+    /// Whom the other side's certificate names: see [`set_certificate`](Self::set_certificate).
+    pub(crate) fn certificate(&self) -> Option<&str> {
+        self.0.certificate.get().map(String::as_str)
+    }
+
+    /// The other side has shown a certificate that names it so, and proven that it is its own.
+    #[cfg(feature = "tls")]
+    pub(super) fn set_certificate(&self, name: String) {
+        _ = self.0.certificate.set(name);
+    }
+
     /// Who is on the other side, where that has a name.
     pub(crate) fn peer(&self) -> Option<String> {
         if let Some(address) = self.peer_address() {
@@ -350,6 +370,11 @@ impl Drop for Inner {
 impl WeakConnection {
     pub(crate) fn upgrade(&self) -> Option<Connection> {
         self.0.upgrade().map(Connection)
+    }
+
+    /// Whether it is the same connection as `other`.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.0.ptr_eq(&other.0)
     }
 }
 

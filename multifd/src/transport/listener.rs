@@ -28,7 +28,7 @@ const TRIES: usize = 16;
 pub struct Listener {
     sockets: Vec<Socket>,
     uri: Uri,
-    _file: Option<SocketFile>,
+    files: Vec<SocketFile>,
 }
 
 /// The file of a Unix socket, which is removed in the end.
@@ -61,7 +61,7 @@ impl Listener {
     fn try_bind(uri: &Uri) -> io::Result<Self> {
         let addresses = address::to_listen(uri)?;
         let several = addresses.len() > 1;
-        let mut listener = Self { sockets: Vec::new(), uri: uri.clone(), _file: None };
+        let mut listener = Self { sockets: Vec::new(), uri: uri.clone(), files: Vec::new() };
         let mut not_here = None;
         for mut address in addresses {
             listener.pick_port(&mut address);
@@ -106,7 +106,7 @@ impl Listener {
         }
         socket.bind(address)?;
         // From here on: what fails later removes it.
-        self._file = address.as_pathname().and_then(SocketFile::at);
+        self.files.extend(address.as_pathname().and_then(SocketFile::at));
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
         self.sockets.push(socket);
@@ -143,7 +143,14 @@ impl Listener {
         }
         socket.set_nonblocking(true)?;
         let uri = name_of(&socket.local_addr()?);
-        Ok(Self { sockets: vec![socket], uri, _file: None })
+        Ok(Self { sockets: vec![socket], uri, files: Vec::new() })
+    }
+
+    /// Both listeners as one, with the address of the first.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.sockets.extend(other.sockets);
+        self.files.extend(other.files);
+        self
     }
 
     /// The address, with the port that was picked where port 0 was asked for.
@@ -330,7 +337,7 @@ mod tests {
         drop(listener);
         assert!(!path.exists());
         // Where listening fails after the file has been made.
-        let mut half = Listener { sockets: Vec::new(), uri: uri.clone(), _file: None };
+        let mut half = Listener { sockets: Vec::new(), uri: uri.clone(), files: Vec::new() };
         half.add(&SockAddr::unix(&path).unwrap(), false).unwrap();
         assert!(path.exists());
         drop(half);

@@ -12,6 +12,8 @@ mod layer;
 mod link;
 mod listener;
 mod network;
+#[allow(unsafe_code, reason = "no crate here asks for it without a number that cannot be 0")]
+mod peer_process;
 #[cfg(feature = "tls")]
 mod secured;
 mod uri;

@@ -47,12 +47,14 @@ impl Secured {
     ) -> Result<(), TlsError> {
         let bare = connection.bare_socket().and_then(|_| connection.line());
         let line = bare.ok_or(TlsError::NotASocket)?;
-        let secured = match handover {
-            None => Box::new(Self::over(line, session, Take::All)?),
-            Some(handover) => {
-                let secured = Self::over(line, session, Take::Records)?;
-                Kernel::take_over(line, secured, handover)?
-            }
+        let take = if handover.is_some() { Take::Records } else { Take::All };
+        let secured = Self::over(line, session, take)?;
+        if let Some(name) = secured.peer() {
+            connection.set_certificate(name);
+        }
+        let secured: Box<dyn Layer> = match handover {
+            None => Box::new(secured),
+            Some(handover) => Kernel::take_over(line, secured, handover)?,
         };
         match connection.put_on(secured) {
             true => Ok(()),
@@ -97,6 +99,12 @@ impl Secured {
     /// The session, back, where nothing has been received or sent behind the handshake.
     pub(super) fn into_session(self) -> Session {
         self.session.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom the other side's certificate names, where it has shown one.
+    fn peer(&self) -> Option<String> {
+        let session = lock(&self.session);
+        crate::tls::name_in(session.peer_certificates()?.first()?)
     }
 
     /// What was agreed on in the handshake.
