@@ -203,6 +203,13 @@ pub enum Error {
          migrate again"
     )]
     Forestalled,
+    /// At a [`Server`](crate::server::Server) without a token, a channel of another VM came from the same host for
+    /// which there is no main channel: this migration may have its main channel.
+    #[error(
+        "a channel of another VM came from the same host, without a main channel of its own: the two may have been \
+         taken for each other, so neither goes on; migrate again, one after the other, or have both sides use a token"
+    )]
+    Indistinct,
     /// A packet's number came before, or is lower than that of the one before it.
     #[error(
         "packet {number} came twice, behind a later one of its channel, or with too many gaps before it: a \

@@ -206,7 +206,8 @@ impl<'a> DestinationBuilder<'a> {
         self.admission = newcomer.admission(&self.admission);
         (self.secure, self.uuid) = (None, Some(found));
         let mut destination = Destination::build(&self, || Ok(None))?;
-        destination.migration.place = Some(newcomer.take()?.enter(destination.entrance())?);
+        destination.migration.place =
+            Some(newcomer.take()?.enter(destination.entrance(), self.channels)?);
         Ok(destination)
     }
 

@@ -22,7 +22,7 @@ use super::refusal::Refusal;
 use super::session::{Failure, Session, Stopped, Waiter, Wake};
 use crate::driver::{self, Receive};
 use crate::error::Error;
-use crate::transport::{Connection, Introduction, Link, Listener, Role, Secure, Uri};
+use crate::transport::{Connection, Introduction, Link, Listener, MigrationId, Role, Secure, Uri};
 use door::{Door, Keeper};
 use learn::{Learned, Learner, Said};
 
@@ -91,6 +91,9 @@ trait Admit: Send + Sync {
 
     /// Whether the migration goes on and lacks channels.
     fn needs_more(&self) -> bool;
+
+    /// Ends the migration, which may have been given a channel of another's.
+    fn give_up(&self);
 }
 
 impl Entrance {
@@ -104,9 +107,16 @@ impl Entrance {
         self.admit(connection, None)
     }
 
-    /// Hands in `connection`, which has been found out to be a part of the migration.
+    /// Hands in `connection`, which has been found out to be a part of the migration. Its time here begins now.
     pub(crate) fn add_known(&self, connection: Connection, learned: Learned) -> Result<(), Error> {
-        self.admit(connection, Some(learned))
+        self.admit(connection, Some(Learned { came: Instant::now(), ..learned }))
+    }
+
+    /// Ends the migration, which may have been given a channel of another's.
+    pub(crate) fn give_up(&self) {
+        if let Some(acceptor) = self.0.upgrade() {
+            acceptor.give_up();
+        }
     }
 
     /// Whether the migration goes on and lacks channels.
@@ -169,14 +179,15 @@ impl<I: Accept> Acceptor<I> {
         // Only the reading side is shut down when the migration stops: the source still is to be
         // told on the return path.
         session.shut_down_at_end(connection, Shutdown::Read);
-        let learned = learned.map_or_else(|| self.learn(connection), Ok);
+        let learned = learned.map_or_else(|| self.learn(arrival, connection), Ok);
         let taken = learned.and_then(|learned| self.place(arrival, connection, learned));
         self.conclude(arrival, (connection, &from), taken)
     }
 
-    fn learn(&self, connection: &Connection) -> Result<Learned, NotOfIt> {
+    fn learn(&self, arrival: Arrival, connection: &Connection) -> Result<Learned, NotOfIt> {
         let Door { session, admission, secure, .. } = &self.door;
-        Learner::new(session, admission, secure.as_deref(), connection).learn()
+        let learner = Learner::new(session, admission, secure.as_deref(), connection);
+        learner.learn(|introduction, came| self.introduce(arrival, introduction, came))
     }
 
     /// Puts a connection in its place: until a channel ends.
@@ -187,7 +198,6 @@ impl<I: Accept> Acceptor<I> {
         learned: Learned,
     ) -> Result<(), NotOfIt> {
         let session = &self.door.session;
-        self.introduce(arrival, &learned)?;
         let Learned { said, came, .. } = learned;
         match said {
             Said::Main(greeting) => {
@@ -208,16 +218,20 @@ impl<I: Accept> Acceptor<I> {
 
     /// Takes note of the migration that a main channel has proven to be of. A channel of another migration than
     /// the main channel's is none of this one.
-    fn introduce(&self, arrival: Arrival, learned: &Learned) -> Result<(), NotOfIt> {
-        match learned.introduction {
-            None => Ok(()),
-            Some(Introduction { migration, role: Role::Main }) => {
+    fn introduce(
+        &self,
+        arrival: Arrival,
+        Introduction { migration, role }: Introduction,
+        came: Instant,
+    ) -> Result<(), NotOfIt> {
+        match role {
+            Role::Main => {
                 let add = |state: &mut Receiving<_>| {
                     state.introduced.add(arrival, migration, &state.connections);
                 };
                 Ok(self.door.session.update(Wake::Nobody, add)?)
             }
-            Some(introduction) => self.find_place(arrival, introduction, learned),
+            Role::Channel(_) => self.find_place(arrival, migration, came),
         }
     }
 
@@ -226,16 +240,16 @@ impl<I: Accept> Acceptor<I> {
     fn find_place(
         &self,
         arrival: Arrival,
-        introduction: Introduction,
-        learned: &Learned,
+        migration: MigrationId,
+        came: Instant,
     ) -> Result<(), NotOfIt> {
         let what = "the main channel of the same migration";
         let timeout = self.door.admission.timeout;
-        let left = learned.left_of(timeout);
+        let left = timeout.saturating_sub(came.elapsed());
         let place = self.door.session.wait_for(Waiter::Receiver, what, left, |state| {
             let gone = !state.connections.is_waiting(arrival);
             let main = state.connections.main_arrival();
-            let place = state.introduced.place(arrival, introduction.migration, main);
+            let place = state.introduced.place(arrival, migration, main);
             place.or_else(|| gone.then_some(Place::Here))
         })?;
         match place {
@@ -470,6 +484,10 @@ impl<I: Accept> Admit for Acceptor<I> {
     fn needs_more(&self) -> bool {
         let session = &self.door.session;
         session.check().is_ok() && !session.look(|state| state.connections.is_closed())
+    }
+
+    fn give_up(&self) {
+        self.door.session.fail(I::blame(Error::Indistinct));
     }
 }
 

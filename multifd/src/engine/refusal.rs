@@ -71,6 +71,8 @@ pub(crate) enum Refusal {
     Stopping,
     #[error("the migration that it is of is over")]
     Over,
+    #[error("the program here has not taken its migration: it says why")]
+    NotTaken,
 }
 
 /// How many connections were refused, by reason.
@@ -109,6 +111,7 @@ impl Refusal {
             Self::Full => "full",
             Self::Stopping => "stopping",
             Self::Over => "over",
+            Self::NotTaken => "not_taken",
         }
     }
 

@@ -250,8 +250,9 @@ impl<'a> RelayBuilder<'a> {
     pub fn serve(mut self, newcomer: Newcomer, to: impl Into<Outgoing>) -> Result<Relay, Error> {
         self.admission = newcomer.admission(&self.admission);
         (self.from_secure, self.uuid) = (None, Some(newcomer.uuid()));
+        let channels = self.from_channels;
         let mut relay = self.build(to.into(), || Ok(None))?;
-        relay.place = Some(newcomer.take()?.enter(relay.entrance())?);
+        relay.place = Some(newcomer.take()?.enter(relay.entrance(), channels)?);
         Ok(relay)
     }
 

@@ -37,8 +37,9 @@ impl ServerBuilder {
         Self { most_migrations: most, ..self }
     }
 
-    /// How long a connection has, in total, to say what it is. A main channel then has twice that for its first
-    /// channel to be there and a channel for its main channel. 10 s unless said otherwise.
+    /// How long a connection has, in total, to say what it is. A main channel then has twice that and 2 s,
+    /// from when it came, for its first channel to be there, and a channel for its main channel. 10 s unless said
+    /// otherwise.
     #[must_use]
     pub fn channel_timeout(mut self, limit: Duration) -> Self {
         self.admission.timeout = limit;

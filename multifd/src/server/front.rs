@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use multifd_core::wire::Uuid;
 
 use super::ServerBuilder;
-use super::switchboard::{NoPlace, Origin, Seat, Switchboard};
+use super::switchboard::{NoPlace, Origin, Seat, Switchboard, UNSETTLED};
 use crate::engine::accept::door::{self, Door, Keeper};
 use crate::engine::accept::learn::{Learned, Learner, Said};
 use crate::engine::accept::{Entrance, NotOfIt, name};
@@ -28,11 +28,13 @@ pub(super) struct Front {
 /// Who is there.
 #[derive(Debug)]
 pub(super) struct Hall {
-    switchboard: Switchboard<Connection, Entrance>,
+    switchboard: Board,
     /// Migrations that nobody has taken yet.
     pub(super) newcomers: VecDeque<Arrived>,
     refused: u64,
 }
+
+type Board = Switchboard<Connection, Entrance>;
 
 /// A main channel whose VM is known.
 #[derive(Debug)]
@@ -67,24 +69,32 @@ impl Front {
         _ = self.door.session.update(Wake::Feeders, |hall| hall.switchboard.stop_taking());
     }
 
-    /// The migration of the main channel `main` takes its connections in by `entrance`.
-    pub(super) fn seat(&self, main: Arrival, entrance: Entrance) {
-        let seat = |hall: &mut Hall| hall.switchboard.take_seat(main, entrance);
+    /// The migration of the main channel `main` takes its connections in by `entrance`: so many channels.
+    pub(super) fn seat(&self, main: Arrival, entrance: Entrance, channels: u8) {
+        let seat = |hall: &mut Hall| hall.switchboard.take_seat(main, entrance, channels);
         _ = self.door.session.update(Wake::Feeders, seat);
     }
 
     /// The migration of the main channel `main` is over.
     pub(super) fn leave(&self, main: Arrival) {
-        _ = self.door.session.update(Wake::Feeders, |hall| hall.switchboard.remove(main));
+        _ = self
+            .door
+            .session
+            .update(Wake::Feeders, |hall| hall.switchboard.remove(main, Instant::now()));
     }
 
-    /// Tells the source of a migration that it is refused for `refusal`.
-    pub(super) fn turn_away(&self, main: &Connection, said: &[u8], refusal: &Refusal) {
+    /// Migrations that have begun and are not over.
+    pub(super) fn migrations(&self) -> usize {
+        self.door.session.look(|hall| hall.switchboard.migrations())
+    }
+
+    /// Tells the source of a migration that the program has not taken it.
+    pub(super) fn turn_away(&self, main: &Connection, said: &[u8]) {
         // Behind the end nothing has a limit.
         if self.door.session.check().is_ok() {
             busy::turn_away(&self.door.session, main, said);
         }
-        door::refuse(self, main, refusal);
+        door::refuse(self, main, &Refusal::NotTaken);
     }
 
     /// Accepts no more, and closes what is of no migration yet.
@@ -102,7 +112,7 @@ impl Front {
 
     fn learn(&self, connection: &Connection) -> Result<Learned, NotOfIt> {
         let Door { session, admission, secure, .. } = &self.door;
-        Learner::new(session, admission, secure.as_deref(), connection).learn()
+        Learner::new(session, admission, secure.as_deref(), connection).learn(|_, _| Ok(()))
     }
 
     /// Puts a connection in its place.
@@ -116,9 +126,33 @@ impl Front {
         }
     }
 
-    /// How long a connection that has said what it is waits for what it belongs to.
-    fn patience(&self, learned: &Learned) -> Duration {
-        learned.left_of(self.door.admission.timeout.saturating_mul(2))
+    /// Waits, for `what`, until it is clear what becomes of a connection; `None` when its time is over, unless
+    /// `stays`.
+    fn wait<R>(
+        &self,
+        what: &'static str,
+        learned: &Learned,
+        mut place: impl FnMut(&mut Board) -> Option<R>,
+        stays: impl Fn(&Board) -> bool,
+    ) -> Result<Option<R>, Stopped> {
+        let (session, limit) = (&self.door.session, self.patience());
+        loop {
+            let is_over = learned.left_of(limit).is_zero();
+            let again = if is_over { UNSETTLED } else { learned.left_of(limit).min(UNSETTLED / 4) };
+            let placed = session
+                .wait_for(Waiter::Receiver, what, again, |hall| place(&mut hall.switchboard))?;
+            if placed.is_some() || (is_over && !session.look(|hall| stays(&hall.switchboard))) {
+                // Others may have their place by that.
+                session.wake(Wake::Feeders);
+                return Ok(placed);
+            }
+        }
+    }
+
+    /// How long a connection that has said what it is waits for what it belongs to: those before it may take as
+    /// long as one may to say what they are.
+    fn patience(&self) -> Duration {
+        self.door.admission.timeout.saturating_mul(2).saturating_add(UNSETTLED)
     }
 
     fn place_main(
@@ -133,26 +167,38 @@ impl Front {
         session
             .update(Wake::Feeders, |hall| hall.switchboard.says_main(at, id))?
             .map_err(|why| self.no_place(why))?;
-        let (what, left) = ("the first channel", self.patience(&learned));
-        let place = session.wait_for(Waiter::Receiver, what, left, |hall| {
-            hall.switchboard.main_place(at, Connection::has_left)
-        })?;
-        // Others may have their place by that.
-        session.wake(Wake::Feeders);
+        let place = self.wait_for_channel(at, &learned, is_gone(connection))?;
         let why = match place {
-            Some(Ok(uuid)) => {
+            Ok(uuid) => {
                 session.let_go(connection);
                 let newcomer = Arrived { at, main: connection.clone(), learned, uuid };
                 return Ok(session.update(Wake::Main, |hall| hall.newcomers.push_back(newcomer))?);
             }
-            Some(Err(why)) => self.no_place(why),
-            None if connection.has_left() => Refusal::GivenUp,
-            None => Refusal::NoChannels(self.door.admission.timeout),
+            Err(NoPlace::Alone) if connection.has_left() => Refusal::GivenUp,
+            Err(why) => self.no_place(why),
         };
         if let Said::Main(said) = &learned.said {
             busy::turn_away(session, connection, said);
         }
         Err(why.into())
+    }
+
+    /// Waits for the first channel of the main channel `main`, which tells its VM, unless it `is_gone`.
+    fn wait_for_channel(
+        &self,
+        main: Arrival,
+        learned: &Learned,
+        mut is_gone: impl FnMut() -> bool,
+    ) -> Result<Result<Uuid, NoPlace>, Stopped> {
+        let place = |board: &mut Board| {
+            let place = board.main_place(main, Instant::now(), Connection::has_left);
+            place.or_else(|| is_gone().then(|| board.give_up(main)))
+        };
+        match self.wait("the first channel", learned, place, |_| false)? {
+            Some(place) => Ok(place),
+            // It may have come just now.
+            None => self.door.session.update(Wake::Feeders, |hall| hall.switchboard.give_up(main)),
+        }
     }
 
     fn place_channel(
@@ -167,17 +213,32 @@ impl Front {
         session
             .update(Wake::Feeders, |hall| hall.switchboard.says_channel(at, uuid, id))?
             .map_err(|why| self.no_place(why))?;
-        let (what, left) = ("the main channel", self.patience(&learned));
-        let place = session.wait_for(Waiter::Receiver, what, left, |hall| {
-            hall.switchboard.channel_place(at, Connection::has_left)
-        })?;
-        // Others may have their place by that.
-        session.wake(Wake::Feeders);
+        let mut is_gone = is_gone(connection);
+        let place = self.wait(
+            "the main channel",
+            &learned,
+            |board| {
+                let place = board.channel_place(at, Instant::now(), Connection::has_left);
+                let is_open = place.is_none() && !board.is_matched(at);
+                place.or_else(|| (is_open && is_gone()).then_some(Err(NoPlace::Over)))
+            },
+            // It comes as soon as the program takes it, or is refused with it.
+            |board| board.is_matched(at),
+        )?;
         let (entrance, main) = match place {
             Some(Ok(place)) => place,
-            None if connection.has_left() => return Err(Refusal::GivenUp.into()),
-            None => return Err(Refusal::NoMain(self.door.admission.timeout).into()),
-            Some(Err(why)) => return Err(self.no_place(why).into()),
+            None | Some(Err(NoPlace::Over)) if connection.has_left() => {
+                return Err(Refusal::GivenUp.into());
+            }
+            None => return Err(Refusal::NoMain(self.patience()).into()),
+            Some(Err(why)) => {
+                if why == NoPlace::Stray {
+                    let end = |hall: &mut Hall| hall.switchboard.end_beside(at);
+                    let beside = session.update(Wake::Feeders, end)?;
+                    beside.iter().for_each(Entrance::give_up);
+                }
+                return Err(self.no_place(why).into());
+            }
         };
         session.let_go(connection);
         if let Err(error) = entrance.add_known(connection.clone(), learned) {
@@ -193,6 +254,8 @@ impl Front {
             NoPlace::Stopping => Refusal::Stopping,
             NoPlace::GaveWay => Refusal::GaveWay,
             NoPlace::Over => Refusal::Over,
+            NoPlace::Alone => Refusal::NoChannels(self.patience()),
+            NoPlace::Stray => Refusal::NoMain(self.door.admission.timeout),
         }
     }
 
@@ -216,7 +279,7 @@ impl Front {
         };
         let gave_way = self.door.session.update(Wake::Feeders, |hall| {
             let gave_way = hall.switchboard.has_given_way(at);
-            hall.switchboard.remove(at);
+            hall.switchboard.remove(at, Instant::now());
             gave_way
         })?;
         match if gave_way { Some(Refusal::GaveWay) } else { refusal } {
@@ -227,6 +290,16 @@ impl Front {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether the other side has left for so long that nothing of its source's is about to say any more what it is: a
+/// source that is done leaves with all its connections.
+fn is_gone(connection: &Connection) -> impl FnMut() -> bool {
+    let mut left = None;
+    move || {
+        let since = connection.has_left().then(|| *left.get_or_insert_with(Instant::now));
+        since.is_some_and(|since| since.elapsed() > UNSETTLED / 2)
     }
 }
 
@@ -247,7 +320,7 @@ impl Keeper for Front {
     }
 
     fn forget(hall: &mut Hall, arrival: Arrival) {
-        hall.switchboard.remove(arrival);
+        hall.switchboard.remove(arrival, Instant::now());
     }
 
     fn has_all(_: &Hall) -> bool {

@@ -15,14 +15,19 @@
 //!
 //! With a [token](crate::token) each connection proves it. Without one, QEMU's main channel does not say
 //! which VM it has; its multifd channels say the VM's UUID. So, of connections from one host (all Unix sockets
-//! are one host, and so is vsock), a channel is of the migration that has its UUID and lacks channels, or else of
-//! the main channel that came before it and has no channel yet; of several by a Unix socket, that of the same
-//! process. Where there are two of these, because two
-//! migrations from one host began within the same moment, nobody can tell, and both are refused: their guests go
-//! on at their sources, and the next attempt succeeds. A channel is not taken in while a connection that came before
-//! it from the same host has not said what it is, [`channel_timeout`](ServerBuilder::channel_timeout) at
-//! most: it might be another main channel. So without a token and without TLS, whoever connects from a source's
-//! own host and says nothing holds that source up for so long.
+//! are one host but for the process on the other side, where that can be seen, and so is vsock), a channel is of the
+//! migration that has its UUID and lacks channels, or else of the main channel that came before it and has no
+//! channel yet.
+//!
+//! Where there are two of these, because a migration began on a host while another one's main channel had no channel yet,
+//! nobody can tell, and both are refused: their guests go on at their sources. That is a few round trips long, or
+//! for a source that never connects a channel (a QEMU without the capability multifd) up to twice the
+//! [`channel_timeout`](ServerBuilder::channel_timeout) and 2 s. A channel is not taken in while a connection that came
+//! before it from the same host has not said what it is, for the `channel_timeout` at most, nor for 2 s after a
+//! main channel of that host has gone without all its channels. A channel for whose VM there is no main channel ends the
+//! migrations of its host that lack channels ([`Error::Indistinct`]).
+//!
+//! VMs without a UUID are told apart only where one has all its channels, at its first sync, before the next begins.
 
 mod builder;
 mod front;
@@ -43,8 +48,8 @@ use front::Front;
 
 /// Takes in the connections of many migrations.
 ///
-/// Dropping it closes the connections that are of no migration yet, and no more are accepted. Migrations that have
-/// been taken go on, without the channels that they lack.
+/// Dropping it closes the connections that are of no migration yet, and newcomers that have not gone on, and no more are
+/// accepted. Migrations that go on do so without the channels that they lack.
 #[derive(Debug)]
 pub struct Server {
     front: Arc<Front>,
@@ -70,7 +75,11 @@ impl Server {
         let session = &self.front.door.session;
         let next = session
             .wait_patiently(Waiter::Main, "a migration", |state| state.newcomers.pop_front());
-        let next = next.map_err(|_| session.reason())?;
+        let next = next.map_err(|_| {
+            let reason = session.reason();
+            self.front.end();
+            reason
+        })?;
         Ok(Newcomer::new(&self.front, next))
     }
 
@@ -78,6 +87,12 @@ impl Server {
     /// channels that they lack, and [`next`](Self::next) returns those that it has not returned yet.
     pub fn stop_taking(&self) {
         self.front.stop_taking();
+    }
+
+    /// Migrations that have begun and are not over: those that [`next`](Self::next) is about to return, and those
+    /// that have been taken, until what was made of them is dropped.
+    pub fn running(&self) -> usize {
+        self.front.migrations()
     }
 
     /// How many connections have been refused by reason: by the server and by the migrations that it has given

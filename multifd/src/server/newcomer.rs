@@ -10,7 +10,7 @@ use crate::engine::accept::learn::{Learned, Said};
 use crate::engine::accept::{Entrance, name};
 use crate::engine::admission::Admission;
 use crate::engine::connections::Arrival;
-use crate::engine::refusal::{Refusal, Refusals};
+use crate::engine::refusal::Refusals;
 use crate::error::Error;
 use crate::transport::Connection;
 
@@ -57,7 +57,7 @@ impl Newcomer {
     /// Who sends it: the address of a TCP or vsock connection, `process N of this machine` for a Unix socket.
     pub fn peer(&self) -> String {
         match self.main.peer_process() {
-            Some(process) => format!("process {} of this machine", process),
+            Some(process) => format!("process {process} of this machine"),
             None => name(&self.main),
         }
     }
@@ -83,12 +83,12 @@ impl Newcomer {
 }
 
 impl Taken {
-    /// Hands the main channel in at `entrance`, and whatever comes from now on. Returns the place that the
+    /// Hands the main channel in at `entrance`, and whatever comes from now on: so many channels. Returns the place that the
     /// migration has until it is over.
-    pub(crate) fn enter(self, entrance: Entrance) -> Result<Place, Error> {
+    pub(crate) fn enter(self, entrance: Entrance, channels: u8) -> Result<Place, Error> {
         let Self { main, learned, place } = self;
         entrance.add_known(main, learned)?;
-        place.front.seat(place.at, entrance);
+        place.front.seat(place.at, entrance, channels);
         Ok(place)
     }
 }
@@ -97,7 +97,7 @@ impl Drop for Newcomer {
     fn drop(&mut self) {
         let Some((learned, place)) = self.open.take() else { return };
         if let Said::Main(said) = &learned.said {
-            place.front.turn_away(&self.main, said, &Refusal::Busy);
+            place.front.turn_away(&self.main, said);
         }
     }
 }

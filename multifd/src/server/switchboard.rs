@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
 
 use multifd_core::wire::Uuid;
 
@@ -18,14 +19,21 @@ use crate::transport::MigrationId;
 ///
 /// With a token each connection has proven of which attempt it is. Without one, nothing that QEMU says on a main
 /// channel tells which VM it has, and its channels have the VM's UUID alone. So the order in which
-/// connections come decides, of those from one host: a source connects its main channel before its channels.
+/// connections come decides, of those that may be of one source ([`Origin`]): a source connects its main channel before
+/// its channels. A wrong guess would mix two guests' memory.
 ///
-/// - A channel of a UUID that a migration of the same host has is of that one, as long as it lacks channels.
+/// - A channel of a UUID that a migration has is of that one, as long as it lacks channels.
 /// - Else it is of the main channel that came before it and has no channel yet, if there is one. Of several that come
 ///   by a Unix socket it is that of the same process, if there is one.
-/// - If there are several, no rule tells which, and a guess would mix two guests' memory: all these main
-///   channels are refused, and the guests go on at their sources. Whoever has not said what it is may be
-///   another main channel, so a channel waits for those that came before it.
+/// - If there are several, no rule tells which: all these main channels are refused, and the guests go on at their
+///   sources. Whoever has not said what it is may be another main channel, so a channel waits for those that came
+///   before it.
+/// - Where a main channel has gone of which not all channels have come, those that are on their way could be taken
+///   for the next main channel's. So that one's channels wait for a time, in which their source closes them: whoever
+///   has left is of no main channel that has not.
+/// - A channel of whose VM there is no main channel, though a source connects that first, shows that another VM may have
+///   got it: the migrations that it may be are ended.
+/// - Where VMs have no UUID (it is 0 then), a migration that lacks channels is as good as a main channel without one.
 #[derive(Clone, Debug)]
 pub(super) struct Switchboard<H, S> {
     last: Arrival,
@@ -35,10 +43,15 @@ pub(super) struct Switchboard<H, S> {
     mains: BTreeMap<Arrival, Main<H, S>>,
     /// The channels that have not been handed over.
     channels: BTreeMap<Arrival, Channel<H>>,
+    /// Where main channels came from that have gone without all their channels, and when.
+    unsettled: Vec<(Origin, Instant)>,
     most_waiting: usize,
     most_migrations: usize,
     stopping: bool,
 }
+
+/// How long channels of a main channel that has gone may still come.
+pub(super) const UNSETTLED: Duration = Duration::from_secs(2);
 
 /// Where a migration takes its connections in.
 pub(super) trait Seat: Clone {
@@ -46,7 +59,7 @@ pub(super) trait Seat: Clone {
     fn has_all(&self) -> bool;
 }
 
-/// Where a connection comes from.
+/// Where a connection comes from. All Unix sockets are one host, and so is vsock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) host: Host,
@@ -65,6 +78,8 @@ struct Main<H, S> {
     handle: H,
     from: Origin,
     id: Option<MigrationId>,
+    /// Channels that it lacks; none that is known before it is seated.
+    lacks: Option<u8>,
     stage: Stage<S>,
 }
 
@@ -111,6 +126,19 @@ pub(super) enum NoPlace {
     GaveWay,
     /// The migration whose channel it is has ended.
     Over,
+    /// No channel of it came.
+    Alone,
+    /// There is no main channel of its VM.
+    Stray,
+}
+
+impl Origin {
+    /// Whether both may be of one source.
+    fn may_be_of(&self, other: &Self) -> bool {
+        let (own, other_process) = (self.process, other.process);
+        self.host == other.host
+            && (own.is_none() || other_process.is_none() || own == other_process)
+    }
 }
 
 impl<H: Clone, S: Seat> Switchboard<H, S> {
@@ -122,6 +150,7 @@ impl<H: Clone, S: Seat> Switchboard<H, S> {
             gave_way: BTreeSet::new(),
             mains: BTreeMap::new(),
             channels: BTreeMap::new(),
+            unsettled: Vec::new(),
             most_waiting: most_waiting.max(1),
             most_migrations: most_migrations.max(1),
             stopping: false,
@@ -129,7 +158,7 @@ impl<H: Clone, S: Seat> Switchboard<H, S> {
     }
 
     /// A connection that has not said what it is. Where too many wait, one gives way: see
-    /// [`make_room`](Self::make_room). `None` where all that wait are main channels.
+    /// [`make_room`](Self::make_room). `None` where all that wait are of migrations.
     pub(super) fn add(
         &mut self,
         handle: H,
@@ -164,11 +193,10 @@ impl<H: Clone, S: Seat> Switchboard<H, S> {
         Some(main.handle.clone())
     }
 
-    /// Connections that are of no migration yet.
+    /// Connections that have not been handed over, but for main channels of migrations.
     fn waiting(&self) -> usize {
-        let channels = self.channels.values().filter(|channel| channel.main.is_none()).count();
         let alone = |main: &&Main<H, S>| matches!(main.stage, Stage::Alone);
-        self.unknown.len() + channels + self.mains.values().filter(alone).count()
+        self.unknown.len() + self.channels.len() + self.mains.values().filter(alone).count()
     }
 
     /// No migration begins any more. Those that have begun get their channels.
@@ -191,7 +219,7 @@ impl<H: Clone, S: Seat> Switchboard<H, S> {
             true => Stage::Refused(NoPlace::Stopping),
             false => Stage::Alone,
         };
-        self.mains.insert(arrival, Main { handle, from, id, stage });
+        self.mains.insert(arrival, Main { handle, from, id, lacks: None, stage });
         Ok(())
     }
 
@@ -212,9 +240,10 @@ impl<H: Clone, S: Seat> Switchboard<H, S> {
     pub(super) fn main_place(
         &mut self,
         arrival: Arrival,
+        now: Instant,
         has_left: impl Fn(&H) -> bool,
     ) -> Option<Result<Uuid, NoPlace>> {
-        self.match_up(has_left);
+        self.match_up(now, has_left);
         match self.mains.get(&arrival).map(|main| &main.stage) {
             Some(Stage::Alone) => None,
             Some(&Stage::Known(uuid, _)) => Some(Ok(uuid)),
@@ -223,14 +252,51 @@ impl<H: Clone, S: Seat> Switchboard<H, S> {
         }
     }
 
+    /// Nothing of the main channel is waited for any more: what has become of it.
+    pub(super) fn give_up(&mut self, main: Arrival) -> Result<Uuid, NoPlace> {
+        let Some(main) = self.mains.get_mut(&main) else { return Err(NoPlace::GaveWay) };
+        match main.stage {
+            Stage::Alone => {
+                main.stage = Stage::Refused(NoPlace::Alone);
+                Err(NoPlace::Alone)
+            }
+            Stage::Known(uuid, _) => Ok(uuid),
+            Stage::Refused(why) => Err(why),
+        }
+    }
+
+    /// Whether it is known of which migration a channel is, which begins when the program takes it.
+    pub(super) fn is_matched(&self, channel: Arrival) -> bool {
+        self.channels.get(&channel).is_some_and(|channel| matches!(channel.main, Some(Ok(_))))
+    }
+
+    /// The migrations that lack channels, and that may have the main channel of a stray channel's VM: those that have
+    /// been taken are to be ended, and others come to nothing.
+    pub(super) fn end_beside(&mut self, stray: Arrival) -> Vec<S> {
+        let Some(stray) = self.channels.get(&stray) else { return Vec::new() };
+        let mut seats = Vec::new();
+        for main in self.mains.values_mut().filter(|main| main.id.is_none()) {
+            let Stage::Known(_, at) = &main.stage else { continue };
+            if main.lacks == Some(0) || !main.from.may_be_of(&stray.from) {
+                continue;
+            }
+            match at {
+                At::Seat(seat) | At::Busy(seat) => seats.push(seat.clone()),
+                At::Door => main.stage = Stage::Refused(NoPlace::Indistinct),
+            }
+        }
+        seats
+    }
+
     /// What becomes of a channel: where it is handed over, with the main channel of its migration, to be told
     /// when it [has been](Self::handed_over). One at a time, in the order in which they came.
     pub(super) fn channel_place(
         &mut self,
         arrival: Arrival,
+        now: Instant,
         has_left: impl Fn(&H) -> bool,
     ) -> Option<Result<(S, Arrival), NoPlace>> {
-        self.match_up(has_left);
+        self.match_up(now, has_left);
         let Some(channel) = self.channels.get(&arrival) else { return Some(Err(NoPlace::GaveWay)) };
         let at = match channel.main? {
             Ok(main) => main,
@@ -245,6 +311,7 @@ impl<H: Clone, S: Seat> Switchboard<H, S> {
         let At::Seat(seat) = stage else { return None };
         let seat = seat.clone();
         *stage = At::Busy(seat.clone());
+        main.lacks = main.lacks.map(|lacks| lacks.saturating_sub(1));
         self.channels.remove(&arrival);
         Some(Ok((seat, at)))
     }
@@ -258,19 +325,22 @@ impl<H: Clone, S: Seat> Switchboard<H, S> {
         }
     }
 
-    /// The migration of this main channel takes its connections in by `seat`.
-    pub(super) fn take_seat(&mut self, main: Arrival, seat: S) {
-        if let Some(Main { stage: Stage::Known(_, at), .. }) = self.mains.get_mut(&main) {
-            *at = At::Seat(seat);
+    /// The migration of this main channel takes its connections in by `seat`: so many channels.
+    pub(super) fn take_seat(&mut self, main: Arrival, seat: S, channels: u8) {
+        if let Some(Main { stage: Stage::Known(_, at), lacks, .. }) = self.mains.get_mut(&main) {
+            (*at, *lacks) = (At::Seat(seat), Some(channels));
         }
     }
 
     /// A connection has ended, was refused, or the migration of a main channel is over.
-    pub(super) fn remove(&mut self, arrival: Arrival) {
+    pub(super) fn remove(&mut self, arrival: Arrival, now: Instant) {
         self.unknown.remove(&arrival);
         self.gave_way.remove(&arrival);
         self.channels.remove(&arrival);
-        if self.mains.remove(&arrival).is_some() {
+        if let Some(main) = self.mains.remove(&arrival) {
+            if main.id.is_none() && main.lacks != Some(0) {
+                self.unsettled.push((main.from, now));
+            }
             for channel in self.channels.values_mut() {
                 if channel.main == Some(Ok(arrival)) {
                     channel.main = Some(Err(NoPlace::Over));
@@ -300,7 +370,8 @@ impl<H: Clone, S: Seat> Switchboard<H, S> {
     }
 
     /// Finds the migrations of channels that wait, in the order in which they came.
-    fn match_up(&mut self, has_left: impl Fn(&H) -> bool) {
+    fn match_up(&mut self, now: Instant, has_left: impl Fn(&H) -> bool) {
+        self.unsettled.retain(|&(_, at)| now.saturating_duration_since(at) < UNSETTLED);
         let waiting = self.channels.iter().filter(|(_, channel)| channel.main.is_none());
         for at in waiting.map(|(&at, _)| at).collect::<Vec<_>>() {
             let Some(channel) = self.channels.get(&at) else { continue };
@@ -318,6 +389,7 @@ impl<H: Clone, S: Seat> Switchboard<H, S> {
                     }
                     Err(NoPlace::Indistinct)
                 }
+                Found::None => Err(NoPlace::Stray),
             };
             if let Some(channel) = self.channels.get_mut(&at) {
                 channel.main = Some(place);
@@ -331,43 +403,67 @@ impl<H: Clone, S: Seat> Switchboard<H, S> {
         mains.next().map_or(Found::Wait, |(&at, _)| Found::One(at))
     }
 
-    /// The main channel that came from the same host before: see [`Switchboard`].
+    /// The main channel that came from the same source before: see [`Switchboard`].
     fn of_host(&self, at: Arrival, channel: &Channel<H>, has_left: impl Fn(&H) -> bool) -> Found {
-        let of_host = || {
-            let before = self.mains.range(..at);
-            before.filter(|(_, main)| main.from.host == channel.from.host && main.id.is_none())
+        // A source that is done may have left with all its connections, and nobody else's has all of its then.
+        let left = has_left(&channel.handle);
+        let here = || {
+            let before = self.mains.range(..at).filter(|(_, main)| main.id.is_none());
+            before.filter(|(_, main)| main.from.may_be_of(&channel.from))
         };
-        let of_vm = |main: &Main<H, S>, has_all: bool| match &main.stage {
-            Stage::Known(uuid, at) => *uuid == channel.uuid && at.has_all() == has_all,
-            _ => false,
+        let lacking = || {
+            let lacking = here().filter(|(_, main)| main.is_of(channel.uuid, false));
+            lacking.filter(|(_, main)| left || !has_left(&main.handle))
         };
-        // Of two attempts of one VM the later, the other has been given up.
-        let lacking = of_host().filter(|(_, main)| of_vm(main, false) && !has_left(&main.handle));
-        if let Some((&main, _)) = lacking.last() {
-            return Found::One(main);
+        let has_uuid = channel.uuid != Uuid::default();
+        match ids(lacking())[..] {
+            [main] if has_uuid => return Found::One(main),
+            // Two VMs with one UUID.
+            [_, _, ..] if has_uuid => return Found::Several(Vec::new()),
+            _ => {}
         }
-        if self.unknown.range(..at).any(|(_, unknown)| unknown.from.host == channel.from.host) {
+        if self.may_be_unknown(at, channel, |main| !left && has_left(main)) {
             return Found::Wait;
         }
-        let alone =
-            |main: &Main<H, S>| matches!(main.stage, Stage::Alone) && !has_left(&main.handle);
-        let alone = || of_host().filter(|(_, main)| alone(main));
+        let alone = || {
+            let alone = here().filter(|(_, main)| matches!(main.stage, Stage::Alone));
+            alone.filter(|(_, main)| left == has_left(&main.handle))
+        };
+        let candidates = || alone().chain(lacking());
         let of_process = |main: &Main<H, S>| {
             main.from.process.is_some() && main.from.process == channel.from.process
         };
-        if let [main] = ids(alone().filter(|(_, main)| of_process(main)))[..] {
+        if let [main] = ids(candidates().filter(|(_, main)| of_process(main)))[..] {
             return Found::One(main);
         }
-        let alone = ids(alone());
-        match alone[..] {
+        match ids(candidates())[..] {
             [main] => Found::One(main),
             // One too many, perhaps: its migration says so.
-            [] => {
-                let complete = of_host().filter(|(_, main)| of_vm(main, true)).last();
-                complete.map_or(Found::Wait, |(&main, _)| Found::One(main))
-            }
-            _ => Found::Several(alone),
+            [] => match here().filter(|(_, main)| main.is_of(channel.uuid, true)).last() {
+                Some((&main, _)) => Found::One(main),
+                None if left => Found::Wait,
+                None => Found::None,
+            },
+            _ => Found::Several(ids(alone())),
         }
+    }
+
+    /// Whether a channel that came at `at` may be of a main channel that is not known, or that has gone or `is_going`.
+    fn may_be_unknown(
+        &self,
+        at: Arrival,
+        channel: &Channel<H>,
+        is_going: impl Fn(&H) -> bool,
+    ) -> bool {
+        let may_be = |from: &Origin| from.may_be_of(&channel.from);
+        let goes = |main: &&Main<H, S>| match main.stage {
+            Stage::Refused(_) => true,
+            _ => main.lacks != Some(0) && is_going(&main.handle),
+        };
+        let mut going = self.mains.values().filter(|main| main.id.is_none()).filter(goes);
+        self.unknown.range(..at).any(|(_, unknown)| may_be(&unknown.from))
+            || going.any(|main| may_be(&main.from))
+            || self.unsettled.iter().any(|(from, _)| may_be(from))
     }
 
     /// A channel of `uuid` is of this main channel.
@@ -408,6 +504,18 @@ enum Found {
     One(Arrival),
     /// It may be of each of these.
     Several(Vec<Arrival>),
+    /// There is none.
+    None,
+}
+
+impl<H, S: Seat> Main<H, S> {
+    /// Whether it is a migration of this VM that has all its channels, or does not.
+    fn is_of(&self, uuid: Uuid, has_all: bool) -> bool {
+        match &self.stage {
+            Stage::Known(of, at) => *of == uuid && at.has_all() == has_all,
+            _ => false,
+        }
+    }
 }
 
 impl<S: Seat> At<S> {

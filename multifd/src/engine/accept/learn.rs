@@ -56,13 +56,18 @@ impl<'a, T: Send + 'static> Learner<'a, T> {
     }
 
     /// Has the connection encrypted and prove what it is, where that is asked for, and reads no more than it
-    /// takes to know what it is.
-    pub(crate) fn learn(&self) -> Result<Learned, NotOfIt> {
+    /// takes to know what it is. Before that, `introduced` is told what it has proven to be, and when it came: what
+    /// it has said stays unread until that is done.
+    pub(crate) fn learn(
+        &self,
+        introduced: impl FnOnce(Introduction, Instant) -> Result<(), NotOfIt>,
+    ) -> Result<Learned, NotOfIt> {
         let timeout = self.admission.timeout;
         // In total, however many bytes come.
         let mut limit = self.session.watch().cut_off(self.connection, timeout, Shutdown::Both);
         self.secure(&mut limit)?;
         let introduction = self.meet(&mut limit)?;
+        introduction.map_or(Ok(()), |introduction| introduced(introduction, self.came))?;
         let (mut link, mut opening) = (Link::new(self.connection), Opening::new());
         let opened = self.session.run(driver::open(&mut link, &mut opening))?;
         let opened = opened.map_err(|error| self.not_said(error, opening.is_empty()))?;
