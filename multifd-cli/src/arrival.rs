@@ -76,6 +76,7 @@ pub(crate) fn store(
         check_all_arrived(&arrived)?;
     }
     let page_bytes = arrived.ram.page_size().bytes();
+    let image = target.place().to_string();
     // What somebody else has been given cannot be taken back.
     if target.is_given() {
         arrived.commit().map_err(|error| interrupt.or(error))?;
@@ -101,7 +102,6 @@ pub(crate) fn store(
         error => interrupt.or(error),
     })?;
     let summary = Summary::new(&stats, page_bytes, started.elapsed());
-    let image = args.new.to.to_string();
     let refused_connections = stats.refused_connections;
     Ok(Stored { image, vm: stored, refused_connections, summary })
 }
@@ -127,6 +127,18 @@ pub(crate) struct Stored {
     refused_connections: u64,
     #[serde(flatten)]
     summary: Summary,
+}
+
+impl Stored {
+    /// Where it is, and what it is, in words.
+    pub(crate) fn place_and_kind(&self) -> (&str, String) {
+        (&self.image, self.vm.shown())
+    }
+
+    /// What was moved, in words.
+    pub(crate) fn moved(&self) -> String {
+        self.summary.sentence()
+    }
 }
 
 /// Prints what was stored.

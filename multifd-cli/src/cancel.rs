@@ -25,22 +25,41 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Whether a signal has come, and the migrations that it cancels. The first signal cancels them; one
 /// that comes [later](ONE_WISH) ends the program at once, whatever it leaves behind.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Interrupt(Arc<Mutex<State>>);
+pub(crate) struct Interrupt(Arc<Mutex<State>>, Arc<Making>);
 
 #[derive(Debug, Default)]
 struct State {
     /// The first signal, and when it came.
     signal: Option<(i32, Instant)>,
-    /// What a program that ends at once leaves behind, if it is there, and what to say of it.
-    making: Option<(PathBuf, String)>,
     watched: Vec<(u64, CancelToken)>,
     next: u64,
+    /// What a service's migrations ask, until they are cancelled.
+    serving: Option<Interrupt>,
 }
 
-impl State {
+/// What a program that ends at once leaves behind, where it is there, and what to say of it.
+#[derive(Debug, Default)]
+struct Making(Mutex<Vec<(PathBuf, String)>>);
+
+impl Making {
+    /// Says `said` of `path` from now on.
+    fn set(&self, path: &Path, said: String) {
+        let mut made = self.lock();
+        // What is gone has been removed, or has another name.
+        made.retain(|(other, _)| other != path && other.exists());
+        made.push((path.to_owned(), said));
+    }
+
     /// What to say of that which is left behind, if anything is.
-    fn leaves(&self) -> Option<&str> {
-        self.making.as_ref().filter(|(folder, _)| folder.exists()).map(|(_, said)| &**said)
+    fn leaves(&self) -> Option<String> {
+        let made = self.lock();
+        let left = made.iter().filter(|(path, _)| path.exists()).map(|(_, said)| &**said);
+        let left: Vec<_> = left.collect();
+        (!left.is_empty()).then(|| left.join("; "))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(PathBuf, String)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,21 +101,41 @@ impl Interrupt {
         Watch { interrupt: self.clone(), number }
     }
 
+    /// What the migrations of a service ask in place of this: the first signal has the service take no more of them,
+    /// and a later one cancels them, before yet a later one ends the program.
+    pub(crate) fn serving(&self) -> Self {
+        let serving = Self(Arc::default(), Arc::clone(&self.1));
+        self.lock().serving = Some(serving.clone());
+        serving
+    }
+
+    /// Cancels the migrations of a service. Returns whether they were not yet.
+    pub(crate) fn cancel_serving(&self) -> bool {
+        let mut state = self.lock();
+        let Some(serving) = state.serving.take() else { return false };
+        let signal = state.signal.map_or(SIGTERM, |(signal, _)| signal);
+        // The next signal is another wish.
+        state.signal = Some((signal, Instant::now()));
+        drop(state);
+        serving.cancel(signal);
+        true
+    }
+
     /// Takes note of a folder that is removed when the program ends by itself.
     pub(crate) fn making(&self, folder: &Path) {
-        self.lock().making = Some((folder.to_owned(), format!("remove {}", folder.display())));
+        self.1.set(folder, format!("remove {}", folder.display()));
     }
 
     /// Takes note that what is in this folder is about to become another's, of which this is to be
     /// said.
     pub(crate) fn putting(&self, folder: &Path, said: String) {
-        self.lock().making = Some((folder.to_owned(), said));
+        self.1.set(folder, said);
     }
 
     /// What to say of that which the program would leave behind if it ended at once.
     #[cfg(test)]
     pub(crate) fn leaves(&self) -> Option<String> {
-        self.lock().leaves().map(str::to_owned)
+        self.1.leaves()
     }
 
     /// Fails if a signal has come.
@@ -131,8 +170,13 @@ impl Interrupt {
         match Wish::of(state.signal.map(|(_, first)| now.saturating_duration_since(first))) {
             Wish::Cancel => state.signal = Some((signal, now)),
             Wish::Same => {}
+            Wish::EndAtOnce if state.serving.is_some() => {
+                drop(state);
+                self.cancel_serving();
+                return;
+            }
             Wish::EndAtOnce => {
-                if let Some(said) = state.leaves() {
+                if let Some(said) = self.1.leaves() {
                     output::note(&format!("multifd: ended at once; {said}"));
                 }
                 _ = signal_hook::low_level::emulate_default_handler(signal);
@@ -200,6 +244,43 @@ fn ignored_signals() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_is_told_to_stop_before_its_migrations_are_cancelled() {
+        let interrupt = Interrupt::default();
+        let serving = interrupt.serving();
+        let _watch = serving.watch(CancelToken::new());
+        interrupt.cancel(SIGTERM);
+        assert!(interrupt.check().is_err() && serving.check().is_ok());
+        // One wish with the first.
+        interrupt.cancel(SIGTERM);
+        assert!(serving.check().is_ok());
+        let long_ago = Instant::now().checked_sub(2 * ONE_WISH).unwrap();
+        interrupt.lock().signal = Some((SIGTERM, long_ago));
+        interrupt.cancel(SIGINT);
+        assert!(serving.check().is_err());
+        // What comes right behind is the same wish: the program goes on.
+        interrupt.cancel(SIGINT);
+        assert!(!interrupt.cancel_serving());
+    }
+
+    #[test]
+    fn what_is_left_behind_is_said_of_all_that_is_there() {
+        let (interrupt, folder) = (Interrupt::default(), tempfile::tempdir().unwrap());
+        let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+        for path in [&one, &two] {
+            std::fs::write(path, "").unwrap();
+        }
+        interrupt.making(&one);
+        interrupt.serving().putting(&two, "look at two".to_owned());
+        assert_eq!(interrupt.leaves().unwrap(), format!("remove {}; look at two", one.display()));
+        interrupt.putting(&one, "look at one".to_owned());
+        assert_eq!(interrupt.leaves().unwrap(), "look at two; look at one");
+        std::fs::remove_file(&two).unwrap();
+        assert_eq!(interrupt.leaves().unwrap(), "look at one");
+        std::fs::remove_file(&one).unwrap();
+        assert_eq!(interrupt.leaves(), None);
+    }
 
     #[test]
     fn two_signals_in_a_row_are_one_wish_and_a_later_one_is_another() {

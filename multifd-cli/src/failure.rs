@@ -38,6 +38,11 @@ impl Failure {
         self.status == 3
     }
 
+    /// Whether a signal is the reason.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.status >= 128
+    }
+
     /// The user has cancelled the command. The status is the one that a shell gives to a program
     /// ended by that signal.
     pub(crate) fn interrupted(signal: i32) -> Self {

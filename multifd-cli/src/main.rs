@@ -30,6 +30,7 @@ mod qpl;
 mod recv;
 mod relay;
 mod send;
+mod serve;
 mod show;
 mod size;
 mod summary;

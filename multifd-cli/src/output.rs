@@ -27,6 +27,13 @@ impl Output {
         if self.quiet { Ok(()) } else { print(&(one_line(line) + "\n")) }
     }
 
+    /// Writes what happens to stderr, unless the program is to be quiet.
+    pub(crate) fn tell(&self, line: &str) {
+        if !self.quiet {
+            note(line);
+        }
+    }
+
     /// Writes a warning to stderr, unless the program is to be quiet.
     pub(crate) fn warn(&self, line: &str) {
         if !self.quiet {

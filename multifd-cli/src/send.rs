@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::file;
 use crate::mapping::{self, Access};
 use crate::options::codec::{self, Agreed};
+use crate::options::cpu::Cpu;
 use crate::options::device_state::DeviceStateLimit;
 use crate::options::limits::{Bandwidth, Limits};
 use crate::options::tls::ToTls;
@@ -95,6 +96,8 @@ pub(crate) struct Args {
     qpl: Qpl,
     #[command(flatten)]
     zstd: Zstd,
+    #[command(flatten)]
+    cpu: Cpu,
 }
 
 /// QEMU's names.
@@ -130,6 +133,8 @@ struct Sent<'a> {
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    // Before the threads, which inherit it.
+    args.cpu.apply()?;
     let registry = args.zstd.in_registry(args.qpl.registry()?)?;
     let codec = codec::find(&registry, &args.agreed.compression, args.level)?;
     let (tls, token) = (args.tls.client()?, args.token.token()?);

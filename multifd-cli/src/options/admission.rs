@@ -14,12 +14,19 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// The networks that connections to `listen` may come from; any if there are none.
-    pub(crate) fn networks(&self, listen: &Uri) -> Result<Vec<Network>, Failure> {
-        let instead = match listen {
-            _ if self.allow_from.is_empty() => return Ok(Vec::new()),
-            Uri::Unix(_) => "who may use a Unix socket, the permissions of its file and folder say",
-            Uri::Vsock { .. } => "vsock connects this machine and its own guests alone",
+    /// The networks that connections to `listen` may come from; any if there are none. Where it is not known, it is
+    /// TCP.
+    pub(crate) fn networks(&self, listen: Option<&Uri>) -> Result<Vec<Network>, Failure> {
+        if self.allow_from.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (listen, instead) = match listen {
+            Some(uri @ Uri::Unix(_)) => {
+                (uri, "who may use a Unix socket, the permissions of its file and folder say")
+            }
+            Some(uri @ Uri::Vsock { .. }) => {
+                (uri, "vsock connects this machine and its own guests alone")
+            }
             _ => return Ok(self.allow_from.clone()),
         };
         Err(Failure::usage(format!("--allow-from is of no use with {listen}: {instead}")))

@@ -2,6 +2,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod codec;
+pub(crate) mod cpu;
 pub(crate) mod device_state;
 pub(crate) mod limits;
 pub(crate) mod store;

@@ -88,6 +88,17 @@ impl Place {
         }
     }
 
+    /// The same with `change` made of its folder or file.
+    pub(crate) fn at(mut self, change: impl FnOnce(&str) -> String) -> Result<Self, Failure> {
+        let (Self::Image(path)
+        | Self::QemuFile { path, .. }
+        | Self::Libvirt { path, .. }
+        | Self::CloudHypervisor(path)) = &mut self;
+        let text = path.to_str().ok_or_else(|| cannot_use(path, "its name is not UTF-8"))?;
+        *path = change(text).into();
+        Ok(self)
+    }
+
     /// The folder or file.
     pub(crate) fn path(&self) -> &Path {
         match self {

@@ -156,6 +156,11 @@ impl Target {
         Ok(Self { place: place.clone(), way })
     }
 
+    /// Where that is.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// Whether the VM is given to somebody, and cannot be taken back then.
     pub(crate) fn is_given(&self) -> bool {
         matches!(self.way, Way::Give(_))

@@ -3,14 +3,15 @@
 mod inspect;
 mod progress;
 mod record;
+mod serve;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use multifd::core::MultiFdMethods;
 use multifd::inspect::Report as Inspected;
-use multifd::relay::{Relay, Relayed, Tap, Wire};
-use multifd::{Side, Stats, Uri};
+use multifd::relay::{Relay, RelayBuilder, Relayed, Tap, Wire};
+use multifd::{Side, Uri};
 use serde::Serialize;
 
 use crate::cancel::Interrupt;
@@ -18,12 +19,14 @@ use crate::failure::Failure;
 use crate::inspect::{chart, json, text};
 use crate::options::admission::{self, Admission};
 use crate::options::codec::{self, channel_count};
+use crate::options::cpu::Cpu;
 use crate::options::limits::{Bandwidth, ChannelTimeout, Limits};
 use crate::options::tls::BothTls;
 use crate::options::token::BothTokenFiles;
 use crate::options::zstd::Zstd;
 use crate::output::{self, Output};
 use crate::qpl::Qpl;
+use crate::serve::service::{Listen, Serve, check_plain};
 use crate::summary::Summary;
 use inspect::Inspection;
 use record::Recorder;
@@ -31,7 +34,8 @@ use record::Recorder;
 /// Relay a migration, with another codec or number of channels on the other side.
 ///
 /// It stands between a source (multifd send, or a QEMU that migrates with the capability multifd)
-/// and a destination (multifd recv, or a QEMU with -incoming), relays one migration live and ends. It
+/// and a destination (multifd recv, or a QEMU with -incoming), relays one migration live and ends, or with
+/// --serve many, until it is told to stop. It
 /// takes the place of the other side: give it the compression and the channels of each side. It keeps
 /// no RAM, and writes files only with --record and --chart. The source may switch to postcopy, but not
 /// with the capability postcopy-preempt. XBZRLE and devices that migrate in parts (VFIO) cannot be
@@ -48,12 +52,18 @@ Examples:
 
 A compressed tunnel between two QEMUs, on the source's and on the destination's host:
   multifd relay --listen tcp:127.0.0.1:4444 --to tcp:there:5555 --to-compression zstd
-  multifd relay --listen tcp::5555 --to tcp:127.0.0.1:4444 --from-compression zstd")]
+  multifd relay --listen tcp::5555 --to tcp:127.0.0.1:4444 --from-compression zstd
+
+A service on the destination's host, for many VMs, each of whose QEMUs listens on a socket of its own:
+  multifd relay --serve --listen tcp::5555 --from-tls-creds tls --from-token-file token \\
+    --to unix:/run/vms/{uuid}.sock --metrics tcp:127.0.0.1:9464 --audit /var/log/multifd/relay")]
 pub(crate) struct Args {
-    /// Where to listen for the source: tcp:HOST:PORT (port 0: any free one), unix:PATH or vsock:CID:PORT
-    #[arg(short, long, value_name = "URI")]
-    listen: Uri,
-    /// Where the destination listens: tcp:HOST:PORT, unix:PATH or vsock:CID:PORT
+    /// Where to listen for the source: tcp:HOST:PORT (port 0: any free one), unix:PATH or vsock:CID:PORT. With
+    /// --serve a socket of systemd's may take its place
+    #[arg(short, long, value_name = "URI", required_unless_present = "serve")]
+    listen: Option<Uri>,
+    /// Where the destination listens: tcp:HOST:PORT, unix:PATH or vsock:CID:PORT. With --serve {uuid} in it
+    /// stands for the VM's UUID
     #[arg(short, long, value_name = "URI")]
     to: Uri,
     /// The source's codec
@@ -76,18 +86,20 @@ pub(crate) struct Args {
     #[command(flatten)]
     channel_timeout: ChannelTimeout,
     /// Record both sides, in the folders from and to of this new folder, for multifd decode
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "serve")]
     record: Option<PathBuf>,
     /// Inspect what the source sends, as multifd inspect does: errors are printed as they come, the
     /// rest at the end, even if the migration fails. What it finds does not change the exit status
-    #[arg(long)]
+    #[arg(long, conflicts_with = "serve")]
     inspect: bool,
     /// Draw packets by channel and pages by round of what is inspected, as SVG
     #[arg(long, value_name = "FILE", requires = "inspect")]
     chart: Option<PathBuf>,
     /// Print the result as JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "serve")]
     json: bool,
+    #[command(flatten)]
+    serve: Serve,
     #[command(flatten)]
     bandwidth: Bandwidth,
     #[command(flatten)]
@@ -100,16 +112,17 @@ pub(crate) struct Args {
     qpl: Qpl,
     #[command(flatten)]
     zstd: Zstd,
+    #[command(flatten)]
+    cpu: Cpu,
 }
 
 pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
+    // Before the threads, which inherit it.
+    args.cpu.apply()?;
+    let listen = args.serve.listen(args.listen.as_ref())?;
     let registry = args.zstd.in_registry(args.qpl.registry()?)?;
     let from = codec::find(&registry, &args.from_compression, None)?;
     let to = codec::find(&registry, &args.to_compression, args.to_level)?;
-    let networks = args.admission.networks(&args.listen)?;
-    let (from_tls, to_tls) = (args.tls.server()?, args.tls.client()?);
-    let (from_token, to_token) = (args.token.from()?, args.token.to()?);
-    let interrupt = Interrupt::listen()?;
     let mut setup = Relay::builder(&registry)
         .from_compression(Arc::clone(&from))
         .from_channels(args.from_channels)
@@ -119,27 +132,46 @@ pub(crate) fn run(args: &Args, output: &Output) -> Result<(), Failure> {
         .channel_timeout(args.channel_timeout.channel_timeout)
         .progress_timeout(args.limits.progress_timeout())
         .time_limit(args.limits.time_limit)
-        .allow_from(networks)
         .max_bandwidth(args.bandwidth.max_bandwidth);
-    let (is_open, has_token) = (from_tls.is_none(), from_token.is_some());
-    if let Some(tls) = from_tls {
-        setup = setup.from_tls(tls);
-    }
-    if let Some(tls) = to_tls {
+    if let Some(tls) = args.tls.client()? {
         setup = setup.to_tls(tls);
     }
-    if let Some(token) = from_token {
-        setup = setup.from_token(token);
-    }
-    if let Some(token) = to_token {
+    if let Some(token) = args.token.to()? {
         setup = setup.to_token(token);
+    }
+    if !args.serve.serve {
+        check_plain(&args.to.to_string())?;
+    }
+    match listen {
+        Listen::At(uri) if !args.serve.serve => relay_one(args, setup, [from, to], &uri, output),
+        listen => serve::serve(args, &setup, [&*from, &*to], listen, output),
+    }
+}
+
+/// Relays one migration.
+fn relay_one(
+    args: &Args,
+    mut setup: RelayBuilder<'_>,
+    [from, to]: [Arc<dyn MultiFdMethods>; 2],
+    listen: &Uri,
+    output: &Output,
+) -> Result<(), Failure> {
+    setup = setup.allow_from(args.admission.networks(Some(listen))?);
+    let (tls, token) = (args.tls.server()?, args.token.from()?);
+    let interrupt = Interrupt::listen()?;
+    let (is_open, has_token) = (tls.is_none(), token.is_some());
+    if let Some(tls) = tls {
+        setup = setup.from_tls(tls);
+    }
+    if let Some(token) = token {
+        setup = setup.from_token(token);
     }
     let recorder = args.record.as_deref().map(Recorder::new).transpose()?.map(Arc::new);
     let inspection = args.inspect.then(|| Arc::new(Inspection::new(args.from_channels)));
     if let Some(tap) = Taps::of(recorder.as_ref(), inspection.as_ref()) {
         setup = setup.tap(Arc::new(tap));
     }
-    let relay = setup.listen(&args.listen, &args.to)?;
+    let relay = setup.listen(listen, &args.to)?;
     // Also with --quiet: a program that asked for port 0 waits for this line.
     output::note(&format!("listening on {}", relay.uri()));
     if is_open {
@@ -207,6 +239,11 @@ fn show(args: &Args, inspected: &Inspected) -> Result<(), Failure> {
     args.chart.as_deref().map_or(Ok(()), |path| chart::write(inspected, path))
 }
 
+/// What was moved, from the source and to the destination.
+fn summaries(Relayed { from, to, page_size, elapsed, .. }: &Relayed) -> [Summary; 2] {
+    [from, to].map(|stats| Summary::new(stats, page_size.bytes(), *elapsed))
+}
+
 #[derive(Serialize)]
 struct Report<'a> {
     /// Whether the destination has confirmed the migration.
@@ -236,13 +273,10 @@ fn report(
     inspected: Option<&Inspected>,
     output: &Output,
 ) -> Result<(), Failure> {
-    let Relayed { confirmed, page_size, elapsed, .. } = *relayed;
-    let moved = |codec: &dyn MultiFdMethods, channels, stats: &Stats| {
-        let summary = Summary::new(stats, page_size.bytes(), elapsed);
-        Moved { codec: codec.name(), channels, summary }
-    };
-    let from = moved(from, args.from_channels, &relayed.from);
-    let to = moved(to, args.to_channels, &relayed.to);
+    let confirmed = relayed.confirmed;
+    let [of_from, of_to] = summaries(relayed);
+    let from = Moved { codec: from.name(), channels: args.from_channels, summary: of_from };
+    let to = Moved { codec: to.name(), channels: args.to_channels, summary: of_to };
     if args.json {
         return output::print_json(&Report {
             confirmed,
