@@ -12,6 +12,7 @@ mod libvirt;
 mod matrix;
 mod references;
 mod relays;
+mod services;
 mod tls;
 
 use std::process::ExitCode;
@@ -22,13 +23,14 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A test has up to two QEMUs, each with a guest that does not rest.
     arguments.test_threads.get_or_insert(1);
-    let trials: [Vec<Trial>; 10] = [
+    let trials: [Vec<Trial>; 11] = [
         references::trials(),
         matrix::trials(),
         chains::trials(),
         relays::trials(),
         hosts::trials(),
         files::trials(),
+        services::trials(),
         failures::trials(),
         cancellations::trials(),
         tls::trials(),
