@@ -63,7 +63,7 @@ impl Site {
         let channels = ["--from-channels", channels, "--to-channels", channels];
         let mut arguments = vec!["relay", "--serve", "--listen", listen, "--to", to];
         arguments.extend(channels);
-        for (side, names) in sides.iter().zip([
+        for (side, names) in sides.into_iter().zip([
             ["--from-tls-creds", "--from-token-file", "--from-compression"],
             ["--to-tls-creds", "--to-token-file", "--to-compression"],
         ]) {
@@ -78,6 +78,7 @@ impl Site {
 }
 
 /// What is on one side of a relay.
+#[derive(Clone, Copy)]
 enum Side {
     /// The same host: no TLS and no codec.
     Host,

@@ -178,7 +178,7 @@ fn many_at_once_go_through_two_services_and_each_arrives_as_it_was_sent() {
     }
     let audited = lines(&fs::read_to_string(&audit).unwrap());
     assert_eq!(audited.len(), 18);
-    let own = |event: &&Value| event["uuid"] == Value::from(uuid(3));
+    let own = |event: &&Value| event["uuid"] == uuid(3);
     let own: Vec<_> = audited.iter().filter(own).map(|event| event["event"].clone()).collect();
     assert_eq!(own, ["began", "ended", "began", "ended"]);
     assert_eq!(fs::metadata(&audit).unwrap().permissions().mode() & 0o777, 0o600);
