@@ -24,7 +24,7 @@ struct Warnings(Mutex<Sender<()>>);
 
 impl Subscriber for Warnings {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN && metadata.target() == "multifd::engine::accept"
+        *metadata.level() == Level::WARN && metadata.target().starts_with("multifd::engine::accept")
     }
 
     fn event(&self, _: &Event<'_>) {
