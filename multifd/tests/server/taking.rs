@@ -128,7 +128,9 @@ fn a_channel_without_a_main_channel_ends_what_may_have_that_and_is_nothing_to_ot
     let _stray = channel(uri, 1, 9, 0);
     let error = destination.receive(provide).unwrap_err();
     assert!(matches!(error, Error::Indistinct), "{}", chain(&error));
-    assert_eq!(hears(&main), refusal());
+    // It hears of it if it had asked for that before.
+    let heard = hears(&main);
+    assert!(heard.is_empty() || heard == refusal(), "{heard:?}");
 }
 
 #[test]
