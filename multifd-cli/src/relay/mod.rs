@@ -99,11 +99,11 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "serve")]
     json: bool,
     #[command(flatten)]
-    serve: Serve,
-    #[command(flatten)]
     bandwidth: Bandwidth,
     #[command(flatten)]
     limits: Limits,
+    #[command(flatten)]
+    serve: Serve,
     #[command(flatten)]
     tls: BothTls,
     #[command(flatten)]
