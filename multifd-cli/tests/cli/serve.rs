@@ -335,7 +335,8 @@ fn a_relay_that_serves_does_not_grow() {
     let count: usize = asked.unwrap_or(40);
     let site = Site::new();
     let token = text(&site.token);
-    let many = ["--most-migrations", "20"];
+    // Nobody reads what they say of each migration.
+    let many = ["--most-migrations", "20", "--quiet"];
     let recv = ["--token-file", token, "--compression", "zstd"];
     let (recv, uri) = site.recv(&[&recv[..], &many].concat());
     let tokens = ["--from-token-file", token, "--to-token-file", token];
