@@ -45,8 +45,7 @@ pub(crate) fn check_ram(
     limit: Option<u64>,
     advice: &str,
 ) -> Result<(), Error> {
-    let announced = incoming.blocks.iter().map(|block| block.bytes);
-    let announced = announced.fold(0, u64::saturating_add);
+    let announced = announced(incoming);
     let machine = incoming.configuration.machine.as_deref();
     let blocks = incoming.blocks.len();
     tracing::debug!(machine, blocks, ram = %Bytes(announced), "a source begins");
@@ -104,6 +103,11 @@ pub(crate) fn store(
     let summary = Summary::new(&stats, page_bytes, started.elapsed());
     let refused_connections = stats.refused_connections;
     Ok(Stored { image, vm: stored, refused_connections, summary })
+}
+
+/// Bytes of all RAM that a source has announced.
+pub(crate) fn announced(incoming: &Incoming<'_>) -> u64 {
+    incoming.blocks.iter().map(|block| block.bytes).fold(0, u64::saturating_add)
 }
 
 /// Fails if a page never arrived.

@@ -106,7 +106,7 @@ struct Taken<'a> {
 
 impl Memory {
     fn take(&self, incoming: &Incoming<'_>) -> Result<Taken<'_>, multifd::Error> {
-        let bytes = incoming.blocks.iter().map(|block| block.bytes).fold(0, u64::saturating_add);
+        let bytes = arrival::announced(incoming);
         let add = |taken: u64| taken.checked_add(bytes).filter(|&all| all <= self.most);
         let added = self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
         added.map_err(|taken| {
