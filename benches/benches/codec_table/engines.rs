@@ -6,6 +6,7 @@ use lz4_flex::block::get_maximum_output_size;
 use multifd_benches::PAGE_BYTES;
 use multifd_benches::bare::isal::{self, Isal};
 use multifd_benches::bare::qpl::Qpl;
+use multifd_benches::bare::zlib_ng::{self, ZlibNg};
 use page_deflate::Level;
 use zstd_safe::{CCtx, CParameter, DCtx};
 
@@ -56,6 +57,7 @@ impl Engines {
         engines.libdeflate();
         engines.libqpl();
         engines.zlib_rs();
+        engines.zlib_ng();
         engines.zstd();
         engines.lz4();
         engines
@@ -144,6 +146,19 @@ impl Engines {
             decompress.reset(false);
             let status = decompress.decompress(chunk, page, FlushDecompress::Finish);
             matches!(status, Ok(Status::StreamEnd)) && decompress.total_out() == PAGE_BYTES as u64
+        });
+    }
+
+    fn zlib_ng(&mut self) {
+        let library = match ZlibNg::open() {
+            Ok(library) => library,
+            Err(error) => return self.absent.push(format!("without zlib-ng: {error}")),
+        };
+        let mut compressor = zlib_ng::Compressor::new(library, 1);
+        self.deflate("zlib-ng 1", move |page, chunk| compressor.compress(page, chunk));
+        let mut decompressor = zlib_ng::Decompressor::new(library);
+        self.decoder("zlib-ng", Format::Deflate, move |chunk, page| {
+            decompressor.decompress(chunk, page)
         });
     }
 

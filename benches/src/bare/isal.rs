@@ -3,22 +3,10 @@
 //! Of its two structures only the public heads are declared, as `isa-l/igzip_lib.h` has them. What is behind
 //! them is the library's own: `REST` is larger than it needs.
 
-use std::env;
-use std::ffi::{OsStr, c_int};
-use std::mem::ManuallyDrop;
+use std::ffi::c_int;
 use std::ptr;
 
-use libloading::os::unix as loader;
-
-/// Where the library is looked for when `ISAL_LIBRARY` names none. A loader with a library path of its own, as
-/// that of `scripts/qpl-library`, finds only the absolute ones.
-const NAMES: [&str; 5] = [
-    "libisal.so.2",
-    "/usr/lib/x86_64-linux-gnu/libisal.so.2",
-    "/usr/lib/aarch64-linux-gnu/libisal.so.2",
-    "/usr/lib64/libisal.so.2",
-    "/usr/lib/libisal.so.2",
-];
+use super::library::Library;
 
 /// Bytes behind the heads. In 2.30.0 and in 2.31.1 the whole `isal_zstream` has 82384, `inflate_state` 87368.
 const REST: usize = 256 << 10;
@@ -77,44 +65,19 @@ impl Isal {
     /// # Errors
     /// What to install, where there is none.
     pub fn open() -> Result<Self, String> {
-        let named = env::var_os("ISAL_LIBRARY").filter(|file| !file.is_empty());
-        let library = match named {
-            Some(file) => load(&file),
-            None => NAMES.iter().find_map(|name| load(name.as_ref())),
-        };
-        let Some(library) = library else {
-            return Err(
-                "libisal.so.2 cannot be loaded: install Debian's package libisal2, or name \
-                        the file in ISAL_LIBRARY"
-                    .to_owned(),
-            );
-        };
-        // Never closed, since its functions are kept.
-        let library = ManuallyDrop::new(library);
+        let library = Library::open("ISAL_LIBRARY", "libisal.so.2").ok_or(
+            "libisal.so.2 cannot be loaded: install Debian's package libisal2, or name the file in ISAL_LIBRARY",
+        )?;
         // SAFETY: the header of version 2 declares a function of that name with the type of the field.
-        let deflate_init = unsafe { function(&library, "isal_deflate_stateless_init")? };
+        let deflate_init = unsafe { library.function("isal_deflate_stateless_init")? };
         // SAFETY: as above.
-        let deflate = unsafe { function(&library, "isal_deflate_stateless")? };
+        let deflate = unsafe { library.function("isal_deflate_stateless")? };
         // SAFETY: as above.
-        let inflate_init = unsafe { function(&library, "isal_inflate_init")? };
+        let inflate_init = unsafe { library.function("isal_inflate_init")? };
         // SAFETY: as above.
-        let inflate = unsafe { function(&library, "isal_inflate_stateless")? };
+        let inflate = unsafe { library.function("isal_inflate_stateless")? };
         Ok(Self { deflate_init, deflate, inflate_init, inflate })
     }
-}
-
-fn load(file: &OsStr) -> Option<loader::Library> {
-    // SAFETY: this runs what the library runs when it is loaded, and that is trusted as this program is: whoever
-    // runs it names the file, or it is installed where libraries are.
-    unsafe { loader::Library::open(Some(file), loader::RTLD_NOW | loader::RTLD_LOCAL) }.ok()
-}
-
-/// # Safety
-/// `F` must be the type of the function `name`, and the library must stay loaded.
-unsafe fn function<F: Copy>(library: &loader::Library, name: &str) -> Result<F, String> {
-    // SAFETY: as the caller promises.
-    let symbol = unsafe { library.get::<F>(name.as_bytes()) };
-    symbol.map(|symbol| *symbol).map_err(|_| format!("libisal.so.2 has no function {name}"))
 }
 
 /// Compresses pages.

@@ -3,8 +3,10 @@
 
 pub mod device;
 pub mod isal;
+mod library;
 pub mod qpl;
 pub mod zlib;
+pub mod zlib_ng;
 pub mod zstd;
 
 use crate::Guest;
