@@ -23,6 +23,10 @@ const CHANNELS: usize = 2;
 /// How long a relay may take, which waits for its source for as long as that takes otherwise.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// How long channels may wait for a main channel, where theirs is refused for what it says first. No verdict hangs
+/// on it: what takes longer is no success.
+const CHANNEL_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// Runs the target on one input.
 pub fn relay(input: &[u8]) {
     let (choice, parts) = parts(input);
@@ -42,6 +46,7 @@ pub fn relay(input: &[u8]) {
         .from_compression(Arc::clone(from))
         .to_compression(Arc::clone(to))
         .from_channels(channels.len() as u8)
+        .channel_timeout(CHANNEL_TIMEOUT)
         .time_limit(Some(LIMIT))
         .without_listener(out)
         .expect("it can be set up");
@@ -92,7 +97,7 @@ fn is_passed_on(error: &Error) -> bool {
 }
 
 /// Whether it is a main channel of the version that there is. Another is refused as a stranger is, and its channels
-/// wait 10 s for a better one.
+/// wait for a better one.
 fn is_main(bytes: &[u8]) -> bool {
     matches!(opened(bytes), Some(Opened::Main)) && bytes.get(4..8) == Some(&[0, 0, 0, 3])
 }
