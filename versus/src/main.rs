@@ -67,6 +67,6 @@ fn measure(args: &Measure) -> Result<(), Error> {
     };
     io::stdout().write_all(text.as_bytes()).map_err(Error::io("write to stdout"))?;
     let Some(page) = &args.docs else { return Ok(()) };
-    report.must_be_steady()?;
+    let report = report.steady()?;
     page::update(page, &report)
 }
