@@ -179,6 +179,7 @@ mod tests {
         let (plain, link) = (Setting::Plain, Setting::Link("1G".parse().unwrap()));
         let often = |setting, route| args.repetitions(setting, Codec::None, route);
         assert_eq!((often(plain, Route::QemuToQemu), often(link, Route::QemuToQemu)), (9, 3));
+        assert_eq!(often(Setting::Touched, Route::QemuToQemu), 9);
         assert_eq!(
             (often(plain, Route::MultifdToQemu), often(plain, Route::QemuToMultifd)),
             (9, 3)

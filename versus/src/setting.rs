@@ -26,11 +26,9 @@ impl Setting {
     pub(crate) fn target(self, codec: Codec, route: Route) -> Option<f64> {
         match (self, route, codec) {
             (_, _, Codec::QplSoftware | Codec::QplPortable) => None,
-            (Self::Plain | Self::Touched, Route::MultifdToMultifd, codec) => match codec {
-                Codec::None => Some(0.95),
-                Codec::Zlib => Some(0.42),
-                _ => Some(0.85),
-            },
+            (Self::Plain | Self::Touched, Route::MultifdToMultifd, Codec::None) => Some(0.95),
+            (Self::Plain | Self::Touched, Route::MultifdToMultifd, Codec::Zlib) => Some(0.42),
+            (Self::Plain | Self::Touched, Route::MultifdToMultifd, Codec::Zstd) => Some(0.85),
             (Self::Plain | Self::Touched, Route::MultifdToQemu, _) => Some(0.97),
             (Self::Tls, Route::MultifdToMultifd, _) => Some(0.9),
             _ => None,

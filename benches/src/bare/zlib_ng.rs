@@ -3,17 +3,15 @@
 use std::ffi::{c_char, c_int, c_ulong, c_void};
 use std::ptr;
 
+use libz_sys::{Z_DEFAULT_STRATEGY, Z_DEFLATED, Z_FINISH, Z_OK, Z_STREAM_END};
+
 use super::library::Library;
 
 /// The smallest window in which a match reaches back over a whole page, without a header.
 const RAW_WINDOW_BITS: c_int = -13;
 
-const DEFLATED: c_int = 8;
-const DEFAULT_MEMORY_LEVEL: c_int = 8;
-const DEFAULT_STRATEGY: c_int = 0;
-const FINISH: c_int = 4;
-const OK: c_int = 0;
-const STREAM_END: c_int = 1;
+/// What zlib takes where nothing is said.
+const MEMORY_LEVEL: c_int = 8;
 
 /// `zng_stream` of `zlib-ng.h`.
 #[repr(C)]
@@ -97,7 +95,14 @@ struct Set {
 }
 
 impl Set {
-    fn new(init: impl FnOnce(*mut Stream) -> c_int, reset: Step, run: Run, end: Step) -> Self {
+    /// # Safety
+    /// `init` must set a stream up by the library's function for that, and the others be those that belong to it.
+    unsafe fn new(
+        init: impl FnOnce(*mut Stream) -> c_int,
+        reset: Step,
+        run: Run,
+        end: Step,
+    ) -> Self {
         let null = ptr::null_mut();
         let mut stream = Box::new(Stream {
             next_in: ptr::null(),
@@ -115,7 +120,7 @@ impl Set {
             adler: 0,
             reserved: 0,
         });
-        assert_eq!(init(&raw mut *stream), OK, "zlib-ng sets a stream up");
+        assert_eq!(init(&raw mut *stream), Z_OK, "zlib-ng sets a stream up");
         Self { stream, reset, run, end }
     }
 
@@ -124,15 +129,15 @@ impl Set {
         let stream = &mut *self.stream;
         // SAFETY: the stream was set up, and its state is the library's own since.
         let reset = unsafe { (self.reset)(stream) };
-        assert_eq!(reset, OK, "zlib-ng resets a stream");
+        assert_eq!(reset, Z_OK, "zlib-ng resets a stream");
         stream.next_in = from.as_ptr();
         stream.avail_in = from.len() as u32;
         stream.next_out = into.as_mut_ptr();
         stream.avail_out = into.len() as u32;
         // SAFETY: as above. The library reads `from` and writes `into`, which are as long as the stream says and
         // do not overlap.
-        let code = unsafe { (self.run)(stream, FINISH) };
-        (code == STREAM_END && stream.avail_in == 0).then_some(stream.total_out)
+        let code = unsafe { (self.run)(stream, Z_FINISH) };
+        (code == Z_STREAM_END && stream.avail_in == 0).then_some(stream.total_out)
     }
 }
 
@@ -155,13 +160,13 @@ impl Compressor {
     #[must_use]
     pub fn new(library: ZlibNg, level: c_int) -> Self {
         let init = |stream| {
-            let (window, memory) = (RAW_WINDOW_BITS, DEFAULT_MEMORY_LEVEL);
+            let (window, memory, strategy) = (RAW_WINDOW_BITS, MEMORY_LEVEL, Z_DEFAULT_STRATEGY);
             // SAFETY: the stream has no state yet, and null for the library's own allocator.
-            unsafe {
-                (library.deflate_init)(stream, level, DEFLATED, window, memory, DEFAULT_STRATEGY)
-            }
+            unsafe { (library.deflate_init)(stream, level, Z_DEFLATED, window, memory, strategy) }
         };
-        Self(Set::new(init, library.deflate_reset, library.deflate, library.deflate_end))
+        let ZlibNg { deflate, deflate_reset, deflate_end, .. } = library;
+        // SAFETY: the functions belong together.
+        Self(unsafe { Set::new(init, deflate_reset, deflate, deflate_end) })
     }
 
     /// Compresses `page` into `chunk`. Returns the bytes written; `None` where they do not fit.
@@ -185,7 +190,9 @@ impl Decompressor {
         const LARGEST_WINDOW: c_int = -15;
         // SAFETY: the stream has no state yet, and null for the library's own allocator.
         let init = |stream| unsafe { (library.inflate_init)(stream, LARGEST_WINDOW) };
-        Self(Set::new(init, library.inflate_reset, library.inflate, library.inflate_end))
+        let ZlibNg { inflate, inflate_reset, inflate_end, .. } = library;
+        // SAFETY: the functions belong together.
+        Self(unsafe { Set::new(init, inflate_reset, inflate, inflate_end) })
     }
 
     /// Restores `page` from `chunk`. Returns whether that is what `chunk` is.
