@@ -418,6 +418,7 @@ impl Placement {
                 // Before they are written: a codec that fails half-way leaves them no longer fresh.
                 for &offset in normal.offsets() {
                     normal.block().mark_received(offset);
+                    normal.block().make_memory(offset, self.page_size.bytes());
                 }
                 ram.block(pages.block).map_or(Place::Nowhere, |block| Place::Block(block.clone()))
             }

@@ -9,6 +9,7 @@ use rustix::mm::{Advice, madvise};
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{GuestRegionMmap, MmapRegion, VolatileMemory, VolatileSlice};
 
+use super::huge_pages::HugePages;
 use super::sparse;
 use crate::page_size::PageSize;
 use crate::wire::BlockName;
@@ -108,6 +109,7 @@ pub struct RamBlock {
     name: BlockName,
     memory: Box<dyn BlockMemory>,
     fresh: AtomicBool,
+    huge_pages: Option<HugePages>,
     /// A bit for each page of the smallest size.
     received: Box<[AtomicU64]>,
 }
@@ -124,7 +126,8 @@ impl RamBlock {
     pub fn new(name: BlockName, memory: impl BlockMemory + 'static) -> Self {
         let words = memory.bytes().div_ceil(UNIT).div_ceil(64);
         let received = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Self { name, memory: Box::new(memory), fresh: AtomicBool::new(false), received }
+        let fresh = AtomicBool::new(false);
+        Self { name, memory: Box::new(memory), fresh, huge_pages: None, received }
     }
 
     /// The same block, known to read as zeros until it is first written, as new anonymous memory
@@ -143,10 +146,11 @@ impl RamBlock {
 
     /// The same block, whose memory the system is asked to make of huge pages, as QEMU asks for its
     /// guests' RAM. Pages that arrive then hardly ever fault; but the first that is written in 2 MiB
-    /// takes all of these. Nothing changes where the system has no huge pages, or the block lies in
+    /// takes all of these. Channels that receive pages of the same 2 MiB have one of them ask for the memory, and
+    /// wait for it. Nothing changes where the system has no huge pages, or the block lies in
     /// several regions.
     #[must_use]
-    pub fn with_huge_pages(self) -> Self {
+    pub fn with_huge_pages(mut self) -> Self {
         let bytes = usize::try_from(self.bytes()).ok();
         if let Some(all) = bytes.and_then(|bytes| self.memory.slice(0, bytes)) {
             let guard = all.ptr_guard_mut();
@@ -155,9 +159,22 @@ impl RamBlock {
             let advised =
                 unsafe { madvise(guard.as_ptr().cast(), guard.len(), Advice::LinuxHugepage) };
             // A kernel without huge pages refuses; the block then works without.
-            _ = advised;
+            if advised.is_ok() {
+                self.huge_pages = Some(HugePages::new(guard.as_ptr().addr(), self.bytes()));
+            }
         }
         self
+    }
+
+    /// Has memory made for the page of `page_bytes` bytes at `offset`, which is going to be written, where several
+    /// threads would do so at once.
+    ///
+    /// # Panics
+    /// With a page outside the block.
+    pub(crate) fn make_memory(&self, offset: u64, page_bytes: usize) {
+        if let Some(huge_pages) = &self.huge_pages {
+            huge_pages.make(offset, self.slice(offset, page_bytes));
+        }
     }
 
     /// The block's name.
@@ -285,6 +302,26 @@ mod tests {
         if std::path::Path::new("/sys/kernel/mm").exists() {
             let supported = std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists();
             assert_eq!(flags.split_whitespace().any(|flag| flag == "hg"), supported, "{flags}");
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri has no madvise")]
+    fn memory_is_made_for_a_page_once_and_holds_what_it_held() {
+        let memory = MmapRegion::<()>::new(8 << 20).unwrap();
+        let block = RamBlock::new(BlockName::new("pc.ram").unwrap(), memory).with_huge_pages();
+        block.write(1 << 20, &[7]);
+        let pages = [1 << 20, 5 << 20, (8 << 20) - 0x1000];
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| pages.map(|page| block.make_memory(page, 0x1000)));
+            }
+        });
+        assert_eq!(pages.map(|page| first_byte(&block, page)), [7, 0, 0]);
+        // From Linux 6.7 on, which knows huge pages if it has a /sys.
+        let has = |page| block.memory().data().map(|data| data.iter().any(|it| it.contains(&page)));
+        if block.huge_pages.is_some() && has(1 << 20).is_some() {
+            assert_eq!(pages.map(has), [Some(true); 3]);
         }
     }
 

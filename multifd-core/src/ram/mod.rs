@@ -6,6 +6,7 @@
 mod block;
 mod copy;
 mod digest;
+mod huge_pages;
 mod memory;
 mod pages;
 mod sent;
