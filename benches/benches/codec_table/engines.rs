@@ -64,9 +64,11 @@ impl Engines {
     }
 
     fn page_deflate(&mut self) {
-        for (name, level) in
-            [("page-deflate fast", Level::Fast), ("page-deflate strong", Level::Strong)]
-        {
+        for (name, level) in [
+            ("page-deflate fast", Level::Fast),
+            ("page-deflate balanced", Level::Balanced),
+            ("page-deflate strong", Level::Strong),
+        ] {
             let mut encoder = page_deflate::Encoder::with_level(level, PAGE_BYTES, PAGE_BYTES);
             self.deflate(name, move |page, chunk| encoder.encode(page, chunk));
         }

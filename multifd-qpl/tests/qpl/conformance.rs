@@ -21,12 +21,15 @@ mod portable {
 }
 
 mod portable_fast {
-    use multifd_qpl::{Level, Options, Path, Qpl};
+    use multifd_qpl::Level;
 
-    multifd_conformance::suite!(
-        Qpl::new(Options::new(Path::Portable).with_level(Level::Fast)),
-        heap: elsewhere
-    );
+    multifd_conformance::suite!(crate::support::at(Level::Fast), heap: elsewhere);
+}
+
+mod portable_balanced {
+    use multifd_qpl::Level;
+
+    multifd_conformance::suite!(crate::support::at(Level::Balanced), heap: elsewhere);
 }
 
 mod software {

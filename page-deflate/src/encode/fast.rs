@@ -2,6 +2,7 @@
 
 use super::bits::Writer;
 use super::block::{write_literals, write_match};
+use super::sample;
 use super::search::{Match, Search};
 use super::shared::SharedCode;
 use crate::symbols::END;
@@ -29,9 +30,19 @@ impl Fast {
 
     /// Writes `page` into `stream`. Returns the bytes written; `None` where they do not fit.
     pub(super) fn encode(&mut self, page: &[u8], stream: &mut [u8]) -> Option<usize> {
-        let (code, is_dense) = SharedCode::choose(page);
+        self.encode_in(SharedCode::choose(page), page, stream)
+    }
+
+    /// The same in the code that was chosen, in which a sample takes so many bits.
+    pub(super) fn encode_in(
+        &mut self,
+        (code, bits): (&SharedCode, u64),
+        page: &[u8],
+        stream: &mut [u8],
+    ) -> Option<usize> {
         self.search.start();
         let mut found = self.search.next::<HASHED, PATIENCE>(page, 0);
+        let is_dense = bits * 32 >= sample::bytes(page).len() as u64 * 8 * 31;
         if found.is_none() && is_dense {
             return None;
         }

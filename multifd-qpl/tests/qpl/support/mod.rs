@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use multifd_conformance::ends::{Receiver, Sender};
 use multifd_core::{Availability, Error, MethodStats, MultiFdMethods, PageSize};
-use multifd_qpl::{Options, Path, Qpl};
+use multifd_qpl::{Level, Options, Path, Qpl};
 use qpl_sys::Library;
 
 /// Why tests with libqpl are left out here. Where `QPL_LIBRARY` names one, they are not.
@@ -26,6 +26,11 @@ pub fn without_libqpl() -> Option<String> {
 /// The codec on `path`, with the defaults.
 pub const fn on(path: Path) -> Qpl {
     Qpl::new(Options::new(path))
+}
+
+/// The portable path at `level`.
+pub const fn at(level: Level) -> Qpl {
+    Qpl::new(Options::new(Path::Portable).with_level(level))
 }
 
 /// The hardware path for tests, whose devices may never answer.

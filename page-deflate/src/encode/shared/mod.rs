@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use super::bits::{Bits, Writer};
 use super::code::Code;
 use super::header;
+use super::sample;
 use crate::symbols::{DISTANCES, DISTANCES_USED, END, LENGTHS as LENGTH_SYMBOLS, LITLEN};
 use lengths::LENGTHS;
 
@@ -46,9 +47,6 @@ static SHARED: LazyLock<Shared> = LazyLock::new(|| Shared {
 #[derive(Clone, Copy, Debug, Default)]
 struct Costs([u64; CODES / 4]);
 
-/// Bytes of a page that are looked at.
-const SAMPLE: usize = 128;
-
 impl Costs {
     fn of(costs: [u8; CODES]) -> Self {
         let four =
@@ -57,8 +55,8 @@ impl Costs {
     }
 
     fn add(&mut self, other: Self) {
-        // SAMPLE times 11 bits do not reach into the next number.
-        const { assert!(SAMPLE * 11 < 1 << 16) };
+        // A sample of 11 bits each does not reach into the next number.
+        const { assert!(sample::MOST * 11 < 1 << 16) };
         self.0.iter_mut().zip(other.0).for_each(|(sum, cost)| *sum += cost);
     }
 
@@ -73,17 +71,13 @@ impl SharedCode {
     /// Bytes of a header, at most.
     pub(super) const MOST_HEADER: usize = header::MOST;
 
-    /// The code for a page whose bytes are like some of it; and whether they take as much in it as they are.
-    pub(super) fn choose(page: &[u8]) -> (&'static Self, bool) {
+    /// The code for a page whose bytes are like a sample of it, and the bits that this takes.
+    pub(super) fn choose(page: &[u8]) -> (&'static Self, u64) {
         let shared = &*SHARED;
         let mut costs = Costs::default();
-        // Not always at the same place of what is aligned.
-        let step = page.len().div_ceil(SAMPLE) | 1;
-        let sample = page.iter().step_by(step);
-        let count = sample.len() as u64;
-        sample.for_each(|&byte| costs.add(shared.costs[usize::from(byte)]));
+        sample::bytes(page).for_each(|&byte| costs.add(shared.costs[usize::from(byte)]));
         let (code, cost) = costs.least();
-        (&shared.codes[code], cost * 32 >= count * 8 * 31)
+        (&shared.codes[code], cost)
     }
 
     /// Begins a stream: with the header.
@@ -126,13 +120,12 @@ mod tests {
     fn a_page_gets_the_code_in_which_its_bytes_are_shortest() {
         for (code, lengths) in LENGTHS.into_iter().enumerate() {
             let byte = (0..=255).min_by_key(|&byte: &u8| lengths[usize::from(byte)]).unwrap();
-            let (chosen, is_dense) = SharedCode::choose(&[byte; 4096]);
+            let (chosen, bits) = SharedCode::choose(&[byte; 4096]);
             let least =
                 LENGTHS.map(|lengths| lengths[usize::from(byte)]).into_iter().min().unwrap();
             let chosen = SHARED.codes.iter().position(|it| std::ptr::eq(it, chosen)).unwrap();
             assert_eq!(LENGTHS[chosen][usize::from(byte)], least, "{code}");
-            assert!(!is_dense);
+            assert_eq!(bits, u64::from(least) * sample::bytes(&[byte; 4096]).len() as u64);
         }
-        assert!(SharedCode::choose(&crate::noise(4096)).1);
     }
 }
