@@ -416,6 +416,7 @@ impl Placement {
             (Target::Ram(ram), Some(pages)) => {
                 let [normal, _] = ram.pages(&pages, &mut self.offsets)?;
                 // Before they are written: a codec that fails half-way leaves them no longer fresh.
+                // Their memory is made already here, too, which a source pays no payload for; it is the RAM's, and no more.
                 for &offset in normal.offsets() {
                     normal.block().mark_received(offset);
                     normal.block().make_memory(offset, self.page_size.bytes());

@@ -167,13 +167,13 @@ impl RamBlock {
     }
 
     /// Has memory made for the page of `page_bytes` bytes at `offset`, which is going to be written, where several
-    /// threads would do so at once.
+    /// threads would do so at once: that of the huge page in which it begins.
     ///
     /// # Panics
-    /// With a page outside the block.
+    /// With a page outside the block, where it is the first in its huge page.
     pub(crate) fn make_memory(&self, offset: u64, page_bytes: usize) {
         if let Some(huge_pages) = &self.huge_pages {
-            huge_pages.make(offset, self.slice(offset, page_bytes));
+            huge_pages.make(offset, || self.slice(offset, page_bytes));
         }
     }
 
@@ -318,7 +318,7 @@ mod tests {
             }
         });
         assert_eq!(pages.map(|page| first_byte(&block, page)), [7, 0, 0]);
-        // From Linux 6.7 on, which knows huge pages if it has a /sys.
+        // `None` before Linux 6.7.
         let has = |page| block.memory().data().map(|data| data.iter().any(|it| it.contains(&page)));
         if block.huge_pages.is_some() && has(1 << 20).is_some() {
             assert_eq!(pages.map(has), [Some(true); 3]);

@@ -75,7 +75,8 @@ fn leading_zeros(page: VolatileSlice<'_>) -> usize {
 }
 
 /// Asks the processor for the [`STEP`] bytes at `at`, which may be any address. The pages of a batch mostly
-/// follow each other, and a processor hardly looks ahead beyond a page by itself.
+/// follow each other, and a processor hardly looks ahead beyond a page by itself: so the scan asks for as much of the
+/// next page as it looks at in this one.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline(always)]
 fn prefetch_step(at: *const u8) {
@@ -85,7 +86,7 @@ fn prefetch_step(at: *const u8) {
     }
 }
 
-/// For other processors, nightly Rust alone has it.
+/// Nothing elsewhere, nor in Miri: for aarch64, nightly Rust alone has it.
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 fn prefetch_step(_: *const u8) {}
 
