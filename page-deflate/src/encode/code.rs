@@ -93,10 +93,10 @@ impl<const N: usize> Code<N> {
 
     /// The ideal length of each symbol that is used, in fractions of a bit.
     fn ideals(&self, frequencies: &[u16; N]) -> [u8; N] {
-        let total = logarithm(frequencies.iter().map(|&frequency| u32::from(frequency)).sum());
+        let total = fractions(frequencies.iter().map(|&frequency| u32::from(frequency)).sum());
         let mut ideals = [0; N];
         for (&symbol, ideal) in self.used().iter().zip(&mut ideals) {
-            *ideal = (total - logarithm(frequencies[usize::from(symbol)].into())) as u8;
+            *ideal = (total - fractions(frequencies[usize::from(symbol)].into())) as u8;
         }
         ideals
     }
@@ -145,10 +145,19 @@ impl<const N: usize> Code<N> {
     }
 }
 
-/// The logarithm to the base 2, in fractions, at most 0.09 too small.
-fn logarithm(value: u32) -> u32 {
+/// The logarithm to the base 2, in fractions.
+fn fractions(value: u32) -> u32 {
+    logarithm(value) as u32 >> (LOGARITHM_BITS - FRACTION_BITS)
+}
+
+/// Bits of a logarithm's fraction.
+pub(super) const LOGARITHM_BITS: u32 = 23;
+
+/// The logarithm to the base 2, times 2 to the power of [`LOGARITHM_BITS`], at most 0.09 too small; some number for 0.
+#[inline(always)]
+pub(super) fn logarithm(value: u32) -> i32 {
     // A float is an exponent and a mantissa, which between powers of two is nearly the logarithm.
-    (value as f32).to_bits().wrapping_sub(1_f32.to_bits()) >> (23 - FRACTION_BITS)
+    (value as f32).to_bits() as i32 - 1_f32.to_bits() as i32
 }
 
 /// For each ideal length, how many symbols have it or a shorter one.

@@ -42,8 +42,7 @@ impl Fast {
     ) -> Option<usize> {
         self.search.start();
         let mut found = self.search.next::<HASHED, PATIENCE>(page, 0);
-        let is_dense = bits * 32 >= sample::bytes(page).len() as u64 * 8 * 31;
-        if found.is_none() && is_dense {
+        if found.is_none() && sample::is_dense(page, bits) {
             return None;
         }
         let mut writer = code.begin(&mut self.stream);

@@ -1,5 +1,7 @@
 //! A look at some of a page's bytes, to tell what becomes of all.
 
+use super::code::{self, LOGARITHM_BITS};
+
 /// Bytes that are looked at, at most.
 pub(super) const MOST: usize = 128;
 
@@ -25,11 +27,13 @@ pub(super) fn bits_in_their_own_code(page: &[u8]) -> u64 {
     (f32::from(total) * logarithm(total) - sums.iter().sum::<f32>()) as u64
 }
 
-/// The logarithm to the base 2, at most 0.09 too small; some number for 0.
 fn logarithm(value: u16) -> f32 {
-    // A float is an exponent and a mantissa, which between powers of two is nearly the logarithm.
-    let bits = f32::from(value).to_bits() as i32 - 1_f32.to_bits() as i32;
-    bits as f32 / (1 << 23) as f32
+    code::logarithm(value.into()) as f32 / (1 << LOGARITHM_BITS) as f32
+}
+
+/// Whether the bytes that were looked at, which take so many bits in some code, are hardly shorter in it.
+pub(super) fn is_dense(page: &[u8], bits: u64) -> bool {
+    bits * 32 >= bytes(page).len() as u64 * 8 * 31
 }
 
 #[cfg(test)]

@@ -126,6 +126,9 @@ mod tests {
             let chosen = SHARED.codes.iter().position(|it| std::ptr::eq(it, chosen)).unwrap();
             assert_eq!(LENGTHS[chosen][usize::from(byte)], least, "{code}");
             assert_eq!(bits, u64::from(least) * sample::bytes(&[byte; 4096]).len() as u64);
+            assert!(!sample::is_dense(&[byte; 4096], bits));
         }
+        let noise = crate::noise(4096);
+        assert!(sample::is_dense(&noise, SharedCode::choose(&noise).1));
     }
 }
